@@ -1,0 +1,131 @@
+"""What a verb shows while it works: progress bars, tables, single lines.
+
+On a terminal the bars are live, with rate and time left; elsewhere (a log file, CI) one plain line now and then.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+SECONDS_BETWEEN_PLAIN_LINES = 15.0
+
+
+class Bar(Protocol):
+    """A running count of work done."""
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        """Count ``amount`` more units as done; ``note`` is shown behind the bar."""
+
+
+def say(text: str) -> None:
+    """Print one line to the user, unwrapped."""
+    print(text, flush=True)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table; numbers are right-aligned, and narrow terminals wrap cells instead of cutting them."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    body = [list(row) for row in rows]
+    table = Table(title=title or None, title_justify="left", title_style="bold")
+    for index, name in enumerate(columns):
+        numeric = bool(body) and all(isinstance(row[index], int | float) for row in body)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in body:
+        # Text, not markup: a file name such as "[1].mp4" must print as it is.
+        table.add_row(*(Text(_cell(value)) for value in row))
+    console = Console(file=sys.stdout) if sys.stdout.isatty() else Console(file=sys.stdout, width=110)
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def progress_bar(name: str, total: float | None, unit: str = "it", done: float = 0) -> Iterator[Bar]:
+    """Show work going on: ``with progress_bar("record", total=80, unit="episodes") as bar: bar.advance()``.
+
+    Args:
+        name: what is being done.
+        total: units of work in all; None where it is not known.
+        unit: what is counted.
+        done: units finished by an earlier run that is being resumed; they do not count in the rate.
+    """
+    if sys.stderr.isatty():
+        with _live_bar(name, total, unit, done) as bar:
+            yield bar
+    else:
+        plain = _PlainBar(name, total, unit, done)
+        yield plain
+        plain.close()
+
+
+@contextmanager
+def _live_bar(name: str, total: float | None, unit: str, done: float) -> Iterator[Bar]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.fields[total_text]} {task.fields[unit]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(file=sys.stderr)) as progress:
+        total_text = "?" if total is None else f"{total:.0f}"
+        task = progress.add_task(
+            name, total=total, completed=done, unit=unit, note="", rate="", total_text=total_text
+        )
+        started = time.monotonic()
+
+        class _Live:
+            def advance(self, amount: float = 1, note: str = "") -> None:
+                current = progress.tasks[0].completed + amount
+                rate = (current - done) / max(time.monotonic() - started, 1e-9)
+                progress.update(task, advance=amount, rate=f"{rate:.3g}/s", note=note)
+
+        yield _Live()
+
+
+class _PlainBar:
+    """One line at the start of work, now and then, and at its end."""
+
+    def __init__(self, name: str, total: float | None, unit: str, done: float) -> None:
+        self._name, self._total, self._unit = name, total, unit
+        self._first = self._done = done
+        self._started = self._last = time.monotonic()
+        self._note = ""
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self._done += amount
+        self._note = note or self._note
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_PLAIN_LINES:
+            self._line()
+
+    def close(self) -> None:
+        self._line()
+
+    def _line(self) -> None:
+        self._last = time.monotonic()
+        elapsed = self._last - self._started
+        rate = (self._done - self._first) / max(elapsed, 1e-9)
+        text = f"{self._name}: {self._done:.0f}"
+        if self._total is not None:
+            text += f"/{self._total:.0f}"
+        text += f" {self._unit}, {rate:.3g}/s, {elapsed:.0f} s"
+        if self._total is not None and rate > 0 and self._done < self._total:
+            text += f", {(self._total - self._done) / rate:.0f} s left"
+        if self._note:
+            text += f", {self._note}"
+        print(text, file=sys.stderr, flush=True)
