@@ -209,7 +209,9 @@ def training_priors(episodes: Iterable[Any], stages: int) -> npt.NDArray[np.floa
 
 def _as_segments(boundaries: Sequence[Sequence[int]]) -> list[Segment]:
     return [
-        Segment(index, int(item[0]), int(item[1])) if len(item) == 2 else Segment(*item)
+        Segment(index, item[0], item[1])
+        if len(item) == 2
+        else Segment(item[0], item[1], item[2], bool(item[3]) if len(item) > 3 else True)
         for index, item in enumerate(boundaries)
     ]
 
@@ -225,7 +227,7 @@ def _checked(segments: list[Segment], stages: int | None, where: str) -> list[Se
             )
         if segment.start < 0 or segment.end <= segment.start:
             raise LabelError(
-                f"{where}: stage {segment.stage} has the empty span of frames [{segment.start}, {segment.end})"
+                f"{where}: stage {segment.stage} has the empty span [{segment.start}, {segment.end})"
             )
         if segment.start < reached:
             raise LabelError(f"{where}, frame {segment.start}: stages overlap until frame {reached}")
