@@ -84,9 +84,7 @@ def _live_bar(name: str, total: float | None, unit: str, done: float) -> Iterato
     )
     with Progress(*columns, console=Console(file=sys.stderr)) as progress:
         total_text = "?" if total is None else f"{total:.0f}"
-        task = progress.add_task(
-            name, total=total, completed=done, unit=unit, note="", rate="", total_text=total_text
-        )
+        task = progress.add_task(name, total=total, completed=int(done), unit=unit, note="", rate="", total_text=total_text)
         started = time.monotonic()
 
         class _Live:

@@ -1,0 +1,1 @@
+"""The command ``robo-rm VERB key=value ...``."""

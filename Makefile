@@ -1,0 +1,45 @@
+# make demo and make test do all their own set-up on a fresh machine.
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-stamp
+# Tests share the cores as processes; a library that opened a thread per core in each of them would only wait.
+JOBS ?= 2
+
+.PHONY: help setup demo test test-slow lint format bench clean
+
+help:
+	@echo "make setup | demo | test | test-slow | lint | format | bench | clean"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt setup.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed (found {v[0]}.{v[1]}); say where it is with make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off -c constraints.txt -e ".[sim,lerobot,dev]"
+	$(BIN)/python -m robo_policies.system_libraries
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/robo-rm demo out=demo_out
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf build dist demo_out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,160 @@
+"""From ``key=value`` words to a verb's typed settings, by way of Hydra.
+
+The schema is the verb's frozen dataclass ``Config``; the values come from ``configs/<verb>.yaml``, then from the
+command line. A group of a verb stands in ``configs/<verb>/<group>/`` so that ``policy=act`` can choose a group in one
+verb while ``policy=folder`` is a plain value in another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+from robo_datasets.errors import ConfigError
+from robo_rm.cli.configs import configs_folder
+from robo_rm.cli.verbs import Verb, nearest
+
+
+def compose_settings(verb: Verb, words: list[str]) -> Any:
+    """Return the verb's ``Config`` filled from its YAML and from the command line's ``key=value`` words.
+
+    Raises:
+        ConfigError: a key is misspelt, a value has the wrong type, or a mandatory value is missing; the message
+            names the key, the file and the nearest valid key.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    folder = config_folder_of(verb)
+    primary = folder / f"{verb.config_name}.yaml"
+    groups = verb_groups(verb)
+    overrides = [_as_override(word, verb, groups, primary) for word in words]
+    _register_schema(verb)
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            name = verb.config_name if primary.exists() else f"{verb.config_name}_schema"
+            node = compose(name, overrides=overrides)
+        return OmegaConf.to_object(node)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, verb, primary, words)) from error
+
+
+def config_folder_of(verb: Verb) -> Path:
+    """Return the folder of the verb's YAML; a third party's module may set ``CONFIG_FOLDER``."""
+    return Path(getattr(verb.module, "CONFIG_FOLDER", configs_folder())).resolve()
+
+
+def verb_groups(verb: Verb) -> dict[str, list[str]]:
+    """Return the verb's config groups and the choices of each."""
+    root = config_folder_of(verb) / verb.config_name
+    if not root.is_dir():
+        return {}
+    return {
+        group.name: sorted(path.stem for path in group.glob("*.yaml"))
+        for group in sorted(root.iterdir())
+        if group.is_dir()
+    }
+
+
+def flat_fields(schema: type, prefix: str = "") -> dict[str, Any]:
+    """Return every key of a dataclass schema with its type, nested ones as ``outer.inner``."""
+    hints = typing.get_type_hints(schema)
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(schema):
+        kind = hints[field.name]
+        flat[prefix + field.name] = kind
+        if dataclasses.is_dataclass(kind):
+            flat.update(flat_fields(typing.cast(type, kind), f"{prefix}{field.name}."))
+    return flat
+
+
+def _as_override(word: str, verb: Verb, groups: dict[str, list[str]], primary: Path) -> str:
+    key, equals, value = word.partition("=")
+    if not equals:
+        raise ConfigError(f"'{word}' is not a setting; write key=value")
+    if key in groups:
+        if value not in groups[key]:
+            choices = ", ".join(groups[key])
+            raise ConfigError(f"{key}={value} is not one of: {choices}{nearest(value, groups[key])}")
+        return f"{verb.config_name}/{key}@{key}={value}"
+    fields = flat_fields(verb.module.Config)
+    bare = key.lstrip("+~")
+    open_ended = any(_is_mapping(kind) and bare.startswith(f"{name}.") for name, kind in fields.items())
+    if bare not in fields and not open_ended:
+        raise ConfigError(
+            f"there is no setting '{key}' in {_shown(primary)}{nearest(bare, fields)}"
+            f" (robo-rm {verb.words} --help lists them)"
+        )
+    if _is_text(fields.get(bare)) and not re.match(r"^(['\"].*['\"]|null)$", value):
+        # A path may hold characters that mean something in Hydra's grammar; a text setting is taken as it is.
+        value = _quoted(value)
+    return f"{key}={value}"
+
+
+def _quoted(value: str) -> str:
+    """Quote for Hydra's grammar, in which a backslash is special only before a quote or at the end."""
+    value = re.sub(r"(\\*)'", lambda found: found.group(1) * 2 + "\\'", value)
+    return "'" + re.sub(r"(\\+)$", lambda found: found.group(1) * 2, value) + "'"
+
+
+def _is_text(kind: Any) -> bool:
+    return kind is str or str in typing.get_args(kind)
+
+
+def _is_mapping(kind: Any) -> bool:
+    return kind is dict or typing.get_origin(kind) is dict
+
+
+def _shown(path: Path) -> str:
+    return f"configs/{path.name}"
+
+
+def _register_schema(verb: Verb) -> None:
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.structured(verb.module.Config)
+    _writable(node)
+    ConfigStore.instance().store(name=f"{verb.config_name}_schema", node=node)
+
+
+def _writable(node: Any) -> None:
+    """Lift the read-only flag that OmegaConf sets on frozen dataclasses, so that values can be merged in."""
+    from omegaconf import DictConfig, OmegaConf
+
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            _writable(child)
+
+
+def _explain(error: Exception, verb: Verb, primary: Path, words: list[str]) -> str:
+    """One line from a chain of Hydra and OmegaConf errors; what is wrong stands somewhere in the middle."""
+    from omegaconf.errors import MissingMandatoryValue
+
+    text = "\n".join(str(part) for part in _chain(error))
+    found = re.search(r"full_key: (\S+)", text)
+    key = found.group(1) if found else ""
+    if any(isinstance(part, MissingMandatoryValue) for part in _chain(error)):
+        return f"{key or 'a setting'} is missing; give {key}=... (robo-rm {verb.words} --help says what it is)"
+    unknown = re.search(r"Key '([^']+)' (?:is )?not in", text)
+    if unknown:
+        hint = nearest(unknown.group(1), flat_fields(verb.module.Config))
+        return f"{_shown(primary)} or a group of it has the unknown key '{unknown.group(1)}'{hint}"
+    first = str(_chain(error)[-1]).strip().split("\n")[0]
+    typed = next((word for word in words if key and word.split("=")[0] == key), None)
+    return f"{typed}: {first}" if typed else f"{_shown(primary)}{f', key {key}' if key else ''}: {first}"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and its causes, outermost first."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    return chain
