@@ -1,0 +1,48 @@
+"""The mends of `calibrated` RA-BC weights, each one a switch of its own.
+
+Kept apart from the arithmetic so that a command can show and check these settings without importing numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robo_datasets.errors import ConfigError
+
+MODES = ("paper", "calibrated")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How `calibrated` weights differ from the paper's; every mend can be switched off on its own."""
+
+    quantile: float | None = 0.5
+    """kappa is this quantile of the data set's positive deltas, so that it fits the task's own pace.
+    None: the fixed kappa."""
+    dead_zone: float = 0.2
+    """Deltas below this share of kappa weigh nothing: a pause under a noisy model is still a pause. In [0, 1)."""
+    normalise_horizon: bool = True
+    """Rescale a delta that the episode's end cut short to the full horizon: an ending is not a pause."""
+    protect_success: bool = True
+    """The last `horizon` frames of an episode marked as a success weigh 1."""
+    length_scaling: bool = True
+    """Multiply the deltas of an episode by its length over the mean length: slow but steady work is not punished.
+    Episodes marked as failures are left as they are: their length says nothing about their pace."""
+    smoothing: int = 0
+    """Average progress over this many frames before and after each frame before differencing. 0: off."""
+    failure_discount: float = 1.0
+    """Multiply the weights of episodes marked as failures.
+    1: their productive part counts in full; 0: they are left out."""
+
+    def check(self) -> None:
+        """Raise ConfigError for a value out of range, naming the setting."""
+        if self.quantile is not None and not 0 < self.quantile < 1:
+            raise ConfigError(
+                f"calibration.quantile={self.quantile} must lie between 0 and 1, or be null for a fixed kappa"
+            )
+        if not 0 <= self.dead_zone < 1:
+            raise ConfigError(f"calibration.dead_zone={self.dead_zone} must be at least 0 and below 1")
+        if self.smoothing < 0:
+            raise ConfigError(f"calibration.smoothing={self.smoothing} must be 0 frames or more")
+        if not 0 <= self.failure_discount <= 1:
+            raise ConfigError(f"calibration.failure_discount={self.failure_discount} must lie between 0 and 1")
