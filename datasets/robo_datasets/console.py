@@ -1,16 +1,23 @@
 """What a verb shows while it works: progress bars, tables, single lines.
 
-On a terminal the bars are live, with rate and time left; elsewhere (a log file, CI) one plain line now and then.
+On a terminal the bars are live, with rate and time left; elsewhere (a log file, CI) one plain line now and then. A
+process started by another verb tells that verb instead, through the file named in ``ROBO_RM_PROGRESS_FILE``, and the
+other verb shows the bar.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
+PROGRESS_FILE_VARIABLE = "ROBO_RM_PROGRESS_FILE"
+SECONDS_BETWEEN_REPORTS = 0.5
 SECONDS_BETWEEN_PLAIN_LINES = 15.0
 
 
@@ -58,7 +65,12 @@ def progress_bar(name: str, total: float | None, unit: str = "it", done: float =
         unit: what is counted.
         done: units finished by an earlier run that is being resumed; they do not count in the rate.
     """
-    if sys.stderr.isatty():
+    report_to = os.environ.get(PROGRESS_FILE_VARIABLE)
+    if report_to:
+        reported = _ReportedBar(Path(report_to), name, total, unit, done)
+        yield reported
+        reported.report()
+    elif sys.stderr.isatty():
         with _live_bar(name, total, unit, done) as bar:
             yield bar
     else:
@@ -84,7 +96,9 @@ def _live_bar(name: str, total: float | None, unit: str, done: float) -> Iterato
     )
     with Progress(*columns, console=Console(file=sys.stderr)) as progress:
         total_text = "?" if total is None else f"{total:.0f}"
-        task = progress.add_task(name, total=total, completed=int(done), unit=unit, note="", rate="", total_text=total_text)
+        task = progress.add_task(
+            name, total=total, completed=int(done), unit=unit, note="", rate="", total_text=total_text
+        )
         started = time.monotonic()
 
         class _Live:
@@ -94,6 +108,36 @@ def _live_bar(name: str, total: float | None, unit: str, done: float) -> Iterato
                 progress.update(task, advance=amount, rate=f"{rate:.3g}/s", note=note)
 
         yield _Live()
+
+
+class _ReportedBar:
+    """Tells another process how far the work is, at most twice a second; see ``read_report``."""
+
+    def __init__(self, path: Path, name: str, total: float | None, unit: str, done: float) -> None:
+        self._path = path
+        self._state = {"name": name, "total": total, "unit": unit, "done": done, "note": ""}
+        self._last = 0.0
+        self.report()
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self._state["done"] += amount  # type: ignore[operator]
+        self._state["note"] = note or self._state["note"]
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_REPORTS:
+            self.report()
+
+    def report(self) -> None:
+        self._last = time.monotonic()
+        temporary = self._path.with_name(self._path.name + ".part")
+        temporary.write_text(json.dumps(self._state))
+        os.replace(temporary, self._path)
+
+
+def read_report(path: Path) -> dict[str, Any] | None:
+    """Read what a process reported: name, total, unit, done, note; None where it has not reported yet."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
 
 
 class _PlainBar:
