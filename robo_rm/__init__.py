@@ -1,3 +1,28 @@
 """Reward models for robot demonstrations: labels, models, training, scoring, metrics, weights and shaping."""
 
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+# Each public name and the module that holds it; imported only when asked for, so that the command starts at once.
+_EXPORTS: dict[str, str] = {
+    "rabc_weights": "robo_rm.weights",
+    "stage_priors": "robo_rm.labels",
+    "progress_labels": "robo_rm.labels",
+    "Prediction": "robo_rm.prediction",
+}
+
+__all__ = [*_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_EXPORTS]

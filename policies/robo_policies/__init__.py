@@ -1,0 +1,21 @@
+"""Simulated worlds, scripted experts, policies trained from demonstrations, and their evaluation."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# Each public name and the module that holds it; imported only when asked for, so that the command starts at once.
+_EXPORTS: dict[str, str] = {}
+
+__all__ = [*_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_EXPORTS]
