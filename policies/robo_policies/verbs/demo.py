@@ -1,0 +1,53 @@
+"""Run the whole line on a simulated task and write a report: demonstrations in, a better policy out.
+
+Records demonstrations of uneven quality, trains a stage-aware reward model on their video, judges it on episodes it has
+not seen, weighs the demonstrations, clones them with and without the weights, and evaluates both policies. Each part
+is a command that you can run on your own data; it is printed before it runs. Interrupt it when you like: the same
+command goes on where it stood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+GROUP = "whole line"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm demo``."""
+
+    out: str = MISSING
+    """Folder for everything the demo makes; report.html is the page to open."""
+    episodes: int = 100
+    """Demonstrations to record and learn from."""
+    held_out: int = 40
+    """Further demonstrations, recorded only to judge the reward model."""
+    reward_minutes: float = 3.0
+    """Time to train the reward model, in minutes."""
+    policy_steps: int = 4000
+    """Training steps of each policy."""
+    rollouts: int = 100
+    """Evaluation episodes of each policy, from the same random starts."""
+    image_size: int = 128
+    """Height and width of the recorded frames, in pixels."""
+    seed: int = 0
+    """Seed of everything."""
+
+
+def run(config: Config) -> None:
+    """Run the parts that have not finished, then write the report."""
+    from robo_datasets.console import say
+    from robo_datasets.outputs import OutputFolder
+    from robo_policies.demo import Line, peak_memory_gib
+    from robo_policies.demo_parts import demo_parts
+    from robo_policies.demo_report import write_report
+
+    out = OutputFolder(config.out, config)
+    line = Line(out.folder)
+    line.run(demo_parts(config, out.folder))
+    metrics = write_report(out, line.seconds)
+    out.write_metrics(metrics | {"seconds": sum(line.seconds.values()), "peak_memory_gib": peak_memory_gib()})
+    say(f"report: {out.path('report.html')}")
