@@ -6,7 +6,9 @@ import importlib
 from typing import Any
 
 # Each public name and the module that holds it; imported only when asked for, so that the command starts at once.
-_EXPORTS: dict[str, str] = {}
+_EXPORTS: dict[str, str] = {
+    "make_env": "robo_policies.worlds",
+}
 
 __all__ = [*_EXPORTS]
 
