@@ -1,0 +1,473 @@
+"""The demo store: demonstrations as a Zarr v3 group that survives crashes and reads fast.
+
+my_demos.zarr/
+  zarr.json                attributes["robo_demos"] = {version, fps, schema, stages, robot, contract_hash}
+  episodes/<uuid>/         one group per episode; a committed episode never changes
+  annotations/<uuid>/      edits of stage labels and success, versioned
+  derived/<name>-<hash>/   arrays that can be recomputed
+  index.json               a derived list of episodes
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import uuid as uuids
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robo_datasets.annotations import add_edit, newest_file, runs_of
+from robo_datasets.derived import Derived, make_derived, newest_derived
+from robo_datasets.episode import Episode
+from robo_datasets.errors import CorruptionError, LabelError, StoreError
+from robo_datasets.features import Feature, parse_features
+from robo_datasets.index import load_entries, write_index
+from robo_datasets.jpeg import DEFAULT_QUALITY, DEFAULT_SUBSAMPLING
+from robo_datasets.layout import (
+    ANNOTATIONS,
+    DERIVED,
+    EPISODES,
+    FORMAT_VERSION,
+    GROUP_FILE,
+    ROOT_KEY,
+    STAGING,
+    Entry,
+    is_uuid,
+    utc_now,
+)
+from robo_datasets.sealed import digest, open_seal, seal, sync_folder, write_durably
+from robo_datasets.shard import ShardReader
+from robo_datasets.writer import EpisodeWriter
+from robo_datasets.zarr_meta import chunk_name, group_json
+
+# Bounds on what a reader keeps mapped at once, so that memory does not grow with the number of episodes read.
+MAX_OPEN_SHARDS = 256
+MAX_MAPPED_BYTES = 1 << 29
+
+# index.json is rewritten when this share of the episodes is not in it, which keeps appending linear.
+INDEX_SLACK = 0.05
+INDEX_SLACK_EPISODES = 32
+
+
+class DemoStore:
+    """A store of episodes; make one with ``DemoStore.create`` or ``DemoStore.open``.
+
+    It shows the episodes committed when it was opened and those written through it; ``refresh`` picks up those of
+    other writers. It may be pickled to, or forked into, worker processes: each opens its own files.
+    """
+
+    def __init__(self, path: Path, description: Mapping[str, Any], entries: dict[str, Entry], fresh: bool) -> None:
+        self.path = path
+        self.fps = float(description["fps"])
+        self.stages: list[str] = list(description["stages"])
+        self.robot: str | None = description["robot"]
+        self.contract_hash: str | None = description["contract_hash"]
+        self.schema: dict[str, Feature] = parse_features(description["schema"])
+        self._description = dict(description)
+        self._schema_hash = digest(description["schema"])
+        self._entries = entries
+        self._order: list[str] | None = None
+        self._unindexed = 0 if fresh else len(entries)
+        self._shards: OrderedDict[tuple[str, str], ShardReader] = OrderedDict()
+        self._mapped = 0
+
+    # --- making and opening ---
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        features: Mapping[str, Mapping[str, Any]],
+        fps: float,
+        stages: Sequence[str] = (),
+        robot: str | None = None,
+        contract_hash: str | None = None,
+        codec: str = "jpeg",
+        quality: int = DEFAULT_QUALITY,
+        subsampling: str = DEFAULT_SUBSAMPLING,
+    ) -> DemoStore:
+        """Make an empty store.
+
+        Args:
+            path: folder to make; it must not exist or be empty.
+            features: in LeRobot's form, ``{key: {"shape", "dtype", "names"}}``; see ``parse_features``.
+            fps: frames a second.
+            stages: names of the task's stages in order.
+            robot: name of the robot.
+            contract_hash: hash of the robot contract that the episodes were recorded under.
+            codec: of camera frames, "jpeg" or "lossless" (zstd); 16-bit frames are always lossless.
+            quality: JPEG quality, 1 to 100.
+            subsampling: JPEG chroma subsampling, "4:4:4", "4:2:2" or "4:2:0".
+
+        Raises:
+            StoreError: a setting is wrong, or the folder holds something.
+        """
+        root = Path(path)
+        schema = parse_features(features, codec, quality, subsampling)
+        description = {
+            "version": FORMAT_VERSION,
+            "fps": _check_fps(fps),
+            "schema": {key: feature.to_json() for key, feature in schema.items()},
+            "stages": _check_stages(stages),
+            "robot": robot,
+            "contract_hash": contract_hash,
+        }
+        if root.is_file() or (root.is_dir() and any(root.iterdir())):
+            raise StoreError(f"{root} already holds something; open it, or give another path")
+        try:
+            _make_root(root, description)
+        except OSError as error:
+            raise StoreError(f"a store cannot be made at {root}: {error.strerror}") from error
+        return cls.open(root)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> DemoStore:
+        """Open a store.
+
+        Raises:
+            StoreError: there is no store, or one of another version.
+            CorruptionError: its description, or the record of an episode that is not in the index, is damaged.
+        """
+        root = Path(path)
+        description = read_description(root)
+        entries, fresh = load_entries(root)
+        if not fresh:
+            write_index(root, entries.values())
+        return cls(root, description, entries, True)
+
+    @classmethod
+    def open_or_create(
+        cls,
+        path: str | os.PathLike[str],
+        features: Mapping[str, Mapping[str, Any]],
+        fps: float,
+        stages: Sequence[str] = (),
+        **options: Any,
+    ) -> DemoStore:
+        """Open the store at ``path`` to append to it, or make it; ``options`` as for ``create``.
+
+        Raises:
+            StoreError: the store there has other features, frame rate or stages; names the difference.
+        """
+        root = Path(path)
+        if not (root / GROUP_FILE).exists():
+            return cls.create(root, features, fps, stages, **options)
+        store = cls.open(root)
+        store.check_schema(features, fps, stages)
+        return store
+
+    def check_schema(self, features: Mapping[str, Mapping[str, Any]], fps: float, stages: Sequence[str] = ()) -> None:
+        """Check that episodes with these features, frame rate and stages may be appended.
+
+        Raises:
+            StoreError: names the first difference.
+        """
+        wanted = parse_features(features)
+        if wanted.keys() != self.schema.keys():
+            missing = sorted(self.schema.keys() - wanted.keys())
+            extra = sorted(wanted.keys() - self.schema.keys())
+            raise StoreError(
+                f"{self.path} is a store of another schema: the new episodes lack {missing} and add {extra}; "
+                "use another store"
+            )
+        for key, feature in wanted.items():
+            own = self.schema[key]
+            if (feature.shape, feature.dtype) != (own.shape, own.dtype):
+                raise StoreError(
+                    f"{self.path} is a store of another schema: {key} is {list(own.shape)} {own.dtype} there and "
+                    f"{list(feature.shape)} {feature.dtype} in the new episodes; use another store"
+                )
+        if fps != self.fps:
+            raise StoreError(f"{self.path} is recorded at {self.fps:g} frames/s, the new episodes at {fps:g}")
+        unknown = [name for name in stages if name not in self.stages]
+        if unknown:
+            raise StoreError(f"{self.path} does not know the stages {unknown}; it has {self.stages}")
+
+    def refresh(self) -> None:
+        """Pick up episodes that other writers committed."""
+        self._entries, fresh = load_entries(self.path)
+        self._order = None
+        if not fresh:
+            write_index(self.path, self._entries.values())
+
+    # --- reading ---
+
+    @property
+    def features(self) -> dict[str, dict[str, Any]]:
+        """Features in LeRobot's form: ``{key: {"dtype", "shape", "names"}}``."""
+        return {
+            key: {"dtype": feature.dtype, "shape": feature.shape, "names": feature.names}
+            for key, feature in self.schema.items()
+        }
+
+    @property
+    def cameras(self) -> list[str]:
+        """Keys of the features that are frames."""
+        return [key for key, feature in self.schema.items() if feature.is_frames]
+
+    @property
+    def uuids(self) -> list[str]:
+        """UUIDs of the episodes, in order of creation."""
+        if self._order is None:
+            self._order = [entry.uuid for entry in sorted(self._entries.values(), key=lambda entry: entry.order)]
+        return list(self._order)
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Frames of each episode by UUID, from the index."""
+        return {uuid: entry.length for uuid, entry in self._entries.items()}
+
+    def __len__(self) -> int:
+        """Number of committed episodes."""
+        return len(self._entries)
+
+    def __contains__(self, uuid: object) -> bool:
+        """Whether an episode is in the store."""
+        return uuid in self._entries
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Episodes in order of creation."""
+        return (self.episode(uuid) for uuid in self.uuids)
+
+    def __getitem__(self, position: int) -> Episode:
+        """The episode at a position in order of creation.
+
+        Raises:
+            IndexError: there are not so many.
+        """
+        return self.episode(self.uuids[position])
+
+    def episode(self, uuid: str) -> Episode:
+        """An episode by its UUID.
+
+        Raises:
+            StoreError: it is not in the store.
+        """
+        try:
+            return Episode(self, self._entries[uuid])
+        except KeyError:
+            raise StoreError(f"{self.path} has no episode {uuid}") from None
+
+    def shard(self, entry: Entry, feature: Feature) -> ShardReader:
+        """The open shard of a camera; the least recently used ones are let go."""
+        key = (entry.uuid, feature.key)
+        reader = self._shards.get(key)
+        if reader is not None:
+            self._shards.move_to_end(key)
+            return reader
+        path = self.path / EPISODES / entry.uuid / feature.key / chunk_name(feature)
+        reader = ShardReader(path, feature, entry.length)
+        self._shards[key] = reader
+        self._mapped += reader.nbytes
+        while len(self._shards) > 1 and (len(self._shards) > MAX_OPEN_SHARDS or self._mapped > MAX_MAPPED_BYTES):
+            # The map closes when its last reader is gone.
+            self._mapped -= self._shards.popitem(last=False)[1].nbytes
+        return reader
+
+    def content_hash(self) -> str:
+        """SHA-256 over what the store says: schema, stages, every episode's commit hash, annotations in force."""
+        edits = {}
+        folder = self.path / ANNOTATIONS
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        for uuid in names:
+            newest = newest_file(self.path, uuid) if uuid in self._entries else None
+            if newest is not None:
+                edits[uuid] = open_seal(newest.read_bytes(), newest)["seal"]
+        return digest(
+            {
+                "description": self._description,
+                "episodes": {uuid: entry.commit for uuid, entry in self._entries.items()},
+                "annotations": edits,
+            }
+        )
+
+    # --- writing ---
+
+    def writer(
+        self,
+        task: str = "",
+        success: bool | None = None,
+        source: Any = None,
+        attributes: Mapping[str, Any] | None = None,
+        uuid: str | None = None,
+        created: str | None = None,
+        sequence: int = 0,
+    ) -> EpisodeWriter:
+        """Write a new episode: ``with store.writer(task=...) as episode: episode.add({...})``.
+
+        Args:
+            task: the instruction.
+            success: whether the task was done; None where unknown. May be set until the block ends.
+            source: where it comes from: plain JSON.
+            attributes: free plain JSON, read back as ``episode.attributes``.
+            uuid: name of the episode; a random one by default. Importers give one that follows from the source.
+            created: time of creation (ISO 8601, UTC), now by default; orders the episodes.
+            sequence: orders episodes of the same time of creation, for instance those of one import.
+
+        Raises:
+            StoreError: the UUID is malformed.
+        """
+        name = str(uuids.uuid4()) if uuid is None else uuid
+        if not is_uuid(name):
+            raise StoreError(f"{name!r} is not a UUID in lower case")
+        entry = Entry(name, 0, task, success, source, created or utc_now(), sequence, "")
+        return EpisodeWriter(
+            self.path, self.schema, self.stages, self.fps, self._schema_hash, entry, attributes or {}, self._add_entry
+        )
+
+    def remove(self, removed: Sequence[str]) -> None:
+        """Take episodes out of the store for good, with their annotations and derived arrays.
+
+        Raises:
+            StoreError: one of them is not in the store; none is removed.
+        """
+        for uuid in removed:
+            self.episode(uuid)
+        trash = self.path / STAGING
+        for uuid in removed:
+            trash.mkdir(exist_ok=True)
+            # One rename takes the episode away whole; deleting its files takes time and may be interrupted.
+            gone = trash / f"removed-{uuid}-{os.urandom(4).hex()}"
+            os.rename(self.path / EPISODES / uuid, gone)
+            shutil.rmtree(gone, ignore_errors=True)
+            shutil.rmtree(self.path / ANNOTATIONS / uuid, ignore_errors=True)
+            for derived in (self.path / DERIVED).glob(f"*/{uuid}"):
+                shutil.rmtree(derived, ignore_errors=True)
+            del self._entries[uuid]
+        self._order = None
+        self._save_index()
+
+    def set_stages(self, uuid: str, stages_per_frame: Sequence[int] | np.ndarray) -> None:
+        """Replace an episode's stage labels, (T,) ints, -1 for unlabelled; the old ones stay as history.
+
+        Raises:
+            StoreError: no such episode.
+            LabelError: another number of frames or an unknown stage; names episode and frame.
+        """
+        length = self.episode(uuid).length
+        stage = np.asarray(stages_per_frame)
+        if stage.shape != (length,):
+            raise LabelError(f"episode {uuid} has {length} frames, the labels have shape {stage.shape}")
+        if stage.dtype.kind not in "iu":
+            raise LabelError(f"episode {uuid}: stage labels are whole numbers, got {stage.dtype}")
+        wrong = np.flatnonzero((stage < -1) | (stage >= len(self.stages)))
+        if len(wrong):
+            raise LabelError(
+                f"episode {uuid}, frame {wrong[0]}: stage {stage[wrong[0]]} is outside -1 to {len(self.stages) - 1} "
+                f"({self.stages})"
+            )
+        add_edit(self.path, uuid, "stage", runs_of(stage))
+
+    def set_success(self, uuid: str, success: bool | None) -> None:
+        """Replace an episode's success.
+
+        Raises:
+            StoreError: no such episode, or a value that is no bool or None.
+        """
+        self.episode(uuid)
+        if success is not None and not isinstance(success, bool | np.bool_):
+            raise StoreError(f"success is true, false or null, got {success!r}")
+        add_edit(self.path, uuid, "success", None if success is None else bool(success))
+
+    def derive(self, name: str, provenance: Mapping[str, Any]) -> Derived:
+        """The set of derived arrays of a name and provenance, to write to or read; made at the first write.
+
+        Raises:
+            StoreError: the name is no plain word, or the provenance is no JSON.
+        """
+        return make_derived(self.path, name, provenance, self.lengths)
+
+    def derived(self, name: str) -> Derived:
+        """The set of derived arrays of a name that was made last.
+
+        Raises:
+            StoreError: there is none; says which command makes it.
+        """
+        return newest_derived(self.path, name, self.lengths)
+
+    def _add_entry(self, entry: Entry) -> None:
+        self._entries[entry.uuid] = entry
+        self._order = None
+        self._unindexed += 1
+        if self._unindexed > max(INDEX_SLACK_EPISODES, INDEX_SLACK * len(self._entries)):
+            self._save_index()
+
+    def _save_index(self) -> None:
+        entries, _ = load_entries(self.path)
+        write_index(self.path, entries.values())
+        self._unindexed = 0
+
+    # --- workers ---
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but open files."""
+        return {**vars(self), "_shards": OrderedDict(), "_mapped": 0}
+
+    def __repr__(self) -> str:
+        return f"<DemoStore {self.path}, {len(self)} episodes, {self.fps:g} frames/s, {list(self.schema)}>"
+
+
+def read_description(root: Path) -> dict[str, Any]:
+    """The ``robo_demos`` attributes of a store.
+
+    Raises:
+        StoreError: there is no store at ``root``, or one of another version.
+        CorruptionError: the description is damaged.
+    """
+    path = root / GROUP_FILE
+    if not root.exists():
+        raise StoreError(f"there is no demo store at {root}; make one with robo-rm record or robo-rm import")
+    if not path.is_file():
+        raise StoreError(f"{root} is not a demo store: it has no {GROUP_FILE}")
+    raw = path.read_bytes()
+    try:
+        document = json.loads(raw)
+    except ValueError as error:
+        raise CorruptionError(f"{path} is truncated or damaged: {error}") from error
+    attributes = document.get("attributes") if isinstance(document, dict) else None
+    description = attributes.get(ROOT_KEY) if isinstance(attributes, dict) else None
+    if not isinstance(description, dict):
+        raise StoreError(f"{root} is not a demo store: its {GROUP_FILE} has no {ROOT_KEY} attributes")
+    if description.get("version") != FORMAT_VERSION:
+        raise StoreError(
+            f"{root} is a store of version {description.get('version')!r}; this robo-rm reads version {FORMAT_VERSION}"
+        )
+    open_seal(raw, path)
+    return {key: value for key, value in description.items() if key != "seal"}
+
+
+def _make_root(root: Path, description: dict[str, Any]) -> None:
+    """Make the store beside its place and move it there, so that no half-made store is ever seen."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    staging = root.with_name(f".{root.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        for folder in (EPISODES, DERIVED):
+            (staging / folder).mkdir(parents=True)
+            write_durably(staging / folder / GROUP_FILE, group_json())
+        document = json.loads(group_json({ROOT_KEY: description}))
+        write_durably(staging / GROUP_FILE, seal(document, ("attributes", ROOT_KEY)))
+        sync_folder(staging)
+        os.rename(staging, root)
+        sync_folder(root.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check_fps(fps: float) -> float:
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not math.isfinite(fps) or fps <= 0:
+        raise StoreError(f"fps is a positive number of frames a second, got {fps!r}")
+    return float(fps)
+
+
+def _check_stages(stages: Sequence[str]) -> list[str]:
+    if isinstance(stages, str) or not all(isinstance(name, str) and name for name in stages):
+        raise StoreError(f"stages are a list of names, got {stages!r}")
+    if len(set(stages)) != len(stages):
+        raise StoreError(f"stage names repeat: {list(stages)}; a stage may come twice in an episode, not in the list")
+    return list(stages)

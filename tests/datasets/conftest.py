@@ -1,0 +1,26 @@
+"""Small stores for the tests of the datasets package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robo_datasets import DemoStore
+from robo_datasets.testing import FEATURES, add_episode
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., DemoStore]:
+    """Make a store of ``episodes`` episodes with two stages at 10 frames/s."""
+
+    def make(episodes: int = 2, name: str = "demos.zarr", **options: Any) -> DemoStore:
+        settings = {"features": FEATURES, "fps": 10, "stages": ["reach", "place"], **options}
+        store = DemoStore.create(tmp_path / name, **settings)
+        for seed in range(episodes):
+            add_episode(store, seed=seed)
+        return store
+
+    return make
