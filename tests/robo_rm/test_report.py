@@ -1,0 +1,207 @@
+"""Pictures show what they are given and stay small; pages hold everything they need and nothing unsafe."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from robo_datasets.errors import ModelError
+from robo_rm.prediction import Prediction
+from robo_rm.report import (
+    EpisodeView,
+    Page,
+    confusion_figure,
+    episode_figure,
+    episode_view,
+    picture_bytes,
+    reliability_figure,
+    roc_figure,
+    save_picture,
+    scores_figure,
+    success_figure,
+    weights_figure,
+)
+
+STAGES = ["open the drawer", "reach for the cube", "grasp the cube", "carry it", "close the drawer"]
+
+
+def _view(length: int = 240, images: int = 10) -> EpisodeView:
+    rng = np.random.default_rng(0)
+    stage = np.minimum(np.arange(length) * 5 // length, 4)
+    return EpisodeView(
+        title="wandering, episode 1",
+        fps=20.0,
+        progress=np.linspace(0, 1, length, dtype=np.float32),
+        stage=stage,
+        stages=STAGES,
+        success=True,
+        true_progress=np.linspace(0, 1, length, dtype=np.float32),
+        true_stage=np.roll(stage, 3),
+        uncertainty=np.full(length, 0.05, np.float32),
+        weights=rng.random(length).astype(np.float32),
+        frames=rng.integers(0, 255, (images, 6, 8, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2),
+    )
+
+
+def _words(figure: object) -> str:
+    return " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))  # type: ignore[attr-defined]
+
+
+class TestEpisodeFigure:
+    def test_shows_frames_curves_bands_weights_and_stage_names_in_a_small_file(self) -> None:
+        figure = episode_figure(_view())
+        words = _words(figure)
+        for expected in ("wandering, episode 1", "predicted stage", "true stage", "weight", "success", *STAGES):
+            assert expected in words
+        assert sum(len(axes.images) for axes in figure.axes) == 11  # ten frames and the weights
+        data = picture_bytes(figure, photo=True)
+        assert data[:2] == b"\xff\xd8"
+        assert len(data) < 150_000
+
+    def test_leaves_out_what_is_not_known(self) -> None:
+        bare = replace(
+            _view(), true_progress=None, true_stage=None, weights=None, frames=None, uncertainty=None, success=None
+        )
+        words = _words(episode_figure(bare))
+        assert "true stage" not in words
+        assert "weight" not in words
+        assert "outcome unknown" in words
+
+    def test_an_unlabelled_truth_gets_no_band(self) -> None:
+        assert "true stage" not in _words(episode_figure(replace(_view(), true_stage=np.full(240, -1))))
+
+    def test_one_frame_is_enough(self) -> None:
+        assert picture_bytes(episode_figure(_view(1, 1)))[:4] == b"\x89PNG"
+
+    def test_arrays_of_another_length_are_refused(self) -> None:
+        with pytest.raises(ModelError, match="weights has 3 frames, the progress 240"):
+            replace(_view(), weights=np.zeros(3, np.float32))
+
+    def test_gathers_a_view_from_an_episode_with_frames_from_the_middles_of_equal_parts(self) -> None:
+        asked: list[list[int]] = []
+
+        class Camera:
+            def __getitem__(self, index: list[int]) -> np.ndarray:
+                asked.append(index)
+                return np.zeros((len(index), 240, 320, 3), np.uint8)
+
+        class Stored(SimpleNamespace):
+            def __getitem__(self, key: str) -> Camera:
+                return Camera()
+
+        episode = Stored(
+            uuid="0123456789abcdef",
+            length=40,
+            success=False,
+            task="tidy",
+            stage=np.zeros(40),
+            attributes={"quality": "drop_regrasp"},
+        )
+        prediction = Prediction(
+            np.zeros(40, np.float32), np.eye(5, dtype=np.float32)[[2] * 40], np.zeros(40, np.float32)
+        )
+        view = episode_view(episode, prediction, STAGES, 20, camera="observation.images.front", images=4)
+        assert asked == [[5, 15, 25, 35]]
+        assert view.frames is not None
+        assert view.frames.shape == (4, 120, 160, 3)
+        assert view.title == "drop regrasp, episode 01234567"
+        assert set(view.stage) == {2}
+
+
+def test_weights_of_several_episodes_share_one_axis_of_time() -> None:
+    figure = weights_figure([_view(240), _view(120)])
+    assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()
+    assert len(picture_bytes(figure)) < 150_000
+    with pytest.raises(ModelError, match="no weights"):
+        weights_figure([replace(_view(), weights=None)])
+
+
+def test_success_bars_say_rate_and_counts_and_draw_the_wilson_interval() -> None:
+    figure = success_figure([("BC", 8, 10), ("RA-BC", 0, 10)])
+    words = _words(figure)
+    assert "80%  (8/10)" in words
+    assert "0%  (0/10)" in words
+    ends = [line.get_xdata() for line in figure.axes[0].lines]
+    np.testing.assert_allclose(ends[0], [0.4902, 0.9433], atol=2e-4)
+
+
+def test_confusion_is_shown_in_percent_of_each_true_stage() -> None:
+    words = _words(confusion_figure(np.array([[3, 1], [0, 0]]), ["reach", "grasp"]))
+    assert "75" in words
+    assert "25" in words
+    assert "nan" not in words
+
+
+def test_the_other_charts_draw_and_stay_small() -> None:
+    rng = np.random.default_rng(0)
+    success, score = rng.random(40) < 0.5, rng.random(40)
+    groups = ["clean" if good else "wrong_order" for good in success]
+    for figure in (
+        roc_figure([("final", score), ("highest", score)], success),
+        reliability_figure(rng.random(500), rng.random(500) < 0.7),
+        scores_figure(score, score + 0.1, [True, False, None, True] * 10, groups),
+    ):
+        assert len(picture_bytes(figure)) < 150_000
+    assert "wrong order" in _words(scores_figure(score, score, list(map(bool, success)), groups))
+
+
+def test_a_picture_is_written_in_the_form_its_name_asks_for(tmp_path: Path) -> None:
+    figure = success_figure([("BC", 1, 2)])
+    assert save_picture(figure, tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert save_picture(figure, tmp_path / "a.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+class TestPage:
+    def _page(self) -> str:
+        page = Page("Model <1> & more", "demos.zarr")
+        page.section("Can I trust it?")
+        page.verdicts([("yes", "for weighting: `auroc` is 0.98"), ("no", "for stopping")])
+        page.section("Figures")
+        page.prose("<script>alert(1)</script>")
+        page.table(["figure", "value"], [["mse", 0.00234567], ["episodes", 12], ["name", "<b>"]])
+        page.picture(success_figure([("BC", 1, 2)]), 'a "quoted" caption')
+        page.pictures([(roc_figure([("final", [0.1, 0.9])], [False, True]), "left")])
+        return page.html()
+
+    def test_takes_nothing_from_outside(self) -> None:
+        html = self._page()
+        assert not re.search(r"""(src|href)\s*=\s*["'](?!data:)""", html)
+        assert "http" not in html
+        assert "@import" not in html
+        assert html.count("data:image/png;base64,") == 2
+
+    def test_escapes_text_and_marks_code(self) -> None:
+        html = self._page()
+        assert "<script>" not in html
+        assert "Model &lt;1&gt; &amp; more" in html
+        assert "<code>auroc</code>" in html
+        assert "0.002346" in html
+
+    def test_closes_every_tag_it_opens(self) -> None:
+        stack: list[str] = []
+        void = {"meta", "img", "br"}
+
+        class Parser(HTMLParser):
+            def handle_starttag(self, tag: str, attrs: object) -> None:
+                if tag not in void:
+                    stack.append(tag)
+
+            def handle_endtag(self, tag: str) -> None:
+                assert stack.pop() == tag
+
+        Parser().feed(self._page())
+        assert not stack
+
+    def test_refuses_bytes_that_are_no_picture_and_marks_it_does_not_know(self, tmp_path: Path) -> None:
+        page = Page("x")
+        with pytest.raises(ValueError, match="PNG or JPEG"):
+            page.picture(b"GIF89a")
+        with pytest.raises(ValueError, match="perhaps"):
+            page.verdicts([("perhaps", "x")])
+        assert page.write(tmp_path / "page.html").read_text().startswith("<!doctype html>")
