@@ -7,7 +7,11 @@ from typing import Any
 
 # Each public name and the module that holds it; imported only when asked for, so that the command starts at once.
 _EXPORTS: dict[str, str] = {
+    "Execution": "robo_policies.settings",
+    "evaluate": "robo_policies.evaluation",
+    "load_policy": "robo_policies.learned",
     "make_env": "robo_policies.worlds",
+    "train_policy": "robo_policies.policy_training",
 }
 
 __all__ = [*_EXPORTS]

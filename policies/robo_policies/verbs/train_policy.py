@@ -1,0 +1,78 @@
+"""Train a policy from demonstrations by behaviour cloning, with or without the weights of a reward model.
+
+`weights=none` clones every frame alike. `weights=rabc` reads the weights that `robo-rm score` put into the store, so
+that frames that made progress count and frames that wasted or undid it do not. `weights=success_only` keeps successful
+episodes only. The folder written is a LeRobot checkpoint: `ACTPolicy.from_pretrained(out)` loads it.
+
+Interrupt it when you like: the same command goes on where it stood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from robo_policies.settings import ActSettings, CloningSettings, WeightSettings
+
+GROUP = "policies"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm train-policy``."""
+
+    store: str = MISSING
+    """Demo store to learn from; needs observation.state, observation.environment_state and action."""
+    out: str = MISSING
+    """Folder for the policy, its metrics and its loss curve."""
+    policy: ActSettings = field(default_factory=ActSettings)
+    """Which policy and its shape; policy=act."""
+    weights: WeightSettings = field(default_factory=WeightSettings)
+    """What each frame counts; weights=none, weights=rabc or weights=success_only."""
+    steps: int = 2500
+    """Training steps."""
+    minutes: float | None = None
+    """Train for so many minutes instead of `steps`; the result then depends on the machine's speed."""
+    training: CloningSettings = field(default_factory=CloningSettings)
+    """Batch size, learning rate and the like."""
+    seed: int = 0
+    """Seed of initial weights, order of samples and noise."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    overwrite: bool = False
+    """Start again where `out` holds a policy trained with other settings."""
+
+
+def run(config: Config) -> None:
+    """Train, then write metrics and the loss curve beside the policy."""
+    from pathlib import Path
+
+    from robo_datasets import DemoStore
+    from robo_datasets.console import print_table, say
+    from robo_datasets.errors import ConfigError
+    from robo_datasets.outputs import OutputFolder
+    from robo_policies.curves import draw_curve
+    from robo_policies.policy_training import train_policy
+    from robo_policies.settings import Budget
+
+    if not config.out:
+        raise ConfigError("out is empty; give the folder to write to, for example out=policy")
+    trained = train_policy(
+        DemoStore.open(config.store),
+        Path(config.out),
+        Budget(config.steps, config.minutes),
+        config.policy,
+        config.weights,
+        config.training,
+        config.seed,
+        config.device,
+        config.overwrite,
+    )
+    if trained.resumed:
+        say(f"{config.out} already holds this policy; nothing was trained")
+    out = OutputFolder(config.out, config)
+    out.write_metrics(trained.metrics)
+    draw_curve(out.path("curve.png"), trained.losses, "weighted loss", "step")
+    print_table("train-policy", ["figure", "value"], sorted(trained.metrics.items()))
+    out.announce()
