@@ -1,0 +1,108 @@
+"""Record scripted demonstrations of a simulated task into a demo store, one process a core.
+
+Run again with more episodes, or after an interruption, it goes on where it stopped: an episode is fixed by world,
+quality, seed and index, and those that the store holds are skipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+GROUP = "datasets"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm record``."""
+
+    store: str = MISSING
+    """Demo store to record into; made where there is none."""
+    env: str = "tidy_drawer"
+    """World to record."""
+    episodes: int = 80
+    """Episodes that the store shall hold of this world, quality and seed."""
+    quality: str = "mixed"
+    """clean, slow, wandering, drop_and_regrasp, stops_partway, wrong_order, or mixed: all, in the mixture's shares."""
+    seed: int = 0
+    """Episodes of another seed are other episodes."""
+    cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
+    """Cameras to record; [] for none."""
+    image_size: int = 128
+    """Height and width of the frames, pixels."""
+    render: str = "fast"
+    """Render preset: fast (no shadows, multisampling, reflections) or default."""
+    mixture: dict[str, float] = field(default_factory=dict)
+    """Relative frequency of each quality in quality=mixed."""
+    processes: int = 0
+    """Recording processes; 0 for one a core."""
+    out: str | None = None
+    """Folder to write metrics.json to; nothing is written without it."""
+
+
+def run(config: Config) -> None:
+    """Record what is missing and print what the store holds of it."""
+    import time
+
+    from robo_datasets import DemoStore
+    from robo_datasets.console import progress_bar, say
+    from robo_datasets.errors import ConfigError
+    from robo_datasets.layout import utc_now
+    from robo_datasets.outputs import OutputFolder
+    from robo_policies.recording import Recorded, RecordingPlan, creation_time, missing_indices
+    from robo_policies.recording_pool import cores, record_here, record_in_processes
+    from robo_policies.recording_summary import print_summary, summarise
+
+    if config.episodes < 1:
+        raise ConfigError(f"episodes={config.episodes} must be at least 1")
+    if config.processes < 0:
+        raise ConfigError(f"processes={config.processes} must be 0 (one a core) or more")
+    plan = RecordingPlan(
+        config.env,
+        config.quality,
+        config.seed,
+        config.image_size,
+        tuple(config.cameras),
+        config.render,
+        dict(config.mixture),
+    )
+    env = plan.make_env()
+    try:
+        env.reset(seed=0)
+        # Rendering once finds a wrong camera or a missing GL backend before anything is written.
+        env.render_cameras(plan.cameras)
+        store = DemoStore.open_or_create(config.store, plan.features(), env.fps, env.stages, robot=f"{plan.env} arm")
+    finally:
+        env.close()
+    wanted = range(config.episodes)
+    missing = missing_indices(store, plan, config.episodes)
+    created = creation_time(store, plan, wanted) or utc_now()
+    if len(missing) < config.episodes:
+        say(f"{config.store} holds {config.episodes - len(missing)} of these {config.episodes} episodes already")
+    successes = frames = 0
+    began = time.monotonic()
+    with progress_bar("record", config.episodes, "episodes", done=config.episodes - len(missing)) as bar:
+
+        def note(recorded: Recorded) -> None:
+            nonlocal successes, frames
+            successes += recorded.success
+            frames += recorded.length
+            bar.advance(1, note=f"{frames} frames, {successes} successes")
+
+        processes = min(config.processes or cores(), len(missing))
+        if processes > 1:
+            record_in_processes(config.store, plan, missing, created, processes, note)
+        elif missing:
+            record_here(store, plan, missing, created, note)
+    store.refresh()
+    metrics = summarise(store, [plan.uuid_of(index) for index in wanted])
+    print_summary(config.store, metrics)
+    if missing:
+        seconds = time.monotonic() - began
+        metrics |= {"seconds": seconds, "recorded": len(missing), "frames_per_second": frames / seconds}
+        say(f"recorded {len(missing)} episodes, {frames} frames in {seconds:.1f} s ({frames / seconds:.0f} frames/s)")
+    if config.out is not None:
+        out = OutputFolder(config.out, config)
+        out.write_metrics(metrics)
+        out.announce()
