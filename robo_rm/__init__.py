@@ -13,16 +13,21 @@ _EXPORTS: dict[str, str] = {
     "stage_priors": "robo_rm.labels",
     "progress_labels": "robo_rm.labels",
     "Prediction": "robo_rm.prediction",
+    "check_reward_model": "robo_rm.checker",
+    "store_weights": "robo_rm.weights",
 }
+_MODULES = ("metrics",)
 
-__all__ = [*_EXPORTS]
+__all__ = [*_EXPORTS, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         return getattr(importlib.import_module(_EXPORTS[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_EXPORTS]
+    return [*globals(), *__all__]
