@@ -81,6 +81,17 @@ class Derived:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
+    def renew(self) -> None:
+        """Count as made now, so that ``store.derived(name)`` gives this set; its arrays stay as they are.
+
+        Raises:
+            StoreError: the store cannot be written to.
+        """
+        try:
+            self._write_group()
+        except OSError as error:
+            raise StoreError(f"derived arrays cannot be written to {self.path}: {error.strerror}") from error
+
     def read(self, uuid: str) -> dict[str, np.ndarray]:
         """The arrays (T, ...) of an episode by key.
 
@@ -117,9 +128,11 @@ class Derived:
             raise StoreError(f"{self._root} has no episode {uuid}") from None
 
     def _make_group(self) -> None:
+        if not (self.path / GROUP_FILE).exists():
+            self._write_group()
+
+    def _write_group(self) -> None:
         path = self.path / GROUP_FILE
-        if path.exists():
-            return
         self.path.mkdir(parents=True, exist_ok=True)
         details = {"name": self.name, "provenance": self.provenance, "created": utc_now()}
         document = json.loads(group_json({DERIVED_KEY: details}))

@@ -80,19 +80,13 @@ class EpisodeWriter:
             raise StoreError(f"episode {self.uuid} is already in {self._root}")
         try:
             self._folder.parent.mkdir(exist_ok=True)
-            self._folder.mkdir()
-            self._lock = os.open(self._folder, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._lock = claim_staging(self._folder)
             for key, feature in self._features.items():
                 (self._folder / key).mkdir()
                 if feature.is_frames:
                     self._shards[key] = ShardWriter(self._folder / key / chunk_name(feature), feature)
                 else:
                     self._rows[key] = []
-        except FileExistsError as error:
-            raise StoreError(
-                f"episode {self.uuid} is being written, or was left by a crash, in {self._folder}"
-            ) from error
         except OSError as error:
             self._discard()
             raise StoreError(f"an episode cannot be written to {self._root}: {error.strerror}") from error
@@ -255,6 +249,42 @@ class EpisodeWriter:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def claim_staging(folder: Path) -> int:
+    """Make a staging folder and hold it with a lock; what a writer that died left there is cleared away.
+
+    Returns:
+        The handle that holds the lock, to be closed when the folder has been renamed or removed.
+
+    Raises:
+        StoreError: a writer that lives holds it.
+        OSError: it cannot be made.
+    """
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        lock = lock_folder(folder)
+        if lock is None:
+            raise StoreError(f"episode {folder.name} is being written by another process, in {folder}") from None
+        for left in folder.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        return lock
+    lock = lock_folder(folder)
+    if lock is None:
+        raise StoreError(f"episode {folder.name} is being written by another process, in {folder}")
+    return lock
+
+
+def lock_folder(folder: Path) -> int | None:
+    """Lock a folder for this process; None where another holds it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def _fit(value: Any, feature: Feature, number: int) -> np.ndarray:

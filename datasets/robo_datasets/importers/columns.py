@@ -1,0 +1,104 @@
+"""Low-dimensional columns of LeRobot parquet files, read to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from robo_datasets.errors import ImportSourceError
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a parquet file.
+
+    Raises:
+        ImportSourceError: it is missing, truncated, or lacks a column.
+    """
+    schema = parquet_schema(path)
+    missing = [name for name in columns or [] if name not in schema.names]
+    if missing:
+        raise ImportSourceError(f"{path} lacks the columns {missing}; it has {schema.names}")
+    try:
+        return pq.read_table(path, columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise ImportSourceError(f"{path} is truncated or damaged: {_first_line(error)}") from error
+
+
+def parquet_schema(path: Path) -> pa.Schema:
+    """The schema of a parquet file.
+
+    Raises:
+        ImportSourceError: it is missing, truncated or no parquet.
+    """
+    return _metadata(path).schema.to_arrow_schema()
+
+
+def parquet_rows(path: Path) -> int:
+    """Number of rows of a parquet file, from its footer.
+
+    Raises:
+        ImportSourceError: it is missing, truncated or no parquet.
+    """
+    return int(_metadata(path).num_rows)
+
+
+def _metadata(path: Path) -> pq.FileMetaData:
+    if not path.is_file():
+        raise ImportSourceError(f"{path} is missing")
+    try:
+        return pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ImportSourceError(f"{path} is truncated or no parquet file: {_first_line(error)}") from error
+
+
+def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str) -> np.ndarray:
+    """A column as (T, *shape) of the feature's dtype.
+
+    Raises:
+        ImportSourceError: the column has another type or shape, or missing values; names ``where`` and key.
+    """
+    shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
+    column = table[key].combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    values = column
+    while (
+        pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type)
+    ):
+        if values.null_count:
+            raise ImportSourceError(f"{where}: column {key} has missing values")
+        values = values.flatten()
+    if values.null_count:
+        raise ImportSourceError(f"{where}: column {key} has missing values")
+    rows, size = len(column), int(np.prod(shape))
+    if len(values) != rows * size:
+        raise ImportSourceError(f"{where}: column {key} does not hold {list(shape)} values a frame")
+    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
+        raise ImportSourceError(f"{where}: column {key} is {values.type}, the data set declares {dtype}")
+    array = values.to_numpy(zero_copy_only=False)
+    converted = array.astype(dtype)
+    if array.dtype != dtype and not np.array_equal(
+        array, converted.astype(array.dtype), equal_nan=array.dtype.kind == "f"
+    ):
+        raise ImportSourceError(f"{where}: column {key} is {array.dtype} and does not fit in the declared {dtype}")
+    _check_rows(column, size, where, key)
+    return converted.reshape(rows, *shape)
+
+
+def _check_rows(column: pa.Array, size: int, where: str, key: str) -> None:
+    """Every row must have the same number of values: a short row would shift all that follow."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        inner = column.type.value_type
+        nested = pa.types.is_list(inner) or pa.types.is_large_list(inner) or pa.types.is_fixed_size_list(inner)
+        lengths = np.diff(column.offsets.to_numpy())
+        if len(lengths) and (lengths.min() != lengths.max() or (not nested and lengths[0] != size)):
+            raise ImportSourceError(f"{where}: column {key} has rows of different lengths")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]

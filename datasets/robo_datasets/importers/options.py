@@ -1,0 +1,77 @@
+"""What importers' verbs share: frame size, stage annotation and success from the user's settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from robo_datasets.errors import ConfigError
+from robo_datasets.importers.run import ImportPlan
+from robo_datasets.importers.source import Source
+from robo_datasets.importers.stage_files import Segment, check_names, frame_labels, read_stage_file, stage_order
+from robo_datasets.layout import GROUP_FILE
+from robo_datasets.store import DemoStore
+
+_SUCCESS = {"true": True, "false": False, "unknown": None}
+
+
+def frame_size(size: Sequence[int] | None) -> tuple[int, int] | None:
+    """A (height, width) setting, checked.
+
+    Raises:
+        ConfigError: it is not two whole numbers from 1 up.
+    """
+    if size is None:
+        return None
+    if len(size) != 2 or any(side < 1 or side > 1 << 14 for side in size):
+        raise ConfigError(f"size={list(size)} must be height and width, for example size=[240,320]")
+    return int(size[0]), int(size[1])
+
+
+def plan_import(
+    source: Source,
+    store: str | os.PathLike[str],
+    stages: str = "",
+    stage_names: Sequence[str] | None = None,
+    success: str = "auto",
+) -> ImportPlan:
+    """Stage labels and success for every episode of a source.
+
+    Args:
+        source: the data set.
+        store: path of the store; where it exists, its stages are the known ones.
+        stages: annotation file, or "" for what the source itself carries.
+        stage_names: the known stages in order.
+        success: "true", "false", "unknown" or "auto" (see ``robo-rm import lerobot --help``).
+
+    Raises:
+        LabelError: the annotation does not fit the source, or names a stage that is not known.
+        ConfigError: ``success`` is none of these words.
+    """
+    if success not in ("auto", *_SUCCESS):
+        raise ConfigError(f"success={success} is not one of: auto, true, false, unknown")
+    lengths = {episode.number: episode.length for episode in source.episodes}
+    segments: Mapping[int, Sequence[Segment]]
+    if stages:
+        segments = read_stage_file(stages, lengths)
+    else:
+        segments = {episode.number: episode.segments for episode in source.episodes if episode.segments}
+    names = stage_order(segments, lengths) if stage_names is None else list(stage_names)
+    if stage_names is not None:
+        check_names(segments, names, stages or str(source.path))
+    if segments and (Path(store) / GROUP_FILE).exists():
+        known = DemoStore.open(store).stages
+        check_names(segments, known, stages or str(source.path))
+        names = [name for name in known if name in names]
+    labels = {number: frame_labels(found, lengths[number], names) for number, found in segments.items()}
+    outcome: dict[int, bool | None] = {}
+    for episode in source.episodes:
+        if success != "auto":
+            outcome[episode.number] = _SUCCESS[success]
+        elif episode.success is not None:
+            outcome[episode.number] = episode.success
+        else:
+            found = segments.get(episode.number)
+            outcome[episode.number] = True if not found else found[-1][0] == names[-1]
+    return ImportPlan(names, labels, outcome)

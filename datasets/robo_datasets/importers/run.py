@@ -1,0 +1,201 @@
+"""Importing a source into a store: checked first, in parallel, resumable, and undone when it fails.
+
+Episodes are named after their source, so the same command skips those that are there. A run that was killed leaves
+whole episodes and goes on from them; a run that meets an error takes back what it added.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robo_datasets.console import progress_bar
+from robo_datasets.errors import ImportSourceError, StoreError
+from robo_datasets.importers.source import Source, episode_uuid, source_record
+from robo_datasets.layout import EPISODES, GROUP_FILE, is_uuid, utc_now
+from robo_datasets.store import DemoStore
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """What to do with each episode beyond its frames."""
+
+    stages: Sequence[str] = ()
+    """Stage names of a store that is made."""
+    labels: Mapping[int, np.ndarray] | None = None
+    """Episode number to per-frame stages (T,), indices into ``stages``."""
+    success: Mapping[int, bool | None] | None = None
+    """Episode number to success."""
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """How many episodes and frames were added, and how many episodes were there already."""
+
+    added: int
+    frames: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Source
+    store: Path
+    plan: ImportPlan
+    relabel: tuple[int, ...]
+    """Stage index in the plan to stage index in the store."""
+    created: str
+
+
+def import_source(
+    source: Source,
+    store_path: str | os.PathLike[str],
+    plan: ImportPlan | None = None,
+    workers: int | None = None,
+    **store_options: Any,
+) -> ImportResult:
+    """Import every episode of ``source`` that the store does not hold yet.
+
+    Args:
+        source: the data set.
+        store_path: a store to append to, or to make with ``store_options`` (codec, quality, subsampling).
+        plan: stage labels and success by episode number.
+        workers: processes; the machine's cores by default, 0 for none besides this one.
+
+    Raises:
+        ImportSourceError: the source cannot be read; the store is as it was.
+        StoreError: the store has another schema or cannot be written to; it is as it was.
+    """
+    plan = plan or ImportPlan()
+    path = Path(store_path)
+    if not source.episodes:
+        raise ImportSourceError(f"{source.path} holds no episodes")
+    existing = DemoStore.open(path) if (path / GROUP_FILE).exists() else None
+    if existing is not None:
+        existing.check_schema(source.features, source.fps, plan.stages)
+    todo = [
+        number
+        for number, episode in enumerate(source.episodes)
+        if existing is None or episode_uuid(source, episode) not in existing
+    ]
+    with progress_bar("check", total=len(todo), unit="episodes") as bar:
+        for number in todo:
+            source.check(source.episodes[number])
+            bar.advance()
+    skipped = len(source.episodes) - len(todo)
+    if not todo:
+        return ImportResult(0, 0, skipped)
+    store = existing or DemoStore.create(
+        path, source.features, source.fps, plan.stages, robot=source.robot, **store_options
+    )
+    relabel = tuple(store.stages.index(name) for name in plan.stages)
+    job = _Job(source, path, plan, relabel, _time_of_creation(store, source))
+    try:
+        with progress_bar("import", total=len(source.episodes), unit="episodes", done=skipped) as bar:
+            frames = _run(job, todo, workers, lambda: bar.advance())
+    except BrokenProcessPool as error:
+        raise StoreError(
+            f"a worker process died while importing into {path} (out of memory?); whole episodes are kept and the "
+            "same command goes on from them"
+        ) from error
+    except Exception:
+        _undo(path, [episode_uuid(source, source.episodes[number]) for number in todo], made=existing is None)
+        raise
+    DemoStore.open(path)  # brings index.json up to date
+    return ImportResult(len(todo), frames, skipped)
+
+
+def _run(job: _Job, todo: list[int], workers: int | None, done: Any) -> int:
+    count = min(len(todo), os.cpu_count() or 1) if workers is None else min(len(todo), workers)
+    if count < 2:
+        store = DemoStore.open(job.store)
+        frames = 0
+        for number in todo:
+            frames += _import_episode(job, store, number)
+            done()
+        return frames
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, _start_worker, (job,)) as pool:
+        futures = [pool.submit(_work, number) for number in todo]
+        try:
+            return _collect(futures, done)
+        except BaseException:
+            # Waits for the episodes in work, so that nothing is added after this.
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _collect(futures: list[Future[int]], done: Any) -> int:
+    frames = 0
+    for future in as_completed(futures):
+        frames += future.result()
+        done()
+    return frames
+
+
+_worker: tuple[_Job, DemoStore] | None = None
+
+
+def _start_worker(job: _Job) -> None:
+    global _worker
+    _worker = job, DemoStore.open(job.store)
+
+
+def _work(number: int) -> int:
+    if _worker is None:
+        raise StoreError("an import worker was not started properly")
+    return _import_episode(*_worker, number)
+
+
+def _import_episode(job: _Job, store: DemoStore, position: int) -> int:
+    episode = job.source.episodes[position]
+    labels = (job.plan.labels or {}).get(episode.number)
+    writer = store.writer(
+        task=episode.task,
+        success=(job.plan.success or {}).get(episode.number, episode.success),
+        source=source_record(job.source, episode),
+        attributes=episode.attributes,
+        uuid=episode_uuid(job.source, episode),
+        created=job.created,
+        sequence=position,
+    )
+    with writer:
+        for number, frame in enumerate(job.source.frames(episode)):
+            label = -1 if labels is None else int(labels[number])
+            writer.add(
+                frame.values,
+                frame.timestamp,
+                stage=job.relabel[label] if label >= 0 else -1,
+                receive_timestamp=frame.receive_timestamp,
+            )
+        if len(writer) != episode.length:
+            raise ImportSourceError(
+                f"{job.source.path}: episode {episode.number} has {len(writer)} frames, {episode.length} are declared"
+            )
+    return episode.length
+
+
+def _time_of_creation(store: DemoStore, source: Source) -> str:
+    """One time for all episodes of a source, so that the order of the source is kept however it was resumed."""
+    for episode in source.episodes:
+        name = episode_uuid(source, episode)
+        if name in store:
+            return store.episode(name).created
+    return utc_now()
+
+
+def _undo(path: Path, added: list[str], made: bool) -> None:
+    store = DemoStore.open(path)
+    store.remove([name for name in added if name in store])
+    others = [name for name in os.listdir(path / EPISODES) if is_uuid(name)]
+    if made and not others:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,87 @@
+"""Frames out of video files, through PyAV: H.264, AV1 and whatever else FFmpeg knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+
+from robo_datasets.errors import ImportSourceError
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """What a video file says of itself; ``frames`` is 0 where it does not say."""
+
+    frames: int
+    height: int
+    width: int
+    codec: str
+    fps: float
+    """Average frames a second; 0 where it does not say."""
+
+
+def video_header(path: Path) -> VideoHeader:
+    """Read a video file's header.
+
+    Raises:
+        ImportSourceError: the file is missing, truncated, or holds no video.
+    """
+    container = _open(path)
+    try:
+        stream = container.streams.video[0]
+        rate = float(stream.average_rate or 0)
+        return VideoHeader(stream.frames, stream.height, stream.width, stream.codec_context.name, rate)
+    finally:
+        container.close()
+
+
+def video_times(path: Path) -> np.ndarray:
+    """Presentation times (T,) f64 in seconds of every frame in order of display, from the container alone.
+
+    Raises:
+        ImportSourceError: the file is missing, truncated, or holds no video.
+    """
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        try:
+            ticks = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+        except av.FFmpegError as error:
+            raise ImportSourceError(f"{path} is truncated or damaged: {error.strerror}") from error
+        return np.sort(np.array(ticks, np.float64)) * float(stream.time_base or 0)
+
+
+def video_frames(path: Path, threads: int = 1) -> Iterator[np.ndarray]:
+    """Yield every frame in order of display as uint8 RGB (H, W, 3).
+
+    Raises:
+        ImportSourceError: the file is missing, or damaged at the frame named.
+    """
+    number = 0
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = threads
+        try:
+            for frame in container.decode(stream):
+                if frame.is_corrupt:
+                    raise ImportSourceError(f"{path} is damaged at frame {number}")
+                yield frame.to_ndarray(format="rgb24")
+                number += 1
+        except av.FFmpegError as error:
+            raise ImportSourceError(f"{path} is truncated or damaged at frame {number}: {error.strerror}") from error
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    if not path.is_file():
+        raise ImportSourceError(f"{path} is missing")
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise ImportSourceError(f"{path} is truncated or no video: {error.strerror}") from error
+    if not container.streams.video:
+        container.close()
+        raise ImportSourceError(f"{path} holds no video")
+    return container
