@@ -107,7 +107,7 @@ def rabc_weights(
         ConfigError: a setting is out of range, or the mode is unknown.
     """
     calibration = calibration or Calibration()
-    _check_settings(horizon, mode, kappa, calibration)
+    check_settings(horizon, mode, kappa, calibration)
     frames = _Frames([np.asarray(progress)], ["of this episode"])
     statistics = _statistics(frames, horizon, mode, kappa, calibration, [success], mean_length, mean, std)
     return _weights(frames, horizon, mode, calibration, [success], statistics).astype(np.float32)
@@ -137,7 +137,7 @@ def store_weights(
         ConfigError: a setting is out of range, or there is no episode.
     """
     calibration = calibration or Calibration()
-    _check_settings(horizon, mode, kappa, calibration)
+    check_settings(horizon, mode, kappa, calibration)
     if not progress:
         raise ConfigError("no episode to weigh: the progress is empty")
     names = list(progress)
@@ -267,7 +267,8 @@ def _check_progress(progress: np.ndarray, name: str) -> None:
         )
 
 
-def _check_settings(horizon: int, mode: str, kappa: float, calibration: Calibration) -> None:
+def check_settings(horizon: int, mode: str, kappa: float, calibration: Calibration) -> None:
+    """Raise ConfigError for a setting that is out of range or a mode that does not exist."""
     if mode not in MODES:
         raise ConfigError(f"mode={mode} is unknown; choose one of {', '.join(MODES)}")
     if horizon < 1:

@@ -81,3 +81,56 @@ class BrightnessStream:
 
 def load_brightness_model(folder: Any) -> BrightnessModel:
     return BrightnessModel(**json.loads((Path(folder) / "config.json").read_text()))
+
+
+FRONT = "observation.images.front"
+STAGES = ("reach", "lift", "place")
+
+
+def make_bright_store(path: Path, kinds: Sequence[str], length: int = 60, stages: Sequence[str] = STAGES) -> Any:
+    """A store in which the brightness of a frame is the true progress, so that `BrightnessModel` is nearly right.
+
+    Kinds: ``clean`` runs through; ``pause`` stands still for a third of the time; ``partial`` fails half-way;
+    ``dazzle`` fails at once, under a light that makes the model believe in success.
+    """
+    from robo_datasets import DemoStore
+
+    features = {
+        FRONT: {"shape": (16, 16, 3), "dtype": "uint8"},
+        "observation.state": {"shape": (2,), "dtype": "float32"},
+        "action": {"shape": (2,), "dtype": "float32"},
+        "simulator.progress": {"shape": (1,), "dtype": "float32"},
+    }
+    store = DemoStore.create(path, features=features, fps=10, stages=list(stages), codec="lossless")
+    for number, kind in enumerate(kinds):
+        progress = true_progress(kind, length + number)
+        shown = np.full_like(progress, 0.97) if kind == "dazzle" else progress
+        failed = kind in ("partial", "dazzle")
+        with store.writer(task="place it", success=not failed, attributes={"quality": kind}) as episode:
+            for t, (real, seen) in enumerate(zip(progress, shown, strict=True)):
+                episode.add(
+                    {
+                        FRONT: np.full((16, 16, 3), round(255 * seen), np.uint8),
+                        "observation.state": np.array([real, 0], np.float32),
+                        "action": np.zeros(2, np.float32),
+                        "simulator.progress": np.array([real], np.float32),
+                    },
+                    timestamp=t / 10,
+                    stage=min(int(real * len(stages)), len(stages) - 1),
+                )
+    return store
+
+
+def true_progress(kind: str, length: int) -> np.ndarray:
+    third = length // 3
+    if kind == "clean":
+        return np.linspace(0, 1, length)
+    if kind == "pause":
+        rest = length - third
+        moving = np.linspace(0, 1, rest)
+        return np.insert(moving, rest // 2, np.full(third, moving[rest // 2]))
+    if kind == "partial":
+        return np.concatenate([np.linspace(0, 0.5, length - third), np.full(third, 0.5)])
+    if kind == "dazzle":
+        return np.zeros(length)
+    raise ValueError(kind)

@@ -1,0 +1,204 @@
+"""Scoring a store: a model's progress of every episode, and the weights that follow from it, into ``derived/``.
+
+The progress of an episode depends on the model and the episode alone, so its set is keyed by the model: adding
+episodes, or interrupting the work, costs only what is missing. The weights depend on the statistics of the whole store
+and are made anew each time, which takes a moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robo_datasets.console import progress_bar
+from robo_datasets.errors import ModelError, StoreError
+from robo_rm.prediction import Prediction
+from robo_rm.protocol import RewardModel
+from robo_rm.weights import StoreWeights, store_weights
+from robo_rm.weights_options import Calibration
+from robo_rm.weights_report import WeightReport, weight_report
+
+PROGRESS, WEIGHTS = "progress", "weights"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What `score_store` made."""
+
+    result: StoreWeights
+    report: WeightReport
+    derived: Any
+    """The derived set of weights."""
+
+
+def model_hash(folder: str | os.PathLike[str]) -> str:
+    """SHA-256 over the names and bytes of a model folder's weights and settings, whatever kind of model it is.
+
+    Raises:
+        ModelError: there is nothing of the kind in the folder.
+    """
+    root = Path(folder)
+    names = ("*.safetensors", "config.yaml", "config.json")
+    files = sorted(path for name in names for path in root.glob(name))
+    if not files:
+        raise ModelError(f"{root} holds no reward model; train one with robo-rm train-reward out={root}")
+    total = hashlib.sha256()
+    for path in files:
+        total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def check_model_fits(model: RewardModel, store: Any) -> None:
+    """Raise ModelError unless the store has the stages, cameras and state that the model was trained on."""
+    if store.stages and list(store.stages) != list(model.stages):
+        raise ModelError(
+            f"the model's stages {list(model.stages)} are not those of {store.path}, {list(store.stages)}; "
+            "use a model trained on this task"
+        )
+    wanted = [*model.cameras, *([model.state_key] if model.state_key else [])]
+    for key in wanted:
+        if key not in store.features:
+            raise ModelError(
+                f"the model reads {key}, which {store.path} does not have; it has {', '.join(sorted(store.features))}"
+            )
+    trained_at = model.provenance.get("fps")
+    if trained_at is not None and abs(float(trained_at) - store.fps) > 0.01 * store.fps:
+        raise ModelError(
+            f"the model was trained at {float(trained_at):g} frames/s and {store.path} has {store.fps:g}: its view of "
+            "the past would have another length. Record or import at the model's rate, or train on this store"
+        )
+
+
+def score_progress(model: RewardModel, model_id: str, store: Any) -> Any:
+    """Predict the progress of every episode that is not predicted yet; returns the derived set ``progress``.
+
+    Arrays: progress (T,), stage_probabilities (T, K), uncertainty (T,), all f32.
+
+    Raises:
+        ModelError: the model does not fit the store, or predicts something that is not a number.
+    """
+    check_model_fits(model, store)
+    provenance = {"source": "model", "model_sha256": model_id, "stages": list(model.stages)}
+    derived = store.derive(PROGRESS, provenance)
+    waiting = [uuid for uuid in store.uuids if uuid not in derived]
+    lengths = store.lengths
+    total = sum(lengths.values())
+    done = total - sum(lengths[uuid] for uuid in waiting)
+    with progress_bar("score", total=total, unit="frames", done=done) as bar:
+        for uuid in waiting:
+            prediction = model.predict(store.episode(uuid))
+            _check_prediction(prediction, uuid)
+            derived.write(
+                uuid,
+                {
+                    "progress": prediction.progress.astype(np.float32),
+                    "stage_probabilities": prediction.stage_probabilities.astype(np.float32),
+                    "uncertainty": prediction.uncertainty.astype(np.float32),
+                },
+            )
+            bar.advance(lengths[uuid])
+    derived.renew()
+    return derived
+
+
+def read_prediction(derived: Any, uuid: str) -> Prediction:
+    """The prediction of an episode from the derived set ``progress``."""
+    arrays = derived.read(uuid)
+    return Prediction(arrays["progress"], arrays["stage_probabilities"], arrays["uncertainty"])
+
+
+def progress_from_feature(store: Any, key: str) -> dict[str, npt.NDArray[np.float32]]:
+    """Progress that the store itself carries, such as the simulator's, by uuid: an oracle to compare with.
+
+    Raises:
+        StoreError: there is no such feature, or it is not one number a frame.
+    """
+    if key not in store.features:
+        raise StoreError(f"{store.path} has no feature {key}; it has {', '.join(sorted(store.features))}")
+    if int(np.prod(store.features[key]["shape"])) != 1:
+        raise StoreError(
+            f"{key} in {store.path} has shape {store.features[key]['shape']}, one number a frame is needed"
+        )
+    return {uuid: np.asarray(store.episode(uuid)[key][:], np.float32).reshape(-1) for uuid in store.uuids}
+
+
+def score_weights(
+    store: Any,
+    progress: Mapping[str, npt.NDArray[np.float32]],
+    source: Mapping[str, Any],
+    *,
+    mode: str,
+    horizon: int,
+    kappa: float,
+    calibration: Calibration,
+) -> Scores:
+    """Weigh every frame of the store and write the derived set ``weights``: weight (T,) f32.
+
+    Args:
+        store: the demo store.
+        progress: of every episode, by uuid.
+        source: provenance of the progress, kept with the weights.
+        mode: ``paper`` or ``calibrated``.
+        horizon: frames in an action chunk.
+        kappa: see `robo_rm.weights.rabc_weights`.
+        calibration: the mends of ``calibrated`` mode.
+
+    Raises:
+        ModelError: progress that is not a number. ConfigError: a setting out of range.
+    """
+    success = {uuid: store.episode(uuid).success for uuid in progress}
+    result = store_weights(progress, horizon, mode, kappa, success=success, calibration=calibration)
+    provenance: dict[str, Any] = {
+        "mode": mode,
+        "horizon": horizon,
+        "kappa": result.statistics.kappa,
+        "progress": dict(source),
+        "statistics": asdict(result.statistics),
+        "store_hash": store.content_hash(),
+    }
+    if mode == "calibrated":
+        provenance["calibration"] = asdict(calibration)
+    derived = store.derive(WEIGHTS, provenance)
+    with progress_bar("weights", total=len(progress), unit="episodes") as bar:
+        for uuid, weight in result.weights.items():
+            if uuid not in derived:
+                derived.write(uuid, {"weight": weight})
+            bar.advance()
+    derived.renew()
+    return Scores(result, weight_report(result), derived)
+
+
+def example_episodes(result: StoreWeights, kinds: Mapping[str, str], count: int = 6) -> list[str]:
+    """Episodes to show: of each kind in turn the one nearest to the kind's mean weight, until ``count``."""
+    mean = {uuid: float(weight.mean()) for uuid, weight in result.weights.items()}
+    groups: dict[str, list[str]] = {}
+    for uuid, kind in kinds.items():
+        groups.setdefault(kind, []).append(uuid)
+    for members in groups.values():
+        middle = float(np.mean([mean[uuid] for uuid in members]))
+        members.sort(key=lambda uuid: abs(mean[uuid] - middle))
+    ordered = [groups[kind] for kind in sorted(groups, key=lambda kind: -np.mean([mean[u] for u in groups[kind]]))]
+    return list(_in_turn(ordered))[:count]
+
+
+def _in_turn(groups: Sequence[Sequence[str]]) -> Iterator[str]:
+    for place in range(max(map(len, groups), default=0)):
+        yield from (members[place] for members in groups if place < len(members))
+
+
+def _check_prediction(prediction: Prediction, uuid: str) -> None:
+    for name in ("progress", "stage_probabilities", "uncertainty"):
+        array = np.asarray(getattr(prediction, name))
+        bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        if bad.any():
+            raise ModelError(
+                f"the model's {name} is not a number at frame {int(np.argmax(bad))} of episode {uuid}; "
+                "the model is damaged or was not trained to the end. Train it again"
+            )

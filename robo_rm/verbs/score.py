@@ -1,0 +1,152 @@
+"""Score every episode of a store with a reward model, and weigh its frames for cloning.
+
+Writes the predicted progress and the weights into the store's `derived/`, each with its provenance; train-policy reads
+them with weights=rabc. Prints how many frames the weights amount to, and warns where they say little. Interrupt it when
+you like: the same command goes on with the episodes that are left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import MISSING
+
+from robo_datasets.errors import ConfigError
+from robo_rm.weights_options import Calibration
+
+if TYPE_CHECKING:
+    from robo_rm.scoring import Scores
+
+GROUP = "reward model"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm score``."""
+
+    store: str = MISSING
+    """Demo store to score."""
+    model: str = ""
+    """Reward model folder, as train-reward wrote it."""
+    progress_key: str = ""
+    """Instead of a model: a feature of the store that holds the true progress, such as `simulator.progress`."""
+    mode: str = "calibrated"
+    """`calibrated`, or `paper` for SARM's equations 5-9 as they stand."""
+    horizon: int = 25
+    """Frames an action chunk looks ahead; best the part of the chunk that the policy carries out."""
+    kappa: float = 0.01
+    """Progress per horizon that earns full weight; in calibrated mode only with calibration.quantile=null."""
+    calibration: Calibration = field(default_factory=Calibration)
+    """The mends of calibrated mode."""
+    out: str = ""
+    """Folder for metrics.json and a picture of weights over example episodes; empty: none is written."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+
+def run(config: Config) -> None:
+    """Score the store and write the weights."""
+    if bool(config.model) == bool(config.progress_key):
+        raise ConfigError(
+            "give model=FOLDER, or progress_key=KEY to weigh by progress that the store holds"
+            + (", not both" if config.model else "")
+        )
+    from robo_datasets import DemoStore
+    from robo_datasets.console import say
+    from robo_datasets.outputs import OutputFolder
+    from robo_rm import weights
+    from robo_rm.scoring import model_hash, progress_from_feature, read_prediction, score_progress, score_weights
+
+    weights.check_settings(config.horizon, config.mode, config.kappa, config.calibration)
+    store = DemoStore.open(config.store)
+    source: dict[str, Any]
+    if config.model:
+        from robo_rm.saving import load_reward_model
+
+        model = load_reward_model(config.model, config.device)
+        derived = score_progress(model, model_hash(config.model), store)
+        progress = {uuid: read_prediction(derived, uuid).progress for uuid in store.uuids}
+        source = derived.provenance
+    else:
+        progress = progress_from_feature(store, config.progress_key)
+        source = {"source": "feature", "key": config.progress_key}
+    scores = score_weights(
+        store,
+        progress,
+        source,
+        mode=config.mode,
+        horizon=config.horizon,
+        kappa=config.kappa,
+        calibration=config.calibration,
+    )
+    _print(scores)
+    if config.out:
+        out = OutputFolder(config.out, config)
+        _write(out, store, scores, progress)
+        out.announce()
+    say(f"wrote {len(store)} episodes' weights to {scores.derived.path}")
+
+
+def _print(scores: Scores) -> None:
+    from robo_datasets.console import print_table, say
+
+    report, statistics = scores.report, scores.result.statistics
+    print_table(
+        f"Weights, {scores.result.mode} mode, horizon {scores.result.horizon} frames",
+        ["figure", "value", "what it is"],
+        [
+            ["frames", f"{report.frames}", f"in {len(scores.result.weights)} episodes"],
+            [
+                "effective frames",
+                f"{report.effective:.0f}  ({report.effective / report.frames:.0%})",
+                "(sum w)^2 / sum w^2: as many frames of equal weight say as much",
+            ],
+            ["full weight", f"{report.full:.1%}", f"gain more than kappa = {statistics.kappa:.4g} over the horizon"],
+            ["part weight", f"{report.fractional:.1%}", "between nothing and full"],
+            ["no weight", f"{report.nothing:.1%}", "pauses, detours, regressions"],
+            ["mean, successes", _or_dash(report.mean_success), "mean weight in episodes marked as successes"],
+            ["mean, failures", _or_dash(report.mean_failure), "mean weight in episodes marked as failures"],
+        ],
+    )
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+
+
+def _or_dash(value: float) -> str:
+    return "-" if value != value else f"{value:.2f}"
+
+
+def _write(out: Any, store: Any, scores: Scores, progress: Any) -> None:
+    import numpy as np
+
+    from robo_rm.report.film import EpisodeView, episode_kind, weights_figure
+    from robo_rm.report.style import save_picture
+    from robo_rm.scoring import example_episodes
+
+    episodes = {uuid: store.episode(uuid) for uuid in store.uuids}
+    kinds = {uuid: episode_kind(episode) for uuid, episode in episodes.items()}
+    views = [
+        EpisodeView(
+            title=f"{kinds[uuid]}, episode {uuid[:8]}",
+            fps=store.fps,
+            progress=progress[uuid],
+            stage=np.zeros(len(progress[uuid]), np.int64),
+            stages=store.stages,
+            success=episodes[uuid].success,
+            weights=scores.result.weights[uuid],
+        )
+        for uuid in example_episodes(scores.result, kinds)
+    ]
+    save_picture(weights_figure(views), out.path("weights.png"))
+    statistics = scores.result.statistics
+    out.write_metrics(
+        {
+            **scores.report.metrics(),
+            "episodes": len(scores.result.weights),
+            "kappa": statistics.kappa,
+            "delta_mean": statistics.mean,
+            "delta_std": statistics.std,
+            "mean_length": statistics.mean_length,
+        }
+    )
