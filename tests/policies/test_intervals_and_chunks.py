@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robo_datasets.errors import ConfigError
+from robo_policies.chunks import ChunkPlayer
+from robo_policies.intervals import wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [
+        # By hand from the formula with z = 1.96: for 5 of 10, (0.5 + 0.19207 -+ 1.96 sqrt(0.025 + 0.0096037)) / 1.38415.
+        (5, 10, 0.2366, 0.7634),
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (81, 100, 0.7222, 0.8749),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_wilson_interval_has_the_values_of_its_formula(successes, trials, low, high):
+    assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=1e-4)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_holds_the_rate_and_mirrors(counts):
+    successes, trials = counts
+    low, high = wilson_interval(successes, trials)
+    assert 0 <= low <= successes / trials <= high <= 1
+    mirrored = wilson_interval(trials - successes, trials)
+    assert (1 - high, 1 - low) == pytest.approx(mirrored, abs=1e-12)
+
+
+def test_more_successes_than_trials_are_refused():
+    with pytest.raises(ValueError, match="3 successes of 2 trials"):
+        wilson_interval(3, 2)
+
+
+def chunk(first: float, length: int = 4) -> np.ndarray:
+    return np.arange(first, first + length, dtype=np.float32)[:, None]
+
+
+def test_a_horizon_plays_that_much_of_each_chunk():
+    player, played = ChunkPlayer(3), []
+    for step in range(7):
+        assert player.wants_chunk == (step % 3 == 0)
+        if player.wants_chunk:
+            player.add(chunk(10 * step))
+        played.append(float(player.next()[0]))
+    assert played == [0, 1, 2, 30, 31, 32, 60]
+
+
+def test_a_horizon_longer_than_the_chunk_asks_when_the_chunk_ends():
+    player = ChunkPlayer(9)
+    player.add(chunk(0, 2))
+    player.next(), player.next()
+    assert player.wants_chunk
+
+
+def test_ensembling_weighs_the_oldest_prediction_most():
+    player = ChunkPlayer(1, ensemble=0.5)
+    played = []
+    for step in range(3):
+        assert player.wants_chunk
+        player.add(chunk(10 * step, 3))
+        played.append(float(player.next()[0]))
+    w = np.exp(-0.5 * np.arange(3))
+    assert played[1] == pytest.approx((w[0] * 1 + w[1] * 10) / w[:2].sum())
+    assert played[2] == pytest.approx((w[0] * 2 + w[1] * 11 + w[2] * 20) / w.sum())
+    # The first chunk is used up: the two later ones and a new one remain.
+    player.add(chunk(30, 3))
+    assert float(player.next()[0]) == pytest.approx((w[0] * 12 + w[1] * 21 + w[2] * 30) / w.sum())
+
+
+def test_a_horizon_below_one_is_refused():
+    with pytest.raises(ConfigError, match="horizon=0"):
+        ChunkPlayer(0)
