@@ -181,7 +181,7 @@ class EnvironmentPool:
     """
 
     def __init__(self, env: Any) -> None:
-        self.single = not isinstance(env, str) and hasattr(env, "step")
+        self.single = hasattr(env, "step") and not isinstance(env, type)
         self._env = env
         self._made: list[Any] = [env] if self.single else []
 

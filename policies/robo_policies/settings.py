@@ -145,7 +145,7 @@ class CloningSettings:
         if self.weight_decay < 0:
             raise ConfigError(f"training.weight_decay={self.weight_decay} must not be negative")
         if self.precision not in PRECISIONS:
-            raise ConfigError(f"training.precision={self.precision!r} is not known; use auto, fp32 or bf16")
+            raise ConfigError(f"training.precision={self.precision!r} is not known; use {', '.join(PRECISIONS)}")
 
 
 @dataclass(frozen=True)
