@@ -5,31 +5,11 @@ All frames of a window share the draw, as they would share a camera's exposure, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-
-@dataclass(frozen=True)
-class ImageAugmentation:
-    """Ranges of the changes; all 0 changes nothing."""
-
-    brightness: float = 0.0
-    """Gain from [1 - brightness, 1 + brightness]."""
-    contrast: float = 0.0
-    """Contrast about the mid grey, from [1 - contrast, 1 + contrast]."""
-    colour: float = 0.0
-    """Gain of each colour channel, from [1 - colour, 1 + colour]."""
-    gamma: float = 0.0
-    """Gamma, log-uniform in [1 / (1 + gamma), 1 + gamma]."""
-    shift: float = 0.0
-    """Shift in both directions, as a share of the side."""
-    zoom: float = 0.0
-    """Scale from [1 - zoom, 1 + zoom]."""
-    rotation: float = 0.0
-    """Rotation in degrees, both ways."""
+from robo_rm.settings import ImageAugmentation
 
 
 def augment_window(

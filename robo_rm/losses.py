@@ -3,25 +3,13 @@ nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from robo_rm.network import Heads, compose
-
-
-@dataclass(frozen=True)
-class LossSettings:
-    """Weights of the loss terms."""
-
-    stage: float = 1.0
-    """Cross-entropy of the stage."""
-    within: float = 2.0
-    """Squared error of the share within the true stage."""
-    progress: float = 10.0
-    """Squared error of the composed progress."""
+from robo_rm.settings import LossSettings
 
 
 class Targets(NamedTuple):

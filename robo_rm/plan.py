@@ -9,32 +9,21 @@ and then standing still or turning back (rewind). Every random choice is made pe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from robo_rm.labels import ProgressLabels
+from robo_rm.settings import PlanSettings
 
 
-@dataclass(frozen=True)
-class PlanSettings:
-    """How windows walk through an episode; all off but ``history`` and ``gap`` gives the regular window."""
+class WindowShape(NamedTuple):
+    """A window holds the newest frame, ``history`` past frames at ``gap`` frames, and the episode's first
+    one."""
 
-    history: int = 8
-    """Past frames N in view besides the episode's first one and the newest."""
-    gap: int = 10
-    """Frames between neighbours of a window."""
-    stretch: float = 0.0
-    """A window's gap is multiplied by a factor drawn log-uniformly from [1 / (1 + stretch), 1 + stretch]."""
-    jitter: float = 0.0
-    """Each single gap is then multiplied by a factor from [1 - jitter, 1 + jitter]."""
-    rewind: float = 0.0
-    """Share of windows that turn back."""
-    rewind_frames: int = 4
-    """Most frames that a window goes back."""
-    pause: float = 0.0
-    """Share of windows that stand still for some slots."""
+    history: int
+    gap: int
 
 
 @dataclass(frozen=True)
@@ -59,12 +48,13 @@ def draw_windows(
     rng: np.random.Generator,
     labels: list[ProgressLabels],
     episodes: npt.ArrayLike,
+    shape: WindowShape,
     settings: PlanSettings,
 ) -> Windows:
     """One training window from each of ``episodes`` (indices into ``labels``)."""
     chosen = np.asarray(episodes, dtype=np.int64)
-    walks = [_walk(rng, len(labels[episode].stage), settings) for episode in chosen]
-    slots = settings.history + 2
+    walks = [_walk(rng, len(labels[episode].stage), shape, settings) for episode in chosen]
+    slots = shape.history + 2
     frames = np.zeros((len(chosen), slots), dtype=np.int64)
     supervised = np.zeros((len(chosen), slots), dtype=np.bool_)
     for row, walk in enumerate(walks):
@@ -73,7 +63,7 @@ def draw_windows(
     return _labelled(labels, chosen, frames, supervised)
 
 
-def regular_window(t: npt.ArrayLike, settings: PlanSettings) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+def regular_window(t: npt.ArrayLike, shape: WindowShape) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
     """The windows that show frames ``t`` (B,) as the newest: indices (B, S) and the slot of the newest
     frame (B,).
 
@@ -81,9 +71,9 @@ def regular_window(t: npt.ArrayLike, settings: PlanSettings) -> tuple[npt.NDArra
     history; what is left over is filled with frame 0 and, coming after the newest frame, is never looked at.
     """
     newest = np.asarray(t, dtype=np.int64)
-    past = np.minimum(newest // settings.gap, settings.history)
-    slot = np.arange(settings.history + 1)
-    frames = newest[:, None] - (past[:, None] - slot[None, :]) * settings.gap
+    past = np.minimum(newest // shape.gap, shape.history)
+    slot = np.arange(shape.history + 1)
+    frames = newest[:, None] - (past[:, None] - slot[None, :]) * shape.gap
     frames = np.where(slot[None, :] <= past[:, None], frames, 0)
     first = np.zeros((len(newest), 1), dtype=np.int64)
     return np.concatenate([first, frames], axis=1), past + 1
@@ -110,9 +100,9 @@ def _labelled(
     )
 
 
-def _walk(rng: np.random.Generator, length: int, settings: PlanSettings) -> npt.NDArray[np.int64]:
+def _walk(rng: np.random.Generator, length: int, shape: WindowShape, settings: PlanSettings) -> npt.NDArray[np.int64]:
     """Frame indices of slots 1 .. N+1, at most that many, each in [0, length)."""
-    steps = _steps(rng, settings)
+    steps = _steps(rng, shape, settings)
     offsets = np.concatenate([[0], np.cumsum(steps)])
     # A window that would leave the episode is shortened at its end. Then a frame is drawn, and it takes one
     # of the slots that keep the window inside: every frame of the episode is shown about equally often, and
@@ -131,12 +121,12 @@ def _walk(rng: np.random.Generator, length: int, settings: PlanSettings) -> npt.
     return start + offsets
 
 
-def _steps(rng: np.random.Generator, settings: PlanSettings) -> npt.NDArray[np.int64]:
+def _steps(rng: np.random.Generator, shape: WindowShape, settings: PlanSettings) -> npt.NDArray[np.int64]:
     """The N steps between neighbours: positive forward, 0 standing still, negative back."""
-    count = settings.history
+    count = shape.history
     factor = (1 + settings.stretch) ** rng.uniform(-1, 1)
     jitter = rng.uniform(1 - settings.jitter, 1 + settings.jitter, count)
-    steps = np.maximum(1, np.rint(settings.gap * factor * jitter)).astype(np.int64)
+    steps = np.maximum(1, np.rint(shape.gap * factor * jitter)).astype(np.int64)
     if count and rng.random() < settings.pause:
         still = int(rng.integers(1, count + 1))
         begin = int(rng.integers(0, count - still + 1))

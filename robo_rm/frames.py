@@ -1,0 +1,90 @@
+"""Bringing images and states into the form a model takes: the same few lines for training, scoring and
+streaming."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from robo_datasets.errors import ModelError
+
+Size = tuple[int, int]
+
+
+def input_size(height: int, width: int, shorter: int) -> Size:
+    """The (height, width) an encoder takes for images of a size: shorter side as asked, multiples of 8,
+    never larger."""
+    scale = min(1.0, shorter / min(height, width))
+    return _multiple_of_8(height * scale), _multiple_of_8(width * scale)
+
+
+def _multiple_of_8(pixels: float) -> int:
+    return max(8, 8 * round(pixels / 8))
+
+
+def resize(frames: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+    """Frames (n, H, W, 3) uint8 brought to (n, h, w, 3), each pixel the mean of what it covers."""
+    if frames.shape[1:3] == size:
+        return frames
+    resized = np.empty((len(frames), *size, 3), dtype=np.uint8)
+    for source, target in zip(frames, resized, strict=True):
+        cv2.resize(source, (size[1], size[0]), dst=target, interpolation=cv2.INTER_AREA)
+    return resized
+
+
+def checked_images(frames: Any, key: str) -> npt.NDArray[np.uint8]:
+    """Frames as an array (n, H, W, 3) uint8.
+
+    Raises:
+        ModelError: another shape or type; names the key.
+    """
+    array = np.asarray(frames)
+    if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8:
+        raise ModelError(f"{key}: expected uint8 RGB images (H, W, 3), got {array.dtype} of shape {array.shape[1:]}")
+    return array
+
+
+def checked_state(state: Any, size: int, key: str) -> npt.NDArray[np.float32]:
+    """States as an array (n, D) float32.
+
+    Raises:
+        ModelError: another length, or a value that is not finite; names the key.
+    """
+    array = np.asarray(state, dtype=np.float32)
+    if array.ndim != 2 or array.shape[1] != size:
+        raise ModelError(f"{key}: the model was trained on {size} values, got shape {array.shape[1:]}")
+    if not np.isfinite(array).all():
+        raise ModelError(f"{key}: a value of the state is not a finite number")
+    return array
+
+
+class EpisodeView:
+    """A stored episode or a mapping of arrays, read in slices.
+
+    Raises:
+        ModelError: a camera or the state that the model reads is missing, or lengths differ.
+    """
+
+    def __init__(self, observations: Any, cameras: Mapping[str, Size], state_key: str | None) -> None:
+        keys = [*cameras, *([state_key] if state_key else [])]
+        missing = [key for key in keys if key not in observations]
+        if missing:
+            raise ModelError(f"the model reads {missing[0]}, which the episode lacks; it has {sorted(observations)}")
+        lengths = {key: len(observations[key]) for key in keys}
+        if len(set(lengths.values())) != 1:
+            raise ModelError(f"arrays of different lengths: {lengths}")
+        self.length = next(iter(lengths.values()))
+        self.task: str | None = getattr(observations, "task", None)
+        self._observations = observations
+
+    def images(self, key: str, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        """Frames [start, stop) of a camera, (n, H, W, 3)."""
+        return checked_images(self._observations[key][start:stop], key)
+
+    def state(self, key: str, start: int, stop: int) -> Any:
+        """States [start, stop), (n, D)."""
+        return self._observations[key][start:stop]

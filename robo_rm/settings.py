@@ -1,0 +1,122 @@
+"""Settings of the stage-aware model and its training: plain dataclasses, cheap to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """How training windows walk through an episode; all 0 gives regular windows."""
+
+    stretch: float = 0.5
+    """A window's gap is multiplied by a factor drawn log-uniformly from [1 / (1 + stretch), 1 + stretch]."""
+    jitter: float = 0.3
+    """Each single gap is then multiplied by a factor from [1 - jitter, 1 + jitter]."""
+    rewind: float = 0.3
+    """Share of windows that turn back."""
+    rewind_frames: int = 4
+    """Most frames that a window goes back."""
+    pause: float = 0.1
+    """Share of windows that stand still for some slots."""
+
+
+@dataclass(frozen=True)
+class ImageAugmentation:
+    """Changes of appearance of training images, one draw per window and camera; all 0 changes nothing."""
+
+    brightness: float = 0.25
+    """Gain from [1 - brightness, 1 + brightness]."""
+    contrast: float = 0.25
+    """Contrast about the mid grey, from [1 - contrast, 1 + contrast]."""
+    colour: float = 0.1
+    """Gain of each colour channel, from [1 - colour, 1 + colour]."""
+    gamma: float = 0.2
+    """Gamma, log-uniform in [1 / (1 + gamma), 1 + gamma]."""
+    shift: float = 0.06
+    """Shift in both directions, as a share of the side."""
+    zoom: float = 0.06
+    """Scale from [1 - zoom, 1 + zoom]."""
+    rotation: float = 3.0
+    """Rotation in degrees, both ways."""
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights of the loss terms."""
+
+    stage: float = 1.0
+    """Cross-entropy of the stage."""
+    within: float = 2.0
+    """Squared error of the share within the true stage."""
+    progress: float = 10.0
+    """Squared error of the composed progress."""
+
+
+@dataclass(frozen=True)
+class ConvSettings:
+    """The convolutional image encoder, trained from scratch with the model."""
+
+    name: str = "conv"
+    """Which encoder this is."""
+    image_size: int = 96
+    """Length in pixels to which the shorter side of an image is brought; never enlarged."""
+    channels: list[int] = field(default_factory=lambda: [16, 32, 64, 96])
+    """Channels of the convolutions; each halves the image."""
+    dropout: float = 0.1
+    """Dropout of the last features, before they become a token."""
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """The stage-aware model."""
+
+    name: str = "stage"
+    """Which reward model this is."""
+    history: int = 8
+    """Past frames in view, besides the newest and the episode's first."""
+    gap_seconds: float = 0.5
+    """Time between neighbouring frames in view."""
+    width: int = 128
+    """Length of a token."""
+    layers: int = 2
+    """Transformer layers."""
+    heads: int = 4
+    """Attention heads."""
+    dropout: float = 0.1
+    """Dropout in the transformer."""
+    composition: str = "expectation"
+    """How stages make progress: expectation over stages, or argmax (the most probable stage alone)."""
+    use_state: bool = True
+    """Read observation.state where the store has it."""
+    state_dropout: float = 0.3
+    """Share of training windows in which the state is hidden."""
+    state_noise: float = 0.05
+    """Noise on the state in training, in units of its spread."""
+    instruction_dropout: float = 0.1
+    """Share of training windows in which the instruction is hidden."""
+    teacher_forcing: float = 0.5
+    """Share of training windows in which the within-stage head is told the true stage."""
+    plan: PlanSettings = field(default_factory=PlanSettings)
+    """How training windows walk through an episode."""
+    augmentation: ImageAugmentation = field(default_factory=ImageAugmentation)
+    """Changes of appearance in training."""
+    loss: LossSettings = field(default_factory=LossSettings)
+    """Weights of the losses."""
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """AdamW with a short warm-up and a cosine to nothing, over the steps or the minutes, whichever end
+    first."""
+
+    batch: int = 16
+    """Windows in a step."""
+    learning_rate: float = 1e-3
+    """Peak rate."""
+    weight_decay: float = 0.05
+    """On matrices and kernels."""
+    warmup: int = 50
+    """Steps of warm-up."""
+    average: float = 0.99
+    """Decay of the running average of the weights, which is what is saved."""
