@@ -12,9 +12,9 @@ import numpy as np
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError
+from robo_policies.intervals import wilson_interval
 from robo_policies.rollouts import WAVE, Policy, Rollout, check_fits, frames_per_second, run_wave
 from robo_policies.settings import Execution
-from robo_policies.intervals import wilson_interval
 from robo_policies.videos import write_video
 
 MOST_PROCESSES = 2

@@ -139,7 +139,7 @@ def quick() -> CloningSettings:
 
 
 @pytest.fixture(scope="session")
-def point_policy(point_store, tiny_act, quick, tmp_path_factory):  # noqa: ANN001, ANN201 - fixtures
+def point_policy(point_store, tiny_act, quick, tmp_path_factory):
     """The toy task, learned: (policy, what training returned)."""
     from robo_policies import train_policy
 

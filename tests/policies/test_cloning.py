@@ -146,7 +146,7 @@ def test_a_damaged_state_says_what_to_delete(demonstrations, tiny_act, quick, tm
     trained(demonstrations, tiny_act, quick, tmp_path)
     state = tmp_path / CHECKPOINT
     state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="is damaged .*delete"):
+    with pytest.raises(ModelError, match=r"is damaged .*delete"):
         trained(demonstrations, tiny_act, quick, tmp_path)
 
 

@@ -13,7 +13,7 @@ from robo_policies.intervals import wilson_interval
 @pytest.mark.parametrize(
     ("successes", "trials", "low", "high"),
     [
-        # By hand from the formula with z = 1.96: for 5 of 10, (0.5 + 0.19207 -+ 1.96 sqrt(0.025 + 0.0096037)) / 1.38415.
+        # By hand with z = 1.96: for 5 of 10, (0.5 + 0.19207 -+ 1.96 sqrt(0.025 + 0.0096037)) / 1.38415.
         (5, 10, 0.2366, 0.7634),
         (0, 10, 0.0, 0.2775),
         (10, 10, 0.7225, 1.0),

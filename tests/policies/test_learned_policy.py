@@ -78,7 +78,7 @@ def test_an_observation_of_another_size_or_without_a_key_is_named(point_policy, 
         ModelError, match=r"trained on 2 values of 'observation.state'; the observation has shape \(7, 3"
     ):
         point_policy.policy.act(observations | {"observation.state": np.zeros((7, 3))})
-    with pytest.raises(ModelError, match="needs 'observation.environment_state'"):
+    with pytest.raises(ModelError, match=r"needs 'observation\.environment_state'"):
         point_policy.policy.act({"observation.state": np.zeros(2)})
 
 
@@ -143,7 +143,7 @@ def test_training_again_returns_what_is_there_and_never_writes_over_another_run(
     again = train_policy(store, out, Budget(3), tiny_act, training=quick)
     assert (first.resumed, again.resumed) == (False, True)
     np.testing.assert_array_equal(first.policy.act(observations), again.policy.act(observations))
-    with pytest.raises(ConfigError, match="holds a run with steps=3, not 4; .*overwrite=true"):
+    with pytest.raises(ConfigError, match=r"holds a run with steps=3, not 4; .*overwrite=true"):
         train_policy(store, out, Budget(4), tiny_act, training=quick)
     other = train_policy(store, out, Budget(4), tiny_act, training=quick, overwrite=True)
     assert other.metrics["steps"] == 4

@@ -121,7 +121,7 @@ def test_a_store_is_read_whole(point_store):
 def test_a_store_without_episodes_or_without_a_key_is_refused(new_store):
     with pytest.raises(StoreError, match="holds no episodes"):
         load_demonstrations(new_store(good=0))
-    with pytest.raises(StoreError, match="has no 'observation.force'"):
+    with pytest.raises(StoreError, match=r"has no 'observation\.force'"):
         load_demonstrations(new_store(good=1, name="other.zarr"), ["observation.force"])
 
 
