@@ -45,13 +45,15 @@ def video_times(path: Path) -> np.ndarray:
     Raises:
         ImportSourceError: the file is missing, truncated, or holds no video.
     """
-    with _open(path) as container:
+    container = _open(path)
+    try:
         stream = container.streams.video[0]
-        try:
-            ticks = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
-        except av.FFmpegError as error:
-            raise ImportSourceError(f"{path} is truncated or damaged: {error.strerror}") from error
+        ticks = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
         return np.sort(np.array(ticks, np.float64)) * float(stream.time_base or 0)
+    except av.FFmpegError as error:
+        raise ImportSourceError(f"{path} is truncated or damaged: {error.strerror}") from error
+    finally:
+        container.close()
 
 
 def video_frames(path: Path, threads: int = 1) -> Iterator[np.ndarray]:

@@ -20,7 +20,6 @@ import numpy as np
 from robo_datasets.errors import ImportSourceError, StoreError
 from robo_datasets.features import parse_features
 from robo_datasets.importers.files import counting_order, fingerprint_files, read_json
-from robo_datasets.importers.lerobot_v2 import inside
 from robo_datasets.importers.source import SourceEpisode, SourceFrame
 from robo_datasets.importers.stage_files import Segment, check_segments
 from robo_datasets.jpeg import resize
@@ -136,8 +135,6 @@ class KeyframeSource:
             videos = {f"{_PREFIX}{file.stem}": file for file in sorted(place.glob("*.mp4"))}
             if not videos and not (place / KEYFRAMES).exists():
                 continue
-            for file in videos.values():
-                inside(self.path, file.relative_to(self.path).as_posix())
             folders.append(_Folder(place, self._choose(place, videos, cameras)))
         if not folders:
             raise ImportSourceError(f"{self.path} holds no folder with mp4 files")
