@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,6 +102,8 @@ class CameraRenderer:
             raise MissingPartError(
                 f"cameras cannot be rendered (MUJOCO_GL={chosen}: {_first_line(error)}); {GL_FIX}"
             ) from error
+        # A context that is still open when the interpreter goes down complains on stderr.
+        self._finalizer = weakref.finalize(self, self._renderer.close)
         if preset == "fast":
             flags = mujoco.mjtRndFlag
             for flag in (
@@ -120,7 +123,7 @@ class CameraRenderer:
 
     def close(self) -> None:
         """Free the GL context."""
-        self._renderer.close()
+        self._finalizer()
 
 
 def _first_line(error: BaseException) -> str:

@@ -66,7 +66,7 @@ _ARM = f"""
               <joint name="wrist_roll" axis="1 0 0" range="-2.8 2.8"/>
               <geom type="box" size=".014 .015 .028" pos=".01 0 0" rgba=".22 .24 .28 1" mass=".06" {_GHOST}/>
               <geom type="box" size=".007 .012 .040" pos=".030 0 0" rgba=".95 .95 .93 1" mass=".04" {_GHOST}/>
-              <camera name="wrist" pos="-.026 .064 0" xyaxes="-.5 -.866 0 0 0 1" fovy="70"/>
+              <camera name="wrist" pos=".012 .072 0" xyaxes="-.62 -.785 0 0 0 1" fovy="70"/>
               <site name="tip" pos=".084 0 0" size=".004" rgba="0 0 0 0"/>
               {{fingers}}
             </body>
@@ -174,7 +174,7 @@ def scene_xml(preset: str = "fast") -> str:
     <light pos=".3 -.4 .9" dir="-.15 .4 -.9" directional="true" diffuse=".42 .42 .40" specular=".1 .1 .1"
            castshadow="{"false" if preset == "fast" else "true"}"/>
     <camera name="front" pos=".575 -.41 .48" xyaxes="0.7237 0.6901 0 -0.3887 0.4076 0.8263" fovy="42"/>
-    <geom name="table" type="plane" size="1.5 1.5 .1" pos=".2 0 0" rgba=".80 .81 .80 1" friction="1 .01 .001"
+    <geom name="table" type="plane" size="4 4 .1" pos=".2 0 0" rgba=".80 .81 .80 1" friction="1 .01 .001"
           {_THING}/>
     {_ARM.format(fingers=_FINGERS)}
     {_cabinet()}
