@@ -1,0 +1,207 @@
+"""Reads a YAML mapping key by key and collects every problem, so a user mends a file in one go."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from robo_hw.errors import ContractError
+
+MAX_BYTES = 256 * 1024
+"""A contract is a page or two; anything longer is not one."""
+REQUIRED: Any = object()
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is an error: plain YAML silently keeps the last limit."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build the mapping, refusing repeated keys."""
+        seen = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue
+            key = key_node.value
+            if key in seen and key != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(path: Path) -> Any:
+    """The content of a YAML file, read with the safe loader.
+
+    Raises:
+        ContractError: the file is missing, too long, not text, or not YAML.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ContractError(
+            f"contract {path}: cannot be read ({error.strerror or error}); give the path of a YAML file"
+        ) from None
+    if len(data) > MAX_BYTES:
+        raise ContractError(f"contract {path}: {len(data)} bytes, more than {MAX_BYTES}; this is no contract file")
+    try:
+        # _UniqueKeyLoader is the safe loader, made stricter.
+        return yaml.load(data.decode("utf-8"), Loader=_UniqueKeyLoader)
+    except UnicodeDecodeError as error:
+        raise ContractError(f"contract {path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ContractError(f"contract {path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+class Reader:
+    """One mapping of the file. A read that fails records the problem and returns a stand-in of the right type."""
+
+    def __init__(self, data: Any, where: str, problems: list[str]) -> None:
+        self._where = where
+        self._problems = problems
+        self._asked: set[str] = set()
+        if not isinstance(data, dict):
+            problems.append(f"{where or 'the file'}: a mapping of keys to values is needed, found {_kind(data)}")
+            data = {}
+            self._asked_all = True
+        else:
+            self._asked_all = False
+        self._data: dict[Any, Any] = data
+
+    def path(self, key: str) -> str:
+        """The key's full path, for messages."""
+        return f"{self._where}.{key}" if self._where else key
+
+    def problem(self, key: str, text: str) -> None:
+        """Record a problem with one key."""
+        self._problems.append(f"{self.path(key)}: {text}")
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there with a value other than null."""
+        return self._data.get(key) is not None
+
+    def ignore(self, key: str) -> None:
+        """Count a key as known without reading it."""
+        self._asked.add(key)
+
+    def _get(self, key: str, default: Any, what: str) -> Any:
+        self._asked.add(key)
+        value = self._data.get(key)
+        if value is None:
+            if default is REQUIRED and not self._asked_all:
+                self.problem(key, f"missing; give {what}")
+            return None if default is REQUIRED else default
+        return value
+
+    def number(
+        self,
+        key: str,
+        what: str,
+        default: Any = REQUIRED,
+        above: float | None = None,
+        least: float | None = None,
+        most: float | None = None,
+    ) -> float:
+        """A finite number, optionally ``> above``, ``>= least``, ``<= most``."""
+        value = self._get(key, default, what)
+        if value is None or (value is default and value != value):
+            return math.nan  # missing and recorded, or a default that follows from something already recorded
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            self.problem(key, f"{value!r} is no number; give {what}")
+            return math.nan
+        value = float(value)
+        if not math.isfinite(value):
+            self.problem(key, f"{value} is not finite; give {what}")
+            return math.nan
+        if above is not None and not value > above:
+            self.problem(key, f"{value:g} must be above {above:g}; give {what}")
+        elif least is not None and not value >= least:
+            self.problem(key, f"{value:g} must be at least {least:g}; give {what}")
+        elif most is not None and not value <= most:
+            self.problem(key, f"{value:g} must be at most {most:g}; give {what}")
+        return value
+
+    def whole(self, key: str, what: str, default: Any = REQUIRED, least: int = 1, most: int = 1_000_000) -> int:
+        """An integer between ``least`` and ``most``."""
+        value = self._get(key, default, what)
+        if value is None:
+            return least
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.problem(key, f"{value!r} is no whole number; give {what}")
+            return least
+        if not least <= value <= most:
+            self.problem(key, f"{value} must be between {least} and {most}; give {what}")
+            return least
+        return value
+
+    def text(self, key: str, what: str, default: Any = REQUIRED, choices: tuple[str, ...] = ()) -> str:
+        """A non-empty string, optionally one of ``choices``."""
+        value = self._get(key, default, what)
+        if value is None:
+            return ""
+        if not isinstance(value, str) or not value.strip():
+            self.problem(key, f"{value!r} is no text; give {what}")
+            return ""
+        if choices and value not in choices:
+            near = difflib.get_close_matches(value, choices, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            self.problem(key, f"{value!r} is not one of {', '.join(choices)}{hint}")
+        return value
+
+    def flag(self, key: str, what: str, default: Any = REQUIRED) -> bool:
+        """True or false."""
+        value = self._get(key, default, what)
+        if value is not None and not isinstance(value, bool):
+            self.problem(key, f"{value!r} is neither true nor false; give {what}")
+        return bool(value)
+
+    def interval(self, key: str, what: str) -> tuple[float, float]:
+        """Two finite numbers, the first below the second."""
+        value = self._get(key, REQUIRED, what)
+        if value is None:
+            return (math.nan, math.nan)
+        if not isinstance(value, list) or len(value) != 2:
+            self.problem(key, f"{value!r} is no [low, high]; give {what}")
+            return (math.nan, math.nan)
+        for number in value:
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+                self.problem(key, f"{number!r} is no finite number; give {what}")
+                return (math.nan, math.nan)
+        low, high = float(value[0]), float(value[1])
+        if not low < high:
+            self.problem(key, f"low {low:g} must be below high {high:g}; give {what}")
+        return low, high
+
+    def section(self, key: str, what: str, default: Any = REQUIRED) -> Reader:
+        """A mapping below this one."""
+        value = self._get(key, default, what)
+        missing = value is None
+        reader = Reader({} if missing else value, self.path(key), self._problems)
+        reader._asked_all = reader._asked_all or missing  # its keys are not reported one by one
+        return reader
+
+    def items(self, key: str, what: str, empty: bool = False) -> list[Reader]:
+        """A list of mappings."""
+        value = self._get(key, [] if empty else REQUIRED, what)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not (value or empty):
+            self.problem(key, f"a list is needed, found {_kind(value)}; give {what}")
+            return []
+        return [Reader(item, f"{self.path(key)}[{i}]", self._problems) for i, item in enumerate(value)]
+
+    def finish(self) -> None:
+        """Record keys that nobody asked for: a misspelt optional key must not be lost in silence."""
+        for key in self._data:
+            if key not in self._asked:
+                near = difflib.get_close_matches(str(key), sorted(self._asked), 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(self._asked))}"
+                self.problem(str(key), f"unknown key; {hint}")
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None or value in ({}, []) else f"{type(value).__name__} {str(value)[:40]!r}"
