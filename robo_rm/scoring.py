@@ -94,7 +94,7 @@ def score_progress(model: RewardModel, model_id: str, store: Any) -> Any:
     with progress_bar("score", total=total, unit="frames", done=done) as bar:
         for uuid in waiting:
             prediction = model.predict(store.episode(uuid))
-            _check_prediction(prediction, uuid)
+            check_prediction(prediction, uuid)
             derived.write(
                 uuid,
                 {
@@ -193,7 +193,7 @@ def _in_turn(groups: Sequence[Sequence[str]]) -> Iterator[str]:
         yield from (members[place] for members in groups if place < len(members))
 
 
-def _check_prediction(prediction: Prediction, uuid: str) -> None:
+def check_prediction(prediction: Prediction, uuid: str) -> None:
     for name in ("progress", "stage_probabilities", "uncertainty"):
         array = np.asarray(getattr(prediction, name))
         bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)

@@ -103,11 +103,7 @@ def episode_view(
     """
     if title is None:
         title = f"{episode_kind(episode)}, episode {episode.uuid[:8]}"
-    frames = None
-    if camera is not None:
-        middles = ((np.arange(images) + 0.5) * episode.length / images).astype(int)
-        frames = np.asarray(episode[camera][[int(i) for i in middles]])
-        frames = frames[:, :: max(1, frames.shape[1] // height), :: max(1, frames.shape[1] // height)]
+    frames = None if camera is None else strip_frames(episode, camera, images, height)
     return EpisodeView(
         title=title,
         fps=float(fps),
@@ -120,6 +116,14 @@ def episode_view(
         uncertainty=prediction.uncertainty,
         frames=frames,
     )
+
+
+def strip_frames(episode: Any, camera: str, images: int = 10, height: int = 120) -> npt.NDArray[np.uint8]:
+    """Frames (images, h, w, 3) at the middles of equal parts of an episode, thinned to about ``height`` rows."""
+    middles = ((np.arange(images) + 0.5) * episode.length / images).astype(int)
+    frames = np.asarray(episode[camera][[int(i) for i in middles]])
+    step = max(1, frames.shape[1] // height)
+    return frames[:, ::step, ::step]
 
 
 def episode_kind(episode: Any) -> str:

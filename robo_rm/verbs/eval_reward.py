@@ -1,0 +1,79 @@
+"""Judge a reward model on episodes it has not seen, failures first, and say what it can be trusted for.
+
+Prints the figures with intervals and writes metrics.json and report.html: progress over film strips, worst cases first,
+stage confusion, ROC. Judges on the episodes held out of training that are in the store, and where there are none on
+those the model was not trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+GROUP = "reward model"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm eval-reward``."""
+
+    model: str = MISSING
+    """Reward model folder, as train-reward wrote it."""
+    store: str = MISSING
+    """Demo store with stage labels."""
+    out: str = MISSING
+    """Folder for report.html and metrics.json."""
+    episodes: str = "unseen"
+    """`unseen`: held out or never trained on; `all`: every episode, which flatters the model."""
+    reversed_videos: int = 6
+    """Successful episodes that are also shown backwards."""
+    resamples: int = 1000
+    """Bootstrap draws of the intervals."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+
+def run(config: Config) -> None:
+    """Judge the model and write the report."""
+    from robo_datasets import DemoStore
+    from robo_datasets.console import print_table, say
+    from robo_datasets.errors import ConfigError
+    from robo_datasets.outputs import OutputFolder
+    from robo_rm.evaluation import evaluate_reward_model
+    from robo_rm.evaluation_advice import KIND_COLUMNS, advise, figure_rows, flat_metrics, kind_rows
+    from robo_rm.evaluation_report import write_report
+    from robo_rm.saving import load_reward_model
+
+    if config.resamples < 10 or config.reversed_videos < 0:
+        raise ConfigError(
+            f"resamples={config.resamples} must be at least 10 and reversed_videos={config.reversed_videos} at least 0"
+        )
+    store = DemoStore.open(config.store)
+    model = load_reward_model(config.model, config.device)
+    evaluation = evaluate_reward_model(
+        model,
+        store,
+        which=config.episodes,
+        reversed_videos=config.reversed_videos,
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+    advice = advise(evaluation)
+    print_table(
+        f"Reward model on {evaluation.scope}",
+        ["figure", "value", "95 % interval", "what it is"],
+        figure_rows(evaluation),
+    )
+    if len(evaluation.by_kind) > 1:
+        print_table("By kind of episode", KIND_COLUMNS, kind_rows(evaluation))
+    marks = {"yes": "+", "no": "-", "care": "!", "know": " "}
+    for item in advice:
+        say(f"{marks[item.mark]} {item.text}")
+    out = OutputFolder(config.out, config)
+    out.write_metrics(flat_metrics(evaluation, advice))
+    camera = model.cameras[0] if model.cameras else None
+    write_report(evaluation, advice, store, camera, "Can this reward model be trusted?", out.path("report.html"))
+    out.announce()
