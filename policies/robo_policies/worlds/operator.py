@@ -161,7 +161,7 @@ class Operator:
         yield from self.think()
         if goal is None:
             goal = self._tray()
-        x, y = goal[0] + 3 * self._aim(), goal[1] + 3 * self._aim()
+        x, y = goal[0] + 1.5 * self._aim(), goal[1] + 3 * self._aim()
         start = self._place
         over = max(CARRY_HEIGHT, goal[2] + 0.06)
         yield from self.go(
