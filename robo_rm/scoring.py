@@ -194,6 +194,7 @@ def _in_turn(groups: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def check_prediction(prediction: Prediction, uuid: str) -> None:
+    """Raise ModelError, naming episode and frame, where a prediction is not a number."""
     for name in ("progress", "stage_probabilities", "uncertainty"):
         array = np.asarray(getattr(prediction, name))
         bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
