@@ -29,7 +29,7 @@ from robo_datasets.layout import (
     utc_now,
 )
 from robo_datasets.lowdim import read_rows, write_rows
-from robo_datasets.sealed import crc32c, digest, open_seal, seal, sync_folder, write_durably
+from robo_datasets.sealed import crc32c, digest, open_seal, seal, sync_folder, sync_tree, write_durably
 from robo_datasets.zarr_meta import array_json, chunk_name, group_json
 
 DERIVED_KEY = "robo_derived"
@@ -146,7 +146,7 @@ class Derived:
         files: dict[str, tuple[int, int]] = {}
 
         def put(name: str, data: bytes) -> None:
-            write_durably(staging / name, data)
+            (staging / name).write_bytes(data)
             files[name] = crc32c(data), len(data)
 
         for key, value in arrays.items():
@@ -155,10 +155,9 @@ class Derived:
             put(f"{key}/{GROUP_FILE}", array_json(feature, length))
             chunk = chunk_name(feature)
             files[f"{key}/{chunk}"] = write_rows(staging / key / chunk, feature, value)
-            sync_folder(staging / key)
         put(GROUP_FILE, group_json())
-        write_durably(staging / COMMIT_FILE, commit_json(uuid, length, "", files)[0])
-        sync_folder(staging)
+        (staging / COMMIT_FILE).write_bytes(commit_json(uuid, length, "", files)[0])
+        sync_tree(staging)
 
     def _put_in_place(self, staging: Path, uuid: str) -> None:
         target = self.path / uuid

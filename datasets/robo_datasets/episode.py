@@ -81,47 +81,47 @@ class Episode:
     """One committed episode: ``episode[key][index]``, ``.stage``, ``.timestamp``, ``.success`` and so on."""
 
     def __init__(self, store: DemoStore, entry: Entry) -> None:
-        self._store, self._entry = store, entry
+        self._store, self.entry = store, entry
         self._cache: dict[str, np.ndarray] = {}
 
     @property
     def uuid(self) -> str:
         """Name of the episode, for ever."""
-        return self._entry.uuid
+        return self.entry.uuid
 
     @property
     def path(self) -> Path:
         """Folder of the episode."""
-        return self._store.path / EPISODES / self._entry.uuid
+        return self._store.path / EPISODES / self.entry.uuid
 
     @property
     def length(self) -> int:
         """Number of frames T."""
-        return self._entry.length
+        return self.entry.length
 
     def __len__(self) -> int:
         """Number of frames T."""
-        return self._entry.length
+        return self.entry.length
 
     @property
     def task(self) -> str:
         """The instruction."""
-        return self._entry.task
+        return self.entry.task
 
     @property
     def source(self) -> Any:
         """Where the episode came from, as its writer put it."""
-        return self._entry.source
+        return self.entry.source
 
     @property
     def created(self) -> str:
         """Time of writing, ISO 8601 in UTC."""
-        return self._entry.created
+        return self.entry.created
 
     @property
     def success(self) -> bool | None:
         """Whether the task was done, with edits; None where unknown."""
-        success: bool | None = self._edits().get("success", self._entry.success)
+        success: bool | None = self._edits().get("success", self.entry.success)
         return success
 
     @property
@@ -202,7 +202,7 @@ class Episode:
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise StoreError(f"frames are resized to (height, width), got {size!r}")
         frames, _ = self.frame_numbers(indices)
-        return self._store.shard(self._entry, feature).read(frames, size)
+        return self._store.shard(self.entry, feature).read(frames, size)
 
     def frame_numbers(self, index: Index) -> tuple[list[int], bool]:
         """Frame numbers that an index stands for, and whether it is a single one."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from robo_datasets.errors import CorruptionError
 
 _SEAL = re.compile(rb'"seal": ?"([0-9a-f]{8})"[\s}]*\Z')
 _BLANK = "0" * 8
+_SYNC_THREADS = 8
 
 
 def crc32c(data: bytes | np.ndarray) -> int:
@@ -120,8 +122,21 @@ def replace_durably(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder and everything in it are on the disk.
+
+    All at once, from several threads: the file system then makes them durable together, several times faster than
+    one after another.
+    """
+    paths = [Path(parent) for parent, _, _ in os.walk(folder)]
+    paths += [Path(parent) / name for parent, _, names in os.walk(folder) for name in names]
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
+        for _ in pool.map(sync_folder, paths):
+            pass
+
+
 def sync_folder(path: Path) -> None:
-    """Wait until a folder's entries are on the disk."""
+    """Wait until a folder's entries, or a file's bytes, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -10,6 +10,7 @@ Layout (that of Zarr's ``sharding_indexed`` codec with the index at the end):
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import struct
@@ -46,10 +47,8 @@ class ShardWriter:
         self._write(data)
 
     def finish(self) -> tuple[int, int]:
-        """Write the index and wait until the shard is on the disk; returns the file's CRC-32C and size."""
+        """Write the index and close; returns the file's CRC-32C and size."""
         self._write(np.array(self._entries, "<u8").tobytes())
-        self._file.flush()
-        os.fsync(self._file.fileno())
         self._file.close()
         return self._crc, self._end
 
@@ -111,6 +110,12 @@ class ShardReader:
         if crc32c(data) != expected:
             raise CorruptionError(f"{self.path} is damaged: the checksum of frame {frame} does not match")
         return data
+
+    def repeats(self) -> np.ndarray:
+        """(T - 1,) bool: frame t + 1 has the same encoded bytes as frame t, and so the same pixels."""
+        payloads = [self.payload(frame) for frame in range(len(self._starts))]
+        same = [len(a) == len(b) and np.array_equal(a, b) for a, b in itertools.pairwise(payloads)]
+        return np.array(same, bool)
 
     def read(self, frames: list[int], size: tuple[int, int] | None = None) -> np.ndarray:
         """Decoded frames (n, H, W, C), or (n, h, w, C) where ``size`` = (h, w) is given.

@@ -270,6 +270,15 @@ class DemoStore:
             self._mapped -= self._shards.popitem(last=False)[1].nbytes
         return reader
 
+    def camera_repeats(self, uuid: str, key: str) -> np.ndarray:
+        """(T - 1,) bool: a camera's next frame is the same to the last pixel, told from the encoded bytes.
+
+        Raises:
+            CorruptionError: the shard is damaged.
+        """
+        entry = self.episode(uuid).entry
+        return self.shard(entry, self.schema[key]).repeats()
+
     def content_hash(self) -> str:
         """SHA-256 over what the store says: schema, stages, every episode's commit hash, annotations in force."""
         edits = {}

@@ -24,7 +24,7 @@ from robo_datasets.errors import LabelError, StoreError
 from robo_datasets.features import Feature
 from robo_datasets.layout import COMMIT_FILE, EPISODES, GROUP_FILE, STAGING, Entry, commit_json, episode_attributes
 from robo_datasets.lowdim import write_rows
-from robo_datasets.sealed import crc32c, sync_folder, write_durably
+from robo_datasets.sealed import crc32c, sync_folder, sync_tree
 from robo_datasets.shard import ShardWriter
 from robo_datasets.zarr_meta import array_json, chunk_name, group_json
 
@@ -218,9 +218,8 @@ class EpisodeWriter:
 
     def _describe(self, feature: Feature, length: int, files: dict[str, tuple[int, int]]) -> None:
         data = array_json(feature, length)
-        write_durably(self._folder / feature.key / GROUP_FILE, data)
+        (self._folder / feature.key / GROUP_FILE).write_bytes(data)
         files[f"{feature.key}/{GROUP_FILE}"] = crc32c(data), len(data)
-        sync_folder(self._folder / feature.key)
 
     def _publish(self, length: int, files: dict[str, tuple[int, int]]) -> None:
         success = None if self.success is None else bool(self.success)
@@ -229,11 +228,11 @@ class EpisodeWriter:
             data = group_json(episode_attributes(entry, self.attributes))
         except (TypeError, ValueError) as error:
             raise StoreError(f"the episode's source and attributes must be plain JSON: {error}") from error
-        write_durably(self._folder / GROUP_FILE, data)
+        (self._folder / GROUP_FILE).write_bytes(data)
         files[GROUP_FILE] = crc32c(data), len(data)
         commit, commit_hash = commit_json(self.uuid, length, self._schema_hash, files)
-        write_durably(self._folder / COMMIT_FILE, commit)
-        sync_folder(self._folder)
+        (self._folder / COMMIT_FILE).write_bytes(commit)
+        sync_tree(self._folder)
         os.rename(self._folder, self._root / EPISODES / self.uuid)
         sync_folder(self._root / EPISODES)
         self._unlock()
