@@ -93,6 +93,10 @@ class StageSettings:
     """Share of training windows in which the state is hidden."""
     state_noise: float = 0.05
     """Noise on the state in training, in units of its spread."""
+    state_offset: float = 0.0
+    """Offset of each joint, drawn once per training window, in units of its spread."""
+    image_dropout: float = 0.0
+    """Share of training windows in which the images are hidden."""
     instruction_dropout: float = 0.1
     """Share of training windows in which the instruction is hidden."""
     teacher_forcing: float = 0.5
