@@ -13,6 +13,7 @@ _EXPORTS: dict[str, str] = {
     "stage_priors": "robo_rm.labels",
     "progress_labels": "robo_rm.labels",
     "Prediction": "robo_rm.prediction",
+    "load_reward_model": "robo_rm.saving",
     "check_reward_model": "robo_rm.checker",
     "store_weights": "robo_rm.weights",
 }

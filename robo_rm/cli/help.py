@@ -95,10 +95,9 @@ def _defaults(verb: Verb) -> dict[str, Any]:
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
+        flat[prefix + key] = value
         if isinstance(value, dict):
             flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
     return flat
 
 
@@ -113,6 +112,8 @@ def _kind_name(kind: Any) -> str:
 def _shown(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + "}"
     return str(value).lower() if isinstance(value, bool) else (str(value) or "''")
 
 
