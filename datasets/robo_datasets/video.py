@@ -22,6 +22,7 @@ class VideoHeader:
     codec: str
     fps: float
     """Average frames a second; 0 where it does not say."""
+    pixel_format: str
 
 
 def video_header(path: Path) -> VideoHeader:
@@ -33,8 +34,8 @@ def video_header(path: Path) -> VideoHeader:
     container = _open(path)
     try:
         stream = container.streams.video[0]
-        rate = float(stream.average_rate or 0)
-        return VideoHeader(stream.frames, stream.height, stream.width, stream.codec_context.name, rate)
+        context, rate = stream.codec_context, float(stream.average_rate or 0)
+        return VideoHeader(stream.frames, stream.height, stream.width, context.name, rate, context.pix_fmt or "")
     finally:
         container.close()
 

@@ -19,6 +19,7 @@ import numpy as np
 from robo_datasets.errors import ImportSourceError
 from robo_datasets.features import BOOKKEEPING, LOW_DIM_DTYPES
 from robo_datasets.importers.columns import column_array, parquet_rows, parquet_schema, read_table
+from robo_datasets.importers.files import expand_pattern
 from robo_datasets.importers.source import SourceEpisode, SourceFrame
 from robo_datasets.jpeg import resize
 from robo_datasets.video import video_frames, video_header
@@ -134,16 +135,14 @@ class LeRobotV2Source:
         return self._expand("video_path", episode, video_key=key)
 
     def _expand(self, name: str, episode: SourceEpisode, **more: str) -> Path:
-        pattern = self._info.get(name)
         chunks = self._info.get("chunks_size")
-        if not isinstance(pattern, str) or not isinstance(chunks, int) or chunks < 1:
-            raise ImportSourceError(f"{self.path / _META[0]} lacks a usable {name} or chunks_size")
+        where = f"{self.path / _META[0]}: {name}"
+        if not isinstance(chunks, int) or isinstance(chunks, bool) or chunks < 1:
+            raise ImportSourceError(f"{self.path / _META[0]} lacks a usable chunks_size")
         chunk = episode.number // chunks
-        try:
-            relative = pattern.format(episode_chunk=chunk, episode_index=episode.number, **more)
-        except (KeyError, IndexError, ValueError) as error:
-            raise ImportSourceError(f"{self.path / _META[0]}: the {name} {pattern!r} cannot be filled in") from error
-        return inside(self.path, relative)
+        return expand_pattern(
+            self.path, self._info.get(name), where, episode_chunk=chunk, episode_index=episode.number, **more
+        )
 
     def _same_length(self, path: Path, found: int, episode: SourceEpisode) -> None:
         if found != episode.length:
@@ -237,18 +236,6 @@ def choose_cameras(declared: dict[str, dict[str, Any]], wanted: Sequence[str] | 
             raise ImportSourceError(f"{path} has no camera {name!r}; it has {there}")
         chosen += matches
     return [key for key in there if key in chosen]
-
-
-def inside(root: Path, relative: str) -> Path:
-    """``root / relative``, which must name a place inside ``root``; links that stand there are followed.
-
-    Raises:
-        ImportSourceError: the path leads out of the data set.
-    """
-    target = root / relative
-    if Path(relative).is_absolute() or ".." in Path(relative).parts:
-        raise ImportSourceError(f"{root} names the file {relative!r}, which lies outside it")
-    return target
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,44 @@
+"""First and last step of every export verb."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from robo_datasets.console import say
+from robo_datasets.errors import ConfigError
+from robo_datasets.outputs import OutputFolder
+from robo_datasets.store import DemoStore
+
+
+class ExportSettings(Protocol):
+    """Settings that all export verbs have."""
+
+    @property
+    def store(self) -> str: ...  # noqa: D102
+    @property
+    def target(self) -> str: ...  # noqa: D102
+    @property
+    def out(self) -> str: ...  # noqa: D102
+
+
+def open_store(config: ExportSettings) -> DemoStore:
+    """Open the store to export.
+
+    Raises:
+        ConfigError: store or target is not named.
+        StoreError: there is no store.
+    """
+    if not config.store or not config.target:
+        raise ConfigError("give store=PATH and target=PATH")
+    return DemoStore.open(config.store)
+
+
+def finish(config: ExportSettings, written: Mapping[str, int]) -> None:
+    """Say what was written, and write metrics.json where ``out`` is given."""
+    counts = ", ".join(f"{count} {name}".replace("_", " ") for name, count in written.items())
+    say(f"{config.target}: {counts}")
+    if config.out:
+        output = OutputFolder(config.out, config)
+        output.write_metrics(dict(written))
+        output.announce()
