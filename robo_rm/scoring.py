@@ -172,7 +172,8 @@ def score_weights(
                 derived.write(uuid, {"weight": weight})
             bar.advance()
     derived.renew()
-    return Scores(result, weight_report(result), derived)
+    labels = {uuid: np.asarray(store.episode(uuid).stage, dtype=np.int64) for uuid in progress}
+    return Scores(result, weight_report(result, labels, store.stages), derived)
 
 
 def example_episodes(result: StoreWeights, kinds: Mapping[str, str], count: int = 6) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ FULL = 0.99
 NOTHING = 0.01
 UNIFORM_SHARE = 0.95
 BINARY_SHARE = 0.02
+STARVED = 0.1
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,16 @@ def effective_sample_size(weights: np.ndarray) -> float:
     return float(weights.sum()) ** 2 / square if square > 0 else 0.0
 
 
-def weight_report(result: StoreWeights) -> WeightReport:
-    """Count the weights of a store and say what is odd about them."""
+def weight_report(
+    result: StoreWeights, stages: Mapping[str, np.ndarray] | None = None, names: Sequence[str] = ()
+) -> WeightReport:
+    """Count the weights of a store and say what is odd about them.
+
+    Args:
+        result: the weights.
+        stages: by episode uuid, (T,) stage of each frame, -1 where unlabelled; to find stages that hardly count.
+        names: of the stages.
+    """
     flat = np.concatenate(list(result.weights.values())).astype(np.float64)
     full, nothing = float((flat >= FULL).mean()), float((flat <= NOTHING).mean())
     by_outcome = {
@@ -74,7 +84,10 @@ def weight_report(result: StoreWeights) -> WeightReport:
         mean=float(flat.mean()),
         mean_success=mean_success,
         mean_failure=mean_failure,
-        warnings=tuple(_warnings(result, flat, full, nothing, mean_success, mean_failure)),
+        warnings=(
+            *_warnings(result, flat, full, nothing, mean_success, mean_failure),
+            *_starved_stages(result, stages or {}, names),
+        ),
     )
 
 
@@ -117,10 +130,29 @@ def _warnings(
             "the model may hallucinate progress on failures. Look at it with eval-reward"
         )
     starved = [
-        uuid for uuid, array in result.weights.items() if result.success.get(uuid) is True and float(array.mean()) < 0.1
+        uuid
+        for uuid, array in result.weights.items()
+        if result.success.get(uuid) is True and float(array.mean()) < STARVED
     ]
     if starved:
         found.append(
             f"{len(starved)} successful episode(s) keep less than a tenth of their weight, the first {starved[0]}"
         )
     return found
+
+
+def _starved_stages(result: StoreWeights, stages: Mapping[str, np.ndarray], names: Sequence[str]) -> list[str]:
+    """A stage that hardly counts anywhere is one that the policy will not learn."""
+    total, count = np.zeros(len(names)), np.zeros(len(names))
+    for uuid, stage in stages.items():
+        known = (stage >= 0) & (stage < len(names))
+        total += np.bincount(stage[known], result.weights[uuid][known], len(names))
+        count += np.bincount(stage[known], minlength=len(names))
+    mean = np.divide(total, count, out=np.ones(len(names)), where=count > 0)
+    if not total.any():  # every weight is 0, which is said already
+        return []
+    return [
+        f"stage {k + 1}, '{names[k]}', keeps a mean weight of {mean[k]:.2f}: a policy will hardly learn it. Look at "
+        "its progress with eval-reward, or try a longer horizon"
+        for k in np.flatnonzero(mean < STARVED)
+    ]

@@ -155,6 +155,18 @@ def episode_figure(view: EpisodeView) -> Figure:
         top += strip + 0.06
     axes = place(figure, LEFT, top, across, curve)
     _curves(axes, view, seconds)
+    # Beside the title, where no curve can run into it.
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="upper right",
+        bbox_to_anchor=(1 - (RIGHT + 1.35) / WIDTH, 1 - 0.03 / height),
+        borderaxespad=0.1,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+        handlelength=2.2,
+        ncols=2,
+    )
     top += curve + 0.1
     rows: list[Axes] = []
     for name, stage in bands:
@@ -267,7 +279,6 @@ def _curves(axes: Axes, view: EpisodeView, seconds: tuple[float, float]) -> None
     axes.set_xticks([])
     axes.grid(axis="y", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.legend(loc="upper left", frameon=False, fontsize=8, labelcolor=INK, handlelength=2.2, ncols=2)
 
 
 def _band(axes: Axes, stage: npt.NDArray[np.int64], seconds: tuple[float, float]) -> None:

@@ -279,6 +279,14 @@ class TestReport:
         assert any("failed episodes weigh more" in warning for warning in report.warnings)
         assert any("less than a tenth" in warning for warning in report.warnings)
 
+    def test_says_when_a_stage_hardly_counts(self) -> None:
+        progress = {str(i): np.concatenate([np.linspace(0, 0.5, 80), np.linspace(0.5, 0.51, 40)]) for i in range(3)}
+        stages = {uuid: np.repeat([0, 1], [80, 40]) for uuid in progress}
+        report = weight_report(store_weights(progress, 10), stages, ["reach", "grasp"])
+        assert [warning for warning in report.warnings if "hardly learn" in warning] == [
+            next(warning for warning in report.warnings if warning.startswith("stage 2, 'grasp'"))
+        ]
+
     def test_a_sensible_mix_gives_no_warning(self) -> None:
         rng = np.random.default_rng(3)
         progress = {}
