@@ -12,6 +12,12 @@ from robo_datasets import DemoStore
 from robo_datasets.testing import FEATURES, add_episode
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests outlive killed processes, not power cuts; waiting for the disk would take most of their time."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., DemoStore]:
     """Make a store of ``episodes`` episodes with two stages at 10 frames/s."""

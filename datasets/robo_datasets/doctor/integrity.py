@@ -103,7 +103,13 @@ def check_annotations(root: Path) -> Iterator[Finding]:
         if not (root / EPISODES / edits.name).is_dir():
             message = f"{edits} holds edits of an episode that is not there"
             yield Finding("annotations", WARNING, edits.name, message, Remedy("set_aside", edits))
-        for path in sorted(edits.iterdir()):
+        paths = sorted(edits.iterdir())
+        newest = max((int(path.stem) for path in paths if path.stem.isdigit()), default=0)
+        gone = [name for number in range(1, newest) if not (edits / (name := f"{number:08d}.json")).exists()]
+        if gone:
+            message = f"{edits / gone[0]} is missing from the history of edits"
+            yield Finding("annotations", WARNING, edits.name, message)
+        for path in paths:
             problem = _annotation_problem(path, edits.name)
             if problem:
                 yield Finding("annotations", ERROR, edits.name, problem, Remedy("set_aside", path))
@@ -114,7 +120,8 @@ def _annotation_problem(path: Path, uuid: str) -> str:
         document = open_seal(path.read_bytes(), path)
     except CorruptionError as error:
         return str(error)
-    if document.get("uuid") != uuid or path.name != f"{document.get('version'):08d}.json":
+    version = document.get("version")
+    if document.get("uuid") != uuid or not isinstance(version, int) or path.name != f"{version:08d}.json":
         return f"{path} is not the edit that its name says"
     return ""
 
