@@ -47,7 +47,7 @@ def check_reward_model(
     episode: Any,
     *,
     load: Callable[[Path], RewardModel] | None = None,
-    frames: int = 40,
+    frames: int = 80,
     raise_on_failure: bool = True,
     seed: int = 0,
 ) -> list[Check]:
