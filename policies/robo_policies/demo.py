@@ -75,6 +75,11 @@ class Line:
             with self._timed(part.name, fingerprint):
                 self._run_part(part)
 
+    @property
+    def peak_memory_gib(self) -> float:
+        """Largest resident memory of any one process of any part, in GiB."""
+        return max((float(record["memory_gib"]) for record in self._finished.values()), default=0.0)
+
     @contextlib.contextmanager
     def _timed(self, name: str, fingerprint: str) -> Iterator[None]:
         record = self._finished.get(name, {})
@@ -85,7 +90,11 @@ class Line:
             yield
             state = "fingerprint"
         finally:
-            self._finished[name] = {state: fingerprint, "seconds": earlier + time.monotonic() - start}
+            self._finished[name] = {
+                state: fingerprint,
+                "seconds": earlier + time.monotonic() - start,
+                "memory_gib": max(peak_memory_gib(), float(record.get("memory_gib", 0.0))),
+            }
             write_atomically(self._path, json.dumps(self._finished, indent=1))
 
     def _run_part(self, part: Part) -> None:

@@ -101,7 +101,10 @@ def _demonstrations(page: Page, demos: DemoStore) -> None:
         length = np.mean([episode.length for episode in members]) / demos.fps
         rows.append((quality.replace("_", " "), number, sum(bool(e.success) for e in members), f"{length:.0f} s"))
     page.table(["quality", "episodes", "successes", "mean length"], rows)
-    page.prose("The learner is not told the quality: it sees video, joint states and whether the episode succeeded.")
+    page.prose(
+        "Nobody tells the learner the quality. The reward model sees video, joint states and the stage that each frame "
+        "of the recording was marked with; the weights use its predictions and whether the episode succeeded."
+    )
 
 
 def _reward(page: Page, folder: Path, held_out: DemoStore, reward: Mapping[str, Any]) -> None:
@@ -122,7 +125,7 @@ def _reward(page: Page, folder: Path, held_out: DemoStore, reward: Mapping[str, 
             continue
         figure = episode_figure(_view(held_out, episode, model.predict(episode)))
         save_picture(figure, folder / f"episode_{kind}.jpg")
-        caption = f"A {kind} demonstration: predicted progress (orange), true progress (grey), and the stages below."
+        caption = f"A {kind} demonstration: predicted progress (blue, with its uncertainty) and true progress (dashed)."
         page.picture(figure, caption, photo=True)
 
 

@@ -41,7 +41,7 @@ def run(config: Config) -> None:
     """Run the parts that have not finished, then write the report."""
     from robo_datasets.console import say
     from robo_datasets.outputs import OutputFolder
-    from robo_policies.demo import Line, peak_memory_gib
+    from robo_policies.demo import Line
     from robo_policies.demo_parts import demo_parts
     from robo_policies.demo_report import write_report
 
@@ -49,5 +49,5 @@ def run(config: Config) -> None:
     line = Line(out.folder)
     line.run(demo_parts(config, out.folder))
     metrics = write_report(out, line.seconds)
-    out.write_metrics(metrics | {"seconds": sum(line.seconds.values()), "peak_memory_gib": peak_memory_gib()})
+    out.write_metrics(metrics | {"seconds": sum(line.seconds.values()), "peak_memory_gib": line.peak_memory_gib})
     say(f"report: {out.path('report.html')}")
