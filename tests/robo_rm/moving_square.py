@@ -32,7 +32,7 @@ def arrays(length: int = 30, seed: int = 0, until: float = 1.0) -> dict[str, np.
     """Observations of one episode that stops at a share ``until`` of the way."""
     rng = np.random.default_rng(seed)
     row = int(rng.integers(2, HEIGHT - 8))
-    switch = rng.uniform(0.35, 0.65)
+    switch = rng.uniform(0.45, 0.55)
     shares = np.arange(length) / length * until
     return {
         CAMERA: np.stack([picture(share, row, share >= switch) for share in shares]),
