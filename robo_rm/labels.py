@@ -60,9 +60,7 @@ class ProgressLabels:
     complete: npt.NDArray[np.bool_]
 
 
-def segments_from_frames(
-    stage: npt.ArrayLike, success: bool | None = None, stages: int | None = None
-) -> list[Segment]:
+def segments_from_frames(stage: npt.ArrayLike, success: bool | None = None, stages: int | None = None) -> list[Segment]:
     """Cut per-frame stage labels (T,) into segments and mark those that were finished.
 
     Args:
@@ -93,9 +91,7 @@ def segments_from_frames(
     return segments
 
 
-def stage_priors(
-    boundaries: Iterable[Sequence[Sequence[int]]], stages: int | None = None
-) -> npt.NDArray[np.float64]:
+def stage_priors(boundaries: Iterable[Sequence[Sequence[int]]], stages: int | None = None) -> npt.NDArray[np.float64]:
     """Mean share of an episode spent in each stage, (K,) summing to 1. Give it the training split only.
 
     Args:
@@ -106,14 +102,10 @@ def stage_priors(
     Raises:
         LabelError: no episode has a labelled frame, or boundaries overlap or name an unknown stage.
     """
-    episodes = [
-        _checked(_as_segments(episode), stages, f"episode {i}") for i, episode in enumerate(boundaries)
-    ]
+    episodes = [_checked(_as_segments(episode), stages, f"episode {i}") for i, episode in enumerate(boundaries)]
     episodes = [episode for episode in episodes if episode]
     if not episodes:
-        raise LabelError(
-            "no labelled episode to take stage priors from; label stages with store.set_stages first"
-        )
+        raise LabelError("no labelled episode to take stage priors from; label stages with store.set_stages first")
     count = stages or 1 + max(segment.stage for episode in episodes for segment in episode)
     shares = np.zeros((len(episodes), count))
     for row, episode in zip(shares, episodes, strict=True):
@@ -157,9 +149,7 @@ def label_frames(
     segments = _checked(_as_segments(boundaries), len(shares), where)
     total = length if length is not None else max((segment.end for segment in segments), default=0)
     if segments and segments[-1].end > total:
-        raise LabelError(
-            f"{where}: a stage ends at frame {segments[-1].end}, but there are only {total} frames"
-        )
+        raise LabelError(f"{where}: a stage ends at frame {segments[-1].end}, but there are only {total} frames")
     begin = cumulative_priors(shares)
     stage = np.full(total, UNLABELLED, dtype=np.int64)
     within = np.zeros(total, dtype=np.float32)
@@ -222,13 +212,9 @@ def _checked(segments: list[Segment], stages: int | None, where: str) -> list[Se
     reached = 0
     for segment in ordered:
         if segment.stage < 0 or (stages is not None and segment.stage >= stages):
-            raise LabelError(
-                f"{where}, frame {segment.start}: stage {segment.stage} is not one of {stages} stages"
-            )
+            raise LabelError(f"{where}, frame {segment.start}: stage {segment.stage} is not one of {stages} stages")
         if segment.start < 0 or segment.end <= segment.start:
-            raise LabelError(
-                f"{where}: stage {segment.stage} has the empty span [{segment.start}, {segment.end})"
-            )
+            raise LabelError(f"{where}: stage {segment.stage} has the empty span [{segment.start}, {segment.end})")
         if segment.start < reached:
             raise LabelError(f"{where}, frame {segment.start}: stages overlap until frame {reached}")
         reached = segment.end

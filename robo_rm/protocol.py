@@ -20,9 +20,7 @@ Observations: TypeAlias = Any
 class RewardStream(Protocol):
     """Estimates frame by frame, in the order of time, at the store's rate."""
 
-    def step(
-        self, frames: Mapping[str, npt.NDArray[np.uint8]], state: npt.ArrayLike | None = None
-    ) -> Estimate:
+    def step(self, frames: Mapping[str, npt.NDArray[np.uint8]], state: npt.ArrayLike | None = None) -> Estimate:
         """Estimate for the newest frame; one new encode per camera.
 
         Args:
