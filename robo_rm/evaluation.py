@@ -22,7 +22,7 @@ from robo_rm.labels import episode_segments, label_frames
 from robo_rm.metrics import Interval
 from robo_rm.prediction import Prediction
 from robo_rm.protocol import RewardModel
-from robo_rm.scoring import check_model_fits, check_prediction
+from robo_rm.scoring import check_model_fits, check_prediction, episode_kind
 
 SIMULATOR_PROGRESS = "simulator.progress"
 
@@ -193,7 +193,7 @@ def _judged(
         simulator = np.asarray(episode[SIMULATOR_PROGRESS][:], dtype=np.float32).reshape(-1)
     return Judged(
         uuid=episode.uuid,
-        kind=str((episode.attributes or {}).get("quality") or episode.task or "episode").replace("_", " "),
+        kind=episode_kind(episode),
         success=episode.success,
         prediction=prediction,
         stage=labels.stage,

@@ -184,16 +184,23 @@ def flat_metrics(evaluation: Evaluation, advice: list[Advice]) -> dict[str, floa
 
 
 def figure_rows(evaluation: Evaluation) -> list[list[str]]:
-    """(figure, value, 95 % interval, what it is) in the order of `FIGURES`."""
+    """(figure, value, 95 % interval, what it is) of the figures that there are, in the order of `FIGURES`."""
     rows = []
     for name, about in FIGURES.items():
         figure = evaluation.figures[name]
-        if math.isnan(figure.value):
-            rows.append([name, "-", "", f"{about.meaning}; needs {about.needs}"])
-        else:
+        if math.isfinite(figure.value):
             span = "" if math.isnan(figure.low) else f"{_short(figure.low)} to {_short(figure.high)}"
             rows.append([name, _short(figure.value), span, about.meaning])
     return rows
+
+
+def missing_figures(evaluation: Evaluation) -> str:
+    """Which figures these episodes cannot support, and what they would need; empty where there is none."""
+    needs: dict[str, list[str]] = {}
+    for name, about in FIGURES.items():
+        if math.isnan(evaluation.figures[name].value):
+            needs.setdefault(about.needs, []).append(name)
+    return "; ".join(f"{', '.join(names)} (for want of {need})" for need, names in needs.items())
 
 
 def kind_rows(evaluation: Evaluation) -> list[list[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from robo_rm.evaluation import Evaluation
-from robo_rm.evaluation_advice import KIND_COLUMNS, Advice, confusion, figure_rows, kind_rows
+from robo_rm.evaluation_advice import KIND_COLUMNS, Advice, confusion, figure_rows, kind_rows, missing_figures
 from robo_rm.evaluation_figures import Judged, stage_confidence
 from robo_rm.report.charts import confusion_figure, reliability_figure, roc_figure, scores_figure
 from robo_rm.report.film import EpisodeView, episode_figure, strip_frames
@@ -38,6 +38,9 @@ def write_report(
         "there is none. Intervals are bootstrapped over episodes (95 %)."
     )
     page.table(["figure", "value", "interval", "what it is"], figure_rows(evaluation))
+    missing = missing_figures(evaluation)
+    if missing:
+        page.prose(f"Not to be had from these episodes: {missing}.")
     if len(evaluation.by_kind) > 1:
         page.table(KIND_COLUMNS, kind_rows(evaluation))
     speed = evaluation.speed

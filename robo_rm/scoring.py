@@ -176,6 +176,12 @@ def score_weights(
     return Scores(result, weight_report(result, labels, store.stages), derived)
 
 
+def episode_kind(episode: Any) -> str:
+    """What sort of demonstration it is: its quality class where the recorder noted one, else its task."""
+    kind = str((episode.attributes or {}).get("quality") or episode.task or "episode")
+    return kind.replace("_", " ").strip(" .")
+
+
 def example_episodes(result: StoreWeights, kinds: Mapping[str, str], count: int = 6) -> list[str]:
     """Episodes to show: of each kind in turn the one nearest to the kind's mean weight, until ``count``."""
     mean = {uuid: float(weight.mean()) for uuid, weight in result.weights.items()}

@@ -35,6 +35,7 @@ from robo_rm.report.style import (
     stage_colour,
     write_title,
 )
+from robo_rm.scoring import episode_kind
 
 WIDTH = 10.0
 LEFT, RIGHT = 1.05, 0.15
@@ -124,12 +125,6 @@ def strip_frames(episode: Any, camera: str, images: int = 10, height: int = 120)
     frames = np.asarray(episode[camera][[int(i) for i in middles]])
     step = max(1, frames.shape[1] // height)
     return frames[:, ::step, ::step]
-
-
-def episode_kind(episode: Any) -> str:
-    """What sort of demonstration it is: its quality class where the recorder noted one, else its task."""
-    kind = str((episode.attributes or {}).get("quality") or episode.task or "episode")
-    return kind.replace("_", " ")
 
 
 def episode_figure(view: EpisodeView) -> Figure:

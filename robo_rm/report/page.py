@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -46,6 +47,8 @@ figcaption { color: #52606d; font-size: .88rem; max-width: 84ch; margin-top: 4px
 code { background: #eef0f2; border-radius: 4px; padding: 1px 5px; font-size: .92em; }
 footer { color: #7b8794; font-size: .85rem; margin-top: 24px; }
 """
+
+_NUMBERS = re.compile(r"-|-?[\d.]+ ?%?( to -?[\d.]+ ?%?)?")
 
 Picture = Figure | bytes
 """A figure, or the bytes of a PNG or JPEG file."""
@@ -146,7 +149,10 @@ def _cell(value: Any) -> str:
         return f'<td class="n">{value}</td>'
     if isinstance(value, float):
         return f'<td class="n">{value:.4g}</td>'
-    return f"<td>{_text(str(value))}</td>"
+    text = str(value)
+    # A number with its interval reads badly when it breaks over two lines.
+    kind = ' class="n"' if _NUMBERS.fullmatch(text) else ""
+    return f"<td{kind}>{_text(text)}</td>"
 
 
 def _figure(picture: Picture, caption: str, photo: bool) -> str:

@@ -8,6 +8,7 @@ those the model was not trained on.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import MISSING
 
@@ -43,7 +44,14 @@ def run(config: Config) -> None:
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
     from robo_rm.evaluation import evaluate_reward_model
-    from robo_rm.evaluation_advice import KIND_COLUMNS, advise, figure_rows, flat_metrics, kind_rows
+    from robo_rm.evaluation_advice import (
+        KIND_COLUMNS,
+        advise,
+        figure_rows,
+        flat_metrics,
+        kind_rows,
+        missing_figures,
+    )
     from robo_rm.evaluation_report import write_report
     from robo_rm.saving import load_reward_model
 
@@ -67,6 +75,9 @@ def run(config: Config) -> None:
         ["figure", "value", "95 % interval", "what it is"],
         figure_rows(evaluation),
     )
+    missing = missing_figures(evaluation)
+    if missing:
+        say(f"not to be had from these episodes: {missing}")
     if len(evaluation.by_kind) > 1:
         print_table("By kind of episode", KIND_COLUMNS, kind_rows(evaluation))
     marks = {"yes": "+", "no": "-", "care": "!", "know": " "}
@@ -75,5 +86,5 @@ def run(config: Config) -> None:
     out = OutputFolder(config.out, config)
     out.write_metrics(flat_metrics(evaluation, advice))
     camera = model.cameras[0] if model.cameras else None
-    write_report(evaluation, advice, store, camera, "Can this reward model be trusted?", out.path("report.html"))
+    write_report(evaluation, advice, store, camera, f"Reward model {Path(config.model).name}", out.path("report.html"))
     out.announce()

@@ -120,9 +120,9 @@ def _or_dash(value: float) -> str:
 def _write(out: Any, store: Any, scores: Scores, progress: Any) -> None:
     import numpy as np
 
-    from robo_rm.report.film import EpisodeView, episode_kind, weights_figure
+    from robo_rm.report.film import EpisodeView, weights_figure
     from robo_rm.report.style import save_picture
-    from robo_rm.scoring import example_episodes
+    from robo_rm.scoring import episode_kind, example_episodes
 
     episodes = {uuid: store.episode(uuid) for uuid in store.uuids}
     kinds = {uuid: episode_kind(episode) for uuid, episode in episodes.items()}

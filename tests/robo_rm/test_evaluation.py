@@ -15,7 +15,7 @@ from brightness_model import BrightnessModel, load_brightness_model, make_bright
 from robo_datasets import DemoStore
 from robo_datasets.errors import ConfigError, ModelError, StoreError
 from robo_rm.evaluation import Evaluation, choose_episodes, evaluate_reward_model, model_priors
-from robo_rm.evaluation_advice import FIGURES, USES, advise, flat_metrics
+from robo_rm.evaluation_advice import FIGURES, USES, advise, figure_rows, flat_metrics, missing_figures
 from robo_rm.evaluation_figures import by_kind, figures
 from robo_rm.metrics import Interval
 
@@ -90,6 +90,8 @@ def test_without_failures_the_failure_side_is_unknown_and_said_to_be(store: Demo
     assert any("No judged episode is marked as a failure" in item.text for item in advice)
     flat = flat_metrics(result, advice)
     assert flat["failures"] == 0
+    assert "auroc" not in [row[0] for row in figure_rows(result)]
+    assert "hallucination, stage_accuracy_failures (for want of failures)" in missing_figures(result)
     assert flat["successes"] == 3
 
 
