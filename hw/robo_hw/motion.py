@@ -36,6 +36,7 @@ class Motion:
             contract.rates.actions,
             contract.safety.reserve,
         )
+        self._low, self._high = contract.array("position").T
         self._ensemble = TemporalEnsemble(ensemble_decay)
         self._history: deque[tuple[float, float]] = deque(maxlen=20_000)
         self._keep = contract.deadlines.chunk + 1.0
@@ -49,6 +50,7 @@ class Motion:
         """Rest at ``position`` (D,)."""
         self._base = math.ceil(self.consumed) if self.moving else self._base
         self.moving = False
+        self._held = position.astype(np.float64)
         self._ensemble.clear()
         path = ControlPath(np.repeat(position[None].astype(np.float64), _AHEAD, axis=0), self._base, self._limits)
         self.pace = Pace(path, self._contract.safety.max_stop_time)
@@ -70,7 +72,12 @@ class Motion:
     def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Joint positions, velocities and accelerations now, each (D,)."""
         pace = self.pace
-        return pace.path.evaluate(pace.x, pace.rate, pace.acceleration)
+        if not self.moving:
+            rest = np.zeros_like(self._held)
+            return self._held.copy(), rest, rest.copy()
+        position, velocity, acceleration = pace.path.evaluate(pace.x, pace.rate, pace.acceleration)
+        # The path lies inside the limits; this only takes back the last bit that rounding may add.
+        return np.minimum(np.maximum(position, self._low), self._high), velocity, acceleration
 
     def note(self, now: float) -> None:
         """Remember how much was consumed at ``now``, for chunks observed about now."""

@@ -35,13 +35,14 @@ class StreamWatch:
         self._tolerance = tolerance
         self._offset: float | None = None
         self._stamp: float | None = None
+        self._seen: float | None = None
         self._received = -np.inf
         self.taken_at = -np.inf
         """Steady-clock time at which the newest sample was taken, s."""
 
     def forget(self) -> None:
         """Start anew with the next sample, as when the arm is armed."""
-        self._offset = self._stamp = None
+        self._offset = self._stamp = self._seen = None
         self._received = self.taken_at = -np.inf
 
     def sample(self, now: float, stamp: float | None) -> str | None:
@@ -58,9 +59,11 @@ class StreamWatch:
         if self._offset is None or self._stamp is None:
             self._offset, self._stamp, self._received, self.taken_at = now - stamp, stamp, now, now
             return None
-        if stamp <= self._stamp:
-            back = self._stamp - stamp
-            return f"{self.name}: stamp {'repeated' if back == 0 else f'went back by {back:.3f} s'}"
+        again, self._seen = stamp in (self._seen, self._stamp), stamp
+        if again:  # also of one that was not believed: a sender that stands still must never become right with time
+            return f"{self.name}: stamp repeated"
+        if stamp < self._stamp:
+            return f"{self.name}: stamp went back by {self._stamp - stamp:.3f} s"
         drift = _DRIFT * max(now - self._received, 0.0)
         lead = self._offset - (now - stamp)  # how much quicker than the quickest delivery
         if lead > self._tolerance:
