@@ -28,6 +28,9 @@ PULLED = 0.095
 GRIP_OPEN, GRIP_SHUT = 0.95, 0.05
 SPEED = 0.17
 """Mean speed of the tool tip along a motion, m/s, at pace 1."""
+FASTEST_JOINT_STEP = 0.14
+"""rad a control step, so 2.8 rad/s."""
+_LONGEST_REACH = 0.97 * scene.ARM_LENGTH
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class Operator:
             goal = self._tray()
         x, y = goal[0] + 1.5 * self._aim(), goal[1] + 3 * self._aim()
         start = self._place
-        over = max(CARRY_HEIGHT, goal[2] + 0.06)
+        over = max(CARRY_HEIGHT, goal[2] + 0.045)
         yield from self.go(
             [
                 (0.8 * float(start[0]) + 0.2 * x, 0.8 * float(start[1]) + 0.2 * y, over),
@@ -270,8 +273,6 @@ class Operator:
 class _InverseKinematics:
     """Joint targets for a tool pointing straight down, by differential inverse kinematics (mink)."""
 
-    _ROUNDS = 3
-
     def __init__(self, joints: np.ndarray) -> None:
         try:
             import mink
@@ -289,19 +290,34 @@ class _InverseKinematics:
         posture = mink.PostureTask(model, cost=np.array([0, 0, 0, 3e-3, 0, 0]))
         posture.set_target(np.zeros(6))
         self._tasks = [self._tip, posture]
-        self._limits = [mink.ConfigurationLimit(model)]
+        speed = mink.VelocityLimit(model, dict.fromkeys(scene.ARM_JOINTS, np.array([FASTEST_JOINT_STEP])))
+        self._limits = [mink.ConfigurationLimit(model), speed]
 
     def solve(self, place: np.ndarray, yaw: float) -> np.ndarray:
-        """Joint angles (6,) rad that bring the tip to ``place`` (3,) m, the fingers closing along ``yaw``."""
+        """Joint angles (6,) rad that bring the tip to ``place`` (3,) m, the fingers closing along ``yaw`` (rad).
+
+        Places too far for a tool that points down are drawn in along the horizontal.
+        """
+        place = _within_reach(place)
         cosine, sine = math.cos(yaw), math.sin(yaw)
         rotation = np.array([[0.0, -sine, cosine], [0.0, cosine, sine], [-1.0, 0.0, 0.0]])
         mink = self._mink
         self._tip.set_target(mink.SE3.from_rotation_and_translation(mink.SO3.from_matrix(rotation), place))
-        for _ in range(self._ROUNDS):
-            velocity = mink.solve_ik(self._configuration, self._tasks, 1.0, "daqp", damping=1e-6, limits=self._limits)
-            self._configuration.integrate_inplace(velocity, 1.0)
+        # One Gauss-Newton step a frame follows the smooth motion closely: what is left over enters the next one.
+        velocity = mink.solve_ik(self._configuration, self._tasks, 1.0, "daqp", damping=1e-6, limits=self._limits)
+        self._configuration.integrate_inplace(velocity, 1.0)
         joints: np.ndarray = self._configuration.q.copy()
         return joints
+
+
+def _within_reach(place: np.ndarray) -> np.ndarray:
+    # A stretched arm is singular: solutions would jump between elbow up and elbow down.
+    height = place[2] + scene.WRIST_TO_TIP - scene.SHOULDER_HEIGHT
+    farthest = math.sqrt(max(_LONGEST_REACH**2 - height**2, 0.01))
+    across = math.hypot(place[0], place[1])
+    if across <= farthest:
+        return place
+    return np.array([place[0] * farthest / across, place[1] * farthest / across, place[2]])
 
 
 def _min_jerk(t: float) -> float:

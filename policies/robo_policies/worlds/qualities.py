@@ -23,7 +23,7 @@ from robo_policies.worlds.operator import GRIP_OPEN, GRIP_SHUT, TRAVEL_HEIGHT, A
 from robo_policies.worlds.progress import cube_in_tray
 from robo_policies.worlds.tidy_drawer import TidyDrawer
 
-ROOF = (scene.DRAWER_FRONT_X + 0.06, scene.DRAWER_Y, scene.CABINET_TOP + scene.CUBE_HALF)
+ROOF = (scene.DRAWER_FRONT_X + 0.03, scene.DRAWER_Y, scene.CABINET_TOP + scene.CUBE_HALF)
 BESIDE = (0.20, -0.02, scene.CUBE_HALF)
 
 

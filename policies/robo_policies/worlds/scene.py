@@ -16,6 +16,9 @@ ARM_RANGES = ((-2.2, 2.2), (-1.2, 1.6), (-1.6, 1.6), (-1.7, 1.7), (-1.8, 1.8), (
 FINGER_TRAVEL = 0.03
 """How far each finger slides; the gripper opens to twice this."""
 
+SHOULDER_HEIGHT, ARM_LENGTH, WRIST_TO_TIP = 0.11, 0.32, 0.112
+"""Height of the shoulder's axis; upper arm and forearm together; from the wrist's pitch axis to the tip."""
+
 CUBE_HALF = 0.014
 DRAWER_Y = 0.09
 DRAWER_FRONT_X = 0.25
