@@ -14,6 +14,7 @@ from robo_datasets.features import Feature
 from robo_datasets.index import read_attributes
 from robo_datasets.layout import EPISODES, Entry, read_commit
 from robo_datasets.lowdim import read_rows
+from robo_datasets.shard import ShardReader
 from robo_datasets.writer import RECEIVE_TIMESTAMP, STAGE, TIMESTAMP
 from robo_datasets.zarr_meta import chunk_name
 
@@ -64,9 +65,9 @@ class EpisodeArray:
         """
         if not self._feature.is_frames:
             return np.array(self._episode.rows(self._feature)[index])
-        frames, single = self._episode.frame_numbers(index)
-        batch = self._episode.frames(self._feature.key, frames)
-        return batch[0] if single else batch
+        numbers, single = self._episode.frame_numbers(index)
+        shard = self._episode.shard(self._feature)
+        return shard.frame(numbers[0]) if single else shard.read(numbers)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """The whole array."""
@@ -201,8 +202,12 @@ class Episode:
             raise StoreError(f"{key} holds no frames; cameras are {self._store.cameras}")
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise StoreError(f"frames are resized to (height, width), got {size!r}")
-        frames, _ = self.frame_numbers(indices)
-        return self._store.shard(self.entry, feature).read(frames, size)
+        numbers, _ = self.frame_numbers(indices)
+        return self.shard(feature).read(numbers, size)
+
+    def shard(self, feature: Feature) -> ShardReader:
+        """The open shard of a camera."""
+        return self._store.shard(self.entry, feature)
 
     def frame_numbers(self, index: Index) -> tuple[list[int], bool]:
         """Frame numbers that an index stands for, and whether it is a single one."""

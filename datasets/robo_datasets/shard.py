@@ -28,6 +28,9 @@ from robo_datasets.zarr_meta import ZSTD_LEVEL
 _CRC = struct.Struct("<I")
 _BUFFER_BYTES = 1 << 18
 
+# CRC-32C of any bytes followed by their own little-endian CRC-32C.
+_RESIDUE = 0x48674BC7
+
 
 class ShardWriter:
     """Encodes frames as they come, so that memory stays bounded by one frame and 16 bytes a frame."""
@@ -105,11 +108,28 @@ class ShardReader:
             raise CorruptionError(f"{self.path} changed its size while it was open")
         start, size = self._starts[frame], self._sizes[frame]
         data = self._bytes[start : start + size]
-        (expected,) = _CRC.unpack(data[-_CRC.size :].tobytes())
-        data = data[: -_CRC.size]
-        if crc32c(data) != expected:
+        if crc32c(data) != _RESIDUE:
             raise CorruptionError(f"{self.path} is damaged: the checksum of frame {frame} does not match")
-        return data
+        return data[: -_CRC.size]
+
+    def frame(self, frame: int, reduction: int = 1) -> np.ndarray:
+        """One decoded frame (H, W, C), its sides divided by ``reduction`` (1, 2, 4 or 8; 1 where lossless).
+
+        Raises:
+            CorruptionError: the frame's bytes are damaged.
+        """
+        height, width, channels = self._feature.shape
+        data = self.payload(frame)
+        try:
+            image = decode_frame(data, channels, reduction) if self._decode is None else self._decode(data)
+        except CorruptionError as error:
+            raise CorruptionError(f"{self.path}, frame {frame}: {error}") from error
+        shape = (-(-height // reduction), -(-width // reduction), channels)
+        if image.shape == shape:
+            return image
+        if image.shape != shape[:2] or channels != 1:
+            raise CorruptionError(f"{self.path}, frame {frame} is {image.shape}, the schema says {shape}")
+        return image[:, :, None]
 
     def repeats(self) -> np.ndarray:
         """(T - 1,) bool: frame t + 1 has the same encoded bytes as frame t, and so the same pixels."""
@@ -127,21 +147,9 @@ class ShardReader:
         target = (height, width) if size is None else (int(size[0]), int(size[1]))
         out = np.empty((len(frames), *target, channels), self._feature.dtype)
         reduction = 1 if self._decode is not None or size is None else reduction_for(height, width, target)
-        full = (-(-height // reduction), -(-width // reduction))
-        for slot, frame in enumerate(frames):
-            data = self.payload(frame)
-            try:
-                if self._decode is not None:
-                    image = self._decode(data)
-                else:
-                    image = decode_frame(data, channels, reduction)
-            except CorruptionError as error:
-                raise CorruptionError(f"{self.path}, frame {frame}: {error}") from error
-            if image.shape[:2] != full:
-                raise CorruptionError(f"{self.path}, frame {frame} is {image.shape[:2]}, the schema says {full}")
-            if image.shape[:2] != target:
-                image = resize(image, target)
-            out[slot] = image.reshape(*target, channels)
+        for slot, number in enumerate(frames):
+            image = self.frame(number, reduction)
+            out[slot] = image if image.shape[:2] == target else resize(image, target).reshape(*target, channels)
         return out
 
 
