@@ -285,6 +285,8 @@ def check_settings(settings: FitSettings) -> None:
             raise ConfigError(f"{name}={value}: give a share from 0 to 1")
     if (reward.name, encoder.name) != ("stage", "conv"):
         raise ConfigError(f"reward.name={reward.name} encoder.name={encoder.name}: only stage and conv are known")
+    if encoder.stem < 2 or encoder.stem % 2:
+        raise ConfigError(f"encoder.stem={encoder.stem}: give an even number, 2 or more")
     if reward.width % reward.heads:
         raise ConfigError(f"reward.width={reward.width} is not a multiple of reward.heads={reward.heads}")
     if reward.composition not in ("expectation", "argmax"):

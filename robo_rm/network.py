@@ -50,7 +50,7 @@ class StageNetwork(nn.Module):
         self.cameras = list(cameras)
         self.stages, self.slots = stages, slots
         self.images = nn.ModuleList(
-            ConvEncoder(size, width, encoder.channels, encoder.dropout) for size in cameras.values()
+            ConvEncoder(size, width, encoder.channels, encoder.stem, encoder.dropout) for size in cameras.values()
         )
         self.state = StateEncoder(state_size, width) if state_size else None
         self.instruction = InstructionEncoder(width)
@@ -76,7 +76,7 @@ class StageNetwork(nn.Module):
         """Tokens (F, C + 1, D) of F frames.
 
         Args:
-            images: (F, 3, H, W) in [0, 1] by key.
+            images: (F, 3, H, W) in [-1, 1) by key.
             state: standardised state (F, D_s).
             shown: (F,) bool, False where the state is hidden from the network.
         """

@@ -61,8 +61,10 @@ class ConvSettings:
     """Which encoder this is."""
     image_size: int = 96
     """Length in pixels to which the shorter side of an image is brought; never enlarged."""
-    channels: list[int] = field(default_factory=lambda: [16, 32, 64, 96])
-    """Channels of the convolutions; each halves the image."""
+    channels: list[int] = field(default_factory=lambda: [32, 64, 128])
+    """Channels of the convolutions; each but the first halves the image."""
+    stem: int = 4
+    """Stride of the first convolution, an even number."""
     dropout: float = 0.1
     """Dropout of the last features, before they become a token."""
 

@@ -220,10 +220,9 @@ class StageStream:
         return Estimate(float(progress[0]), probabilities[0], float(spread[0]))
 
 
-def to_pixels(frames: torch.Tensor) -> torch.Tensor:
-    """Frames (F, H, W, 3) uint8 to (F, 3, H, W) float in [0, 1], channels last in memory as convolutions
-    like it."""
-    return frames.permute(0, 3, 1, 2).float().div_(255)
+def to_pixels(frames: torch.Tensor, kind: torch.dtype = torch.float32) -> torch.Tensor:
+    """Frames (F, H, W, 3) uint8 to (F, 3, H, W) in [-1, 1), channels last in memory as convolutions like it."""
+    return frames.permute(0, 3, 1, 2).to(kind).sub_(128).div_(128)
 
 
 def _fill(rows: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:

@@ -182,7 +182,8 @@ class Trainer:
     def _heads(self, batch: Batch) -> Heads:
         reward, network = self.description.reward, self.network
         count, slots = batch.windows.frames.shape
-        pixels = {key: to_pixels(torch.from_numpy(value).to(self.device)) for key, value in batch.images.items()}
+        kind = self._autocast or torch.float32
+        pixels = {key: to_pixels(torch.from_numpy(value).to(self.device), kind) for key, value in batch.images.items()}
         state = shown = None
         if network.state is not None and batch.state is not None:
             state = network.state.standardise(torch.from_numpy(batch.state).to(self.device))

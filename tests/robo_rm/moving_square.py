@@ -17,7 +17,7 @@ STATE = "observation.state"
 HEIGHT, WIDTH = 24, 32
 STAGES = ["move the red square", "move the blue square"]
 REWARD = StageSettings(history=3, gap_seconds=0.4, width=16, layers=1, heads=2, dropout=0.0, state_dropout=0.2)
-ENCODER = ConvSettings(image_size=24, channels=[8, 8, 16], dropout=0.0)
+ENCODER = ConvSettings(image_size=24, channels=[8, 8, 16], stem=2, dropout=0.0)
 
 
 def picture(share: float, row: int, second: bool) -> np.ndarray:

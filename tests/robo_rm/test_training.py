@@ -34,6 +34,7 @@ TINY = [
     "reward.dropout=0",
     "encoder.image_size=24",
     "encoder.channels=[8,8,16]",
+    "encoder.stem=2",
     "encoder.dropout=0",
     "optimiser.batch=8",
     "optimiser.warmup=5",
@@ -246,6 +247,7 @@ def test_same_seed_same_model(store, tmp_path):
         ({"reward": dataclasses.replace(REWARD, composition="mode")}, "expectation or argmax"),
         ({"reward": dataclasses.replace(REWARD, state_dropout=1.5)}, "reward.state_dropout=1.5: give a share"),
         ({"encoder": dataclasses.replace(ENCODER, channels=[])}, "encoder.channels"),
+        ({"encoder": dataclasses.replace(ENCODER, stem=3)}, "encoder.stem=3: give an even number"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(store, tmp_path, changes, says):
