@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def _quoted(value: str) -> str:
 
 
 def _is_text(kind: Any) -> bool:
-    return kind is str or str in typing.get_args(kind)
+    # A union with str is text; a list or mapping of str keeps Hydra's brackets.
+    return kind is str or (typing.get_origin(kind) in (typing.Union, types.UnionType) and str in typing.get_args(kind))
 
 
 def _is_mapping(kind: Any) -> bool:
