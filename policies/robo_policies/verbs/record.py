@@ -6,11 +6,29 @@ quality, seed and index, and those that the store holds are skipped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from omegaconf import MISSING
 
 GROUP = "datasets"
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Relative frequency of each quality in ``quality=mixed``."""
+
+    clean: float = 0.0
+    """Straight through."""
+    slow: float = 0.0
+    """Slower, and hesitating."""
+    wandering: float = 0.0
+    """Detours and missed grasps."""
+    drop_and_regrasp: float = 0.0
+    """Drops the cube on the way and fetches it again."""
+    stops_partway: float = 0.0
+    """Gives up: a failure."""
+    wrong_order: float = 0.0
+    """Does the parts in an order that cannot work: a failure."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +51,7 @@ class Config:
     """Height and width of the frames, pixels."""
     render: str = "fast"
     """Render preset: fast (no shadows, multisampling, reflections) or default."""
-    mixture: dict[str, float] = field(default_factory=dict)
+    mixture: Mixture = field(default_factory=Mixture)
     """Relative frequency of each quality in quality=mixed."""
     processes: int = 0
     """Recording processes; 0 for one a core."""
@@ -65,7 +83,7 @@ def run(config: Config) -> None:
         config.image_size,
         tuple(config.cameras),
         config.render,
-        dict(config.mixture),
+        asdict(config.mixture),
     )
     env = plan.make_env()
     try:
