@@ -292,7 +292,9 @@ class _World:
                 self.honest_joints = now
                 if stamp == self.stamp_floor and self.core.state is not State.DISARMED:
                     self.wrong("a repeated stamp passed as fresh")
-            self.stamp_sent = self.stamp_floor = stamp
+            self.stamp_sent = stamp
+            if not any(map(self.active, ("joints_missing", "joints_short", "joints_nan"))):
+                self.stamp_floor = stamp  # a broken message is refused before its stamp is looked at
         self.picture += 1
         for camera in self.contract.cameras:
             if self.active("camera_silent"):
