@@ -87,7 +87,7 @@ def _stops_partway(env: TidyDrawer, random: np.random.Generator) -> Actions:
     # Closing is cut early, before the drawer can be home.
     longest = 20 if last == len(parts) - 1 else 45
     yield from _cut(parts[last](), int(random.integers(0, longest)) / style.pace)
-    yield from operator.hold(random.uniform(4.0, 9.0))
+    yield from operator.hold(random.uniform(5.0, 12.0))
 
 
 def _wrong_order(env: TidyDrawer, random: np.random.Generator) -> Actions:
