@@ -39,7 +39,9 @@ def split_episodes(episodes: Sequence[Any], holdout: int, seed: int) -> tuple[li
         raise ConfigError(
             f"holdout={holdout} leaves nothing to train on: the store has {len(episodes)} labelled episodes"
         )
-    order = np.random.default_rng(seed).permutation(len(episodes))
+    # By name: the order in which parallel writers committed episodes must not decide.
+    named = sorted(range(len(episodes)), key=lambda index: str(episodes[index].uuid))
+    order = np.array(named)[np.random.default_rng(seed).permutation(len(episodes))]
     by_outcome: dict[bool | None, list[int]] = {}
     for index in order.tolist():
         by_outcome.setdefault(episodes[index].success, []).append(index)

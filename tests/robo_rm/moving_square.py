@@ -74,7 +74,7 @@ def description(**changes: Any) -> StageDescription:
     return StageDescription(**{**values, **changes})
 
 
-def stored(data: dict[str, np.ndarray], success: bool | None = True) -> Any:
+def stored(data: dict[str, np.ndarray], success: bool | None = True, uuid: str = "e") -> Any:
     """Arrays in the form of a stored episode, as far as training reads it."""
 
     class Stored(SimpleNamespace):
@@ -87,4 +87,4 @@ def stored(data: dict[str, np.ndarray], success: bool | None = True) -> Any:
         def frames(self, key: str, indices: Any, size: Any = None) -> np.ndarray:
             return data[key][np.asarray(list(indices))]
 
-    return Stored(uuid="e", stage=data["stage"], success=success, length=len(data["stage"]), task="move the square")
+    return Stored(uuid=uuid, stage=data["stage"], success=success, length=len(data["stage"]), task="move the square")

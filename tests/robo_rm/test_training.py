@@ -207,11 +207,13 @@ def test_state_statistics_are_of_the_training_split():
 
 
 def test_a_split_holds_out_successes_and_failures_in_proportion():
-    episodes = [stored(arrays(5), success=n % 4 != 0) for n in range(40)]
+    episodes = [stored(arrays(5), success=n % 4 != 0, uuid=f"e{n}") for n in range(40)]
     train, held = split_episodes(episodes, 8, seed=3)
     assert (len(train), len(held)) == (32, 8)
     assert sum(not episode.success for episode in held) == 2
-    assert not {id(e) for e in train} & {id(e) for e in held}
+    assert not {e.uuid for e in train} & {e.uuid for e in held}
+    turned = split_episodes(episodes[::-1], 8, seed=3)[1]
+    assert {e.uuid for e in turned} == {e.uuid for e in held}
 
 
 def test_priors_come_from_the_training_split_only(tmp_path):
