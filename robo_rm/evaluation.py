@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError, ModelError, StoreError
-from robo_rm.evaluation_figures import Judged, by_kind, figures
+from robo_rm.clips import Clip, backwards, paused, rewound
+from robo_rm.evaluation_figures import Judged, ProbeClips, by_kind, figures
 from robo_rm.labels import episode_segments, label_frames
 from robo_rm.metrics import Interval
 from robo_rm.prediction import Prediction
@@ -53,7 +54,6 @@ class Evaluation:
     """Which episodes were judged, in words."""
     seen: bool = False
     """Whether the model was trained on some of them."""
-    notes: list[str] = field(default_factory=list)
 
     @property
     def failures(self) -> list[Judged]:
@@ -97,7 +97,7 @@ def evaluate_reward_model(
     store: Any,
     *,
     which: str = "unseen",
-    reversed_videos: int = 6,
+    probes: int = 6,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
@@ -107,7 +107,7 @@ def evaluate_reward_model(
         model: the reward model.
         store: a demo store with stage labels.
         which: ``unseen`` or ``all``; see `choose_episodes`.
-        reversed_videos: successful episodes that are also shown backwards.
+        probes: episodes that did not fail from which probe clips are made: backwards, paused, turned back.
         resamples: of the bootstrap intervals.
         seed: of the bootstrap.
 
@@ -120,7 +120,7 @@ def evaluate_reward_model(
     priors = model_priors(model)
     uuids, scope, seen = choose_episodes(model, store, which)
     _check_labels(store, uuids)
-    judged, seconds = _judge(model, store, uuids, priors, reversed_videos)
+    judged, seconds = _judge(model, store, uuids, priors, probes)
     frames = sum(len(episode.stage) for episode in judged)
     return Evaluation(
         stages=list(model.stages),
@@ -162,7 +162,7 @@ def _check_labels(store: Any, uuids: Sequence[str]) -> None:
 
 
 def _judge(
-    model: RewardModel, store: Any, uuids: Sequence[str], priors: npt.NDArray[np.float64], backwards: int
+    model: RewardModel, store: Any, uuids: Sequence[str], priors: npt.NDArray[np.float64], probes: int
 ) -> tuple[list[Judged], float]:
     judged: list[Judged] = []
     seconds = 0.0
@@ -174,18 +174,16 @@ def _judge(
             prediction = model.predict(episode)
             seconds += time.perf_counter() - started
             check_prediction(prediction, uuid)
-            turned = None
-            if backwards and episode.success is not False:
-                turned = _predict_reversed(model, episode)
-                backwards -= 1
-            judged.append(_judged(episode, prediction, priors, turned))
+            clips = ProbeClips()
+            if probes and episode.success is not False:
+                clips = _probe(model, episode)
+                probes -= 1
+            judged.append(_judged(episode, prediction, priors, clips))
             bar.advance(episode.length)
     return judged, seconds
 
 
-def _judged(
-    episode: Any, prediction: Prediction, priors: npt.NDArray[np.float64], turned: npt.NDArray[np.float32] | None
-) -> Judged:
+def _judged(episode: Any, prediction: Prediction, priors: npt.NDArray[np.float64], clips: ProbeClips) -> Judged:
     segments = episode_segments(episode, len(priors))
     labels = label_frames(segments, priors, episode.length, f"episode {episode.uuid}")
     simulator = None
@@ -199,13 +197,24 @@ def _judged(
         stage=labels.stage,
         label=np.where(labels.complete, labels.progress, np.float32(np.nan)),
         simulator=simulator,
-        reversed_progress=turned,
+        clips=clips,
     )
 
 
-def _predict_reversed(model: RewardModel, episode: Any) -> npt.NDArray[np.float32]:
+def _probe(model: RewardModel, episode: Any) -> ProbeClips:
     keys = [*model.cameras, *([model.state_key] if model.state_key else [])]
-    return model.predict({key: episode[key][:][::-1].copy() for key in keys}, episode.task).progress
+    stage = np.asarray(episode.stage, dtype=np.int64)
+    claimed, frames = 0, 0
+    for order in (paused(episode.length), rewound(episode.length)):
+        seen = model.predict(Clip(episode, order, keys), episode.task).stage
+        # The clip departs from the episode where time stops running forward.
+        begin = int(np.argmax(np.append(np.diff(order), 0) <= 0)) + 1
+        truth = stage[order][begin:]
+        known = truth >= 0
+        claimed += int((seen[begin:][known] > truth[known]).sum())
+        frames += int(known.sum())
+    turned = model.predict(Clip(episode, backwards(episode.length), keys), episode.task)
+    return ProbeClips(turned.progress, claimed, frames)
 
 
 def _streaming_speed(model: RewardModel, episode: Any, frames_per_second: float, steps: int = 40) -> Speed:

@@ -33,6 +33,9 @@ FIGURES: dict[str, Figure] = {
         "failures that pass a threshold which 95 % of successes pass", "low", "successes and failures"
     ),
     "hallucination": Figure("frames of failures whose predicted stage is beyond the true one", "low", "failures"),
+    "hallucination_probes": Figure(
+        "frames of paused and turned-back video whose predicted stage is beyond the picture's", "low", "successes"
+    ),
     "stage_accuracy_failures": Figure("frames of failures with the right stage", "high", "failures"),
     "rho": Figure(
         "rollouts called success, partial or fail: (right - wrong) / n", "high", "outcomes and true progress"

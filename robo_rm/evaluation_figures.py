@@ -6,7 +6,7 @@ Each figure is written as a function of which episodes are drawn, so that one bo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,19 @@ import numpy.typing as npt
 from robo_rm import metrics
 from robo_rm.metrics import Interval, bootstrap_interval
 from robo_rm.prediction import Prediction
+
+
+@dataclass(frozen=True)
+class ProbeClips:
+    """What the model says of clips made from an episode; empty where none were made."""
+
+    reversed_progress: npt.NDArray[np.float32] | None = None
+    """(T,) of the video played backwards."""
+    claimed: int = 0
+    """Frames of the paused and the rewound clip, after they depart from the episode, whose predicted stage is beyond
+    that of the picture shown."""
+    frames: int = 0
+    """Labelled frames there."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +44,8 @@ class Judged:
     """(T,) progress label, NaN where none was measured."""
     simulator: npt.NDArray[np.float32] | None = None
     """(T,) the simulator's own progress."""
-    reversed_progress: npt.NDArray[np.float32] | None = None
-    """(T,) what the model says of the video played backwards."""
+    clips: ProbeClips = field(default_factory=ProbeClips)
+    """What the model says of clips made from the episode."""
 
     @property
     def failed(self) -> bool:
@@ -100,8 +113,8 @@ def _statistics(judged: Sequence[Judged], fps: float) -> dict[str, Statistic]:
     value_order = metrics.voc_per_episode([episode.prediction.progress for episode in judged])
     turned = np.full(len(judged), np.nan)
     for i, episode in enumerate(judged):
-        if episode.reversed_progress is not None:
-            turned[i] = metrics.voc_per_episode([episode.reversed_progress])[0]
+        if episode.clips.reversed_progress is not None:
+            turned[i] = metrics.voc_per_episode([episode.clips.reversed_progress])[0]
     counts = np.array(
         [metrics.boundary_counts(e.prediction.stage, e.stage, fps) for e in judged], dtype=np.float64
     ).reshape(-1, 3)
@@ -109,6 +122,7 @@ def _statistics(judged: Sequence[Judged], fps: float) -> dict[str, Statistic]:
     right_call = np.array([_judged_right(e, true) for e, true in zip(judged, true_final, strict=True)])
     squared, absolute = _squared_errors(judged), _absolute_errors(judged)
     stages, beyond = _correct_stages(judged), _beyond(judged)
+    claimed = _counts((float(episode.clips.claimed), float(episode.clips.frames)) for episode in judged)
 
     def over_known(figure: Callable[..., float], score: npt.NDArray[np.float64]) -> Statistic:
         return lambda draw: figure(score[draw][known[draw]], good[draw][known[draw]])
@@ -122,6 +136,7 @@ def _statistics(judged: Sequence[Judged], fps: float) -> dict[str, Statistic]:
         "auroc_max": over_known(metrics.auroc, highest),
         "fpr_at_gold": over_known(metrics.fpr_at_gold, final),
         "hallucination": _ratio(*_only(beyond, failed)),
+        "hallucination_probes": _ratio(*claimed),
         "stage_accuracy_failures": _ratio(*_only(stages, failed)),
         "rho": lambda draw: _mean(right_call[draw]),
         "kendall_tau": tau,

@@ -27,8 +27,8 @@ class Config:
     """Folder for report.html and metrics.json."""
     episodes: str = "unseen"
     """`unseen`: held out or never trained on; `all`: every episode, which flatters the model."""
-    reversed_videos: int = 6
-    """Successful episodes that are also shown backwards."""
+    probes: int = 6
+    """Episodes that did not fail from which probe clips are made: played backwards, paused, turned back."""
     resamples: int = 1000
     """Bootstrap draws of the intervals."""
     seed: int = 0
@@ -55,17 +55,15 @@ def run(config: Config) -> None:
     from robo_rm.evaluation_report import write_report
     from robo_rm.saving import load_reward_model
 
-    if config.resamples < 10 or config.reversed_videos < 0:
-        raise ConfigError(
-            f"resamples={config.resamples} must be at least 10 and reversed_videos={config.reversed_videos} at least 0"
-        )
+    if config.resamples < 10 or config.probes < 0:
+        raise ConfigError(f"resamples={config.resamples} must be at least 10 and probes={config.probes} at least 0")
     store = DemoStore.open(config.store)
     model = load_reward_model(config.model, config.device)
     evaluation = evaluate_reward_model(
         model,
         store,
         which=config.episodes,
-        reversed_videos=config.reversed_videos,
+        probes=config.probes,
         resamples=config.resamples,
         seed=config.seed,
     )

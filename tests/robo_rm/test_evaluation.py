@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from brightness_model import BrightnessModel, load_brightness_model, make_bright_store
+from brightness_model import FRONT, BrightnessModel, load_brightness_model, make_bright_store
 
 from robo_datasets import DemoStore
 from robo_datasets.errors import ConfigError, ModelError, StoreError
+from robo_rm.clips import Clip, backwards, paused, rewound
 from robo_rm.evaluation import Evaluation, choose_episodes, evaluate_reward_model, model_priors
 from robo_rm.evaluation_advice import FIGURES, USES, advise, figure_rows, flat_metrics, missing_figures
 from robo_rm.evaluation_figures import by_kind, figures
@@ -51,6 +52,7 @@ def test_a_nearly_right_model_gets_the_figures_it_deserves(evaluation: Evaluatio
     # 3 successes and 2 partial failures called rightly, the dazzled one called a success: (5 - 1) / 6
     assert value["rho"] == pytest.approx(4 / 6)
     assert value["kendall_tau"] < 1
+    assert value["hallucination_probes"] > 0.1  # keeps the brightest it has seen, so it does not follow a rewound clip
 
 
 def test_intervals_hold_their_figure_and_are_the_same_for_the_same_seed(
@@ -93,6 +95,37 @@ def test_without_failures_the_failure_side_is_unknown_and_said_to_be(store: Demo
     assert "auroc" not in [row[0] for row in figure_rows(result)]
     assert "hallucination, stage_accuracy_failures (for want of failures)" in missing_figures(result)
     assert flat["successes"] == 3
+
+
+class TestClips:
+    def test_orders_of_probe_clips(self) -> None:
+        assert paused(8).tolist() == [0, 1, 2, 3, 3, 3, 3, 3]
+        assert rewound(10).tolist() == [0, 1, 2, 3, 4, 5, 4, 3, 2, 1]
+        assert rewound(10, at=0.3).tolist() == [0, 1, 2, 1, 0, 0, 0, 0, 0, 0]
+        assert backwards(3).tolist() == [2, 1, 0]
+        assert paused(1).tolist() == rewound(1).tolist() == [0]
+
+    def test_a_clip_reads_like_an_episode_in_its_own_order(self, store: DemoStore) -> None:
+        episode = store[0]
+        order = rewound(episode.length)
+        clip = Clip(episode, order, [FRONT])
+        whole = episode[FRONT][:]
+        np.testing.assert_array_equal(clip[FRONT][:], whole[order])
+        np.testing.assert_array_equal(clip[FRONT][30:50:3], whole[order][30:50:3])
+        np.testing.assert_array_equal(clip[FRONT][[45, 3]], whole[order][[45, 3]])
+        np.testing.assert_array_equal(clip[FRONT][50], whole[order][50])
+        assert FRONT in clip
+        assert "action" not in clip
+        assert clip[FRONT].shape == whole.shape
+
+    def test_a_model_that_follows_the_picture_claims_nothing_on_clips(self, store: DemoStore) -> None:
+        class Follows(BrightnessModel):
+            def estimate(self, levels: list[float]) -> tuple[float, np.ndarray, float]:
+                return super().estimate(levels[-1:])
+
+        result = evaluate_reward_model(Follows(provenance={"priors": [1 / 3] * 3}), store, resamples=20)
+        assert result.figures["hallucination_probes"].value < 0.05
+        assert result.figures["voc_reversed"].value < -0.95
 
 
 class TestAdvice:

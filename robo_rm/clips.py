@@ -1,0 +1,80 @@
+"""Probe clips: a stored episode's frames in another order, read frame by frame as asked for.
+
+A model that looks at the picture follows a clip wherever it goes; a model that counts frames sees progress in a paused
+video, and one that only expects progress sees it in a video that turns back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Clip:
+    """An episode whose frame t is the source's frame ``order[t]``; a reward model reads it like any episode."""
+
+    def __init__(self, episode: Any, order: npt.ArrayLike, keys: Sequence[str]) -> None:
+        self.order: npt.NDArray[np.int64] = np.asarray(order, dtype=np.int64)
+        self.length = len(self.order)
+        self.task = getattr(episode, "task", None)
+        self._episode, self._keys = episode, list(keys)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether the clip has this key."""
+        return key in self._keys and key in self._episode
+
+    def __iter__(self) -> Any:
+        """The clip's keys."""
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        """Frames."""
+        return self.length
+
+    def __getitem__(self, key: str) -> ClipArray:
+        """One feature in the clip's order."""
+        return ClipArray(self._episode[key], self.order)
+
+
+class ClipArray:
+    """Rows of a source array in a clip's order: index it by int, slice or list."""
+
+    def __init__(self, source: Any, order: npt.NDArray[np.int64]) -> None:
+        self._source, self._order = source, order
+
+    def __len__(self) -> int:
+        """Frames."""
+        return len(self._order)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(T, ...)."""
+        return (len(self._order), *self._source.shape[1:])
+
+    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
+        """Rows at ``index``."""
+        picked = self._order[index]
+        if np.ndim(picked) == 0:
+            return np.asarray(self._source[int(picked)])
+        # Each frame of the source is read once, however often the clip shows it.
+        unique, place = np.unique(picked, return_inverse=True)
+        return np.asarray(self._source[[int(i) for i in unique]])[place]
+
+
+def backwards(length: int) -> npt.NDArray[np.int64]:
+    """Order of a video played backwards."""
+    return np.arange(length)[::-1].copy()
+
+
+def paused(length: int, at: float = 0.5) -> npt.NDArray[np.int64]:
+    """Order of a video that stands still from the share ``at`` of its length on."""
+    return np.minimum(np.arange(length), max(int(length * at) - 1, 0))
+
+
+def rewound(length: int, at: float = 0.6) -> npt.NDArray[np.int64]:
+    """Order of a video that turns at the share ``at`` of its length and runs back."""
+    turn = max(int(length * at) - 1, 0)
+    return np.maximum(turn - np.abs(np.arange(length) - turn), 0)
