@@ -77,6 +77,43 @@ def video_frames(path: Path, threads: int = 1) -> Iterator[np.ndarray]:
             raise ImportSourceError(f"{path} is truncated or damaged at frame {number}: {error.strerror}") from error
 
 
+def frames_at(path: Path, times: np.ndarray, tolerance: float, threads: int = 1) -> Iterator[np.ndarray]:
+    """Yield the frames presented at ``times`` (n,) seconds, rising, as uint8 RGB (H, W, 3): a stretch of a long video.
+
+    Args:
+        path: the video.
+        times: presentation times.
+        tolerance: seconds that a frame's own time may differ.
+        threads: decoder threads.
+
+    Raises:
+        ImportSourceError: the file is missing or damaged, or has no frame at one of the times; names the time.
+    """
+    container = _open(path)
+    try:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = threads
+        unit = float(stream.time_base or 0)
+        if not len(times) or not unit:
+            return
+        container.seek(max(int((times[0] - tolerance) / unit), 0), stream=stream)
+        frames = (frame for frame in container.decode(stream) if frame.pts is not None)
+        shown = next(frames, None)
+        for time in times:
+            while shown is not None and shown.pts * unit < time - tolerance:
+                shown = next(frames, None)
+            if shown is None or shown.pts * unit > time + tolerance:
+                raise ImportSourceError(f"{path} has no frame at {time:.4f} s: it is truncated or its times are wrong")
+            if shown.is_corrupt:
+                raise ImportSourceError(f"{path} is damaged at {time:.4f} s")
+            yield shown.to_ndarray(format="rgb24")
+            shown = next(frames, None)
+    except av.FFmpegError as error:
+        raise ImportSourceError(f"{path} is truncated or damaged: {error.strerror}") from error
+    finally:
+        container.close()
+
+
 def _open(path: Path) -> av.container.InputContainer:
     if not path.is_file():
         raise ImportSourceError(f"{path} is missing")

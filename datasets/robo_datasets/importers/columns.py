@@ -29,6 +29,34 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise ImportSourceError(f"{path} is truncated or damaged: {_first_line(error)}") from error
 
 
+def read_row_range(path: Path, columns: list[str], start: int, length: int) -> pa.Table:
+    """Read rows [start, start + length) of a parquet file, touching only the row groups that hold them.
+
+    Raises:
+        ImportSourceError: the file is missing, truncated, shorter, or lacks a column.
+    """
+    metadata = _metadata(path)
+    missing = [name for name in columns if name not in metadata.schema.to_arrow_schema().names]
+    if missing:
+        raise ImportSourceError(f"{path} lacks the columns {missing}")
+    groups: list[int] = []
+    first = seen = 0
+    for number in range(metadata.num_row_groups):
+        rows = metadata.row_group(number).num_rows
+        if seen < start + length and seen + rows > start:
+            first = first if groups else seen
+            groups.append(number)
+        seen += rows
+    if seen < start + length:
+        raise ImportSourceError(f"{path} has {seen} rows, {start + length} are needed")
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read_row_groups(groups, columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise ImportSourceError(f"{path} is truncated or damaged: {_first_line(error)}") from error
+    return table.slice(start - first, length)
+
+
 def parquet_schema(path: Path) -> pa.Schema:
     """The schema of a parquet file.
 

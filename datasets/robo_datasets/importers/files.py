@@ -62,8 +62,8 @@ def counting_order(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
 
 
-# Fields of a path pattern: {name} or {name:06d}. Anything else that str.format knows could reach into objects or ask for
-# gigabytes of padding.
+# Fields of a path pattern: {name} or {name:06d}. Anything else that str.format knows could reach into objects, or ask
+# for gigabytes of padding.
 _FIELD = re.compile(r"\{([a-z_]+)(?::0?([0-9])d)?\}")
 
 

@@ -88,7 +88,7 @@ class LeRobotV2Source:
         images: dict[str, Iterator[np.ndarray]] = {
             key: video_frames(self._video_path(episode, key)) for key in self._videos()
         }
-        images |= {key: _embedded_images(table, key, where) for key in self._embedded()}
+        images |= {key: embedded_images(table, key, where) for key in self._embedded()}
         for row in range(episode.length):
             values = {key: column[row] for key, column in columns.items()}
             for key, frames in images.items():
@@ -274,11 +274,14 @@ def _channels_last(shape: list[int], names: Any, key: str, file: Path) -> list[i
     return shape
 
 
-def _embedded_images(table: Any, key: str, where: str) -> Iterator[np.ndarray]:
+def embedded_images(table: Any, key: str, where: str) -> Iterator[np.ndarray]:
     """Images that stand in the parquet file itself as PNG or JPEG."""
     for row, cell in enumerate(table[key].to_pylist()):
         data = cell.get("bytes") if isinstance(cell, dict) else None
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        except cv2.error as error:
+            raise ImportSourceError(f"{where}: column {key}, frame {row}: {error.err}") from error
         if image is None:
             raise ImportSourceError(f"{where}: column {key}, frame {row} holds no image")
         yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -1,4 +1,4 @@
-"""Bring a LeRobot data set into a demo store.
+"""Bring a LeRobot data set (v2.0, v2.1 or v3.0) into a demo store.
 
 Low-dimensional data to the bit, camera frames as JPEG (or lossless). Episodes are read in parallel. Interrupt it when
 you like: the same command goes on where it stood. A fault in the data set is one line, and the store stays as it was.
@@ -7,7 +7,6 @@ you like: the same command goes on where it stood. A fault in the data set is on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from omegaconf import MISSING
 
@@ -24,6 +23,9 @@ class Config:
     """Demo store to append to; made where it does not exist."""
     stages: str = ""
     """JSON file of stage annotation: a list of {episode_index, subtasks: [{name, start_frame, end_frame}]}."""
+    annotation: str = "auto"
+    """What a v3.0 data set itself says of subtasks: frames (subtask_index), dense or sparse (the columns of LeRobot's
+    SARM), none, or auto: the first of these that is there. ``stages`` goes before it."""
     stage_names: list[str] | None = None
     """The task's stages in order; by default the names in the annotation, in the order in which they happen."""
     cameras: list[str] | None = None
@@ -47,37 +49,26 @@ class Config:
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
-    import time
+    from dataclasses import replace
 
-    from robo_datasets.console import say
     from robo_datasets.errors import ConfigError
+    from robo_datasets.importers.command import check_places, run_import
     from robo_datasets.importers.lerobot_v2 import LeRobotV2Source
+    from robo_datasets.importers.lerobot_v3 import LeRobotV3Source, is_v3
+    from robo_datasets.importers.lerobot_v3_meta import ANNOTATIONS
     from robo_datasets.importers.options import frame_size, plan_import
-    from robo_datasets.importers.run import import_source
-    from robo_datasets.outputs import OutputFolder
 
-    if not config.source or not config.store:
-        raise ConfigError("give source=DIR and store=PATH")
-    source = LeRobotV2Source(config.source, config.cameras, frame_size(config.size))
-    plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
-    started = time.monotonic()
-    options: dict[str, Any] = {
-        "codec": config.codec,
-        "quality": config.quality,
-        "subsampling": config.subsampling,
-    }
-    result = import_source(source, config.store, plan, config.workers, **options)
-    seconds = time.monotonic() - started
-    already = f", {result.skipped} were there already" if result.skipped else ""
-    say(f"{config.store}: {result.added} episodes, {result.frames} frames added in {seconds:.1f} s{already}")
-    if config.out:
-        output = OutputFolder(config.out, config)
-        output.write_metrics(
-            {
-                "episodes_added": result.added,
-                "episodes_skipped": result.skipped,
-                "frames_added": result.frames,
-                "seconds": seconds,
-            }
-        )
-        output.announce()
+    check_places(config)
+    if config.annotation not in ANNOTATIONS:
+        raise ConfigError(f"annotation={config.annotation} is not one of: {', '.join(ANNOTATIONS)}")
+    size = frame_size(config.size)
+    if not is_v3(config.source):
+        old = LeRobotV2Source(config.source, config.cameras, size)
+        run_import(config, old, plan_import(old, config.store, config.stages, config.stage_names, config.success))
+        return
+    source = LeRobotV3Source(config.source, config.cameras, size, "none" if config.stages else config.annotation)
+    names = config.stage_names if config.stages or config.stage_names else source.stage_names
+    plan = plan_import(source, config.store, config.stages, names, config.success)
+    if config.success == "auto" and source.outcome_known:
+        plan = replace(plan, success={episode.number: episode.success for episode in source.episodes})
+    run_import(config, source, plan, contract_hash=source.contract_hash)
