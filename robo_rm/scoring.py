@@ -173,7 +173,7 @@ def score_weights(
             bar.advance()
     derived.renew()
     labels = {uuid: np.asarray(store.episode(uuid).stage, dtype=np.int64) for uuid in progress}
-    return Scores(result, weight_report(result, labels, store.stages), derived)
+    return Scores(result, weight_report(result, labels, store.stages, progress), derived)
 
 
 def episode_kind(episode: Any) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robo_rm.metrics import voc
 from robo_rm.weights import StoreWeights
 
 FULL = 0.99
@@ -14,6 +15,7 @@ NOTHING = 0.01
 UNIFORM_SHARE = 0.95
 BINARY_SHARE = 0.02
 STARVED = 0.1
+FOLLOWS = 0.85
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,10 @@ def effective_sample_size(weights: np.ndarray) -> float:
 
 
 def weight_report(
-    result: StoreWeights, stages: Mapping[str, np.ndarray] | None = None, names: Sequence[str] = ()
+    result: StoreWeights,
+    stages: Mapping[str, np.ndarray] | None = None,
+    names: Sequence[str] = (),
+    progress: Mapping[str, np.ndarray] | None = None,
 ) -> WeightReport:
     """Count the weights of a store and say what is odd about them.
 
@@ -67,6 +72,7 @@ def weight_report(
         result: the weights.
         stages: by episode uuid, (T,) stage of each frame, -1 where unlabelled; to find stages that hardly count.
         names: of the stages.
+        progress: by episode uuid, (T,) what the weights were made from; to find a model that does not follow the task.
     """
     flat = np.concatenate(list(result.weights.values())).astype(np.float64)
     full, nothing = float((flat >= FULL).mean()), float((flat <= NOTHING).mean())
@@ -87,6 +93,7 @@ def weight_report(
         warnings=(
             *_warnings(result, flat, full, nothing, mean_success, mean_failure),
             *_starved_stages(result, stages or {}, names),
+            *_lost(result, progress or {}),
         ),
     )
 
@@ -139,6 +146,17 @@ def _warnings(
             f"{len(starved)} successful episode(s) keep less than a tenth of their weight, the first {starved[0]}"
         )
     return found
+
+
+def _lost(result: StoreWeights, progress: Mapping[str, np.ndarray]) -> list[str]:
+    """A model that does not follow successful episodes leaves out frames at random, which is worse than no weights."""
+    followed = voc([array for uuid, array in progress.items() if result.success.get(uuid) is not False])
+    if followed >= FOLLOWS or not progress or np.isnan(followed):
+        return []
+    return [
+        f"the progress hardly rises along the episodes that did not fail (voc {followed:.2f}): these weights may do "
+        "worse than none. Train the model longer, and look at it with eval-reward"
+    ]
 
 
 def _starved_stages(result: StoreWeights, stages: Mapping[str, np.ndarray], names: Sequence[str]) -> list[str]:

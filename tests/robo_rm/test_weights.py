@@ -287,13 +287,21 @@ class TestReport:
             next(warning for warning in report.warnings if warning.startswith("stage 2, 'grasp'"))
         ]
 
+    def test_says_when_the_progress_does_not_follow_the_successes(self) -> None:
+        rng = np.random.default_rng(0)
+        lost = {str(i): rng.random(100) for i in range(3)}
+        warnings = weight_report(store_weights(lost, 10), progress=lost).warnings
+        assert any("may do worse than none" in warning for warning in warnings)
+        bad = store_weights(lost, 10, success=dict.fromkeys(lost, False))
+        assert not any("may do worse" in warning for warning in weight_report(bad, progress=lost).warnings)
+
     def test_a_sensible_mix_gives_no_warning(self) -> None:
         rng = np.random.default_rng(3)
         progress = {}
         for i in range(8):
             steps = rng.uniform(0.3, 1.0, 200) * (np.arange(200) % 60 > 12)
             progress[str(i)] = np.cumsum(steps) / steps.sum()
-        report = weight_report(store_weights(progress, 10))
+        report = weight_report(store_weights(progress, 10), progress=progress)
         assert report.warnings == ()
         assert 0 < report.metrics()["effective_share"] < 1
 
