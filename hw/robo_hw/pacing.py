@@ -138,8 +138,8 @@ class Pace:
         self.path, self.x, self.plan, self._done = path, x, plan, done
         return True
 
-    def brake(self, time: float) -> None:
-        """Follow the stop plan for ``time`` seconds."""
+    def _along_plan(self, time: float) -> tuple[float, float, float]:
+        """The state after following the stop plan for ``time`` seconds."""
         x, rate, acceleration = self.x, self.rate, self.acceleration
         skip, left = self._done, time
         for duration, jerk in self.plan.phases:
@@ -152,6 +152,11 @@ class Pace:
             left -= step
             if left <= 0.0:
                 break
+        return x, rate, acceleration
+
+    def brake(self, time: float) -> None:
+        """Follow the stop plan for ``time`` seconds."""
+        x, rate, acceleration = self._along_plan(time)
         self._done += time
         if self._done >= self.plan.duration:
             # What is left is rounding of the last phase.
@@ -165,11 +170,14 @@ class Pace:
         self.held_back = False
         if time <= 0.0:
             return
-        wanted, fallback = self._wanted(time, wish)
-        if self._step(time, wanted):
+        wanted = self._wanted(time, wish)
+        found = self._check(time, wanted)
+        if found is not None:
+            self._take(found)
             return
         self.held_back = True
-        low, high = fallback, wanted
+        # The constant x''' that brings the tick to the acceleration of the stop plan: zero at rest.
+        low, high = (self._along_plan(time)[2] - self.acceleration) / time, wanted
         best = None
         for _ in range(_TRIES):
             middle = 0.5 * (low + high)
@@ -183,8 +191,8 @@ class Pace:
         else:
             self._take(best)
 
-    def _wanted(self, time: float, wish: float) -> tuple[float, float]:
-        """The x''' that reaches ``wish`` soonest without overshoot, and that of the stop plan now."""
+    def _wanted(self, time: float, wish: float) -> float:
+        """The x''' that reaches ``wish`` soonest without overshoot."""
         here = int(self.x)
         _, most, jerk = self.path.window(here, here + 1)
         error = wish - self.rate
@@ -192,13 +200,7 @@ class Pace:
         # Approach the wished speed along |x''| = sqrt(2 j |error|), softened near the end.
         goal = min(most, sqrt(1.2 * jerk * size), size / (3 * time))
         wanted = ((goal if error > 0 else -goal) - self.acceleration) / time
-        wanted = min(max(wanted, -jerk), jerk)
-        skip = self._done
-        for duration, value in self.plan.phases:
-            if skip < duration:
-                return wanted, value
-            skip -= duration
-        return wanted, -jerk
+        return min(max(wanted, -jerk), jerk)
 
     def _check(self, time: float, jerk: float) -> tuple[float, float, float, StopPlan] | None:
         """The state after a tick at constant x''' and its stop plan, if both keep every bound."""
@@ -219,13 +221,6 @@ class Pace:
         if plan is None or plan.duration > self.max_stop_time:
             return None
         return x, rate, acceleration, plan
-
-    def _step(self, time: float, jerk: float) -> bool:
-        found = self._check(time, jerk)
-        if found is None:
-            return False
-        self._take(found)
-        return True
 
     def _take(self, found: tuple[float, float, float, StopPlan]) -> None:
         self.x, self.rate, self.acceleration, self.plan = found

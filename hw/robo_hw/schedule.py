@@ -21,13 +21,21 @@ def actions_at(actions: np.ndarray, observed: float, indices: np.ndarray) -> np.
     """The chunk's actions at control point ``indices`` (M,), between two actions where the observation fell between
     two.
 
-    ``actions`` (H, D); ``observed``: absolute path parameter at the observation. Returns (M, D).
+    ``actions`` (H, D); ``observed``: absolute path parameter at the observation. Returns (M, D). Between two actions,
+    a Catmull-Rom cubic through the four around is taken, held within the range of these four: straight lines would cut
+    the corners of a smooth motion by another amount in every chunk, and chunks of one motion would not agree.
     """
-    place = np.clip(indices - observed - LEAD, 0.0, len(actions) - 1.0)
-    below = np.minimum(place.astype(np.int64), len(actions) - 1)
-    above = np.minimum(below + 1, len(actions) - 1)
-    share = (place - below)[:, None]
-    return actions[below] * (1.0 - share) + actions[above] * share
+    last = len(actions) - 1
+    place = np.clip(indices - observed - LEAD, 0.0, float(last))
+    index = np.minimum(place.astype(np.int64), last)
+    t = (place - index)[:, None]
+    around = [actions[np.clip(index + offset, 0, last)] for offset in (-1, 0, 1, 2)]
+    a, b, c, d = around
+    # Beyond the ends the motion is continued in a straight line.
+    a = np.where((index < 1)[:, None], 2 * b - c, a)
+    d = np.where((index > last - 2)[:, None], 2 * c - b, d)
+    cubic = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+    return np.minimum(np.maximum(cubic, np.minimum.reduce(around)), np.maximum.reduce(around))
 
 
 def index_range(actions: np.ndarray, observed: float, first_free: int) -> tuple[int, int]:

@@ -113,6 +113,17 @@ def test_a_wide_step_is_crossed_slowly_but_crossed():
     assert np.allclose(sampled(pace.path, pace.x), 2.5)
 
 
+@given(points, st.floats(0.005, 0.05), st.floats(0.1, 2.0))
+@settings(max_examples=30, deadline=None)
+def test_every_path_is_run_to_its_end_never_stuck(control, tick, longest):
+    pace = Pace(ControlPath(np.concatenate([control[:1]] * 3 + [control]), 0, LIMITS), longest)
+    for _ in range(int(120 / tick)):
+        pace.run(tick, 20.0)
+        if pace.x >= pace.path.pieces:
+            break
+    assert pace.x >= pace.path.pieces
+
+
 def test_a_new_path_is_refused_where_the_arm_could_not_stop_on_it():
     control = np.cumsum(np.full((60, 2), 0.04), axis=0)
     pace = Pace(ControlPath(control, 0, LIMITS), 2.0)
