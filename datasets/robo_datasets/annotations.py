@@ -17,6 +17,7 @@ import numpy as np
 
 from robo_datasets.errors import CorruptionError, StoreError
 from robo_datasets.layout import ANNOTATIONS, utc_now
+from robo_datasets.remote import RemotePath, list_names
 from robo_datasets.sealed import open_seal, seal, sync_folder, write_durably
 
 _ATTEMPTS = 1000
@@ -40,7 +41,10 @@ def read_edits(root: Path, uuid: str) -> dict[str, Any]:
 
 def newest_file(root: Path, uuid: str) -> Path | None:
     """The annotation file in force, or None."""
-    folder = root / ANNOTATIONS / uuid
+    folder = root / ANNOTATIONS
+    if isinstance(folder, RemotePath) and uuid not in folder.names():
+        return None  # most episodes have no edits: one listing tells, not one for each
+    folder = folder / uuid
     names = _versions(folder)
     return folder / names[-1] if names else None
 
@@ -81,11 +85,7 @@ def _claim(folder: Path, version: int, data: bytes) -> bool:
 
 
 def _versions(folder: Path) -> list[str]:
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return []
-    return sorted(name for name in names if name.endswith(".json") and not name.startswith("."))
+    return sorted(name for name in list_names(folder) if name.endswith(".json") and not name.startswith("."))
 
 
 def runs_of(stage: np.ndarray) -> list[list[int]]:

@@ -29,6 +29,7 @@ from robo_datasets.layout import (
     utc_now,
 )
 from robo_datasets.lowdim import read_rows, write_rows
+from robo_datasets.remote import RemotePath, list_names
 from robo_datasets.sealed import crc32c, digest, open_seal, seal, sync_folder, sync_tree, write_durably
 from robo_datasets.zarr_meta import array_json, chunk_name, group_json
 
@@ -56,9 +57,7 @@ class Derived:
     @property
     def uuids(self) -> list[str]:
         """Episodes that have arrays here, in order of UUID."""
-        if not self.path.exists():
-            return []
-        return sorted(name for name in os.listdir(self.path) if name in self)
+        return sorted(name for name in list_names(self.path) if name in self)
 
     def write(self, uuid: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write an episode's arrays (T, ...) at once; what was there under this provenance is replaced.
@@ -66,6 +65,8 @@ class Derived:
         Raises:
             StoreError: unknown episode, wrong length or type, or the store cannot be written to.
         """
+        if isinstance(self._root, RemotePath):
+            raise StoreError(f"{self._root} is on a URL and can only be read")
         length = self._length(uuid)
         checked = {key: _check(key, np.asarray(value), length, uuid) for key, value in arrays.items()}
         if not checked:
@@ -194,7 +195,9 @@ def newest_derived(root: Path, name: str, lengths: Mapping[str, int]) -> Derived
         StoreError: there is none; says which command makes it.
         CorruptionError: a set's record is damaged.
     """
-    found = [read_details(path) for path in (root / DERIVED).glob(f"{name}-*/{GROUP_FILE}") if _NAME.match(name)]
+    folders = [found for found in list_names(root / DERIVED) if found.startswith(f"{name}-")]
+    paths = [root / DERIVED / folder / GROUP_FILE for folder in folders]
+    found = [read_details(path) for path in paths if path.exists()]
     found = [details for details in found if details["name"] == name]
     if not found:
         command = _MADE_BY.get(name)

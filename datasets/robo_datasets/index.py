@@ -8,7 +8,6 @@ changes.
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import astuple, fields
@@ -26,6 +25,7 @@ from robo_datasets.layout import (
     is_uuid,
     read_commit,
 )
+from robo_datasets.remote import list_names
 from robo_datasets.sealed import crc32c, open_seal, replace_durably, seal
 
 _COLUMNS = [field.name for field in fields(Entry)]
@@ -63,11 +63,7 @@ def _read_or_warn(folder: Path) -> Entry | None:
 
 def committed_folders(root: Path) -> set[str]:
     """Names of the folders in episodes/ that are named like an episode."""
-    try:
-        with os.scandir(root / EPISODES) as folders:
-            return {folder.name for folder in folders if is_uuid(folder.name)}
-    except FileNotFoundError:
-        return set()
+    return {name for name in list_names(root / EPISODES) if is_uuid(name)}
 
 
 def read_entry(folder: Path) -> Entry | None:

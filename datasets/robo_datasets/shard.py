@@ -14,7 +14,7 @@ import itertools
 import mmap
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy as np
 from robo_datasets.errors import CorruptionError
 from robo_datasets.features import Feature
 from robo_datasets.jpeg import decode_frame, frame_encoder, reduction_for, resize
+from robo_datasets.remote import RemoteBytes, RemotePath
 from robo_datasets.sealed import crc32c, extend_crc32c
 from robo_datasets.zarr_meta import ZSTD_LEVEL
 
@@ -66,8 +67,30 @@ class ShardWriter:
         self._end += len(data)
 
 
+class MappedBytes:
+    """Ranges of one local file, through a memory map."""
+
+    def __init__(self, path: Path, expected: int) -> None:
+        self._path = path
+        with open(path, "rb") as file:
+            self.size = self.mapped = os.fstat(file.fileno()).st_size
+            if self.size < expected:
+                raise CorruptionError(f"{path} is truncated: {self.size} bytes, at least {expected} expected")
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._bytes = np.frombuffer(self._map, np.uint8)
+
+    def check(self) -> None:
+        """Raise ``CorruptionError`` where the file was truncated meanwhile: touching what is gone kills the process."""
+        if self._map.size() != self.size:
+            raise CorruptionError(f"{self._path} changed its size while it was open")
+
+    def read(self, ranges: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Ranges [start, end) as (n,) uint8, read-only and not copied."""
+        return [self._bytes[start:end] for start, end in ranges]
+
+
 class ShardReader:
-    """Random frames of one shard, from a memory map.
+    """Random frames of one shard: from a memory map, or from a URL in ranges.
 
     Raises:
         CorruptionError: the file is missing, truncated, or its index does not match its checksum.
@@ -78,48 +101,76 @@ class ShardReader:
         self._feature = feature
         tail = 16 * length + _CRC.size
         try:
-            with open(path, "rb") as file:
-                self.nbytes = os.fstat(file.fileno()).st_size
-                if self.nbytes < tail:
-                    raise CorruptionError(f"{path} is truncated: {self.nbytes} bytes, {length} frames expected")
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            remote = isinstance(path, RemotePath)
+            self._source = RemoteBytes(path, tail) if remote else MappedBytes(path, tail)  # type: ignore[arg-type]
+            size = self._source.size
+            (end,) = self._source.read([(size - tail, size)])
         except OSError as error:
             raise CorruptionError(f"{path} cannot be read: {error.strerror}") from error
-        self._bytes = np.frombuffer(self._map, np.uint8)
-        index = self._bytes[self.nbytes - tail : self.nbytes - _CRC.size].tobytes()
-        (expected,) = _CRC.unpack(self._bytes[self.nbytes - _CRC.size :].tobytes())
-        if crc32c(index) != expected:
+        if crc32c(end) != _RESIDUE:
             raise CorruptionError(f"{path} is truncated or damaged: the checksum of its frame index does not match")
-        entries = np.frombuffer(index, "<u8").reshape(length, 2)
-        if length and (entries[:, 1].min() < _CRC.size or entries.sum(axis=1).max() > self.nbytes - tail):
-            raise CorruptionError(f"{path} is damaged: its frame index points outside the file")
-        self._starts: list[int] = entries[:, 0].tolist()
-        self._sizes: list[int] = entries[:, 1].tolist()
+        entries = np.frombuffer(end[: -_CRC.size].tobytes(), "<u8").reshape(length, 2)
+        if length:
+            last = size - tail
+            if entries.max() > last or entries.sum(axis=1).max() > last or entries[:, 1].min() < _CRC.size:
+                raise CorruptionError(f"{path} is damaged: its frame index points outside the file")
+        starts: list[int] = entries[:, 0].tolist()
+        sizes: list[int] = entries[:, 1].tolist()
+        self._ranges = [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
         self._decode = _lossless_decoder(feature) if feature.codec == "lossless" else None
 
-    def payload(self, frame: int) -> np.ndarray:
-        """The encoded bytes of a frame, (n,) uint8 read-only, after checking their CRC.
+    @property
+    def mapped(self) -> int:
+        """Bytes of memory map that the reader holds."""
+        return self._source.mapped
+
+    def payloads(self, frames: Sequence[int]) -> list[np.ndarray]:
+        """The encoded bytes of frames, each (n,) uint8 read-only, after checking their CRC.
 
         Raises:
             CorruptionError: the bytes do not match, or the file shrank since it was opened.
         """
-        # Touching a mapped page beyond the end of a file that was truncated meanwhile kills the process.
-        if self._map.size() != self.nbytes:
-            raise CorruptionError(f"{self.path} changed its size while it was open")
-        start, size = self._starts[frame], self._sizes[frame]
-        data = self._bytes[start : start + size]
-        if crc32c(data) != _RESIDUE:
-            raise CorruptionError(f"{self.path} is damaged: the checksum of frame {frame} does not match")
-        return data[: -_CRC.size]
+        self._source.check()
+        try:
+            found = self._source.read([self._ranges[frame] for frame in frames])
+        except OSError as error:
+            raise CorruptionError(f"{self.path} cannot be read: {error.strerror}") from error
+        for frame, data in zip(frames, found, strict=True):
+            if crc32c(data) != _RESIDUE:
+                raise CorruptionError(f"{self.path} is damaged: the checksum of frame {frame} does not match")
+        return [data[: -_CRC.size] for data in found]
 
-    def frame(self, frame: int, reduction: int = 1) -> np.ndarray:
-        """One decoded frame (H, W, C), its sides divided by ``reduction`` (1, 2, 4 or 8; 1 where lossless).
+    def repeats(self) -> np.ndarray:
+        """(T - 1,) bool: frame t + 1 has the same encoded bytes as frame t, and so the same pixels."""
+        payloads = self.payloads(range(len(self._ranges)))
+        same = [len(a) == len(b) and np.array_equal(a, b) for a, b in itertools.pairwise(payloads)]
+        return np.array(same, bool)
+
+    def frame(self, frame: int) -> np.ndarray:
+        """One decoded frame (H, W, C).
 
         Raises:
             CorruptionError: the frame's bytes are damaged.
         """
+        return self._decoded(frame, self.payloads((frame,))[0], 1)
+
+    def read(self, frames: Sequence[int], size: tuple[int, int] | None = None) -> np.ndarray:
+        """Decoded frames (n, H, W, C), or (n, h, w, C) where ``size`` = (h, w) is given.
+
+        Raises:
+            CorruptionError: a frame's bytes are damaged.
+        """
         height, width, channels = self._feature.shape
-        data = self.payload(frame)
+        target = (height, width) if size is None else (int(size[0]), int(size[1]))
+        out = np.empty((len(frames), *target, channels), self._feature.dtype)
+        reduction = 1 if self._decode is not None or size is None else reduction_for(height, width, target)
+        for slot, (number, data) in enumerate(zip(frames, self.payloads(frames), strict=True)):
+            image = self._decoded(number, data, reduction)
+            out[slot] = image if image.shape[:2] == target else resize(image, target).reshape(*target, channels)
+        return out
+
+    def _decoded(self, frame: int, data: np.ndarray, reduction: int) -> np.ndarray:
+        height, width, channels = self._feature.shape
         try:
             image = decode_frame(data, channels, reduction) if self._decode is None else self._decode(data)
         except CorruptionError as error:
@@ -130,27 +181,6 @@ class ShardReader:
         if image.shape != shape[:2] or channels != 1:
             raise CorruptionError(f"{self.path}, frame {frame} is {image.shape}, the schema says {shape}")
         return image[:, :, None]
-
-    def repeats(self) -> np.ndarray:
-        """(T - 1,) bool: frame t + 1 has the same encoded bytes as frame t, and so the same pixels."""
-        payloads = [self.payload(frame) for frame in range(len(self._starts))]
-        same = [len(a) == len(b) and np.array_equal(a, b) for a, b in itertools.pairwise(payloads)]
-        return np.array(same, bool)
-
-    def read(self, frames: list[int], size: tuple[int, int] | None = None) -> np.ndarray:
-        """Decoded frames (n, H, W, C), or (n, h, w, C) where ``size`` = (h, w) is given.
-
-        Raises:
-            CorruptionError: a frame's bytes are damaged.
-        """
-        height, width, channels = self._feature.shape
-        target = (height, width) if size is None else (int(size[0]), int(size[1]))
-        out = np.empty((len(frames), *target, channels), self._feature.dtype)
-        reduction = 1 if self._decode is not None or size is None else reduction_for(height, width, target)
-        for slot, number in enumerate(frames):
-            image = self.frame(number, reduction)
-            out[slot] = image if image.shape[:2] == target else resize(image, target).reshape(*target, channels)
-        return out
 
 
 def _encoder(feature: Feature) -> Callable[[np.ndarray], bytes]:

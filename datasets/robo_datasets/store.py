@@ -41,6 +41,7 @@ from robo_datasets.layout import (
     is_uuid,
     utc_now,
 )
+from robo_datasets.remote import RemotePath, list_names, store_path
 from robo_datasets.sealed import digest, open_seal, seal, sync_folder, write_durably
 from robo_datasets.shard import ShardReader
 from robo_datasets.writer import EpisodeWriter
@@ -128,16 +129,16 @@ class DemoStore:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> DemoStore:
-        """Open a store.
+        """Open a store: a folder, or a URL that fsspec knows (``s3://bucket/demos.zarr``), which is read only.
 
         Raises:
             StoreError: there is no store, or one of another version.
             CorruptionError: its description, or the record of an episode that is not in the index, is damaged.
         """
-        root = Path(path)
+        root = store_path(path)
         description = read_description(root)
         entries, fresh = load_entries(root)
-        if not fresh:
+        if not fresh and not isinstance(root, RemotePath):
             write_index(root, entries.values())
         return cls(root, description, entries, True)
 
@@ -191,9 +192,11 @@ class DemoStore:
 
     def refresh(self) -> None:
         """Pick up episodes that other writers committed."""
+        if isinstance(self.path, RemotePath):
+            self.path.files.forget()
         self._entries, fresh = load_entries(self.path)
         self._order = None
-        if not fresh:
+        if not fresh and not isinstance(self.path, RemotePath):
             write_index(self.path, self._entries.values())
 
     # --- reading ---
@@ -264,10 +267,10 @@ class DemoStore:
         path = self.path / EPISODES / entry.uuid / feature.key / chunk_name(feature)
         reader = ShardReader(path, feature, entry.length)
         self._shards[key] = reader
-        self._mapped += reader.nbytes
+        self._mapped += reader.mapped
         while len(self._shards) > 1 and (len(self._shards) > MAX_OPEN_SHARDS or self._mapped > MAX_MAPPED_BYTES):
             # The map closes when its last reader is gone.
-            self._mapped -= self._shards.popitem(last=False)[1].nbytes
+            self._mapped -= self._shards.popitem(last=False)[1].mapped
         return reader
 
     def camera_repeats(self, uuid: str, key: str) -> np.ndarray:
@@ -282,9 +285,7 @@ class DemoStore:
     def content_hash(self) -> str:
         """SHA-256 over what the store says: schema, stages, every episode's commit hash, annotations in force."""
         edits = {}
-        folder = self.path / ANNOTATIONS
-        names = sorted(os.listdir(folder)) if folder.is_dir() else []
-        for uuid in names:
+        for uuid in sorted(list_names(self.path / ANNOTATIONS)):
             newest = newest_file(self.path, uuid) if uuid in self._entries else None
             if newest is not None:
                 edits[uuid] = open_seal(newest.read_bytes(), newest)["seal"]
@@ -322,6 +323,7 @@ class DemoStore:
         Raises:
             StoreError: the UUID is malformed.
         """
+        self._check_local()
         name = str(uuids.uuid4()) if uuid is None else uuid
         if not is_uuid(name):
             raise StoreError(f"{name!r} is not a UUID in lower case")
@@ -336,6 +338,7 @@ class DemoStore:
         Raises:
             StoreError: one of them is not in the store; none is removed.
         """
+        self._check_local()
         for uuid in removed:
             self.episode(uuid)
         trash = self.path / STAGING
@@ -359,6 +362,7 @@ class DemoStore:
             StoreError: no such episode.
             LabelError: another number of frames or an unknown stage; names episode and frame.
         """
+        self._check_local()
         length = self.episode(uuid).length
         stage = np.asarray(stages_per_frame)
         if stage.shape != (length,):
@@ -379,6 +383,7 @@ class DemoStore:
         Raises:
             StoreError: no such episode, or a value that is no bool or None.
         """
+        self._check_local()
         self.episode(uuid)
         if success is not None and not isinstance(success, bool | np.bool_):
             raise StoreError(f"success is true, false or null, got {success!r}")
@@ -399,6 +404,10 @@ class DemoStore:
             StoreError: there is none; says which command makes it.
         """
         return newest_derived(self.path, name, self.lengths)
+
+    def _check_local(self) -> None:
+        if isinstance(self.path, RemotePath):
+            raise StoreError(f"{self.path} is on a URL and can only be read; write to a folder and upload it")
 
     def _add_entry(self, entry: Entry) -> None:
         self._entries[entry.uuid] = entry
@@ -430,7 +439,11 @@ def read_description(root: Path) -> dict[str, Any]:
         CorruptionError: the description is damaged.
     """
     path = root / GROUP_FILE
-    if not root.exists():
+    try:
+        there = root.exists()
+    except OSError as error:
+        raise StoreError(f"{root} cannot be reached: {error.strerror}") from error
+    if not there:
         raise StoreError(f"there is no demo store at {root}; make one with robo-rm record or robo-rm import")
     if not path.is_file():
         raise StoreError(f"{root} is not a demo store: it has no {GROUP_FILE}")

@@ -1,0 +1,227 @@
+"""The demo store against LeRobotDataset, a diffusion_policy-style zarr, and bare JPEG decoding from memory.
+
+    python benchmarks/store.py [--data DIR] [--seconds 2] [--json store_benchmark.json] [--quick]
+
+All contenders hold the same frames. Random reads are of the same frames in the same order, in rounds that take turns,
+so that what else the machine does meets everybody; each figure is the median of its rounds. Frames are those of a
+LeRobot v2.1 data set (``--data``, default ../shared/data/g1_pick_bottle) scaled to each size, or made up where that is
+not there, and the JSON says which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from store_contenders import CAMERA, FPS, WINDOW, Contender, DecodeOnly, DemoStoreContender, LeRobot, PolicyZarr
+
+from robo_datasets import DemoStore
+from robo_datasets.console import print_table, say
+from robo_datasets.testing import smooth_frames
+from robo_datasets.video import video_frames
+
+SIZES = ((128, 128), (240, 320))
+ROUNDS = 5
+OPEN_COUNTS = (10, 1000, 10_000)
+MEMORY_READS = 50_000
+
+
+def load_episodes(data: Path, episodes: int, length: int) -> tuple[list[np.ndarray], str]:
+    """Frames (length, 240, 320, 3) of some episodes, and where they come from."""
+    videos = sorted(data.glob("videos/*/*/*.mp4"))[:episodes]
+    if len(videos) < episodes:
+        return [smooth_frames(length, 240, 320, seed=seed) for seed in range(episodes)], "made up"
+    found = []
+    for path in videos:
+        frames = [frame for _, frame in zip(range(length), video_frames(path, threads=2), strict=False)]
+        found.append(np.stack(frames))
+    return found, str(data.name)
+
+
+def scaled(episodes: list[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:
+    if episodes[0].shape[1:3] == size:
+        return episodes
+    return [
+        np.stack([cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in frames])
+        for frames in episodes
+    ]
+
+
+def rate(read: Callable[[int], Any], numbers: Iterator[int], seconds: float, frames: int = 1) -> float:
+    """Frames a second of calling ``read`` for about ``seconds``."""
+    done, started = 0, time.perf_counter()
+    while (spent := time.perf_counter() - started) < seconds:
+        read(next(numbers))
+        done += frames
+    return done / spent
+
+
+def in_turns(reads: dict[str, Callable[[int], Any]], top: int, seconds: float, frames: int = 1) -> dict[str, float]:
+    """Median rate of each contender over rounds in which they take turns, on the same random numbers."""
+    rates: dict[str, list[float]] = {name: [] for name in reads}
+    for turn in range(ROUNDS):
+        for name, read in reads.items():
+            order = iter(np.random.default_rng(turn).integers(top, size=1_000_000).tolist())
+            read(next(order))
+            rates[name].append(rate(read, order, seconds / ROUNDS, frames))
+    return {name: float(np.median(values)) for name, values in rates.items()}
+
+
+def sequential(reads: dict[str, Callable[[int], Any]], top: int, seconds: float) -> dict[str, float]:
+    return {name: rate(read, (number % top for number in range(10**9)), seconds) for name, read in reads.items()}
+
+
+def loader_rate(dataset: Any, workers: int, seconds: float, frames: int) -> float:
+    """Frames a second that a DataLoader of random windows delivers, its start left out."""
+    from torch.utils.data import DataLoader, RandomSampler
+
+    endless = RandomSampler(dataset, replacement=True, num_samples=10**9)
+    loader = DataLoader(dataset, batch_size=16, sampler=endless, num_workers=workers)
+    batches = iter(loader)
+    next(batches)
+    done, started = 0, time.perf_counter()
+    while (spent := time.perf_counter() - started) < seconds:
+        next(batches)
+        done += 16 * frames
+    del batches
+    return done / spent
+
+
+def measure_size(episodes: list[np.ndarray], folder: Path, seconds: float) -> dict[str, dict[str, float]]:
+    """All figures of one frame size, by contender."""
+    store = DemoStoreContender(folder / "demos.zarr")
+    contenders: list[Contender] = [store, LeRobot(folder / "lerobot"), PolicyZarr(folder / "policy.zarr")]
+    total = sum(map(len, episodes))
+    table: dict[str, dict[str, float]] = {}
+    for contender in contenders:
+        started = time.perf_counter()
+        contender.write(episodes)
+        spent = time.perf_counter() - started
+        table[contender.name] = {"append": total / spent, "bytes_per_frame": contender.size() / total}
+        contender.open()
+        say(f"  {contender.name} written in {spent:.1f} s")
+    limit = DecodeOnly(store.payloads())
+    everybody = [limit, *contenders]
+    table = {limit.name: {}, **table}
+    for what, found in (
+        ("random_frames", in_turns({c.name: c.frame for c in everybody}, total, seconds * ROUNDS)),
+        ("random_windows", in_turns({c.name: c.window for c in everybody}, total - WINDOW, seconds * ROUNDS, WINDOW)),
+        ("sequential", sequential({c.name: c.frame for c in everybody}, total, seconds)),
+    ):
+        for name, value in found.items():
+            table[name][what] = value
+    for contender in contenders[:2]:
+        for workers in (0, 2):
+            found_rate = loader_rate(contender.dataset(), workers, 2 * seconds, WINDOW)
+            table[contender.name][f"dataloader_{workers}"] = found_rate
+    return table
+
+
+def open_times(folder: Path, counts: tuple[int, ...]) -> dict[str, float]:
+    """Seconds to open a store and ask for its last episode's length."""
+    path = folder / "many.zarr"
+    store = DemoStore.create(path, {"action": {"shape": (6,), "dtype": "float32"}}, fps=FPS)
+    rows = {"action": np.zeros((20, 6), np.float32)}
+    sync, os.fsync = os.fsync, lambda handle: None  # building the store is not what is measured
+    times = {}
+    try:
+        for count in counts:
+            while len(store) < count:
+                with store.writer(task="wait") as episode:
+                    episode.extend(rows)
+            spent = []
+            for _ in range(3):
+                started = time.perf_counter()
+                opened = DemoStore.open(path)
+                if opened[-1].length != 20 or len(opened) != count:
+                    raise RuntimeError("the store that was opened is not the one that was written")
+                spent.append(time.perf_counter() - started)
+            # The first one may have brought the index up to date; it counts like the others.
+            times[f"open_{count}_s"] = max(spent)
+    finally:
+        os.fsync = sync
+    return times
+
+
+def memory_growth(path: Path, reads: int) -> float:
+    """Megabytes of memory that are not file cache, gained over many random reads."""
+    store = DemoStore.open(path)
+    uuids, lengths = store.uuids, store.lengths
+    rng = np.random.default_rng(0)
+
+    def some(count: int) -> None:
+        for _ in range(count):
+            uuid = uuids[rng.integers(len(uuids))]
+            store.episode(uuid)[CAMERA][int(rng.integers(lengths[uuid]))]
+
+    some(2000)
+    before = anonymous_megabytes()
+    some(reads)
+    return anonymous_megabytes() - before
+
+
+def anonymous_megabytes() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return float(line.split()[1]) / 1000
+    raise RuntimeError("this system does not tell RssAnon")
+
+
+def show(size: tuple[int, int], table: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Print one size's table; returns the ratios that are aimed at."""
+    figures = list(dict.fromkeys(key for row in table.values() for key in row))
+    rows = [[figure, *(round(row[figure]) if figure in row else "-" for row in table.values())] for figure in figures]
+    print_table(f"{size[0]}x{size[1]}: frames a second (bytes for bytes_per_frame)", ["figure", *table], rows)
+    limit, ours, lerobot, policy = table.values()
+    ratios = {
+        "random_frames_of_imdecode": ours["random_frames"] / limit["random_frames"],
+        "random_frames_of_lerobot": ours["random_frames"] / lerobot["random_frames"],
+        "random_frames_of_policy_zarr": ours["random_frames"] / policy["random_frames"],
+        "random_windows_of_lerobot": ours["random_windows"] / lerobot["random_windows"],
+        "dataloader_2_of_lerobot": ours["dataloader_2"] / lerobot["dataloader_2"],
+    }
+    print_table("ratios of the demo store", ["figure", "times"], [[key, value] for key, value in ratios.items()])
+    return ratios
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data/g1_pick_bottle")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each figure, or each of its rounds")
+    parser.add_argument("--json", type=Path, default=Path("store_benchmark.json"))
+    parser.add_argument("--quick", action="store_true", help="few frames and few episodes, to try it out")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    episodes, origin = load_episodes(options.data, *((2, 40) if options.quick else (8, 200)))
+    counts = OPEN_COUNTS[:2] if options.quick else OPEN_COUNTS
+    report: dict[str, Any] = {"frames": origin, "frame_count": sum(map(len, episodes)), "cores": os.cpu_count()}
+    folder = Path(tempfile.mkdtemp(prefix="store-benchmark-"))
+    try:
+        for size in SIZES:
+            here = folder / f"{size[0]}x{size[1]}"
+            here.mkdir()
+            table = measure_size(scaled(episodes, size), here, options.seconds)
+            ratios = show(size, table)
+            report[f"{size[0]}x{size[1]}"] = {"figures": table, "ratios": ratios}
+        report["memory_growth_mb"] = memory_growth(folder / "128x128/demos.zarr", MEMORY_READS)
+        report |= open_times(folder, counts)
+        rows = [[key, value] for key, value in report.items() if isinstance(value, float)]
+        print_table(f"memory over {MEMORY_READS} reads, and opening", ["figure", "value"], rows)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    options.json.write_text(json.dumps(report, indent=1) + "\n")
+    say(f"wrote {options.json}")
+
+
+if __name__ == "__main__":
+    main()
