@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -205,3 +206,28 @@ def test_missing_mujoco_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(MissingPartError, match=r"robo-rm\[sim\]"):
         make_env("tidy_drawer")
     assert probe_gl()[0] is None
+
+
+@pytest.mark.parametrize(
+    ("libraries", "environment", "chosen"),
+    [
+        ({"EGL", "OSMesa"}, {}, "egl"),
+        ({"OSMesa"}, {}, "osmesa"),
+        (set(), {}, None),
+        ({"EGL"}, {"MUJOCO_GL": "osmesa"}, "osmesa"),
+        ({"EGL"}, {"DISPLAY": ":0"}, None),
+    ],
+)
+def test_headless_backend_is_chosen_only_where_nobody_else_did(
+    monkeypatch: pytest.MonkeyPatch, libraries: set[str], environment: dict[str, str], chosen: str | None
+):
+    for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.setenv(name, "")  # first, so that what is chosen here is undone afterwards
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delitem(sys.modules, "mujoco")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: name if name in libraries else None)
+    rendering_module._choose_backend()
+    assert os.environ.get("MUJOCO_GL") == chosen
