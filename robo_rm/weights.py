@@ -19,6 +19,7 @@ from robo_datasets.errors import ConfigError, ModelError
 from robo_rm.weights_options import MODES, Calibration
 
 EPSILON = 1e-6
+ROUNDING = 1e-8
 
 
 @dataclass(frozen=True)
@@ -235,13 +236,20 @@ def _calibrated_deltas(
         # A rescaled one-frame delta is mostly noise: near the end, look back to measure half a horizon at least.
         start = np.maximum(np.minimum(start, ahead - (horizon + 1) // 2), frames.first)
     deltas = progress[ahead] - progress[start]
+    if calibration.average:
+        total = np.concatenate([[0.0], np.cumsum(progress)])
+        steps = np.maximum(ahead - start, 1)
+        mean = (total[ahead + 1] - total[start + 1]) / steps
+        # At a steady pace the mean gain is (h + 1) / 2h of the gain at the end; scaled up, both are the same.
+        deltas = np.where(ahead > start, (mean - progress[start]) * (2 * steps / (steps + 1)), 0.0)
     if calibration.normalise_horizon:
         deltas = deltas * (horizon / np.maximum(ahead - start, 1))
     if calibration.length_scaling:
         failed = np.array([outcome is False for outcome in success])
         scale = np.where(failed, 1.0, frames.lengths / mean_length)
         deltas = deltas * scale[frames.episode]
-    return deltas
+    # What running sums leave behind where nothing moved would otherwise pass for gains, and set kappa.
+    return np.where(np.abs(deltas) < ROUNDING, 0.0, deltas)
 
 
 def _smooth(frames: _Frames, half_width: int) -> np.ndarray:

@@ -19,7 +19,7 @@ class Calibration:
     quantile: float | None = 0.5
     """kappa is this quantile of the data set's positive deltas, so that it fits the task's own pace.
     None: the fixed kappa."""
-    dead_zone: float = 0.2
+    dead_zone: float = 0.3
     """Deltas below this share of kappa weigh nothing: a pause under a noisy model is still a pause. In [0, 1)."""
     normalise_horizon: bool = True
     """Rescale a delta that the episode's end cut short to the full horizon: an ending is not a pause."""
@@ -28,7 +28,10 @@ class Calibration:
     length_scaling: bool = True
     """Multiply the deltas of an episode by its length over the mean length: slow but steady work is not punished.
     Episodes marked as failures are left as they are: their length says nothing about their pace."""
-    smoothing: int = 0
+    average: bool = True
+    """Measure the mean progress over the horizon instead of that at its end: early gains count more, so that a pause
+    about to end is still a pause."""
+    smoothing: int = 3
     """Average progress over this many frames before and after each frame before differencing. 0: off."""
     failure_discount: float = 1.0
     """Multiply the weights of episodes marked as failures.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from robo_rm.scoring import Scores
 
 GROUP = "reward model"
+DEFAULT_SECONDS = 0.6
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ class Config:
     """Instead of a model: a feature of the store that holds the true progress, such as `simulator.progress`."""
     mode: str = "calibrated"
     """`calibrated`, or `paper` for SARM's equations 5-9 as they stand."""
-    horizon: int = 25
-    """Frames an action chunk looks ahead; best the part of the chunk that the policy carries out."""
+    horizon: int | None = None
+    """Frames to look ahead, best the part of an action chunk that the policy carries out. None: 0.6 seconds of them.
+    The paper has 25."""
     kappa: float = 0.01
     """Progress per horizon that earns full weight; in calibrated mode only with calibration.quantile=null."""
     calibration: Calibration = field(default_factory=Calibration)
@@ -58,8 +60,9 @@ def run(config: Config) -> None:
     from robo_rm import weights
     from robo_rm.scoring import model_hash, progress_from_feature, read_prediction, score_progress, score_weights
 
-    weights.check_settings(config.horizon, config.mode, config.kappa, config.calibration)
     store = DemoStore.open(config.store)
+    horizon = max(2, round(DEFAULT_SECONDS * store.fps)) if config.horizon is None else config.horizon
+    weights.check_settings(horizon, config.mode, config.kappa, config.calibration)
     source: dict[str, Any]
     if config.model:
         from robo_rm.saving import load_reward_model
@@ -76,7 +79,7 @@ def run(config: Config) -> None:
         progress,
         source,
         mode=config.mode,
-        horizon=config.horizon,
+        horizon=horizon,
         kappa=config.kappa,
         calibration=config.calibration,
     )
@@ -144,6 +147,7 @@ def _write(out: Any, store: Any, scores: Scores, progress: Any) -> None:
         {
             **scores.report.metrics(),
             "episodes": len(scores.result.weights),
+            "horizon": scores.result.horizon,
             "kappa": statistics.kappa,
             "delta_mean": statistics.mean,
             "delta_std": statistics.std,

@@ -17,7 +17,15 @@ from robo_rm.weights_options import Calibration
 from robo_rm.weights_report import effective_sample_size, weight_report
 
 # No mend at all: the straight ramp from 0 to a fixed kappa over plain deltas.
-BARE = Calibration(quantile=None, dead_zone=0.0, normalise_horizon=False, protect_success=False, length_scaling=False)
+BARE = Calibration(
+    quantile=None,
+    dead_zone=0.0,
+    normalise_horizon=False,
+    protect_success=False,
+    length_scaling=False,
+    average=False,
+    smoothing=0,
+)
 
 
 class TestPaper:
@@ -99,6 +107,28 @@ class TestCalibrated:
         weights = rabc_weights(progress, 10, "calibrated", kappa=1.0, calibration=replace(BARE, normalise_horizon=True))
         # Last frame: from frame 86 (.86) to 91 (.95), five frames, doubled to the horizon of ten.
         assert weights[-1] == pytest.approx((0.95 - 0.86) * 2)
+
+    def test_averaging_counts_early_gains_more_and_leaves_a_steady_pace_alone(self) -> None:
+        mean = replace(BARE, average=True)
+        # D = 3: at frame 0 the gains are 0, 0, .3: mean .1, times 2 * 3 / 4; at frame 2 they are .3, .3, .3: mean .3.
+        progress = np.array([0.0, 0.0, 0.0, 0.3, 0.3, 0.3])
+        weights = rabc_weights(progress, 3, "calibrated", kappa=1.0, calibration=mean)
+        np.testing.assert_allclose(weights[[0, 1, 2]], [0.15, 0.3, 0.45], atol=1e-6)
+        line = np.linspace(0, 1, 60)
+        for normalise in (False, True):
+            np.testing.assert_allclose(
+                rabc_weights(line, 7, "calibrated", kappa=0.3, calibration=replace(mean, normalise_horizon=normalise)),
+                rabc_weights(line, 7, "calibrated", kappa=0.3, calibration=replace(BARE, normalise_horizon=normalise)),
+                atol=1e-6,
+            )
+
+    def test_by_default_a_pause_about_to_end_is_still_a_pause(self) -> None:
+        progress = np.concatenate([np.linspace(0, 0.5, 120), np.full(40, 0.5), np.linspace(0.5, 1, 120)])
+        paper_like = rabc_weights(progress, 12, "calibrated", calibration=replace(BARE, quantile=0.5))
+        default = rabc_weights(progress, 12, "calibrated")
+        about_to_end = slice(148, 156)
+        assert default[about_to_end].mean() < 0.5 * paper_like[about_to_end].mean()
+        assert default[165:].min() > 0.9
 
     def test_the_end_of_a_success_is_kept_and_that_of_a_failure_is_not(self) -> None:
         progress = np.concatenate([np.linspace(0, 1, 50), np.ones(10)])
