@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -262,7 +262,7 @@ class Operator:
         offset = direction / np.linalg.norm(direction) * self.random.uniform(*self.style.detour_reach)
         middle = (self._place + goal) / 2 + offset
         low, high = np.array([0.11, -0.20, TRAVEL_HEIGHT - 0.02]), np.array([0.25, 0.16, 0.19])
-        steadfast, self.style = self.style, Style(**{**self.style.__dict__, "detour_chance": 0.0})
+        steadfast, self.style = self.style, replace(self.style, detour_chance=0.0)
         up = (float(self._place[0]), float(self._place[1]), max(float(self._place[2]), TRAVEL_HEIGHT - 0.02))
         yield from self.go([up, tuple(np.clip(middle, low, high).tolist())], pace=0.8)
         if self.random.random() < 0.5:
