@@ -10,8 +10,6 @@ my_demos.zarr/
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import shutil
 import uuid as uuids
@@ -24,8 +22,9 @@ import numpy as np
 
 from robo_datasets.annotations import add_edit, newest_file, runs_of
 from robo_datasets.derived import Derived, make_derived, newest_derived
+from robo_datasets.description import check_fps, check_stages, make_root, read_description
 from robo_datasets.episode import Episode
-from robo_datasets.errors import CorruptionError, LabelError, StoreError
+from robo_datasets.errors import LabelError, StoreError
 from robo_datasets.features import Feature, parse_features
 from robo_datasets.index import load_entries, write_index
 from robo_datasets.jpeg import DEFAULT_QUALITY, DEFAULT_SUBSAMPLING
@@ -35,17 +34,16 @@ from robo_datasets.layout import (
     EPISODES,
     FORMAT_VERSION,
     GROUP_FILE,
-    ROOT_KEY,
     STAGING,
     Entry,
     is_uuid,
     utc_now,
 )
 from robo_datasets.remote import RemotePath, list_names, store_path
-from robo_datasets.sealed import digest, open_seal, seal, sync_folder, write_durably
+from robo_datasets.sealed import digest, open_seal
 from robo_datasets.shard import ShardReader
 from robo_datasets.writer import EpisodeWriter
-from robo_datasets.zarr_meta import chunk_name, group_json
+from robo_datasets.zarr_meta import chunk_name
 
 # Bounds on what a reader keeps mapped at once, so that memory does not grow with the number of episodes read.
 MAX_OPEN_SHARDS = 256
@@ -113,16 +111,16 @@ class DemoStore:
         schema = parse_features(features, codec, quality, subsampling)
         description = {
             "version": FORMAT_VERSION,
-            "fps": _check_fps(fps),
+            "fps": check_fps(fps),
             "schema": {key: feature.to_json() for key, feature in schema.items()},
-            "stages": _check_stages(stages),
+            "stages": check_stages(stages),
             "robot": robot,
             "contract_hash": contract_hash,
         }
         if root.is_file() or (root.is_dir() and any(root.iterdir())):
             raise StoreError(f"{root} already holds something; open it, or give another path")
         try:
-            _make_root(root, description)
+            make_root(root, description)
         except OSError as error:
             raise StoreError(f"a store cannot be made at {root}: {error.strerror}") from error
         return cls.open(root)
@@ -217,9 +215,7 @@ class DemoStore:
     @property
     def uuids(self) -> list[str]:
         """UUIDs of the episodes, in order of creation."""
-        if self._order is None:
-            self._order = [entry.uuid for entry in sorted(self._entries.values(), key=lambda entry: entry.order)]
-        return list(self._order)
+        return list(self._ordered())
 
     @property
     def lengths(self) -> dict[str, int]:
@@ -244,7 +240,7 @@ class DemoStore:
         Raises:
             IndexError: there are not so many.
         """
-        return self.episode(self.uuids[position])
+        return self.episode(self._ordered()[position])
 
     def episode(self, uuid: str) -> Episode:
         """An episode by its UUID.
@@ -405,6 +401,11 @@ class DemoStore:
         """
         return newest_derived(self.path, name, self.lengths)
 
+    def _ordered(self) -> list[str]:
+        if self._order is None:
+            self._order = [entry.uuid for entry in sorted(self._entries.values(), key=lambda entry: entry.order)]
+        return self._order
+
     def _check_local(self) -> None:
         if isinstance(self.path, RemotePath):
             raise StoreError(f"{self.path} is on a URL and can only be read; write to a folder and upload it")
@@ -429,67 +430,3 @@ class DemoStore:
 
     def __repr__(self) -> str:
         return f"<DemoStore {self.path}, {len(self)} episodes, {self.fps:g} frames/s, {list(self.schema)}>"
-
-
-def read_description(root: Path) -> dict[str, Any]:
-    """The ``robo_demos`` attributes of a store.
-
-    Raises:
-        StoreError: there is no store at ``root``, or one of another version.
-        CorruptionError: the description is damaged.
-    """
-    path = root / GROUP_FILE
-    try:
-        there = root.exists()
-    except OSError as error:
-        raise StoreError(f"{root} cannot be reached: {error.strerror}") from error
-    if not there:
-        raise StoreError(f"there is no demo store at {root}; make one with robo-rm record or robo-rm import")
-    if not path.is_file():
-        raise StoreError(f"{root} is not a demo store: it has no {GROUP_FILE}")
-    raw = path.read_bytes()
-    try:
-        document = json.loads(raw)
-    except ValueError as error:
-        raise CorruptionError(f"{path} is truncated or damaged: {error}") from error
-    attributes = document.get("attributes") if isinstance(document, dict) else None
-    description = attributes.get(ROOT_KEY) if isinstance(attributes, dict) else None
-    if not isinstance(description, dict):
-        raise StoreError(f"{root} is not a demo store: its {GROUP_FILE} has no {ROOT_KEY} attributes")
-    if description.get("version") != FORMAT_VERSION:
-        raise StoreError(
-            f"{root} is a store of version {description.get('version')!r}; this robo-rm reads version {FORMAT_VERSION}"
-        )
-    open_seal(raw, path)
-    return {key: value for key, value in description.items() if key != "seal"}
-
-
-def _make_root(root: Path, description: dict[str, Any]) -> None:
-    """Make the store beside its place and move it there, so that no half-made store is ever seen."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    staging = root.with_name(f".{root.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        for folder in (EPISODES, DERIVED):
-            (staging / folder).mkdir(parents=True)
-            write_durably(staging / folder / GROUP_FILE, group_json())
-        document = json.loads(group_json({ROOT_KEY: description}))
-        write_durably(staging / GROUP_FILE, seal(document, ("attributes", ROOT_KEY)))
-        sync_folder(staging)
-        os.rename(staging, root)
-        sync_folder(root.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _check_fps(fps: float) -> float:
-    if isinstance(fps, bool) or not isinstance(fps, int | float) or not math.isfinite(fps) or fps <= 0:
-        raise StoreError(f"fps is a positive number of frames a second, got {fps!r}")
-    return float(fps)
-
-
-def _check_stages(stages: Sequence[str]) -> list[str]:
-    if isinstance(stages, str) or not all(isinstance(name, str) and name for name in stages):
-        raise StoreError(f"stages are a list of names, got {stages!r}")
-    if len(set(stages)) != len(stages):
-        raise StoreError(f"stage names repeat: {list(stages)}; a stage may come twice in an episode, not in the list")
-    return list(stages)

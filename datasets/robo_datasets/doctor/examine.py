@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 from robo_datasets.console import progress_bar
+from robo_datasets.description import read_description
 from robo_datasets.doctor.across import check_constant, check_lag, check_units, feature_scales, state_action_lag
 from robo_datasets.doctor.findings import Report
 from robo_datasets.doctor.integrity import (
@@ -29,7 +30,7 @@ from robo_datasets.errors import StoreError
 from robo_datasets.index import DamagedEpisodeWarning
 from robo_datasets.layout import EPISODES, GROUP_FILE
 from robo_datasets.sealed import digest
-from robo_datasets.store import DemoStore, read_description
+from robo_datasets.store import DemoStore
 
 
 def examine(root: Path) -> Report:

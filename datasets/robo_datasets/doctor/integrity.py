@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from robo_datasets.description import read_description
 from robo_datasets.doctor.findings import ERROR, WARNING, Finding, Remedy
 from robo_datasets.errors import CorruptionError, StoreError
 from robo_datasets.index import check_index
@@ -21,7 +22,6 @@ from robo_datasets.layout import (
     read_commit,
 )
 from robo_datasets.sealed import digest, open_seal
-from robo_datasets.store import read_description
 from robo_datasets.verify import episode_problems
 from robo_datasets.writer import lock_folder
 from robo_datasets.zarr_meta import group_json

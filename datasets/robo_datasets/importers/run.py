@@ -9,6 +9,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +25,8 @@ from robo_datasets.errors import ImportSourceError, StoreError
 from robo_datasets.importers.source import Source, episode_uuid, source_record
 from robo_datasets.layout import EPISODES, GROUP_FILE, is_uuid, utc_now
 from robo_datasets.store import DemoStore
+
+_PARENT_CHECK_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,15 @@ _worker: tuple[_Job, DemoStore] | None = None
 
 def _start_worker(job: _Job) -> None:
     global _worker
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     _worker = job, DemoStore.open(job.store)
+
+
+def _end_with_parent(parent: int) -> None:
+    """A worker whose parent was killed would wait for work for ever, and hold the episode that it is at."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_CHECK_S)
+    os._exit(1)
 
 
 def _work(number: int) -> int:
