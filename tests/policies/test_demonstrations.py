@@ -128,3 +128,12 @@ def test_unknown_quality_names_the_choices():
 @pytest.mark.slow
 def test_clean_succeeds_98_times_in_100():
     assert sum(perform("clean", seed).success for seed in range(1000, 1100)) >= 98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quality", ["stops_partway", "wrong_order"])
+def test_failures_fail_and_never_put_the_cube_inside_by_chance(quality: str):
+    runs = [perform(quality, seed) for seed in range(40)]
+    assert not any(run.success for run in runs)
+    if quality == "wrong_order":
+        assert not any(run.stage[-1] == 4 for run in runs)

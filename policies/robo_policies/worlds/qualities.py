@@ -95,8 +95,9 @@ def _wrong_order(env: TidyDrawer, random: np.random.Generator) -> Actions:
     variant = random.choice(["cube_first", "shut_too_early", "left_beside", "put_back"], p=[0.4, 0.2, 0.2, 0.2])
     if variant == "cube_first":
         yield from operator.fetch_cube()
-        yield from operator.carry(ROOF)
-        if random.random() < 0.5:
+        opens_then = random.random() < 0.5
+        yield from operator.carry(BESIDE if opens_then else ROOF)
+        if opens_then:
             yield from operator.open_drawer()
     elif variant == "shut_too_early":
         yield from operator.open_drawer()
