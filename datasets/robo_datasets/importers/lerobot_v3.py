@@ -25,9 +25,9 @@ from robo_datasets.importers.lerobot_v3_meta import (
     names_by_number,
     own_record,
     read_episode_rows,
-    restored_feature,
     subtask_segments,
 )
+from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import SourceEpisode, SourceFrame
 from robo_datasets.jpeg import resize
 from robo_datasets.video import frames_at, video_header
@@ -166,7 +166,7 @@ class LeRobotV3Source:
         camera = key in self._cameras
         names = ["height", "width", "channel"] if camera else entry.get("names")
         made = {"dtype": "uint8" if camera else entry["dtype"], "shape": entry["shape"], "names": names}
-        made = restored_feature(key, made, self._record, self.path)
+        made = restored_feature(key, made, self._record.get("features", {}).get(key), str(self.path / v3.INFO_FILE))
         if camera and self._size is not None:
             made["shape"] = (*self._size, made["shape"][2])
         return made

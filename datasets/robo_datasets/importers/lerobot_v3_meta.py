@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,7 @@ import numpy as np
 
 from robo_datasets import lerobot_v3 as v3
 from robo_datasets.annotations import runs_of
-from robo_datasets.errors import ImportSourceError, StoreError
-from robo_datasets.features import parse_features
+from robo_datasets.errors import ImportSourceError
 from robo_datasets.importers.columns import column_array, parquet_rows, parquet_schema, read_table
 from robo_datasets.importers.files import read_json
 from robo_datasets.importers.stage_files import Segment
@@ -85,27 +83,6 @@ def own_record(root: Path) -> dict[str, Any]:
         if not isinstance(record.get(key), kind):
             raise ImportSourceError(f"{path}: {key} is {record.get(key)!r}; remove the file to import without it")
     return record
-
-
-def restored_feature(key: str, made: dict[str, Any], record: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """A feature as it stood in the store that was exported, where that fits what the data set declares.
-
-    Raises:
-        ImportSourceError: the data set declares a feature that no store can hold.
-    """
-    noted = record.get("features", {}).get(key)
-    try:
-        declared = parse_features({key: made})[key]
-        if not isinstance(noted, dict):
-            return made
-        feature = parse_features({key: noted})[key]
-    except StoreError as error:
-        raise ImportSourceError(f"{root / v3.INFO_FILE}: {error}") from error
-    channels = feature.is_frames and feature.shape[:2] == declared.shape[:2] and feature.shape[2] == 1
-    same = math.prod(feature.shape) == math.prod(declared.shape) and feature.dtype == declared.dtype
-    if not (same or channels):
-        return made
-    return {**noted, "shape": feature.shape}
 
 
 def read_episode_rows(root: Path) -> EpisodeRows:

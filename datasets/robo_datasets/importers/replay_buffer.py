@@ -1,0 +1,183 @@
+"""The replay buffer of diffusion_policy: all episodes end to end in flat Zarr v2 arrays.
+
+    data/<key>           (N, ...) rows of all episodes
+    meta/episode_ends    (E,) where each episode ends, cumulative and exclusive
+
+Two key sets are in use: ``img``, ``state``, ``action`` of the simulated tasks, and that of real robots
+(``robot_eef_pose``, ``robot_joint``, ..., ``timestamp``, ``stage``). UMI packs the same into a zip archive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robo_datasets.annotations import runs_of
+from robo_datasets.errors import ImportSourceError
+from robo_datasets.importers.stage_files import Segment
+from robo_datasets.importers.zarr_v2 import Files, FolderFiles, ZarrV2Array, ZipFiles, read_document
+
+ENDS = "meta/episode_ends"
+STAGE, TIMESTAMP, RECEIVED, ACTION = "stage", "timestamp", "receive_timestamp", "action"
+OBSERVATION, IMAGES, STATE = "observation.", "observation.images.", "observation.state"
+REPLAY_BUFFER = "replay_buffer.zarr"
+
+_MAX_EPISODES = 1 << 24
+# Which of a buffer's arrays is the robot's state, where nobody says.
+_STATES = ("state", "agent_pos", "robot_eef_pose", "robot_joint")
+
+
+def open_files(path: Path) -> Files:
+    """The folder or zip archive of a replay buffer; a folder that holds ``replay_buffer.zarr`` stands for it.
+
+    Raises:
+        ImportSourceError: there is none.
+    """
+    if path.is_dir() and (path / REPLAY_BUFFER).exists():
+        path = path / REPLAY_BUFFER
+    if path.is_file():
+        return ZipFiles(path)
+    if not path.is_dir():
+        raise ImportSourceError(f"there is no replay buffer at {path}; give the .zarr folder or the .zarr.zip file")
+    return FolderFiles(path)
+
+
+class ReplayBuffer:
+    """Arrays and episodes of a replay buffer, checked.
+
+    Args:
+        files: where it stands.
+        allow_missing: whether chunks that are not there are read as the fill value.
+
+    Raises:
+        ImportSourceError: it is no replay buffer, or its arrays do not fit each other.
+    """
+
+    def __init__(self, files: Files, allow_missing: bool = False) -> None:
+        self.files = files
+        keys = files.folders("data")
+        if not keys or files.read(f"{ENDS}/.zarray") is None:
+            raise ImportSourceError(f"{files.root} is no replay buffer: it needs data/<key> and {ENDS}")
+        ends = ZarrV2Array(files, ENDS, allow_missing)
+        if len(ends.shape) != 1 or len(ends) > _MAX_EPISODES or ends.dtype.kind not in "iu":
+            raise ImportSourceError(f"{ends.where} must be one whole number an episode, got {ends.shape} {ends.dtype}")
+        self.ends = [int(end) for end in ends.rows(0, len(ends))]
+        if not self.ends:
+            raise ImportSourceError(f"{files.root} holds no episodes: {ENDS} is empty")
+        self.starts = [0, *self.ends[:-1]]
+        for number, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
+            if end <= start:
+                raise ImportSourceError(f"{ends.where}: episode {number} ends at row {end} and starts at {start}")
+        self.arrays = {key: ZarrV2Array(files, f"data/{key}", allow_missing) for key in keys}
+        for array in self.arrays.values():
+            if len(array) != self.ends[-1]:
+                raise ImportSourceError(f"{array.where} has {len(array)} rows, {ENDS} ends at {self.ends[-1]}")
+            array.check_ends()
+
+    def rows(self, key: str, episode: int) -> np.ndarray:
+        """All rows of an episode."""
+        return self.arrays[key].rows(self.starts[episode], self.ends[episode])
+
+    def fingerprint(self) -> str:
+        """A hash over the description of all arrays, the episodes' ends and the actions (or the first numbers)."""
+        digest = hashlib.sha256(repr(self.ends).encode())
+        for key, array in sorted(self.arrays.items()):
+            digest.update(f"{key}\0{array.shape}\0{array.dtype}\0".encode())
+        numbers = [key for key, array in sorted(self.arrays.items()) if len(array.shape) <= 2]
+        for key in [ACTION] if ACTION in self.arrays else numbers[:1]:
+            for block in range(0, len(self.arrays[key]), 65_536):
+                rows = self.arrays[key].rows(block, min(block + 65_536, len(self.arrays[key])))
+                digest.update(np.ascontiguousarray(rows).tobytes())
+        return digest.hexdigest()[:32]
+
+    def notes(self) -> dict[str, Any]:
+        """What robo-rm noted when it exported the buffer; empty for one of another origin."""
+        attributes = read_document(self.files, ".zattrs") or {}
+        notes = attributes.get("robo_rm")
+        return notes if isinstance(notes, dict) and notes.get("format") == 1 else {}
+
+
+def is_image(array: ZarrV2Array) -> bool:
+    """Whether an array holds frames: (N, H, W, 1 or 3) of bytes, or of floats on the scale 0 to 255 or 0 to 1."""
+    kinds = array.dtype == np.uint8 or array.dtype.kind == "f"
+    return len(array.shape) == 4 and array.shape[3] in (1, 3) and min(array.shape[1:3]) >= 8 and kinds
+
+
+def feature_keys(arrays: dict[str, ZarrV2Array], state: Sequence[str] | None) -> tuple[dict[str, str], list[str]]:
+    """Array key to feature key, and the arrays that make up the state.
+
+    Raises:
+        ImportSourceError: an array named for the state is not there, or two become one feature.
+    """
+    if state is None:
+        parts = [key for key in _STATES if key in arrays][:1]
+    else:
+        parts = list(state)
+        missing = [key for key in parts if key not in arrays]
+        if missing:
+            raise ImportSourceError(f"the replay buffer has no arrays {missing} for the state; it has {sorted(arrays)}")
+    names = {}
+    for key, array in arrays.items():
+        if key in (STAGE, TIMESTAMP, RECEIVED) or key in parts:
+            continue
+        if is_image(array):
+            names[key] = IMAGES + key
+        else:
+            names[key] = key if key == ACTION or key.startswith("next.") else OBSERVATION + key
+    if len(set(names.values())) != len(names) or STATE in names.values():
+        raise ImportSourceError(f"two arrays of the replay buffer would both be {STATE}: {sorted(names.values())}")
+    return names, parts
+
+
+def frame_rate(buffer: ReplayBuffer, fps: float | None) -> float:
+    """Frames a second: as given, or from the time stamps.
+
+    Raises:
+        ImportSourceError: neither is there.
+    """
+    if fps is not None:
+        return float(fps)
+    if TIMESTAMP in buffer.arrays:
+        stamps = [buffer.rows(TIMESTAMP, number) for number in range(len(buffer.ends))]
+        steps = [np.diff(part.astype(np.float64).ravel()) for part in stamps]
+        step = float(np.median(np.concatenate(steps))) if any(map(len, steps)) else 0.0
+        if step > 0:
+            return round(1 / step, 1) if step < 1 else 1 / step
+    raise ImportSourceError(f"{buffer.files.root} does not say how many frames a second it has; give, say, fps=10")
+
+
+def stage_segments(buffer: ReplayBuffer, names: Sequence[str] | None) -> tuple[dict[int, list[Segment]], list[str]]:
+    """Stages by episode, from the array ``stage`` of whole numbers; negative ones are unlabelled.
+
+    Args:
+        buffer: the replay buffer.
+        names: name of stage 0, 1, ...; "stage 0", "stage 1", ... by default.
+
+    Raises:
+        ImportSourceError: the array is of another form, or a number has no name.
+    """
+    array = buffer.arrays.get(STAGE)
+    if array is None:
+        return {}, list(names or [])
+    if array.dtype.kind not in "iu" or int(np.prod(array.shape[1:])) != 1:
+        raise ImportSourceError(f"{array.where} must be one whole number a row, got {array.shape} {array.dtype}")
+    found: dict[int, list[tuple[int, int, int]]] = {}
+    highest = -1
+    for number in range(len(buffer.ends)):
+        stage = buffer.rows(STAGE, number).ravel().astype(np.int64)
+        highest = max(highest, int(stage.max()))
+        found[number] = [(value, start, end) for start, end, value in runs_of(stage) if value >= 0]
+    if highest >= 1000:
+        raise ImportSourceError(f"{array.where} goes up to {highest}; stages are counted from 0")
+    if names is None:
+        names = [f"stage {number}" for number in range(highest + 1)]
+    if highest >= len(names):
+        raise ImportSourceError(f"{array.where} goes up to {highest}, stage_names has {len(names)} names")
+    segments = {
+        number: [(names[stage], start, end) for stage, start, end in runs] for number, runs in found.items() if runs
+    }
+    return segments, list(names)

@@ -1,0 +1,33 @@
+"""Features of a data set that robo-rm exported: what it noted of the store goes before what the format could say."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from robo_datasets.errors import ImportSourceError, StoreError
+from robo_datasets.features import parse_features
+
+
+def restored_feature(key: str, made: dict[str, Any], noted: Any, where: str) -> dict[str, Any]:
+    """The feature as noted, where that fits the data: the same numbers in another shape, or a channel of a grey video.
+
+    Args:
+        key: feature key.
+        made: what the data set itself declares.
+        noted: what robo-rm noted, untrusted; None for a data set of another origin.
+        where: the data set or file, for errors.
+
+    Raises:
+        ImportSourceError: no store can hold the feature.
+    """
+    try:
+        declared = parse_features({key: made})[key]
+        if not isinstance(noted, dict):
+            return made
+        feature = parse_features({key: noted})[key]
+    except StoreError as error:
+        raise ImportSourceError(f"{where}: {error}") from error
+    grey = feature.is_frames and feature.shape[:2] == declared.shape[:2] and feature.shape[2] == 1
+    same = math.prod(feature.shape) == math.prod(declared.shape) and feature.dtype == declared.dtype
+    return {**noted, "shape": feature.shape} if same or grey else made
