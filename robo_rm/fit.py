@@ -269,10 +269,12 @@ def check_settings(settings: FitSettings) -> None:
     shares = {
         "reward.dropout": reward.dropout,
         "reward.state_dropout": reward.state_dropout,
+        "reward.image_dropout": reward.image_dropout,
         "reward.instruction_dropout": reward.instruction_dropout,
         "reward.teacher_forcing": reward.teacher_forcing,
         "reward.plan.rewind": reward.plan.rewind,
         "reward.plan.pause": reward.plan.pause,
+        "reward.plan.hold": reward.plan.hold,
         "reward.plan.jitter": reward.plan.jitter,
         "encoder.dropout": encoder.dropout,
         "optimiser.average": optimiser.average,

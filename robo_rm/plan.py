@@ -111,6 +111,10 @@ def _walk(rng: np.random.Generator, length: int, shape: WindowShape, settings: P
     high = np.maximum.accumulate(offsets)
     offsets = offsets[: max(1, int(np.searchsorted(high - low, length - 1, side="right")))]
     low_all, high_all = int(offsets.min()), int(offsets.max())
+    if rng.random() < settings.hold:
+        beyond = int(rng.integers(0, high_all // 2 + 1))
+        start = max(-low_all, length - 1 - high_all + beyond)
+        return np.minimum(start + offsets, length - 1)
     frame = int(rng.integers(length))
     starts = frame - offsets
     starts = starts[(starts + low_all >= 0) & (starts + high_all < length)]

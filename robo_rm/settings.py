@@ -19,6 +19,8 @@ class PlanSettings:
     """Most frames that a window goes back."""
     pause: float = 0.1
     """Share of windows that stand still for some slots."""
+    hold: float = 0.15
+    """Share of windows that reach the episode's last frame and stay there; few others show it."""
 
 
 @dataclass(frozen=True)
