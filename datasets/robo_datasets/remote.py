@@ -106,7 +106,7 @@ class RemoteFiles:
         with _as_os_errors(url):
             system = self._connect()
             starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
-            return [bytes(data) for data in system.cat_ranges([url] * len(ranges), starts, ends)]
+            return [bytes(data) for data in system.cat_ranges([url] * len(ranges), starts, ends, on_error="raise")]
 
     def size(self, url: str) -> int:
         """Bytes of a file."""
