@@ -15,7 +15,7 @@ def stage_model_card(model: StageRewardModel) -> str:
     parts = [
         "# Reward model (stage-aware progress)",
         "",
-        f"Task: {description.task or 'not named'}.",
+        f"Task: {(description.task or 'not named').rstrip('.')}.",
         "",
         "| stage | share of the task |",
         "|---|---|",
