@@ -18,8 +18,7 @@ def augment_window(
     settings: ImageAugmentation,
     out: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Frames (S, H, W, 3) uint8 of one window and camera, changed by one draw; written to ``out`` if
-    given."""
+    """Frames (S, H, W, 3) uint8 of one window and camera, changed by one draw; written to ``out`` if given."""
     result = np.empty_like(images) if out is None else out
     table = _colour_table(rng, settings)
     matrix = _affine(rng, settings, images.shape[1], images.shape[2])

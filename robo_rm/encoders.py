@@ -84,11 +84,10 @@ class StateEncoder(nn.Module):
 
 
 class InstructionEncoder(nn.Module):
-    """An instruction to one token: the mean of learned vectors of its words and word pairs, found by a
-    stable hash.
+    """An instruction to one token: the mean of learned vectors of its words and word pairs, found by a stable hash.
 
-    It tells the tasks of a store apart; it knows nothing of language. Vectors begin at zero, so words that
-    were not in the training store say nothing.
+    It tells the tasks of a store apart; it knows nothing of language. Vectors begin at zero, so words that were not in
+    the training store say nothing.
     """
 
     def __init__(self, width: int) -> None:

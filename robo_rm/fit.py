@@ -1,5 +1,5 @@
-"""Fitting a stage-aware model to a store: split, priors, training against a budget, checkpoints, the
-finished folder."""
+"""Fitting a stage-aware model to a store: split, priors, training against a budget, checkpoints, the finished
+folder."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ LOSSES = ("total", "stage", "within", "progress")
 
 @dataclass(frozen=True)
 class Budget:
-    """Training ends after ``steps`` or ``minutes``, whichever comes first; the learning rate falls towards
-    that end."""
+    """Training ends after ``steps`` or ``minutes``, whichever comes first; the learning rate falls towards that
+    end."""
 
     steps: int | None
     minutes: float | None
@@ -78,8 +78,8 @@ class FitSettings:
 class Fitted:
     """A trained model and how its training went.
 
-    ``curve`` has for every few steps: step, seconds, and the losses total, stage, within and progress; it
-    is empty where the folder held the finished model ``already``.
+    ``curve`` has for every few steps: step, seconds, and the losses total, stage, within and progress; it is empty
+    where the folder held the finished model ``already``.
     """
 
     model: StageRewardModel
@@ -147,8 +147,7 @@ class Fit:
         return Fitted(model, metrics, curve)
 
     def finish(self, fitted: Fitted, settings: dict[str, Any]) -> None:
-        """Write the model folder, with the verb's ``settings`` in its config.yaml, and remove the
-        checkpoint."""
+        """Write the model folder, with the verb's ``settings`` in its config.yaml; remove the checkpoint."""
         save_stage_model(fitted.model, self.folder, settings)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
@@ -166,8 +165,7 @@ class Fit:
             )
 
     def _train(self, trainer: Trainer, started: float) -> tuple[list[list[float]], float, float]:
-        """Steps until the budget is spent: the loss curve, seconds used (killed runs included), supervised
-        frames/s."""
+        """Step until the budget is spent: loss curve, seconds (killed runs included), supervised frames/s."""
         curve: list[list[float]] = []
         if self._standing == "resume":
             note = trainer.load(self.folder / CHECKPOINT)

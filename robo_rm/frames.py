@@ -1,5 +1,4 @@
-"""Bringing images and states into the form a model takes: the same few lines for training, scoring and
-streaming."""
+"""Bringing images and states into the form a model takes: the same few lines for training, scoring and streaming."""
 
 from __future__ import annotations
 
@@ -16,8 +15,8 @@ Size = tuple[int, int]
 
 
 def input_size(height: int, width: int, shorter: int) -> Size:
-    """The (height, width) an encoder takes for images of a size: shorter side as asked, multiples of 8,
-    never larger."""
+    """The (height, width) an encoder takes for images of a size: shorter side as asked, multiples of 8, never
+    larger."""
     scale = min(1.0, shorter / min(height, width))
     return _multiple_of_8(height * scale), _multiple_of_8(width * scale)
 

@@ -1,5 +1,4 @@
-"""Figures of a reward model on episodes, as training shows them; `robo-rm eval-reward` gives the full
-report."""
+"""Figures of a reward model on episodes, as training shows them; `robo-rm eval-reward` gives the full report."""
 
 from __future__ import annotations
 
@@ -16,9 +15,9 @@ from robo_rm.protocol import RewardModel
 def held_out_figures(model: RewardModel, episodes: Sequence[Any]) -> dict[str, float]:
     """The main figures on stored episodes, NaN where a figure is not defined on them.
 
-    mse, mae, voc and stage_accuracy are of the episodes that did not fail; auroc (by final progress) needs
-    failures too, and hallucination is of the failures. Frames of unfinished segments have no measured
-    progress and are left out of mse and mae.
+    mse, mae, voc and stage_accuracy are of the episodes that did not fail; auroc (by final progress) needs failures
+    too, and hallucination is of the failures. Frames of unfinished segments have no measured progress and are left out
+    of mse and mae.
     """
     priors = np.asarray(model.provenance["priors"], dtype=np.float64)
     progress, labels, stages, truths, wrong_guess, wrong_truth, finals, outcomes = [], [], [], [], [], [], [], []

@@ -1,21 +1,19 @@
 """Progress labels from stage annotation (SARM, arXiv 2509.25358, section 3.1).
 
-Stages k = 0..K-1 stand in the order in which the task is done. With frames [s_k, e_k) of stage k in an
-episode:
+Stages k = 0..K-1 stand in the order in which the task is done. With frames [s_k, e_k) of stage k in an episode:
 
     prior       a_k = mean over training episodes of L_k / sum_j L_j,  L_k = e_k - s_k, renormalised to sum 1
     cumulative  P_k = a_0 + .. + a_(k-1)                                (progress when stage k begins)
     label       y_t = P_k + a_k * (t - s_k) / (e_k - s_k)
 
-What failure does to the labels. A segment is *complete* when the episode went on from it to a later stage,
-or ended in it successfully. A segment that a failure cut off, or that the robot fell back from (it dropped
-the cube while carrying), is not: how far the stage had got at its end is not known. Its frames keep their
-stage, their progress is held at the stage's beginning (a plateau: never labelled complete), and
-``complete`` is False there, so that neither the within-stage head nor an error figure takes the plateau for
-a measurement.
+What failure does to the labels. A segment is *complete* when the episode went on from it to a later stage, or ended in
+it successfully. A segment that a failure cut off, or that the robot fell back from (it dropped the cube while
+carrying), is not: how far the stage had got at its end is not known. Its frames keep their stage, their progress is
+held at the stage's beginning (a plateau: never labelled complete), and ``complete`` is False there, so that neither
+the within-stage head nor an error figure takes the plateau for a measurement.
 
-A stage may be skipped (optional) and may come again (after a drop, progress goes back with it). A task that
-really does the same thing twice needs two stage names, because a stage index means one place on the way.
+A stage may be skipped (optional) and may come again (after a drop, progress goes back with it). A task that really
+does the same thing twice needs two stage names, because a stage index means one place on the way.
 """
 
 from __future__ import annotations
@@ -47,11 +45,9 @@ class ProgressLabels:
 
     Attributes:
         stage: (T,) int64, -1 where unlabelled.
-        within: (T,) float32, share of the stage done in [0, 1); 0 in unfinished segments and where
-            unlabelled.
+        within: (T,) float32, share of the stage done in [0, 1); 0 in unfinished segments and where unlabelled.
         progress: (T,) float32 in [0, 1), the label y; NaN where unlabelled.
-        complete: (T,) bool, True where the segment was finished, so that ``within`` and ``progress`` are
-            measurements.
+        complete: (T,) bool, True where the segment was finished, so that ``within`` and ``progress`` are measurements.
     """
 
     stage: npt.NDArray[np.int64]
@@ -65,10 +61,9 @@ def segments_from_frames(stage: npt.ArrayLike, success: bool | None = None, stag
 
     Args:
         stage: (T,) integers, 0-based; -1 frames belong to no segment.
-        success: the episode's outcome. True: the last segment is complete. False: it is not. None (nobody
-            said): it is complete only if it is the task's last stage.
-        stages: number of stages K of the task, needed for ``success=None``; the highest in ``stage`` if not
-            given.
+        success: the episode's outcome. True: the last segment is complete. False: it is not. None (nobody said): it is
+            complete only if it is the task's last stage.
+        stages: number of stages K of the task, needed for ``success=None``; the highest in ``stage`` if not given.
     """
     labels = np.asarray(stage, dtype=np.int64).reshape(-1)
     if not labels.size:
@@ -95,8 +90,7 @@ def stage_priors(boundaries: Iterable[Sequence[Sequence[int]]], stages: int | No
     """Mean share of an episode spent in each stage, (K,) summing to 1. Give it the training split only.
 
     Args:
-        boundaries: for each episode its segments, as `Segment`, (stage, start, end), or K pairs (start,
-            end) in order.
+        boundaries: for each episode its segments, as `Segment`, (stage, start, end), or K pairs (start, end) in order.
         stages: K; the highest stage seen if not given. Stages that an episode skips count as length 0 in it.
 
     Raises:
@@ -143,8 +137,7 @@ def label_frames(
     length: int | None = None,
     where: str = "episode",
 ) -> ProgressLabels:
-    """All labels of one episode; arguments and errors as in `progress_labels`, ``where`` names it in
-    errors."""
+    """All labels of one episode; arguments and errors as in `progress_labels`, ``where`` names it in errors."""
     shares = np.asarray(priors, dtype=np.float64)
     segments = _checked(_as_segments(boundaries), len(shares), where)
     total = length if length is not None else max((segment.end for segment in segments), default=0)

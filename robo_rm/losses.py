@@ -1,5 +1,4 @@
-"""The masked losses of the stage-aware model: a frame trains only what is known of it, padding trains
-nothing."""
+"""The masked losses of the stage-aware model: a frame trains only what is known of it, padding trains nothing."""
 
 from __future__ import annotations
 
@@ -27,8 +26,8 @@ def stage_loss(
 ) -> dict[str, torch.Tensor]:
     """Mean losses over the frames that each may train on; ``total`` is their weighted sum.
 
-    The stage trains on every supervised frame. The share within the stage and the progress train only where
-    the segment was finished: how far a stage had got when a failure cut it off is not known.
+    The stage trains on every supervised frame. The share within the stage and the progress train only where the
+    segment was finished: how far a stage had got when a failure cut it off is not known.
     """
     seen = targets.supervised
     known = seen & targets.complete

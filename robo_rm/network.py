@@ -1,5 +1,4 @@
-"""The stage-aware network: tokens of a window, block-causal attention over them, heads for stage and
-progress.
+"""The stage-aware network: tokens of a window, block-causal attention over them, heads for stage and progress.
 
 After SARM (arXiv 2509.25358), with every slot of a window supervised at once, which the mask makes legal.
 """
@@ -98,8 +97,8 @@ class StageNetwork(nn.Module):
         Args:
             tokens: from `encode`, gathered into windows.
             instructions: B of them.
-            true_stage: (B, S) stages that the within-stage head is told instead of the predicted distribution
-                (teacher forcing), -1 where it is not told.
+            true_stage: (B, S) stages that the within-stage head is told instead of the predicted distribution (teacher
+                forcing), -1 where it is not told.
         """
         slots = tokens.shape[1]
         x = tokens + self.slot_embedding[:slots] + self.kind_embedding
@@ -145,8 +144,7 @@ class _Layer(nn.Module):
 def block_causal_mask(slots: int, tokens: int) -> torch.Tensor:
     """(L, L) bool for L = 1 + slots * tokens, True where a row may look at a column.
 
-    The instruction is first; then time-major blocks of ``tokens``, each seeing itself whole and every block
-    before it.
+    The instruction is first; then time-major blocks of ``tokens``, each seeing itself whole and every block before it.
     """
     block = torch.cat([torch.tensor([-1]), torch.arange(slots).repeat_interleave(tokens)])
     return block[:, None] >= block[None, :]
@@ -163,8 +161,8 @@ def compose(heads: Heads, cumulative: torch.Tensor, argmax: bool = False) -> tup
     Returns:
         Progress (...), stage probabilities (..., K), and the standard deviation (...) of the progress under
         the stage
-        distribution: how far apart the stages that the model holds possible lie. It knows nothing of errors
-        within a stage.
+        distribution: how far apart the stages that the model holds possible lie. It knows nothing of errors within a
+            stage.
     """
     probabilities = heads.logits.softmax(-1)
     values = cumulative[:-1] + (cumulative[1:] - cumulative[:-1]) * heads.within
@@ -177,7 +175,6 @@ def compose(heads: Heads, cumulative: torch.Tensor, argmax: bool = False) -> tup
 
 
 def channels_last(network: StageNetwork) -> StageNetwork:
-    """The network with its kernels laid out for images whose channels are last in memory; twice as fast on
-    a CPU."""
+    """The network with its kernels laid out for images whose channels are last in memory; twice as fast on a CPU."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network

@@ -1,9 +1,9 @@
 """The index plan: which frames a training window shows, and therefore which states and labels it carries.
 
-One array of frame indices is drawn per window, and images, states and labels are all gathered with it, so
-that no augmentation can give an image another frame's label. Slot 0 of a window is the episode's first
-frame, always in view; slots 1 .. N+1 are a walk through the episode: forward at about the model's gap, now
-and then standing still or turning back (rewind). Every random choice is made per window.
+One array of frame indices is drawn per window, and images, states and labels are all gathered with it, so that no
+augmentation can give an image another frame's label. Slot 0 of a window is the episode's first frame, always in view;
+slots 1 .. N+1 are a walk through the episode: forward at about the model's gap, now and then standing still or turning
+back (rewind). Every random choice is made per window.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from robo_rm.settings import PlanSettings
 
 
 class WindowShape(NamedTuple):
-    """A window holds the newest frame, ``history`` past frames at ``gap`` frames, and the episode's first
-    one."""
+    """A window holds the newest frame, ``history`` past frames at ``gap`` frames, and the episode's first one."""
 
     history: int
     gap: int
@@ -30,9 +29,9 @@ class WindowShape(NamedTuple):
 class Windows:
     """B windows of S = history + 2 slots, one from each of ``episode``'s entries.
 
-    ``frames`` (B, S) are frame indices; images and states must be gathered with them. ``supervised`` (B, S)
-    is False in slot 0 and in the padding of windows from very short episodes. The labels are those of
-    `ProgressLabels`, gathered with the same indices.
+    ``frames`` (B, S) are frame indices; images and states must be gathered with them. ``supervised`` (B, S) is False
+    in slot 0 and in the padding of windows from very short episodes. The labels are those of `ProgressLabels`,
+    gathered with the same indices.
     """
 
     episode: npt.NDArray[np.int64]
@@ -64,11 +63,10 @@ def draw_windows(
 
 
 def regular_window(t: npt.ArrayLike, shape: WindowShape) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
-    """The windows that show frames ``t`` (B,) as the newest: indices (B, S) and the slot of the newest
-    frame (B,).
+    """The windows that show frames ``t`` (B,) as the newest: indices (B, S) and the slot of the newest frame (B,).
 
-    Slots hold, in the order of time, the first frame and then every frame t - n * gap that exists, n <=
-    history; what is left over is filled with frame 0 and, coming after the newest frame, is never looked at.
+    Slots hold, in the order of time, the first frame and then every frame t - n * gap that exists, n <= history; what
+    is left over is filled with frame 0 and, coming after the newest frame, is never looked at.
     """
     newest = np.asarray(t, dtype=np.int64)
     past = np.minimum(newest // shape.gap, shape.history)

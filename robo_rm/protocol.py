@@ -36,9 +36,9 @@ class RewardStream(Protocol):
 class RewardModel(Protocol):
     """A model of task progress.
 
-    What the contract asks: the outputs at frame t do not change, bit for bit, when later frames change; a
-    stream equals `predict` to 1e-5; progress lies in [0, 1]; an episode alone equals the same one in a
-    batch; a second call gives the same answer; a saved and loaded model is the same model.
+    What the contract asks: the outputs at frame t do not change, bit for bit, when later frames change; a stream
+    equals `predict` to 1e-5; progress lies in [0, 1]; an episode alone equals the same one in a batch; a second call
+    gives the same answer; a saved and loaded model is the same model.
     """
 
     stages: list[str]
@@ -53,8 +53,7 @@ class RewardModel(Protocol):
     """Images put through an encoder since the model was made; a stream adds one per camera and step."""
 
     def predict(self, episode: Observations, task: str | None = None) -> Prediction:
-        """Estimates for every frame of one episode; ``task`` is the instruction, the episode's own if not
-        given."""
+        """Estimates for every frame of one episode; ``task`` is the instruction, the episode's own if not given."""
 
     def predict_batch(self, episodes: Sequence[Observations], task: str | None = None) -> list[Prediction]:
         """Estimates for several episodes, in their order."""

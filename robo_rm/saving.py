@@ -131,8 +131,8 @@ _NUMBERS = {float: (int, float), int: (int,), str: (str,), bool: (bool,)}
 
 
 def _build(kind: type, values: Any, where: str = "model") -> Any:
-    """An instance of a dataclass from plain values; TypeError names the key that is missing, unknown or of
-    a wrong type."""
+    """An instance of a dataclass from plain values; TypeError names the key that is missing, unknown or of a wrong
+    type."""
     if not isinstance(values, dict):
         raise TypeError(f"{where} is not a mapping")
     hints = get_type_hints(kind)

@@ -69,9 +69,8 @@ class StageDescription:
 class StageRewardModel:
     """Stage and progress of a task from camera images and joint state, after SARM (arXiv 2509.25358).
 
-    The uncertainty is the standard deviation of progress under the predicted distribution over stages:
-    large where the model hesitates between stages that lie far apart. Errors within a stage do not show in
-    it.
+    The uncertainty is the standard deviation of progress under the predicted distribution over stages: large where the
+    model hesitates between stages that lie far apart. Errors within a stage do not show in it.
     """
 
     def __init__(

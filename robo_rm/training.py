@@ -1,7 +1,7 @@
 """The training loop of the stage-aware model: one step, its schedule, its checkpoint.
 
-Every random draw of step n comes from (seed, n), so a run that was killed and resumed is, step for step,
-the run that was not.
+Every random draw of step n comes from (seed, n), so a run that was killed and resumed is, step for step, the run that
+was not.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class Trainer:
         return Batch(windows, images, state)
 
     def step(self, batch: Batch, fraction: float) -> dict[str, float]:
-        """Train on one batch; ``fraction`` of the training that is behind sets the learning rate. Returns
-        the losses."""
+        """Train on one batch; ``fraction`` of the training that is behind sets the learning rate. Returns the
+        losses."""
         torch.manual_seed(self.seed * 1_000_003 + self.steps)
         for group in self._optimiser.param_groups:
             group["lr"] = self.settings.learning_rate * schedule(fraction, self.steps, self.settings.warmup)
@@ -224,8 +224,7 @@ class Trainer:
 
 
 def schedule(fraction: float, step: int, warmup: int) -> float:
-    """Share of the peak learning rate: a linear warm-up over steps, times a cosine over the whole
-    training."""
+    """Share of the peak learning rate: a linear warm-up over steps, times a cosine over the whole training."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
     return min(1.0, (step + 1) / max(warmup, 1)) * (FLOOR + (1 - FLOOR) * cosine)
 

@@ -1,5 +1,4 @@
-"""Episodes as training reads them: labels and states in memory, images decoded once as far as a budget
-allows."""
+"""Episodes as training reads them: labels and states in memory, images decoded once as far as a budget allows."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ DECODE_BLOCK = 256
 class TrainingData:
     """E episodes, ready to have windows gathered from them.
 
-    Images of the first episodes are kept as uint8 at the encoder's size until ``budget`` bytes are used;
-    the others are decoded from the store each time, so that memory does not grow with the number of episodes.
+    Images of the first episodes are kept as uint8 at the encoder's size until ``budget`` bytes are used; the others
+    are decoded from the store each time, so that memory does not grow with the number of episodes.
     """
 
     labels: list[ProgressLabels]
