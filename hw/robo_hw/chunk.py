@@ -91,8 +91,25 @@ def check_form(chunk: ActionChunk, contract: RobotContract) -> tuple[np.ndarray 
         step, column = (int(i) for i in np.argwhere(~finite)[0])
         value = float(actions[step, column])
         return None, rejected(f"{expected[column]}: action {step} is {value}", joint=expected[column], value=value)
-    fault = check_steps(actions, contract)
+    fault = _check_magnitude(actions, contract) or check_steps(actions, contract)
     return (None, fault) if fault is not None else (actions, None)
+
+
+def _check_magnitude(actions: np.ndarray, contract: RobotContract) -> SubmitResult | None:
+    """A rejection where an action lies further outside the position limits than these are wide: no robot was meant."""
+    low, high = contract.array("position").T
+    absurd = (actions < low - (high - low)) | (actions > high + (high - low))
+    if not absurd.any():
+        return None
+    step, column = (int(i) for i in np.argwhere(absurd)[0])
+    joint, value = contract.joints[column], float(actions[step, column])
+    limit = joint.position[1] if value > joint.position[1] else joint.position[0]
+    return rejected(
+        f"{joint.name}: action {step} is {value:.4g} {joint.unit}, far beyond {limit:.4g}; are the units right?",
+        joint=joint.name,
+        value=value,
+        limit=limit,
+    )
 
 
 def check_steps(actions: np.ndarray, contract: RobotContract, before: np.ndarray | None = None) -> SubmitResult | None:

@@ -311,7 +311,7 @@ class SafetyCore:
     def _judge(self, now: float, chunk: ActionChunk) -> SubmitResult:
         if self.state not in (State.HOLDING, State.RUNNING):
             return dropped(f"the core is {self.state.value}; chunks are taken while it holds or runs")
-        if chunk.epoch != self.epoch:
+        if not isinstance(chunk.epoch, (int, np.integer)) or chunk.epoch != self.epoch:
             return dropped(f"made in epoch {chunk.epoch}, the core is in epoch {self.epoch}; observe again")
         if not isinstance(chunk.sequence, (int, np.integer)) or chunk.sequence <= self._sequence:
             return dropped(f"out of order: sequence {chunk.sequence} after {self._sequence}")

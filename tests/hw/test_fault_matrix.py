@@ -151,10 +151,20 @@ def test_row_reordered_or_missing_joints_reject_the_chunk_and_name_the_joint(ben
 
 def test_row_a_wild_step_rejects_the_chunk_with_joint_value_and_limit(bench):
     chunk = bench.chunk()
-    chunk.actions[9:, 3] -= 50.0  # degrees among radians
+    chunk.actions[9:, 3] -= 1.0
     result = bench.core.submit(chunk)
     assert (result.joint, result.limit) == ("panda_joint4", 0.8)
-    assert result.value == pytest.approx(50.0, abs=0.1)
+    assert result.value == pytest.approx(1.0, abs=0.1)
+    bench.comes_to_rest(State.HOLDING)
+
+
+@pytest.mark.parametrize(("value", "horizon"), [(-115.0, 24), (1e308, 24), (1e308, 1), (-1e300, 2)])
+def test_row_a_number_that_no_robot_was_meant_by_rejects_the_chunk(bench, value, horizon):
+    chunk = bench.chunk(horizon=horizon)
+    chunk.actions[-1, 3] = value
+    result = bench.core.submit(chunk)
+    assert result.malformed
+    assert (result.joint, result.value) == ("panda_joint4", value)
     bench.comes_to_rest(State.HOLDING)
 
 

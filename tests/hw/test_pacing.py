@@ -113,7 +113,7 @@ def test_a_wide_step_is_crossed_slowly_but_crossed():
     assert np.allclose(sampled(pace.path, pace.x), 2.5)
 
 
-@given(points, st.floats(0.005, 0.05), st.floats(0.1, 2.0))
+@given(points, st.floats(0.005, 0.05), st.floats(0.5, 2.0))
 @settings(max_examples=30, deadline=None)
 def test_every_path_is_run_to_its_end_never_stuck(control, tick, longest):
     pace = Pace(ControlPath(np.concatenate([control[:1]] * 3 + [control]), 0, LIMITS), longest)
