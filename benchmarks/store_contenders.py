@@ -129,7 +129,12 @@ class LeRobot:
         return self.windows[number]
 
     def dataset(self) -> Any:
-        return self.windows
+        from lerobot.datasets import video_utils
+        from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+        # A forked worker that inherits an open decoder reads nonsense from it.
+        video_utils._default_decoder_cache.clear()
+        return LeRobotDataset("local/benchmark", root=self.path, delta_timestamps=DELTAS)
 
 
 class PolicyZarr:
