@@ -50,6 +50,7 @@ class DiffusionPolicySource:
     """
 
     format = "diffusion-policy"
+    _camera_suffix = ""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class DiffusionPolicySource:
         self.fps = frame_rate(self._buffer, fps or self._notes.get("fps"))
         self.fingerprint = self._buffer.fingerprint()
         noted = self._notes.get("keys")
-        names, self._state = feature_keys(self._buffer.arrays, state)
+        names, self._state = feature_keys(self._buffer.arrays, self._state_parts(state), self._camera_suffix)
         if isinstance(noted, dict):
             names |= {key: noted[key] for key in names if isinstance(noted.get(key), str)}
         self._videos = self._find_videos()
@@ -132,6 +133,9 @@ class DiffusionPolicySource:
             for key, frames in videos.items():
                 values[key] = self._fit(next(frames))
             yield SourceFrame(values, float(times[row]), None if received is None else float(received[row]))
+
+    def _state_parts(self, state: Sequence[str] | None) -> Sequence[str] | None:
+        return state
 
     def _features(self) -> dict[str, dict[str, Any]]:
         features: dict[str, dict[str, Any]] = {}

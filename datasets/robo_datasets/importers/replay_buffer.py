@@ -107,8 +107,10 @@ def is_image(array: ZarrV2Array) -> bool:
     return len(array.shape) == 4 and array.shape[3] in (1, 3) and min(array.shape[1:3]) >= 8 and kinds
 
 
-def feature_keys(arrays: dict[str, ZarrV2Array], state: Sequence[str] | None) -> tuple[dict[str, str], list[str]]:
-    """Array key to feature key, and the arrays that make up the state.
+def feature_keys(
+    arrays: dict[str, ZarrV2Array], state: Sequence[str] | None, suffix: str = ""
+) -> tuple[dict[str, str], list[str]]:
+    """Array key to feature key, and the arrays that make up the state; ``suffix`` is taken off the names of cameras.
 
     Raises:
         ImportSourceError: an array named for the state is not there, or two become one feature.
@@ -125,7 +127,7 @@ def feature_keys(arrays: dict[str, ZarrV2Array], state: Sequence[str] | None) ->
         if key in (STAGE, TIMESTAMP, RECEIVED) or key in parts:
             continue
         if is_image(array):
-            names[key] = IMAGES + key
+            names[key] = IMAGES + key.removesuffix(suffix)
         else:
             names[key] = key if key == ACTION or key.startswith("next.") else OBSERVATION + key
     if len(set(names.values())) != len(names) or STATE in names.values():

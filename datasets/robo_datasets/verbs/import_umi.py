@@ -1,0 +1,69 @@
+"""Bring a UMI data set (.zarr.zip with JPEG XL frames) into a demo store.
+
+Frames are read straight out of the archive; nothing is unpacked to the disk and nothing is ever unpickled. Needs the
+package imagecodecs: pip install 'robo-rm[umi]'. A fault in the data set is one line, and the store stays as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+GROUP = "datasets"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm import umi``."""
+
+    source: str = MISSING
+    """The .zarr.zip file, or the folder it was unpacked to."""
+    store: str = MISSING
+    """Demo store to append to; made where it does not exist."""
+    fps: float = 59.94005994005994
+    """Frames a second, which the format does not hold; a GoPro's by default."""
+    task: str = ""
+    """The instruction, which the format does not hold."""
+    state: list[str] | None = None
+    """Arrays that make up observation.state; position, rotation and gripper width of every robot by default."""
+    action: str = "next"
+    """next: the state of the next frame is the action; none: no actions."""
+    stages: str = ""
+    """JSON file of stage annotation: a list of {episode_index, subtasks: [{name, start_frame, end_frame}]}."""
+    stage_names: list[str] | None = None
+    """The task's stages in order; by default the names in the annotation, in the order in which they happen."""
+    cameras: list[str] | None = None
+    """Cameras to keep, for example [camera0]; all by default."""
+    size: list[int] | None = None
+    """Height and width to scale frames to, for example [224,224]; as they are by default."""
+    success: str = "auto"
+    """true, false, unknown, or auto: false where the annotation ends before the task's last stage, else true."""
+    codec: str = "jpeg"
+    """How a new store keeps camera frames: jpeg or lossless."""
+    quality: int = 95
+    """JPEG quality of a new store, 1 to 100."""
+    subsampling: str = "4:4:4"
+    """JPEG chroma subsampling of a new store: 4:4:4, 4:2:2 or 4:2:0."""
+    workers: int | None = None
+    """Processes that read episodes; one a core by default."""
+    out: str = ""
+    """Folder for config.yaml and metrics.json; none by default."""
+
+
+def run(config: Config) -> None:
+    """Import, then say what was added."""
+    from robo_datasets.errors import ConfigError
+    from robo_datasets.importers.command import check_places, run_import
+    from robo_datasets.importers.options import frame_size, plan_import
+    from robo_datasets.importers.umi import ACTIONS, UmiSource
+
+    check_places(config)
+    if config.action not in ACTIONS:
+        raise ConfigError(f"action={config.action} is not one of: {', '.join(ACTIONS)}")
+    if not config.fps > 0:
+        raise ConfigError(f"fps={config.fps} must be positive")
+    size = frame_size(config.size)
+    source = UmiSource(config.source, config.cameras, size, config.fps, config.state, config.task, config.action)
+    plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
+    run_import(config, source, plan)
