@@ -168,14 +168,15 @@ class SafetyCore:
         """
         now = self._clock.now()
         self._take_estop(now)
-        armed = self.state is not State.DISARMED
+        # In fault the arm rests already: what is wrong then must not put the reset off for ever.
+        armed = self.state not in (State.DISARMED, State.FAULT)
         measured, joint, message = self._order.take(joints, positions)
         if measured is None:
             self._bad_state(now, armed, message, joint)
             return False
         speed = None if velocities is None or not len(velocities) else self._order.take(joints, velocities)[0]
         problem = self._joints.sample(now, stamp)
-        if problem is not None and not armed and "repeated" not in problem:
+        if problem is not None and self.state is State.DISARMED and "repeated" not in problem:
             self._joints.forget()  # nothing is at stake: take the sender's new clock
             problem = self._joints.sample(now, stamp)
         self._complain(now, "joint states", problem)

@@ -154,6 +154,24 @@ def test_the_cool_down_counts_from_the_last_fault(core, clock):
     assert core.fault.message == "emergency stop"
 
 
+def test_an_arm_that_was_moved_by_hand_in_fault_does_not_put_the_reset_off_for_ever(core, clock):
+    see(core, clock)
+    core.arm()
+    clock.advance(0.02)
+    pushed = REST + 0.6
+    see(core, clock, pushed)
+    assert core.fault is not None
+    for _ in range(round((SO101.safety.cool_down + 0.1) / 0.02)):
+        clock.advance(0.02)
+        see(core, clock, pushed)
+        assert np.array_equal(core.tick().positions, REST)
+    core.reset_fault()
+    clock.advance(0.02)
+    see(core, clock, pushed)
+    core.arm()
+    assert np.array_equal(core.tick().positions, pushed)
+
+
 def test_there_is_nothing_to_reset_without_a_fault(core):
     with pytest.raises(ArmRefusedError, match="no fault"):
         core.reset_fault()
