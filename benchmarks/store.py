@@ -23,7 +23,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from store_contenders import CAMERA, FPS, WINDOW, Contender, DecodeOnly, DemoStoreContender, LeRobot, PolicyZarr
+from contenders.store import CAMERA, FPS, WINDOW, Contender, DecodeOnly, DemoStoreContender, LeRobot, PolicyZarr
 
 from robo_datasets import DemoStore
 from robo_datasets.console import print_table, say

@@ -11,8 +11,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,52 +98,54 @@ def import_source(
     skipped = len(source.episodes) - len(todo)
     if not todo:
         return ImportResult(0, 0, skipped)
-    store = existing or DemoStore.create(
-        path, source.features, source.fps, plan.stages, robot=source.robot, **store_options
-    )
+    store = existing
+    if store is None:
+        store = DemoStore.create(path, source.features, source.fps, plan.stages, robot=source.robot, **store_options)
     relabel = tuple(store.stages.index(name) for name in plan.stages)
     job = _Job(source, path, plan, relabel, _time_of_creation(store, source))
+    added: list[int] = []
     try:
         with progress_bar("import", total=len(source.episodes), unit="episodes", done=skipped) as bar:
-            frames = _run(job, todo, workers, lambda: bar.advance())
+            _run(job, todo, workers, added, bar.advance)
     except BrokenProcessPool as error:
         raise StoreError(
             f"a worker process died while importing into {path} (out of memory?); whole episodes are kept and the "
             "same command goes on from them"
         ) from error
     except Exception:
-        _undo(path, [episode_uuid(source, source.episodes[number]) for number in todo], made=existing is None)
+        # Only what this run added: another one may be importing the same source.
+        _undo(path, [episode_uuid(source, source.episodes[number]) for number in added], made=existing is None)
         raise
     DemoStore.open(path)  # brings index.json up to date
-    return ImportResult(len(todo), frames, skipped)
+    frames = sum(source.episodes[number].length for number in added)
+    return ImportResult(len(added), frames, skipped)
 
 
-def _run(job: _Job, todo: list[int], workers: int | None, done: Any) -> int:
+def _run(job: _Job, todo: list[int], workers: int | None, added: list[int], done: Callable[[], None]) -> None:
+    """Import the episodes ``todo``; ``added`` says which were committed, also when this raises."""
     count = min(len(todo), os.cpu_count() or 1) if workers is None else min(len(todo), workers)
     if count < 2:
         store = DemoStore.open(job.store)
-        frames = 0
         for number in todo:
-            frames += _import_episode(job, store, number)
+            _import_episode(job, store, number)
+            added.append(number)
             done()
-        return frames
+        return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, _start_worker, (job,)) as pool:
-        futures = [pool.submit(_work, number) for number in todo]
+        futures = {pool.submit(_work, number): number for number in todo}
         try:
-            return _collect(futures, done)
-        except BaseException:
-            # Waits for the episodes in work, so that nothing is added after this.
+            for future in as_completed(futures):
+                future.result()
+                done()
+        finally:
+            # After an error: waits for the episodes in work, so that nothing is added later.
             pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _collect(futures: list[Future[int]], done: Any) -> int:
-    frames = 0
-    for future in as_completed(futures):
-        frames += future.result()
-        done()
-    return frames
+            added += [
+                number
+                for future, number in futures.items()
+                if not future.cancelled() and future.done() and future.exception() is None
+            ]
 
 
 _worker: tuple[_Job, DemoStore] | None = None
@@ -162,13 +164,13 @@ def _end_with_parent(parent: int) -> None:
     os._exit(1)
 
 
-def _work(number: int) -> int:
+def _work(number: int) -> None:
     if _worker is None:
         raise StoreError("an import worker was not started properly")
-    return _import_episode(*_worker, number)
+    _import_episode(*_worker, number)
 
 
-def _import_episode(job: _Job, store: DemoStore, position: int) -> int:
+def _import_episode(job: _Job, store: DemoStore, position: int) -> None:
     episode = job.source.episodes[position]
     labels = (job.plan.labels or {}).get(episode.number)
     writer = store.writer(
@@ -193,7 +195,6 @@ def _import_episode(job: _Job, store: DemoStore, position: int) -> int:
             raise ImportSourceError(
                 f"{job.source.path}: episode {episode.number} has {len(writer)} frames, {episode.length} are declared"
             )
-    return episode.length
 
 
 def _time_of_creation(store: DemoStore, source: Source) -> str:

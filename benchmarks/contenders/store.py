@@ -1,4 +1,4 @@
-"""What `store.py` compares: ways to keep camera frames, states and actions, with the same small interface."""
+"""What `benchmarks/store.py` compares: ways to keep frames, states and actions, with one small interface."""
 
 from __future__ import annotations
 
