@@ -61,6 +61,25 @@ def dropped(message: str) -> SubmitResult:
     return SubmitResult(False, message)
 
 
+def check_header(
+    chunk: ActionChunk, now: float, epoch: int, sequence: int, since: float, oldest: float
+) -> SubmitResult | None:
+    """Why a chunk cannot be used at ``now``, or None: another epoch, out of order, from before ``since``, or late.
+
+    ``sequence``: of the last chunk taken; ``oldest``: seconds that may lie between observation and now.
+    """
+    if not isinstance(chunk.epoch, (int, np.integer)) or chunk.epoch != epoch:
+        return dropped(f"made in epoch {chunk.epoch}, the core is in epoch {epoch}; observe again")
+    if not isinstance(chunk.sequence, (int, np.integer)) or chunk.sequence <= sequence:
+        return dropped(f"out of order: sequence {chunk.sequence} after {sequence}")
+    observed = chunk.observed_at
+    if not isinstance(observed, (int, float)) or not since <= observed <= now:
+        return dropped(f"observed at {observed}, not between the epoch's start {since:.3f} and now")
+    if now - observed > oldest:
+        return dropped(f"late: observed {now - observed:.3f} s ago, the limit is {oldest:g} s")
+    return None
+
+
 def check_form(chunk: ActionChunk, contract: RobotContract) -> tuple[np.ndarray | None, SubmitResult | None]:
     """The actions as (H, D) float64, or why the chunk is broken: shape, names and their order, NaN, Inf, wild steps.
 

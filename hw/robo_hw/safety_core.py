@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from robo_hw.chunk import ActionChunk, SubmitResult, check_form, dropped
+from robo_hw.arming import pose_reasons
+from robo_hw.chunk import ActionChunk, SubmitResult, check_form, check_header, dropped
 from robo_hw.clock import Clock
 from robo_hw.contract import RobotContract
 from robo_hw.errors import ArmRefusedError
@@ -29,8 +30,6 @@ from robo_hw.watch import CameraWatch, JointOrder, StreamWatch
 
 _MOVING = 0.02
 """Share of a joint's velocity limit above which a camera is expected to see the arm move."""
-_AT_REST = 0.05
-"""Share of a joint's velocity limit below which it counts as resting when armed."""
 
 
 class SafetyCore:
@@ -98,7 +97,7 @@ class SafetyCore:
         elif age > self.contract.deadlines.joint_states:
             reasons.append(f"joint states are {age:.3f} s old; the limit is {self.contract.deadlines.joint_states:g} s")
         else:
-            reasons += self._pose_reasons(self._measured)
+            reasons += pose_reasons(self.contract, self._measured, self._measured_velocity)
         if reasons:
             message = "the arm may not be armed: " + "; ".join(reasons)
             self.log.add(now, "rejected", message)
@@ -312,17 +311,9 @@ class SafetyCore:
     def _judge(self, now: float, chunk: ActionChunk) -> SubmitResult:
         if self.state not in (State.HOLDING, State.RUNNING):
             return dropped(f"the core is {self.state.value}; chunks are taken while it holds or runs")
-        if not isinstance(chunk.epoch, (int, np.integer)) or chunk.epoch != self.epoch:
-            return dropped(f"made in epoch {chunk.epoch}, the core is in epoch {self.epoch}; observe again")
-        if not isinstance(chunk.sequence, (int, np.integer)) or chunk.sequence <= self._sequence:
-            return dropped(f"out of order: sequence {chunk.sequence} after {self._sequence}")
-        observed = chunk.observed_at
-        if not isinstance(observed, (int, float)) or not self._epoch_since <= observed <= now:
-            return dropped(f"observed at {observed}, not between the epoch's start {self._epoch_since:.3f} and now")
-        if now - observed > self.contract.deadlines.chunk:
-            return dropped(
-                f"late: observed {now - observed:.3f} s ago, the limit is {self.contract.deadlines.chunk:g} s"
-            )
+        stale = check_header(chunk, now, self.epoch, self._sequence, self._epoch_since, self.contract.deadlines.chunk)
+        if stale is not None:
+            return stale
         actions, fault = check_form(chunk, self.contract)
         if fault is not None or actions is None:
             return fault or dropped("empty")
@@ -331,7 +322,7 @@ class SafetyCore:
                 return dropped(
                     f"camera {camera.name} is {watch.age(now):.3f} s old, the limit is {camera.stop_after:g} s"
                 )
-        return self._motion.splice(actions, self._motion.consumed_at(observed))
+        return self._motion.splice(actions, self._motion.consumed_at(chunk.observed_at))
 
     def _watch(self, now: float, elapsed: float) -> None:
         if self.state in (State.DISARMED, State.FAULT):
@@ -474,19 +465,6 @@ class SafetyCore:
         self._complain(now, "joint states", message)
         if armed:
             self._raise_fault(now, "joint_states", message, joint)
-
-    def _pose_reasons(self, measured: np.ndarray) -> list[str]:
-        reasons = []
-        tolerance = self.contract.safety.arm_tolerance
-        for i, joint in enumerate(self.contract.joints):
-            low, high = joint.position
-            if not low - tolerance <= measured[i] <= high + tolerance:
-                reasons.append(
-                    f"{joint.name} is at {measured[i]:.4g}, outside [{low:.4g}, {high:.4g}]; move it by hand"
-                )
-            if self._measured_velocity is not None and abs(self._measured_velocity[i]) > _AT_REST * joint.velocity:
-                reasons.append(f"{joint.name} moves at {self._measured_velocity[i]:.3g} {joint.unit}/s; let it rest")
-        return reasons
 
     def _complain(self, now: float, key: str, problem: str | None) -> None:
         # Once per spell: a stream at 1 kHz must not push everything else out of the log.

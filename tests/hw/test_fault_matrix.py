@@ -11,97 +11,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from robo_hw import ActionChunk, ArmRefusedError, ManualClock, RobotContract, SafetyCore, State
+from robo_hw import ArmRefusedError, State
 
-DT = 0.01
-
-
-class Bench:
-    """A Franka that follows exactly, a policy that moves every joint, and a recorder."""
-
-    def __init__(self, mode: str = "latest") -> None:
-        self.contract = RobotContract.load("franka_panda")
-        self.clock = ManualClock(100.0)
-        self.core = SafetyCore(self.contract, self.clock, mode=mode)
-        self.names = self.contract.joint_names
-        self.robot = np.array([0.0, -0.5, 0.0, -2.0, 0.0, 1.5, 0.7])
-        self.sequence = 0
-        self.picture = 0
-        self.joints = self.cameras = True
-        self.digest: int | None = None
-        self.stamp_shift = 0.0
-        self.stamp: float | None = None
-        self.commands = []
-
-    def see(self) -> None:
-        stamp = self.clock.now() + self.stamp_shift if self.stamp is None else self.stamp
-        if self.joints:
-            self.core.observe(self.names, self.robot, stamp=stamp)
-        self.picture += 1
-        if self.cameras:
-            self.core.observe_camera("wrist", self.picture if self.digest is None else self.digest, stamp=stamp)
-
-    def step(self, seconds: float = DT, dt: float = DT):
-        for _ in range(max(round(seconds / dt), 1)):
-            self.clock.advance(dt)
-            self.see()
-            command = self.core.tick()
-            if command is not None:
-                self.commands.append(command)
-                self.robot = command.positions
-        return command
-
-    def chunk(self, horizon: int = 24, speed: float = 0.2, **changes) -> ActionChunk:
-        self.sequence += 1
-        way = np.linspace(0, 1, horizon + 1)[1:, None] * horizon / 20 * speed
-        chunk = ActionChunk(self.robot + way, self.names, self.core.epoch, self.sequence, self.clock.now())
-        return dataclasses.replace(chunk, **changes)
-
-    def start(self) -> None:
-        self.see()
-        self.core.arm()
-        self.step()
-        assert self.core.submit(self.chunk()).accepted
-        self.step(0.3)
-        assert self.core.state is State.RUNNING
-        assert np.abs(self.commands[-1].velocities).max() > 0.1
-
-    def comes_to_rest(self, state: State) -> None:
-        """Brakes inside the limits and the bound, then holds one position in ``state``."""
-        stop = self.core.last_stop
-        assert stop is not None
-        assert stop.bound <= self.contract.safety.max_stop_time
-        first = len(self.commands)
-        while self.core.state is State.STOPPING:
-            self.step()
-            assert self.clock.now() - stop.since <= stop.bound + DT + 1e-9
-        assert self.core.state is state
-        self.step(0.1)
-        held = [command for command in self.commands[first:] if command.state is state]
-        assert len(held) >= 10, "the hold is re-published every tick"
-        assert all(np.array_equal(command.positions, held[0].positions) for command in held)
-        assert not any(command.velocities.any() for command in held)
-        self.keeps_the_limits()
-
-    def keeps_the_limits(self) -> None:
-        t = np.array([command.time for command in self.commands])
-        q = np.stack([command.positions for command in self.commands])
-        low, high = self.contract.array("position").T
-        assert ((q >= low) & (q <= high)).all()
-        values = q
-        for order, limit in enumerate(("velocity", "acceleration", "jerk"), start=1):
-            values = order * np.diff(values, axis=0) / (t[order:] - t[:-order])[:, None]
-            assert np.abs(values / self.contract.array(limit)).max() <= 1 + 1e-6, limit
-
-    def last(self, kind: str):
-        return self.core.log.of_kind(kind)[-1]
-
-
-@pytest.fixture
-def bench() -> Bench:
-    bench = Bench()
-    bench.start()
-    return bench
+DT = 0.01  # the bench's tick
 
 
 # Row: NaN / Inf / wrong shape / reordered joints -> chunk rejected, brake, joint named
@@ -295,8 +207,8 @@ def test_row_stale_joint_states_are_a_fault(bench):
     bench.comes_to_rest(State.FAULT)
 
 
-def test_row_stale_joint_states_are_a_fault_while_holding_too():
-    bench = Bench()
+def test_row_stale_joint_states_are_a_fault_while_holding_too(resting):
+    bench = resting
     bench.see()
     bench.core.arm()
     bench.joints = False
@@ -376,8 +288,8 @@ def test_row_paused_simulated_time_fires_the_watchdog(bench):
     bench.comes_to_rest(State.FAULT)
 
 
-def test_row_a_bag_that_loops_fires_the_watchdog():
-    bench = Bench()
+def test_row_a_bag_that_loops_fires_the_watchdog(resting):
+    bench = resting
     for i in range(200):  # the bag ends every half second and begins again, the arm at rest all along
         bench.clock.advance(DT)
         bench.stamp = 1000.0 + (i % 50) * DT
@@ -458,8 +370,8 @@ def test_row_a_slow_policy_stops_and_may_go_on(bench):
 # Row: bridge killed -> the controller's own time-out acts. Nothing of the core is left then but its start.
 
 
-def test_row_a_bridge_that_was_killed_and_comes_back_is_disarmed():
-    bench = Bench()
+def test_row_a_bridge_that_was_killed_and_comes_back_is_disarmed(resting):
+    bench = resting
     bench.see()
     assert bench.core.state is State.DISARMED
     assert bench.core.tick() is None, "a new core commands nothing"
@@ -469,8 +381,8 @@ def test_row_a_bridge_that_was_killed_and_comes_back_is_disarmed():
 # Row: e-stop while a goal is accepted and not yet running -> not lost
 
 
-def test_row_an_emergency_stop_between_acceptance_and_the_first_tick_is_not_lost():
-    bench = Bench()
+def test_row_an_emergency_stop_between_acceptance_and_the_first_tick_is_not_lost(resting):
+    bench = resting
     bench.see()
     bench.core.arm()
     bench.step()
@@ -486,8 +398,8 @@ def test_row_an_emergency_stop_between_acceptance_and_the_first_tick_is_not_lost
     assert not bench.core.submit(bench.chunk()).accepted
 
 
-def test_row_an_emergency_stop_while_disarmed_refuses_arming():
-    bench = Bench()
+def test_row_an_emergency_stop_while_disarmed_refuses_arming(resting):
+    bench = resting
     bench.see()
     bench.core.estop()
     with pytest.raises(ArmRefusedError, match="e_stop"):

@@ -1,0 +1,107 @@
+"""A robot, a policy and a recorder around the safety core, with a clock that the test owns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from robo_hw import ActionChunk, ManualClock, RobotContract, SafetyCore, State
+
+DT = 0.01
+
+
+class Bench:
+    """A Franka that follows exactly, a policy that moves every joint, and a recorder."""
+
+    def __init__(self, mode: str = "latest") -> None:
+        self.contract = RobotContract.load("franka_panda")
+        self.clock = ManualClock(100.0)
+        self.core = SafetyCore(self.contract, self.clock, mode=mode)
+        self.names = self.contract.joint_names
+        self.robot = np.array([0.0, -0.5, 0.0, -2.0, 0.0, 1.5, 0.7])
+        self.sequence = 0
+        self.picture = 0
+        self.joints = self.cameras = True
+        self.digest: int | None = None
+        self.stamp_shift = 0.0
+        self.stamp: float | None = None
+        self.commands = []
+
+    def see(self) -> None:
+        stamp = self.clock.now() + self.stamp_shift if self.stamp is None else self.stamp
+        if self.joints:
+            self.core.observe(self.names, self.robot, stamp=stamp)
+        self.picture += 1
+        if self.cameras:
+            self.core.observe_camera("wrist", self.picture if self.digest is None else self.digest, stamp=stamp)
+
+    def step(self, seconds: float = DT, dt: float = DT):
+        for _ in range(max(round(seconds / dt), 1)):
+            self.clock.advance(dt)
+            self.see()
+            command = self.core.tick()
+            if command is not None:
+                self.commands.append(command)
+                self.robot = command.positions
+        return command
+
+    def chunk(self, horizon: int = 24, speed: float = 0.2, **changes) -> ActionChunk:
+        self.sequence += 1
+        way = np.linspace(0, 1, horizon + 1)[1:, None] * horizon / 20 * speed
+        chunk = ActionChunk(self.robot + way, self.names, self.core.epoch, self.sequence, self.clock.now())
+        return dataclasses.replace(chunk, **changes)
+
+    def start(self) -> None:
+        self.see()
+        self.core.arm()
+        self.step()
+        assert self.core.submit(self.chunk()).accepted
+        self.step(0.3)
+        assert self.core.state is State.RUNNING
+        assert np.abs(self.commands[-1].velocities).max() > 0.1
+
+    def comes_to_rest(self, state: State) -> None:
+        """Brakes inside the limits and the bound, then holds one position in ``state``."""
+        stop = self.core.last_stop
+        assert stop is not None
+        assert stop.bound <= self.contract.safety.max_stop_time
+        first = len(self.commands)
+        while self.core.state is State.STOPPING:
+            self.step()
+            assert self.clock.now() - stop.since <= stop.bound + DT + 1e-9
+        assert self.core.state is state
+        self.step(0.1)
+        held = [command for command in self.commands[first:] if command.state is state]
+        assert len(held) >= 10, "the hold is re-published every tick"
+        assert all(np.array_equal(command.positions, held[0].positions) for command in held)
+        assert not any(command.velocities.any() for command in held)
+        self.keeps_the_limits()
+
+    def keeps_the_limits(self) -> None:
+        t = np.array([command.time for command in self.commands])
+        q = np.stack([command.positions for command in self.commands])
+        low, high = self.contract.array("position").T
+        assert ((q >= low) & (q <= high)).all()
+        values = q
+        for order, limit in enumerate(("velocity", "acceleration", "jerk"), start=1):
+            values = order * np.diff(values, axis=0) / (t[order:] - t[:-order])[:, None]
+            assert np.abs(values / self.contract.array(limit)).max() <= 1 + 1e-6, limit
+
+    def last(self, kind: str):
+        return self.core.log.of_kind(kind)[-1]
+
+
+@pytest.fixture
+def resting() -> Bench:
+    """Disarmed, and nothing seen yet."""
+    return Bench()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """Armed and running."""
+    bench = Bench()
+    bench.start()
+    return bench
