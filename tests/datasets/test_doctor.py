@@ -239,6 +239,15 @@ def test_damaged_store_files_are_repaired(clean, run_command, name):
     assert DemoStore.open(clean.path).uuids == clean.uuids
 
 
+def test_derived_arrays_may_be_thrown_away_whole(clean, run_command):
+    clean.derive("progress", {}).write(clean.uuids[0], {"progress": np.zeros(LENGTH, np.float32)})
+    shutil.rmtree(clean.path / "derived")
+    assert findings_of(clean.path) == {}
+    clean.derive("progress", {}).write(clean.uuids[0], {"progress": np.zeros(LENGTH, np.float32)})
+    assert run_command("doctor", f"store={clean.path}", "repair=true")[0] == 0
+    assert findings_of(clean.path) == {}
+
+
 def test_a_damaged_edit_falls_back_to_the_one_before(clean, run_command):
     uuid = clean.uuids[0]
     clean.set_success(uuid, False)

@@ -43,9 +43,14 @@ def check_store_files(root: Path) -> Iterator[Finding]:
         yield Finding("index", ERROR, str(path), str(error), Remedy("rebuild_index", path))
     for folder in (EPISODES, DERIVED):
         path = root / folder / GROUP_FILE
-        if not path.is_file() or path.read_bytes() != group_json():
-            what = "was changed or damaged" if path.is_file() else "is missing: stock zarr cannot list the folder"
-            yield Finding("store", ERROR, str(path), f"{path} {what}", Remedy("rewrite_group", path))
+        if folder == DERIVED and not path.parent.exists():
+            continue  # derived arrays may be thrown away whole
+        if not path.is_file():
+            message = f"{path} is missing: stock zarr cannot list the folder"
+            yield Finding("store", WARNING, str(path), message, Remedy("rewrite_group", path))
+        elif path.read_bytes() != group_json():
+            message = f"{path} was changed or damaged"
+            yield Finding("store", ERROR, str(path), message, Remedy("rewrite_group", path))
     for name in sorted(os.listdir(root)):
         if name not in _KNOWN:
             yield Finding("store", WARNING, str(root / name), f"{root / name} does not belong to a store")
