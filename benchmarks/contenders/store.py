@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,8 +97,12 @@ class LeRobot:
         self.path = path
 
     def write(self, episodes: list[np.ndarray]) -> None:
+        os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder tells its settings for every episode
         from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+        import datasets
+
+        datasets.disable_progress_bars()
         names = ["height", "width", "channel"]
         features = {
             CAMERA: {"dtype": "video", "shape": episodes[0].shape[1:], "names": names},
