@@ -40,7 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--weightings", nargs="+", default=["none", "rabc"], choices=WEIGHTINGS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--horizons", nargs="+", type=int, default=[5])
     parser.add_argument("--evaluation-seed", type=int, default=2000)

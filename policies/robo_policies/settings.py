@@ -18,7 +18,7 @@ class ActSettings:
     """Which policy; act is LeRobot's Action Chunking Transformer."""
     chunk_size: int = 20
     """Actions predicted from one observation."""
-    execution_horizon: int = 10
+    execution_horizon: int = 5
     """Actions of a chunk that are carried out before the next observation is used; at most chunk_size."""
     dim_model: int = 192
     """Width of the transformers; a multiple of n_heads."""

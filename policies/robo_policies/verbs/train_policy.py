@@ -30,7 +30,7 @@ class Config:
     """Which policy and its shape; policy=act."""
     weights: WeightSettings = field(default_factory=WeightSettings)
     """What each frame counts; weights=none, weights=rabc or weights=success_only."""
-    steps: int = 2500
+    steps: int = 2000
     """Training steps."""
     minutes: float | None = None
     """Train for so many minutes instead of `steps`; the result then depends on the machine's speed."""
