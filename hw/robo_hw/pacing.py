@@ -44,8 +44,8 @@ def plan_stop(path: ControlPath, x: float, rate: float, acceleration: float) -> 
     if rate <= 0.0 and acceleration == 0.0:
         return StopPlan((), 0.0, here, 0.0, 0.0)
     last = here
+    top, most, jerk = path.window(here, here)
     while True:  # ends: the window only grows, and beyond the path's end its bounds no longer change
-        top, most, jerk = path.window(here, last)
         if abs(acceleration) > most:
             return None
         spent = acceleration * acceleration / (2 * jerk)
@@ -75,6 +75,9 @@ def plan_stop(path: ControlPath, x: float, rate: float, acceleration: float) -> 
         if touched <= last:
             phases = ((apply, -jerk), (hold, 0.0), (release, jerk))
             return StopPlan(phases, apply + hold + release, last, max(deepest, abs(acceleration)), jerk)
+        if last < path.pieces:
+            more = path.window(last + 1, touched)
+            top, most, jerk = min(top, more[0]), min(most, more[1]), min(jerk, more[2])
         last = touched
 
 
