@@ -1,0 +1,99 @@
+"""Every command and every Python block in the README and in docs/ runs, in the order of its page.
+
+The README runs first, in a folder that holds what a user would bring (a small LeRobot data set called
+``my_lerobot_data`` with its ``subtasks.json``); each other page runs in a copy of what the README left. Settings that
+only cost time are cut down by adding words to the command; everything else runs as printed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from robo_rm.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+# Added behind a command so that it ends in seconds; sizes only.
+SMALLER = {
+    "record": "episodes=6 image_size=32",
+    "train-reward": "steps=3 holdout=2",
+    "eval-reward": "",
+    "score": "",
+    "train-policy": "steps=5",
+    "eval-policy": "episodes=2",
+}
+# Not run here: set-up and the whole line, which run as they are in a fresh checkout; and the slow comparisons.
+ELSEWHERE = ("make ", "pip install", "git clone", "cd ", "python benchmarks/", "source ")
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The fenced blocks of a page: (language, text)."""
+    return re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a shell block: comments and prompts gone, continued lines joined."""
+    joined = text.replace("\\\n", " ")
+    lines = [re.sub(r"(^|\s)#.*$", "", line).strip() for line in joined.splitlines()]
+    return [line for line in lines if line]
+
+
+def run_page(page: Path) -> int:
+    """Run a page's blocks in the current folder and return how many commands and programs ran."""
+    count = 0
+    for language, text in blocks(page):
+        if language == "python":
+            exec(compile(text, f"{page.name} (python block)", "exec"), {"__name__": "__docs__"})  # our own pages
+            count += 1
+        elif language == "bash":
+            for command in commands(text):
+                if command.startswith(ELSEWHERE):
+                    continue
+                words = shlex.split(command)
+                assert words[0] == "robo-rm", f"{page.name}: cannot tell how to run: {command}"
+                verb = words[1]
+                if verb == "demo":
+                    continue  # runs whole in test_demo.py
+                code = main([*words[1:], *SMALLER.get(verb, "").split()] if "=" in command else words[1:])
+                assert code == 0, f"{page.name}: exit code {code} from: {command}"
+                count += 1
+        else:
+            assert language in ("text", "yaml", "json"), f"{page.name}: unknown block language {language}"
+    return count
+
+
+@pytest.fixture(scope="session")
+def readme_folder(tmp_path_factory, lerobot_data_set):
+    """A folder in which the README has been followed."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(lerobot_data_set, folder / "my_lerobot_data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run_page(ROOT / "README.md") >= 6
+    return folder
+
+
+def test_the_readme_can_be_followed(readme_folder):
+    assert (readme_folder / "my_lerobot_data").is_dir()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_page_can_be_followed(page, readme_folder, tmp_path, monkeypatch):
+    shutil.copytree(readme_folder, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    run_page(page)
+
+
+def test_every_picture_and_page_that_is_linked_exists():
+    missing = []
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            if not (page.parent / target).exists():
+                missing.append(f"{page.name}: {target}")
+    assert missing == []
