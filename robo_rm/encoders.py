@@ -55,7 +55,9 @@ class ConvEncoder(nn.Module):
 
 
 class StateEncoder(nn.Module):
-    """Joint state to one token; statistics of the training split are part of the weights.
+    """Joint state, and how far it has moved since the episode began, to one token.
+
+    Statistics of the training split are part of the weights.
 
     Args:
         size: D_s, length of the state.
@@ -70,16 +72,16 @@ class StateEncoder(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
         self.net = nn.Sequential(
-            nn.Linear(size, 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.LayerNorm(width)
+            nn.Linear(2 * size, 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.LayerNorm(width)
         )
 
     def standardise(self, state: torch.Tensor) -> torch.Tensor:
         """State (F, D_s) in units of its spread in training, held to 5 of them."""
         return ((state - self.mean) / self.scale).clamp(-5, 5)
 
-    def forward(self, standardised: torch.Tensor) -> torch.Tensor:
-        """State (F, D_s) from `standardise` to tokens (F, D)."""
-        token: torch.Tensor = self.net(standardised)
+    def forward(self, state: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+        """Tokens (F, D) of states (F, D_s) and the states (F, D_s) that their episodes began with, standardised."""
+        token: torch.Tensor = self.net(torch.cat([state, state - first], dim=-1))
         return token
 
 

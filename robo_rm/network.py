@@ -70,6 +70,7 @@ class StageNetwork(nn.Module):
         self,
         images: Mapping[str, torch.Tensor],
         state: torch.Tensor | None,
+        first: torch.Tensor | None,
         shown: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Tokens (F, C + 1, D) of F frames.
@@ -77,12 +78,13 @@ class StageNetwork(nn.Module):
         Args:
             images: (F, 3, H, W) in [-1, 1) by key.
             state: standardised state (F, D_s).
+            first: standardised state (F, D_s) at the first frame of the same episode.
             shown: (F,) bool, False where the state is hidden from the network.
         """
         tokens = [net(images[key]) for key, net in zip(self.cameras, self.images, strict=True)]
         readout = self.readout.expand(len(tokens[0]), -1)
-        if self.state is not None and state is not None:
-            seen = self.state(state)
+        if self.state is not None and state is not None and first is not None:
+            seen = self.state(state, first)
             readout = readout + (seen if shown is None else seen * shown[:, None])
         return torch.stack([token.to(readout.dtype) for token in (*tokens, readout)], dim=1)
 

@@ -127,18 +127,30 @@ class StageRewardModel:
         save_stage_model(self, folder)
 
     def encode_block(
-        self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None, block: int
+        self,
+        images: Mapping[str, npt.NDArray[np.uint8]],
+        state: npt.NDArray[np.float32] | None,
+        first: npt.NDArray[np.float32] | None,
+        block: int,
     ) -> torch.Tensor:
-        """Tokens (n, C + 1, D) of n <= block frames: images (n, H, W, 3) of any size by key, state (n, D)."""
+        """Tokens (n, C + 1, D) of n <= block frames of one episode.
+
+        Args:
+            images: (n, H, W, 3) of any size by key.
+            state: (n, D_s), where the model reads a state.
+            first: (1, D_s), the state at the episode's first frame.
+            block: frames to compute with.
+        """
         count = len(next(iter(images.values())))
         pixels = {
             key: self._pixels(_fill(resize(images[key], size), block)) for key, size in self.description.cameras.items()
         }
-        joint = None
-        if self.network.state is not None and state is not None:
+        joint = origin = None
+        if self.network.state is not None and state is not None and first is not None:
             joint = self.network.state.standardise(torch.from_numpy(_fill(state, block)).to(self.device))
+            origin = self.network.state.standardise(torch.from_numpy(first).to(self.device)).expand_as(joint)
         with torch.inference_mode(), _exact_arithmetic(self.device):
-            tokens = self.network.encode(pixels, joint)[:count]
+            tokens = self.network.encode(pixels, joint, origin)[:count]
         self.frames_encoded += count * len(pixels)
         return tokens
 
@@ -154,15 +166,16 @@ class StageRewardModel:
 
     def _encode_all(self, view: EpisodeView) -> torch.Tensor:
         blocks = []
+        state = first = None
         for start in range(0, view.length, FRAMES_PER_BLOCK):
             stop = min(start + FRAMES_PER_BLOCK, view.length)
             images = {key: view.images(key, start, stop) for key in self.cameras}
-            state = None
             if self.state_key is not None:
                 state = checked_state(
                     view.state(self.state_key, start, stop), self.description.state_size, self.state_key
                 )
-            blocks.append(self.encode_block(images, state, FRAMES_PER_BLOCK))
+                first = state[:1] if first is None else first
+            blocks.append(self.encode_block(images, state, first, FRAMES_PER_BLOCK))
         return torch.cat(blocks) if blocks else torch.zeros(0, device=self.device)
 
     def _windows(
@@ -183,12 +196,13 @@ class StageStream:
         self._model, self._task = model, task
         shape = model.description.shape
         self._first: torch.Tensor | None = None
+        self._first_state: npt.NDArray[np.float32] | None = None
         self._recent: deque[torch.Tensor] = deque(maxlen=shape.history * shape.gap + 1)
         self._count = 0
 
     def reset(self) -> None:
         """Begin a new episode."""
-        self._first, self._count = None, 0
+        self._first, self._first_state, self._count = None, None, 0
         self._recent.clear()
 
     def step(self, frames: Mapping[str, npt.NDArray[np.uint8]], state: npt.ArrayLike | None = None) -> Estimate:
@@ -207,7 +221,8 @@ class StageStream:
             if state is None:
                 raise ModelError(f"the model reads {model.state_key}; give step(frames, state=...)")
             joint = checked_state(np.asarray(state)[None], model.description.state_size, model.state_key)
-        token = model.encode_block(images, joint, 1)[0]
+            self._first_state = joint if self._first_state is None else self._first_state
+        token = model.encode_block(images, joint, self._first_state, 1)[0]
         self._first = token if self._first is None else self._first
         self._recent.append(token)
         indices, slot = regular_window(np.array([self._count]), model.description.shape)

@@ -184,14 +184,16 @@ class Trainer:
         count, slots = batch.windows.frames.shape
         kind = self._autocast or torch.float32
         pixels = {key: to_pixels(torch.from_numpy(value).to(self.device), kind) for key, value in batch.images.items()}
-        state = shown = None
+        state = first = shown = None
         if network.state is not None and batch.state is not None:
             state = network.state.standardise(torch.from_numpy(batch.state).to(self.device))
             state = state + reward.state_noise * torch.randn_like(state)
             offset = reward.state_offset * torch.randn(count, 1, state.shape[-1], device=state.device)
             state = state + offset.expand(-1, slots, -1).flatten(0, 1)
+            # Slot 0 of every window is the first frame of its episode.
+            first = state.unflatten(0, (count, slots))[:, :1].expand(-1, slots, -1).flatten(0, 1)
             shown = self._chance(count, 1 - reward.state_dropout)[:, None].expand(-1, slots).flatten()
-        tokens = network.encode(pixels, state, shown)
+        tokens = network.encode(pixels, state, first, shown)
         if reward.image_dropout:
             seen = self._chance(count, 1 - reward.image_dropout).repeat_interleave(slots)
             tokens = torch.cat([tokens[:, :-1] * seen[:, None, None], tokens[:, -1:]], dim=1)
