@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,8 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     missing = [name for name in columns or [] if name not in schema.names]
     if missing:
         raise ImportSourceError(f"{path} lacks the columns {missing}; it has {schema.names}")
-    try:
-        return pq.read_table(path, columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise ImportSourceError(f"{path} is truncated or damaged: {_first_line(error)}") from error
+    with _reading(path):
+        return pq.read_table(path, columns=columns, use_threads=False, page_checksum_verification=True)
 
 
 def read_row_range(path: Path, columns: list[str], start: int, length: int) -> pa.Table:
@@ -36,7 +35,7 @@ def read_row_range(path: Path, columns: list[str], start: int, length: int) -> p
         ImportSourceError: the file is missing, truncated, shorter, or lacks a column.
     """
     metadata = _metadata(path)
-    missing = [name for name in columns if name not in metadata.schema.to_arrow_schema().names]
+    missing = [name for name in columns if name not in parquet_schema(path).names]
     if missing:
         raise ImportSourceError(f"{path} lacks the columns {missing}")
     groups: list[int] = []
@@ -49,11 +48,8 @@ def read_row_range(path: Path, columns: list[str], start: int, length: int) -> p
         seen += rows
     if seen < start + length:
         raise ImportSourceError(f"{path} has {seen} rows, {start + length} are needed")
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read_row_groups(groups, columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise ImportSourceError(f"{path} is truncated or damaged: {_first_line(error)}") from error
+    with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        table = file.read_row_groups(groups, columns=columns, use_threads=False)
     return table.slice(start - first, length)
 
 
@@ -63,7 +59,8 @@ def parquet_schema(path: Path) -> pa.Schema:
     Raises:
         ImportSourceError: it is missing, truncated or no parquet.
     """
-    return _metadata(path).schema.to_arrow_schema()
+    with _reading(path):
+        return _metadata(path).schema.to_arrow_schema()
 
 
 def parquet_rows(path: Path) -> int:
@@ -78,9 +75,18 @@ def parquet_rows(path: Path) -> int:
 def _metadata(path: Path) -> pq.FileMetaData:
     if not path.is_file():
         raise ImportSourceError(f"{path} is missing")
-    try:
+    with _reading(path):
         return pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Arrow's errors for damaged files, which are of many kinds, as one of ours."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, ImportSourceError):
+            raise
         raise ImportSourceError(f"{path} is truncated or no parquet file: {_first_line(error)}") from error
 
 
