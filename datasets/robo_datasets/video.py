@@ -121,7 +121,7 @@ def _open(path: Path) -> av.container.InputContainer:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
         raise ImportSourceError(f"{path} is truncated or no video: {error.strerror}") from error
-    if not container.streams.video:
+    if not container.streams.video or container.streams.video[0].codec_context is None:
         container.close()
         raise ImportSourceError(f"{path} holds no video")
     return container
