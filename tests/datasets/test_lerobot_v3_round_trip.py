@@ -22,6 +22,7 @@ from robo_datasets.exporters.lerobot_meta import stage_shares
 from robo_datasets.exporters.statistics import PixelCounts, joined_statistics, row_statistics
 from robo_datasets.testing import smooth_frames
 from robo_datasets.video import frames_at, video_header
+from robo_datasets.video_writer import VideoWriter
 
 FRONT, GREY, DEPTH = "observation.images.front", "observation.images.grey", "observation.depth"
 FEATURES: dict[str, dict[str, Any]] = {
@@ -406,3 +407,46 @@ def test_statistics_agree_with_lerobots(original, exported):
 
 def test_files_hold_whole_episodes_up_to_a_bound():
     assert group_episodes([5, 5, 5, 20, 1], float, 10) == [[0, 1], [2], [3], [4]]
+
+
+@pytest.mark.parametrize("frame", [0, 9])
+def test_a_damaged_store_is_one_clear_line_and_no_data_set(tmp_path, run_command, frame):
+    store = make(tmp_path / "d.zarr")
+    files = [file for file in (store.path / f"episodes/{store.uuids[1]}/{FRONT}").rglob("*") if file.is_file()]
+    shard = max(files, key=lambda file: file.stat().st_size)
+    data = bytearray(shard.read_bytes())
+    start = len(data) * frame // LENGTHS[1]
+    data[start : start + 60] = bytes(60)
+    shard.write_bytes(data)
+    words = (f"store={store.path}", f"target={tmp_path / 'out'}", "workers=0")
+    code, _, err = run_command("export", "lerobot", *words)
+    lines = [line for line in err.strip().splitlines() if "robo-rm" in line]
+    assert (code, len(lines), str(shard) in lines[-1] if lines else False) == (2, 1, True), err
+    assert not (tmp_path / "out").exists()
+
+
+def write_and_give_up(path: Path, frames: int) -> None:
+    with VideoWriter(path, 48, 64, 10) as video:
+        for frame in smooth_frames(4, 48, 64)[:frames]:
+            video.add(frame)
+        raise KeyError
+
+
+def test_a_video_that_is_given_up_leaves_nothing(tmp_path):
+    for frames in (0, 3):
+        with pytest.raises(KeyError):
+            write_and_give_up(tmp_path / "x.mp4", frames)
+    with VideoWriter(tmp_path / "x.mp4", 48, 64, 10), pytest.raises(StoreError, match="takes"):
+        VideoWriter(tmp_path / "y.mp4", 48, 64, 10).add(np.zeros((9, 9, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".x", "x"))] == []
+
+
+@pytest.mark.parametrize("shape", [(33, 47), (16, 16), (1, 1)])
+def test_frames_of_any_size_become_video(tmp_path, shape):
+    height, width = shape
+    frames = smooth_frames(3, height, width).reshape(3, height, width, 3)
+    with VideoWriter(tmp_path / "x.mp4", height, width, 29.97) as video:
+        for frame in frames:
+            video.add(frame)
+    header = video_header(tmp_path / "x.mp4")
+    assert (header.frames, header.height, header.width, round(header.fps, 2)) == (3, height, width, 29.97)
