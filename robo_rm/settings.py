@@ -93,13 +93,13 @@ class StageSettings:
     """How stages make progress: expectation over stages, or argmax (the most probable stage alone)."""
     use_state: bool = True
     """Read observation.state where the store has it."""
-    state_dropout: float = 0.3
+    state_dropout: float = 0.2
     """Share of training windows in which the state is hidden."""
     state_noise: float = 0.05
     """Noise on the state in training, in units of its spread."""
-    state_offset: float = 0.0
+    state_offset: float = 1.0
     """Offset of each joint, drawn once per training window, in units of its spread."""
-    image_dropout: float = 0.0
+    image_dropout: float = 0.3
     """Share of training windows in which the images are hidden."""
     instruction_dropout: float = 0.1
     """Share of training windows in which the instruction is hidden."""
