@@ -21,7 +21,7 @@ PACKAGES = {
 SIMULATION = {"mujoco", "gymnasium", "lerobot", "mink", "metaworld", "stable_baselines3"}
 FORBIDDEN = {
     "robo_datasets": {"torch", "rclpy", "robo_hw", "robo_rm", "robo_policies"} | SIMULATION,
-    "robo_rm": {"rclpy", "robo_hw", "robo_policies"} | SIMULATION,
+    "robo_rm": {"rclpy", "robo_policies"} | SIMULATION,
     "robo_policies": {"rclpy"},
 }
 # robo_hw runs on a robot's own computer, so it is told what it may import, not what it may not.

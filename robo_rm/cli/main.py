@@ -13,6 +13,7 @@ import sys
 from types import FrameType
 
 from robo_datasets.errors import RoboError
+from robo_hw.errors import HardwareError
 from robo_rm.cli.verbs import find_verbs, pick_verb
 
 # Modules of the optional parts, and the extra that brings each.
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         verb.module.run(compose_settings(verb, rest))
         return 0
-    except RoboError as error:
+    except (RoboError, HardwareError) as error:
         return _fail(name, " ".join(str(error).split()))
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").split(".")[0])

@@ -14,6 +14,7 @@ import pytest
 from omegaconf import MISSING
 
 from robo_datasets.errors import ConfigError
+from robo_hw.errors import HardwareError
 from robo_rm.cli import main as main_module
 from robo_rm.cli.compose import compose_settings, flat_fields
 from robo_rm.cli.configs import configs_folder
@@ -177,6 +178,7 @@ def test_verbs_of_two_words_are_found():
     ("raised", "code", "text"),
     [
         (ConfigError("two\n lines"), 2, "robo-rm toy: two lines"),
+        (HardwareError("joint 2 has no limit"), 2, "robo-rm toy: joint 2 has no limit"),
         (KeyboardInterrupt(), 130, "the same command goes on"),
         (ModuleNotFoundError("no", name="mujoco"), 2, "robo-rm[sim]"),
         (PermissionError(13, "Permission denied", "/x"), 2, "/x: Permission denied"),
