@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from robo_datasets.console import progress_bar
 from robo_datasets.errors import ImportSourceError, MissingPartError
 from robo_datasets.importers.files import counting_order, fingerprint_files
 from robo_datasets.importers.restored import restored_feature
@@ -81,8 +82,10 @@ class RosbagSource:
         self.features: dict[str, dict[str, Any]] = {}
         self._pieces: list[_Piece] = []
         self.episodes: list[SourceEpisode] = []
-        for bag in bags:
-            self._read_bag(bag, gaps, task, min_seconds)
+        with progress_bar("read stamps", total=len(bags), unit="bags") as bar:
+            for bag in bags:
+                self._read_bag(bag, gaps, task, min_seconds)
+                bar.advance()
         if not self.episodes:
             raise ImportSourceError(f"{self.path} holds no stretch of {min_seconds:g} s in which every topic speaks")
 
