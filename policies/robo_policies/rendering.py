@@ -76,6 +76,15 @@ def _choose_backend() -> None:
             return
 
 
+def _gl_fix(chosen: str) -> str:
+    """What to do where the backend ``chosen`` gives no context: the other one if it is there, else the packages."""
+    from ctypes.util import find_library
+
+    if chosen != "osmesa" and find_library("OSMesa") is not None:
+        return "draw without the graphics driver: put MUJOCO_GL=osmesa before the command"
+    return GL_FIX
+
+
 class CameraRenderer:
     """Renders named cameras of one model to uint8 RGB images; the GL context is made here, once.
 
@@ -100,7 +109,7 @@ class CameraRenderer:
             # PyOpenGL raises AttributeError where the library itself is missing, MuJoCo the others.
             chosen = os.environ.get("MUJOCO_GL", "unset")
             raise MissingPartError(
-                f"cameras cannot be rendered (MUJOCO_GL={chosen}: {_first_line(error)}); {GL_FIX}"
+                f"cameras cannot be rendered (MUJOCO_GL={chosen}: {_first_line(error)}); {_gl_fix(chosen)}"
             ) from error
         # A context that is still open when the interpreter goes down complains on stderr.
         self._finalizer = weakref.finalize(self, self._renderer.close)
