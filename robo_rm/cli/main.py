@@ -29,6 +29,9 @@ USER_ERRNOS = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUO
 
 def main(arguments: list[str] | None = None) -> int:
     """Run ``robo-rm`` with ``arguments`` (default: the process's own) and return its exit code."""
+    # Threads that spin while they wait take the cores from the process that loads their data, and from other work on
+    # the machine; read by the OpenMP of torch when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbs = find_verbs()
     if not words or words[0] in ("-h", "--help", "help"):

@@ -187,14 +187,18 @@ def test_probe_names_the_backend_that_works():
     assert fix == ""
 
 
-def test_missing_gl_backend_names_the_packages(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("osmesa", "advice"), [(None, GL_PACKAGES), ("libOSMesa.so.8", "MUJOCO_GL=osmesa")])
+def test_missing_gl_backend_names_what_to_do(monkeypatch: pytest.MonkeyPatch, osmesa: str | None, advice: str):
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: osmesa)
+
     def no_context(*_: object) -> None:
         raise RuntimeError("no EGL display")
 
     monkeypatch.setattr(rendering_module.import_mujoco(), "Renderer", no_context)
     backend, fix = probe_gl()
     assert backend is None
-    assert GL_PACKAGES in fix
+    assert advice in fix
     world = make_env("tidy_drawer")
     world.reset(seed=0)  # physics needs no GL
     with pytest.raises(MissingPartError, match="no EGL display"):
