@@ -16,6 +16,9 @@ from robo_rm.settings import ConvSettings, OptimiserSettings, StageSettings
 
 GROUP = "reward model"
 
+# Fewer steps than this teach little on any data set tried so far; a run cut off by time before them is worth a warning.
+FEW_STEPS = 200
+
 
 @dataclass(frozen=True)
 class Config:
@@ -92,5 +95,10 @@ def run(config: Config) -> None:
         fit.finish(fitted, asdict(config))
         out.write_metrics(fitted.metrics)
         save_picture(loss_figure(fitted.curve), out.path("curve.png"))
+    if fitted.metrics["steps"] < min(FEW_STEPS, config.steps or FEW_STEPS):
+        say(
+            f"warning: minutes={config.minutes:g} were enough for {fitted.metrics['steps']:.0f} steps only, and the model "
+            "has learned little; give more minutes, or keep other work off the machine"
+        )
     print_table("train-reward", ["figure", "value"], [[name, value] for name, value in fitted.metrics.items()])
     out.announce()

@@ -342,3 +342,10 @@ def test_a_killed_training_goes_on_where_it_stood(store, tmp_path, run_command):
     assert (tmp_path / "killed" / "model.safetensors").read_bytes() == (
         tmp_path / "straight" / "model.safetensors"
     ).read_bytes()
+
+
+def test_a_run_that_time_cut_off_after_few_steps_says_so(store, tmp_path, run_command):
+    words = ["train-reward", f"store={store.path}", f"out={tmp_path / 'rm'}", "holdout=2", "minutes=0.002", *TINY]
+    code, text, errors = run_command(*words)
+    assert code == 0, errors
+    assert "warning: minutes=0.002 were enough for" in text
