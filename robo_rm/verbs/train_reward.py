@@ -97,8 +97,8 @@ def run(config: Config) -> None:
         save_picture(loss_figure(fitted.curve), out.path("curve.png"))
     if fitted.metrics["steps"] < min(FEW_STEPS, config.steps or FEW_STEPS):
         say(
-            f"warning: minutes={config.minutes:g} were enough for {fitted.metrics['steps']:.0f} steps only, and the model "
-            "has learned little; give more minutes, or keep other work off the machine"
+            f"warning: minutes={config.minutes:g} were enough for {fitted.metrics['steps']:.0f} steps only, and the "
+            "model has learned little; give more minutes, or keep other work off the machine"
         )
     print_table("train-reward", ["figure", "value"], [[name, value] for name, value in fitted.metrics.items()])
     out.announce()

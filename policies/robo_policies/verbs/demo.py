@@ -27,7 +27,7 @@ class Config:
     """Further demonstrations, recorded only to judge the reward model."""
     reward_minutes: float = 3.0
     """Time to train the reward model, in minutes."""
-    policy_steps: int = 4000
+    policy_steps: int = 2000
     """Training steps of each policy."""
     rollouts: int = 100
     """Evaluation episodes of each policy, from the same random starts."""
