@@ -16,8 +16,8 @@ from robo_datasets.errors import ConfigError, MissingPartError, StoreError
 
 # Encoder, its options at constant quality, and the quality that frames keep within the tolerance that
 # docs/importing.md states. Presets are the fastest at which the file is not much larger.
-# Without x264's macroblock tree, which gains nothing with key frames this close and makes about one file in 300 come out
-# differently: the same frames shall give the same bytes.
+# Without x264's macroblock tree, which gains nothing with key frames this close and makes about one file in 300
+# come out differently: the same frames shall give the same bytes.
 _ENCODERS: dict[str, tuple[str, dict[str, str], int]] = {
     "h264": ("libx264", {"preset": "veryfast", "x264-params": "mbtree=0"}, 18),
     "av1": ("libsvtav1", {"preset": "10"}, 20),
