@@ -2,7 +2,8 @@
 
 The README runs first, in a folder that holds what a user would bring (a small LeRobot data set called
 ``my_lerobot_data`` with its ``subtasks.json``); each other page runs in a copy of what the README left. Settings that
-only cost time are cut down by adding words to the command; everything else runs as printed.
+only cost time are cut down by adding words to the command; everything else runs as printed. Blocks marked ``sh`` name
+files that only the reader has: their verbs and settings are checked, and the tests of each verb run it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from robo_rm.cli.compose import compose_settings
 from robo_rm.cli.main import main
+from robo_rm.cli.verbs import find_verbs, pick_verb
 
 ROOT = Path(__file__).resolve().parents[2]
+VERBS = find_verbs()
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 # Added behind a command so that it ends in seconds; sizes only.
@@ -62,6 +66,11 @@ def run_page(page: Path) -> int:
                     continue  # runs whole in test_demo.py
                 code = main([*words[1:], *SMALLER.get(verb, "").split()] if "=" in command else words[1:])
                 assert code == 0, f"{page.name}: exit code {code} from: {command}"
+                count += 1
+        elif language == "sh":
+            for command in commands(text):
+                verb, rest = pick_verb(shlex.split(command)[1:], VERBS)
+                assert isinstance(compose_settings(verb, rest), verb.module.Config)
                 count += 1
         else:
             assert language in ("text", "yaml", "json"), f"{page.name}: unknown block language {language}"
