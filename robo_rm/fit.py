@@ -39,20 +39,35 @@ WATCHED_EPISODES = 3
 STATE_KEY = "observation.state"
 LOSSES = ("total", "stage", "within", "progress")
 
+# A small store needs more passes: the optimiser has to get somewhere first.
+LEAST_STEPS = 300
+
 
 @dataclass(frozen=True)
 class Budget:
     """Training ends after ``steps`` or ``minutes``, whichever comes first; the learning rate falls towards that
-    end."""
+    end.
+
+    Where ``steps`` is None, ``passes`` makes them: how often each training frame is supervised, on average. Longer
+    training lowers the loss and learns single episodes by heart.
+    """
 
     steps: int | None
     minutes: float | None
+    passes: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps is None and self.minutes is None:
-            raise ConfigError("give steps=... or minutes=..., or both; without either, training never ends")
-        if (self.steps is not None and self.steps < 1) or (self.minutes is not None and self.minutes <= 0):
-            raise ConfigError(f"steps={self.steps} minutes={self.minutes}: both must be above 0")
+        if self.steps is None and self.minutes is None and self.passes is None:
+            raise ConfigError("give passes=..., steps=... or minutes=...; without any, training never ends")
+        if any(bound is not None and bound <= 0 for bound in (self.steps, self.minutes, self.passes)):
+            raise ConfigError(f"passes={self.passes} steps={self.steps} minutes={self.minutes}: all must be above 0")
+
+    def over(self, frames: int, frames_per_step: int) -> Budget:
+        """The budget in steps for a training split of so many frames."""
+        if self.steps is not None or self.passes is None:
+            return self
+        steps = max(LEAST_STEPS, math.ceil(self.passes * frames / frames_per_step))
+        return Budget(steps, self.minutes, self.passes)
 
     def spent(self, steps: int, seconds: float) -> float:
         """Share of the budget that is behind, 1 at the end."""
@@ -119,6 +134,8 @@ class Fit:
         self.device = pick_device(device)
         self.train, self.held_out = split_episodes(labelled_episodes(store), settings.holdout, settings.seed)
         self.description = describe(store, self.train, settings)
+        frames_per_step = settings.optimiser.batch * (settings.reward.history + 1)
+        self._budget = settings.budget.over(sum(episode.length for episode in self.train), frames_per_step)
         self.provenance = self._provenance()
         self._standing = self._look_around(overwrite)
 
@@ -171,7 +188,7 @@ class Fit:
             note = trainer.load(self.folder / CHECKPOINT)
             curve, started = note["curve"], time.monotonic() - float(note["seconds"])
         first, began, away = trainer.steps, time.monotonic(), 0.0
-        spent, saved, held_out = self.settings.budget.spent(first, began - started), began, ""
+        spent, saved, held_out = self._budget.spent(first, began - started), began, ""
         recent: list[list[float]] = []
         with progress_bar("train reward", 100, "%", done=100 * spent) as bar, ThreadPoolExecutor(1) as ahead:
             coming = ahead.submit(trainer.batch, first)
@@ -180,7 +197,7 @@ class Fit:
                 values = trainer.step(batch, spent)
                 recent.append([values[name] for name in LOSSES])
                 now = time.monotonic()
-                before, spent = spent, min(1.0, self.settings.budget.spent(trainer.steps, now - started))
+                before, spent = spent, min(1.0, self._budget.spent(trainer.steps, now - started))
                 if trainer.steps % STEPS_PER_POINT == 0 or spent >= 1:
                     curve.append([trainer.steps, round(now - started, 2), *np.mean(recent, axis=0).tolist()])
                     recent.clear()

@@ -36,9 +36,11 @@ class Config:
     """Batch size, learning rate and the like."""
     holdout: int = 8
     """Labelled episodes that are not trained on and judge the model at the end."""
-    steps: int | None = 2000
-    """Most training steps; null for no bound. Where steps end the training, the same seed gives the same
-    model."""
+    passes: float | None = 7.0
+    """How often each training frame is supervised, on average, 300 steps at least; more learns single episodes
+    by heart. Where passes or steps end the training, the same seed gives the same model."""
+    steps: int | None = None
+    """Training steps, instead of passes."""
     minutes: float | None = 8.0
     """Most minutes of reading and training; null for no bound. Where they end it, speed decides what comes
     out."""
@@ -79,7 +81,7 @@ def run(config: Config) -> None:
         reward=config.reward,
         encoder=config.encoder,
         optimiser=config.optimiser,
-        budget=Budget(config.steps, config.minutes),
+        budget=Budget(config.steps, config.minutes, config.passes),
         holdout=config.holdout,
         seed=config.seed,
         cameras=config.cameras,

@@ -349,3 +349,16 @@ def test_a_run_that_time_cut_off_after_few_steps_says_so(store, tmp_path, run_co
     code, text, errors = run_command(*words)
     assert code == 0, errors
     assert "warning: minutes=0.002 were enough for" in text
+
+
+def test_passes_make_the_steps_of_a_larger_store_and_a_floor_those_of_a_small_one():
+    from robo_rm.fit import LEAST_STEPS, Budget
+
+    assert Budget(None, None, 7.0).over(14_160, 144).steps == 689
+    assert Budget(None, 1.0, 7.0).over(100, 144) == Budget(LEAST_STEPS, 1.0, 7.0)
+    assert Budget(50, None, 7.0).over(14_160, 144).steps == 50
+    assert Budget(None, 2.0, None).over(14_160, 144).steps is None
+    with pytest.raises(ConfigError, match="passes"):
+        Budget(None, None, None)
+    with pytest.raises(ConfigError, match="above 0"):
+        Budget(None, None, 0.0)

@@ -25,8 +25,8 @@ class Config:
     """Demonstrations to record and learn from."""
     held_out: int = 40
     """Further demonstrations, recorded only to judge the reward model."""
-    reward_minutes: float = 3.0
-    """Time to train the reward model, in minutes."""
+    reward_minutes: float = 4.0
+    """Most time to train the reward model, in minutes."""
     policy_steps: int = 2000
     """Training steps of each policy."""
     rollouts: int = 100
