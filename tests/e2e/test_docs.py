@@ -63,7 +63,7 @@ def run_page(page: Path) -> int:
                 assert words[0] == "robo-rm", f"{page.name}: cannot tell how to run: {command}"
                 verb = words[1]
                 if verb == "demo":
-                    continue  # runs whole in test_demo.py
+                    continue  # test_demo.py runs it
                 code = main([*words[1:], *SMALLER.get(verb, "").split()] if "=" in command else words[1:])
                 assert code == 0, f"{page.name}: exit code {code} from: {command}"
                 count += 1

@@ -1,0 +1,29 @@
+"""The whole line, small: every part runs, the page is whole, and a second call does nothing again."""
+
+from __future__ import annotations
+
+import json
+import re
+
+SMALL = ["episodes=12", "held_out=6", "image_size=32", "reward_minutes=0.1", "policy_steps=5", "rollouts=2"]
+
+
+def test_the_demo_goes_from_recording_to_a_page_that_needs_nothing_else(tmp_path, run_command):
+    out = tmp_path / "demo"
+    code, text, errors = run_command("demo", f"out={out}", *SMALL)
+    assert code == 0, errors
+    assert len(re.findall(r"^\[\d/8\]", text, flags=re.MULTILINE)) == 8
+    assert "robo-rm train-policy" in text
+
+    page = (out / "report.html").read_text()
+    assert len(re.findall(r'src="data:image/', page)) >= 4
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert {"bc_success_rate", "rabc_success_rate", "gain_points", "reward_auroc", "reward_mse"} <= metrics.keys()
+    assert 0 <= metrics["rabc_success_low"] <= metrics["rabc_success_rate"] <= metrics["rabc_success_high"] <= 1
+    assert metrics["seconds"] > 0
+
+    code, text, _ = run_command("demo", f"out={out}", *SMALL)
+    assert code == 0
+    assert text.count("already done") == 8
