@@ -27,7 +27,7 @@ import numpy as np
 from robo_datasets import DemoStore
 from robo_datasets.console import print_table, progress_bar, say
 from robo_datasets.outputs import write_atomically
-from robo_policies.intervals import wilson_interval
+from robo_rm.metrics_intervals import wilson_interval
 from robo_rm.weights import store_weights
 
 WEIGHTINGS = ("none", "rabc", "oracle", "success_only")
@@ -102,7 +102,7 @@ def show(options: argparse.Namespace, runs: dict[str, Any]) -> list[dict[str, An
         for weighting in options.weightings:
             found = [runs[f"{weighting}_{seed}"][f"horizon_{horizon}"] for seed in options.seeds]
             rates = [100 * metrics["success_rate"] for metrics in found]
-            low, high = wilson_interval(sum(m["successes"] for m in found), sum(m["episodes"] for m in found))
+            _, low, high = wilson_interval(sum(m["successes"] for m in found), sum(m["episodes"] for m in found))
             rows.append(
                 {
                     "horizon": horizon,

@@ -21,9 +21,9 @@ import numpy as np
 from robo_datasets.console import print_table, progress_bar, say
 from robo_datasets.outputs import write_atomically
 from robo_policies import make_env
-from robo_policies.intervals import wilson_interval
 from robo_policies.recording import LONGEST
 from robo_policies.worlds.qualities import QUALITIES, demonstrate
+from robo_rm.metrics_intervals import wilson_interval
 
 IMAGE_SIZES = (84, 128, 240)
 REPETITIONS = 10
@@ -46,7 +46,7 @@ def judge(quality: str, count: int, bar: Any) -> dict[str, Any]:
         falls.append(float(np.max(np.maximum.accumulate(progress) - progress)))
         final.append(progress[-1])
         bar.advance(1, note=quality)
-    low, high = wilson_interval(successes, count)
+    _, low, high = wilson_interval(successes, count)
     return {
         "demonstrations": count,
         "successes": successes,

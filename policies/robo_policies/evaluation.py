@@ -12,10 +12,10 @@ import numpy as np
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError
-from robo_policies.intervals import wilson_interval
 from robo_policies.rollouts import WAVE, Policy, Rollout, check_fits, frames_per_second, run_wave
 from robo_policies.settings import Execution
 from robo_policies.videos import write_video
+from robo_rm.metrics_intervals import wilson_interval
 
 MOST_PROCESSES = 2
 
@@ -45,7 +45,8 @@ class Evaluation:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of the success rate."""
-        return wilson_interval(self.successes, len(self.rollouts))
+        found = wilson_interval(self.successes, len(self.rollouts))
+        return found.low, found.high
 
     def stopped_at(self) -> dict[str, int]:
         """Failures by the furthest stage that they reached, in the order of the stages."""

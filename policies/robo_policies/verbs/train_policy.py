@@ -52,9 +52,10 @@ def run(config: Config) -> None:
     from robo_datasets.console import print_table, say
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
-    from robo_policies.curves import draw_curve
     from robo_policies.policy_training import train_policy
     from robo_policies.settings import Budget
+    from robo_rm.curves import curve_figure
+    from robo_rm.report.style import save_picture
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=policy")
@@ -73,6 +74,7 @@ def run(config: Config) -> None:
         say(f"{config.out} already holds this policy; nothing was trained")
     out = OutputFolder(config.out, config)
     out.write_metrics(trained.metrics)
-    draw_curve(out.path("curve.png"), trained.losses, "weighted loss", "step")
+    steps = range(1, len(trained.losses) + 1)
+    save_picture(curve_figure(steps, {"weighted loss": trained.losses}, "Training loss"), out.path("curve.png"))
     print_table("train-policy", ["figure", "value"], sorted(trained.metrics.items()))
     out.announce()
