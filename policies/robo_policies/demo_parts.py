@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from robo_policies.verbs.demo import Config
 
 WORLD = "tidy_drawer"
+# Called again with other settings, the demo takes the place of what it trained before; with the same, it goes on.
+ANEW = "overwrite=true"
 # Recordings to judge by start from other random numbers than recordings to learn from.
 HELD_OUT_SEED_OFFSET = 1000
 EVALUATION_SEED_OFFSET = 2000
@@ -27,7 +29,7 @@ def demo_parts(config: Config, out: Path) -> list[Part]:
     def train(weights: str) -> tuple[str, ...]:
         steps = f"steps={config.policy_steps}"
         out_folder = f"out={out / f'policy_{weights}'}"
-        return ("train-policy", demos, "policy=act", f"weights={weights}", steps, f"seed={seed}", out_folder)
+        return ("train-policy", demos, "policy=act", f"weights={weights}", steps, f"seed={seed}", out_folder, ANEW)
 
     def evaluate(weights: str) -> Part:
         name = {"none": "cloning everything (BC)", "rabc": "cloning by reward (RA-BC)"}[weights]
@@ -49,7 +51,7 @@ def demo_parts(config: Config, out: Path) -> list[Part]:
             (
                 (
                     *("train-reward", demos, f"out={model}", "holdout=8"),
-                    *(f"minutes={config.reward_minutes}", f"seed={seed}"),
+                    *(f"minutes={config.reward_minutes}", f"seed={seed}", ANEW),
                 ),
             ),
         ),
