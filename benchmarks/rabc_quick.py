@@ -27,8 +27,8 @@ import numpy as np
 from robo_datasets import DemoStore
 from robo_datasets.console import print_table, progress_bar, say
 from robo_datasets.outputs import write_atomically
-from robo_rm.metrics_intervals import wilson_interval
-from robo_rm.weights import store_weights
+from robo_rm.metrics.intervals import wilson_interval
+from robo_rm.weights.rabc import store_weights
 
 WEIGHTINGS = ("none", "rabc", "oracle", "success_only")
 ORACLE = "oracle_weights"

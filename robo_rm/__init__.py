@@ -9,13 +9,13 @@ __version__ = "0.1.0"
 
 # Each public name and the module that holds it; imported only when asked for, so that the command starts at once.
 _EXPORTS: dict[str, str] = {
-    "rabc_weights": "robo_rm.weights",
-    "stage_priors": "robo_rm.labels",
-    "progress_labels": "robo_rm.labels",
-    "Prediction": "robo_rm.prediction",
-    "load_reward_model": "robo_rm.saving",
-    "check_reward_model": "robo_rm.checker",
-    "store_weights": "robo_rm.weights",
+    "rabc_weights": "robo_rm.weights.rabc",
+    "stage_priors": "robo_rm.labels.progress",
+    "progress_labels": "robo_rm.labels.progress",
+    "Prediction": "robo_rm.models.prediction",
+    "load_reward_model": "robo_rm.models.saving",
+    "check_reward_model": "robo_rm.models.checker",
+    "store_weights": "robo_rm.weights.rabc",
 }
 _MODULES = ("metrics",)
 

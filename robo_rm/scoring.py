@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ModelError, StoreError
-from robo_rm.prediction import Prediction
-from robo_rm.protocol import RewardModel
-from robo_rm.weights import StoreWeights, store_weights
-from robo_rm.weights_options import Calibration
-from robo_rm.weights_report import WeightReport, weight_report
+from robo_rm.models.prediction import Prediction
+from robo_rm.models.protocol import RewardModel
+from robo_rm.weights.options import Calibration
+from robo_rm.weights.rabc import StoreWeights, store_weights
+from robo_rm.weights.report import WeightReport, weight_report
 
 PROGRESS, WEIGHTS = "progress", "weights"
 
@@ -147,7 +147,7 @@ def score_weights(
         source: provenance of the progress, kept with the weights.
         mode: ``paper`` or ``calibrated``.
         horizon: frames in an action chunk.
-        kappa: see `robo_rm.weights.rabc_weights`.
+        kappa: see `robo_rm.weights.rabc.rabc_weights`.
         calibration: the mends of ``calibrated`` mode.
 
     Raises:

@@ -7,11 +7,11 @@ from typing import Any
 
 # Each public name and the module that holds it; imported only when asked for, so that the command starts at once.
 _EXPORTS: dict[str, str] = {
-    "Execution": "robo_policies.settings",
-    "evaluate": "robo_policies.evaluation",
-    "load_policy": "robo_policies.learned",
+    "Execution": "robo_policies.cloning.settings",
+    "evaluate": "robo_policies.evaluation.evaluate",
+    "load_policy": "robo_policies.cloning.learned",
     "make_env": "robo_policies.worlds",
-    "train_policy": "robo_policies.policy_training",
+    "train_policy": "robo_policies.cloning.training",
 }
 
 __all__ = [*_EXPORTS]

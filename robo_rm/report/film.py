@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from robo_datasets.errors import ModelError
-from robo_rm.prediction import Prediction
+from robo_rm.models.prediction import Prediction
 from robo_rm.report.style import (
     FAINT,
     GRID,

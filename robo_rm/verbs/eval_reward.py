@@ -43,8 +43,7 @@ def run(config: Config) -> None:
     from robo_datasets.console import print_table, say
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
-    from robo_rm.evaluation import evaluate_reward_model
-    from robo_rm.evaluation_advice import (
+    from robo_rm.judging.advice import (
         KIND_COLUMNS,
         advise,
         figure_rows,
@@ -52,8 +51,9 @@ def run(config: Config) -> None:
         kind_rows,
         missing_figures,
     )
-    from robo_rm.evaluation_report import write_report
-    from robo_rm.saving import load_reward_model
+    from robo_rm.judging.evaluation import evaluate_reward_model
+    from robo_rm.judging.report import write_report
+    from robo_rm.models.saving import load_reward_model
 
     if config.resamples < 10 or config.probes < 0:
         raise ConfigError(f"resamples={config.resamples} must be at least 10 and probes={config.probes} at least 0")

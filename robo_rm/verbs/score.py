@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING
 
 from robo_datasets.errors import ConfigError
-from robo_rm.weights_options import Calibration
+from robo_rm.weights.options import Calibration
 
 if TYPE_CHECKING:
     from robo_rm.scoring import Scores
@@ -57,15 +57,15 @@ def run(config: Config) -> None:
     from robo_datasets import DemoStore
     from robo_datasets.console import say
     from robo_datasets.outputs import OutputFolder
-    from robo_rm import weights
     from robo_rm.scoring import model_hash, progress_from_feature, read_prediction, score_progress, score_weights
+    from robo_rm.weights import rabc as weights
 
     store = DemoStore.open(config.store)
     horizon = max(2, round(DEFAULT_SECONDS * store.fps)) if config.horizon is None else config.horizon
     weights.check_settings(horizon, config.mode, config.kappa, config.calibration)
     source: dict[str, Any]
     if config.model:
-        from robo_rm.saving import load_reward_model
+        from robo_rm.models.saving import load_reward_model
 
         model = load_reward_model(config.model, config.device)
         derived = score_progress(model, model_hash(config.model), store)

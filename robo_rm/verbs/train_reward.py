@@ -69,9 +69,9 @@ def run(config: Config) -> None:
     from robo_datasets.console import print_table, say
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
-    from robo_rm.curves import loss_figure
-    from robo_rm.fit import Budget, Fit, FitSettings
     from robo_rm.report.style import save_picture
+    from robo_rm.training.curves import loss_figure
+    from robo_rm.training.fit import Budget, Fit, FitSettings
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=rm")

@@ -12,7 +12,7 @@ import pytest
 from gymnasium import spaces
 
 from robo_datasets import DemoStore
-from robo_policies.settings import ActSettings, Budget, CloningSettings
+from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings
 
 FEATURES: dict[str, dict[str, Any]] = {
     "observation.state": {"shape": (2,), "dtype": "float32"},

@@ -10,7 +10,7 @@ import numpy as np
 
 from robo_datasets import DemoStore
 from robo_rm.settings import ConvSettings, StageSettings
-from robo_rm.stage_model import StageDescription
+from robo_rm.stage.model import StageDescription
 
 CAMERA = "observation.images.front"
 STATE = "observation.state"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from robo_datasets.errors import ModelError
-from robo_rm.prediction import Prediction
+from robo_rm.models.prediction import Prediction
 from robo_rm.report import (
     EpisodeView,
     Page,

@@ -22,8 +22,8 @@ from robo_rm.scoring import (
     score_progress,
     score_weights,
 )
-from robo_rm.weights import store_weights
-from robo_rm.weights_options import Calibration
+from robo_rm.weights.options import Calibration
+from robo_rm.weights.rabc import store_weights
 
 KINDS = ("clean", "pause", "partial", "clean")
 
@@ -164,10 +164,10 @@ class TestVerb:
     def run(
         self, store: DemoStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Callable[..., Any]
     ) -> Callable[..., tuple[int, str, str]]:
-        import robo_rm.saving
+        import robo_rm.models.saving
 
         monkeypatch.setattr(
-            robo_rm.saving, "load_reward_model", lambda folder, device="auto": load_brightness_model(folder)
+            robo_rm.models.saving, "load_reward_model", lambda folder, device="auto": load_brightness_model(folder)
         )
         BrightnessModel().save(tmp_path / "rm")
         return lambda *words: run_command("score", f"store={store.path}", *words)

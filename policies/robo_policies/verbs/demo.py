@@ -41,9 +41,9 @@ def run(config: Config) -> None:
     """Run the parts that have not finished, then write the report."""
     from robo_datasets.console import say
     from robo_datasets.outputs import OutputFolder
-    from robo_policies.demo import Line
-    from robo_policies.demo_parts import demo_parts
-    from robo_policies.demo_report import write_report
+    from robo_policies.demo.line import Line
+    from robo_policies.demo.parts import demo_parts
+    from robo_policies.demo.report import write_report
 
     out = OutputFolder(config.out, config)
     line = Line(out.folder)

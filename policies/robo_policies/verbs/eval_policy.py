@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from robo_policies.settings import Execution
+from robo_policies.cloning.settings import Execution
 
 GROUP = "policies"
 
@@ -46,8 +46,8 @@ def run(config: Config) -> None:
     from robo_datasets.console import print_table
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder, write_atomically
-    from robo_policies.evaluation import check_request, evaluate
-    from robo_policies.learned import load_policy
+    from robo_policies.cloning.learned import load_policy
+    from robo_policies.evaluation.evaluate import check_request, evaluate
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=eval")

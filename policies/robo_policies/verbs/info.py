@@ -34,7 +34,7 @@ def run(config: Config) -> None:
         print_table(config.store, ["what", "found"], rows)
         metrics = {str(name): value for name, value in rows}
     else:
-        from robo_policies.machine import examine_machine
+        from robo_policies.system.machine import examine_machine
 
         findings = examine_machine()
         print_table("robo-rm info", ["part", "found", "fix"], [(f.part, f.found, f.fix) for f in findings])

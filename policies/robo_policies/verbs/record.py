@@ -68,9 +68,9 @@ def run(config: Config) -> None:
     from robo_datasets.errors import ConfigError
     from robo_datasets.layout import utc_now
     from robo_datasets.outputs import OutputFolder
-    from robo_policies.recording import Recorded, RecordingPlan, creation_time, missing_indices
-    from robo_policies.recording_pool import cores, record_here, record_in_processes
-    from robo_policies.recording_summary import print_summary, summarise
+    from robo_policies.recording.pool import cores, record_here, record_in_processes
+    from robo_policies.recording.recorder import Recorded, RecordingPlan, creation_time, missing_indices
+    from robo_policies.recording.summary import print_summary, summarise
 
     if config.episodes < 1:
         raise ConfigError(f"episodes={config.episodes} must be at least 1")

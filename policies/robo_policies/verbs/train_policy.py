@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from robo_policies.settings import ActSettings, CloningSettings, WeightSettings
+from robo_policies.cloning.settings import ActSettings, CloningSettings, WeightSettings
 
 GROUP = "policies"
 
@@ -52,10 +52,10 @@ def run(config: Config) -> None:
     from robo_datasets.console import print_table, say
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
-    from robo_policies.policy_training import train_policy
-    from robo_policies.settings import Budget
-    from robo_rm.curves import curve_figure
+    from robo_policies.cloning.settings import Budget
+    from robo_policies.cloning.training import train_policy
     from robo_rm.report.style import save_picture
+    from robo_rm.training.curves import curve_figure
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=policy")

@@ -1,0 +1,1 @@
+"""Cloning policies from weighted demonstrations."""

@@ -1,0 +1,268 @@
+"""The training loop of behaviour cloning with a weight per sample: one light loop for any learner.
+
+    L = sum_i w_i l_i / sum_i w_i      over the data set (RA-BC, SARM, arXiv 2509.25358)
+
+Every batch estimates that sum without bias: samples are drawn evenly from the frames whose weight is above zero, and
+each loss counts with its weight divided by the mean weight of the data set. The mean weight of the *batch* is not used:
+it would scale a batch of poor frames up until it counted as much as a batch of good ones.
+
+The loop ends after a number of steps or of minutes, keeps an exponential moving average of the weights, and leaves a
+checkpoint every half minute. A run that was killed goes on from there and, where it is bound by steps, ends in
+exactly the weights of an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from robo_datasets.console import progress_bar
+from robo_datasets.errors import ConfigError, ModelError
+from robo_datasets.outputs import write_atomically
+from robo_policies.cloning.settings import Budget, CloningSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from robo_policies.cloning.windows import Windows
+
+CHECKPOINT = "state.safetensors"
+WARM_UP = 0.03  # share of the training during which the learning rate rises
+LAST_RATE = 0.01  # the learning rate at the end, relative to its peak
+
+
+class Learner(Protocol):
+    """What the loop needs of a policy."""
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The module whose parameters are trained."""
+
+    def losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The loss of each sample of ``batch``, (B,)."""
+
+
+@dataclass(frozen=True)
+class CloningResult:
+    """What a training run did.
+
+    Attributes:
+        losses: (steps,) float32, the weighted loss of each step.
+        seconds: time spent in steps, over all interrupted parts.
+    """
+
+    losses: np.ndarray
+    seconds: float
+
+
+def computes_bf16(device: str) -> bool:
+    """Whether bf16 is faster than fp32 here: on CUDA, and on processors with bf16 instructions."""
+    if device != "cpu":
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def clone(
+    learner: Learner,
+    windows: Windows,
+    budget: Budget,
+    settings: CloningSettings,
+    seed: int,
+    checkpoints: Path,
+    fingerprint: Mapping[str, Any],
+    device: str = "cpu",
+    title: str = "train policy",
+) -> CloningResult:
+    """Train ``learner`` on ``windows``; its network holds the averaged weights afterwards.
+
+    Args:
+        learner: the policy, freshly made.
+        windows: the samples.
+        budget: how long.
+        settings: how.
+        seed: names the order of the samples and the noise.
+        checkpoints: folder for the state of training; a state that is found there is continued.
+        fingerprint: everything the result depends on, as plain values. A state with another one is refused.
+        device: where the network is.
+        title: what the progress bar says.
+
+    Raises:
+        ModelError: a loss is not finite, or the state found is damaged.
+        ConfigError: the state found belongs to a run with other settings.
+    """
+    import torch
+
+    run = _Run(learner, budget, settings, seed, fingerprint, device)
+    run.restore(checkpoints / CHECKPOINT)
+    unit = "steps" if budget.minutes is None else "s"
+    learner.network.train()
+    saved = last = time.monotonic()
+    with progress_bar(title, total=budget.total, unit=unit, done=run.done()) as bar:
+        while run.fraction() < 1:
+            loss = run.advance(windows.batch(run.step, settings.batch_size, seed))
+            now = time.monotonic()
+            run.seconds += now - last
+            bar.advance(1 if budget.minutes is None else now - last, note=f"loss {run.recent_loss():.3f}")
+            last = now
+            if not math.isfinite(loss):
+                raise ModelError(f"step {run.step}: the loss is {loss}; try a smaller training.learning_rate")
+            if now - saved >= settings.checkpoint_seconds:
+                run.save(checkpoints / CHECKPOINT)
+                saved = last = time.monotonic()
+    run.save(checkpoints / CHECKPOINT)
+    with torch.no_grad():
+        for parameter, average in zip(run.parameters, run.averages, strict=True):
+            parameter.copy_(average)
+    learner.network.eval()
+    return CloningResult(np.array(run.losses, np.float32), run.seconds)
+
+
+class _Run:
+    """The moving state of one training run."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        budget: Budget,
+        settings: CloningSettings,
+        seed: int,
+        fingerprint: Mapping[str, Any],
+        device: str,
+    ) -> None:
+        import torch
+
+        self._learner, self._budget, self._settings, self._device = learner, budget, settings, device
+        self._fingerprint = json.loads(json.dumps(fingerprint))
+        self.step, self.seconds, self.losses = 0, 0.0, list[float]()
+        self.parameters = [value for value in learner.network.parameters() if value.requires_grad]
+        self.averages = [value.detach().clone() for value in self.parameters]
+        self._optimizer = torch.optim.AdamW(
+            self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        # Noise (dropout, the latent) comes from torch's global generators: seeded here, saved with the state.
+        torch.manual_seed(seed)
+        self._bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_bf16(device))
+
+    def done(self) -> float:
+        """Steps or seconds so far, as the budget counts."""
+        return self.step if self._budget.minutes is None else self.seconds
+
+    def fraction(self) -> float:
+        """How much of the training is done, 1 when all is."""
+        return self.done() / self._budget.total
+
+    def recent_loss(self) -> float:
+        """Mean loss of the last hundred steps."""
+        return float(np.mean(self.losses[-100:]))
+
+    def advance(self, batch: Mapping[str, torch.Tensor]) -> float:
+        """One step; returns its loss."""
+        import torch
+
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._settings.learning_rate * _schedule(self.fraction())
+        with self._autocast():
+            losses = self._learner.losses(batch)
+        loss = (losses.float() * batch["weight"]).mean()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, self._settings.gradient_clip)
+        self._optimizer.step()
+        self.step += 1
+        # A young average forgets faster, or the first random weights would stay in it for a thousand steps.
+        decay = min(self._settings.ema_decay, self.step / (self.step + 9))
+        torch._foreach_lerp_(self.averages, [value.detach() for value in self.parameters], 1 - decay)
+        value = float(loss.detach())
+        self.losses.append(value)
+        return value
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        import torch
+
+        return torch.autocast(self._device, torch.bfloat16) if self._bf16 else nullcontext()
+
+    def save(self, path: Path) -> None:
+        """Write everything the rest of the run depends on, whole or not at all."""
+        import torch
+        from safetensors.torch import save
+
+        tensors = {"losses": torch.tensor(self.losses), "rng": torch.get_rng_state()}
+        if self._device == "cuda":
+            tensors["rng_cuda"] = torch.cuda.get_rng_state()
+        for index, parameter in enumerate(self.parameters):
+            tensors[f"parameter.{index}"] = parameter.detach()
+            tensors[f"average.{index}"] = self.averages[index]
+            for name, value in self._optimizer.state[parameter].items():
+                tensors[f"{name}.{index}"] = value
+        metadata = {"step": self.step, "seconds": self.seconds, "fingerprint": self._fingerprint}
+        tensors = {name: value.contiguous() for name, value in tensors.items()}
+        write_atomically(path, save(tensors, {name: json.dumps(value) for name, value in metadata.items()}))
+
+    def restore(self, path: Path) -> None:
+        """Go on from the state at ``path`` where there is one.
+
+        Raises:
+            ModelError: the state is damaged.
+            ConfigError: it belongs to a run with other settings.
+        """
+        import torch
+        from safetensors import SafetensorError, safe_open
+
+        if not path.exists():
+            return
+        try:
+            with safe_open(path, framework="pt", device=self._device) as file:
+                metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+                check_fingerprint(metadata["fingerprint"], self._fingerprint, path.parent.parent)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+            raise ModelError(f"{path} is damaged ({error}); delete {path.parent} to start again") from error
+        with torch.no_grad():
+            for index, parameter in enumerate(self.parameters):
+                parameter.copy_(tensors[f"parameter.{index}"])
+                self.averages[index].copy_(tensors[f"average.{index}"])
+                names = ("step", "exp_avg", "exp_avg_sq")
+                self._optimizer.state[parameter] = {name: tensors[f"{name}.{index}"] for name in names}
+        torch.set_rng_state(tensors["rng"].cpu())
+        if "rng_cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng_cuda"].cpu())
+        self.step, self.seconds = metadata["step"], metadata["seconds"]
+        self.losses = tensors["losses"].tolist()
+
+
+def check_fingerprint(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with, or to write over, a run with other settings.
+
+    Raises:
+        ConfigError: names the first setting that differs.
+    """
+    wanted = json.loads(json.dumps(wanted))
+    for key in sorted({*found, *wanted}):
+        if found.get(key) != wanted.get(key):
+            raise ConfigError(
+                f"{folder} holds a run with {key}={_short(found.get(key))}, not {_short(wanted.get(key))}; "
+                f"give another out=, or overwrite=true to start again there"
+            )
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _schedule(fraction: float) -> float:
+    """Learning rate relative to its peak: a linear rise, then half a cosine."""
+    rise = min(1.0, (fraction + 1e-3) / WARM_UP)
+    return rise * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0))))

@@ -1,0 +1,182 @@
+"""From a demo store to a policy folder: what `robo-rm train-policy` does, as one function."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robo_datasets.errors import ConfigError
+from robo_policies.cloning.act import ActLearner
+from robo_policies.cloning.learned import (
+    CARD,
+    LearnedPolicy,
+    load_policy,
+    pick_device,
+    policy_files,
+    read_card,
+    write_card,
+)
+from robo_policies.cloning.sample_weights import sample_weights
+from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, WeightSettings
+from robo_policies.cloning.trainer import CloningResult, check_fingerprint, clone
+from robo_policies.cloning.windows import ACTION, Windows, load_demonstrations, normalisation
+
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore
+
+TRAINING_FOLDER = "training"
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """A policy and how it was made.
+
+    Attributes:
+        policy: loaded back from its folder.
+        metrics: flat figures for ``metrics.json``.
+        losses: (steps,) float32, the weighted loss of each step.
+        resumed: whether the folder already held this very policy and nothing was trained.
+    """
+
+    policy: LearnedPolicy
+    metrics: dict[str, Any]
+    losses: np.ndarray
+    resumed: bool
+
+
+def train_policy(
+    store: DemoStore,
+    out: Path,
+    budget: Budget,
+    policy: ActSettings | None = None,
+    weights: WeightSettings | None = None,
+    training: CloningSettings | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    title: str = "train policy",
+) -> TrainedPolicy:
+    """Clone the demonstrations of ``store`` into a policy in the folder ``out``.
+
+    The same call after an interruption goes on where it stopped; after the end it returns what is there.
+
+    Args:
+        store: demonstrations with ``observation.state``, ``observation.environment_state`` and ``action``.
+        out: the policy's folder, in LeRobot's own layout.
+        budget: steps or minutes.
+        policy: shape of the network.
+        weights: where sample weights come from.
+        training: optimiser settings.
+        seed: names initial weights, order and noise.
+        device: auto, cpu or cuda.
+        overwrite: delete what an earlier run with other settings left in ``out``.
+        title: what the progress bar says.
+
+    Raises:
+        ConfigError: a setting is out of range, or ``out`` holds a run with other settings.
+        StoreError: the store lacks frames, keys or weights.
+        ModelError: the loss is not finite, or a file of an earlier run is damaged.
+        MissingPartError: LeRobot is not installed.
+    """
+    policy, weights, training = policy or ActSettings(), weights or WeightSettings(), training or CloningSettings()
+    for settings in (policy, weights, training, budget):
+        settings.validate()
+    device = pick_device(device)
+    demonstrations = load_demonstrations(store)
+    sampled = sample_weights(store, demonstrations, weights)
+    dims = {key: values.shape[1] for key, values in demonstrations.arrays.items()}
+    fingerprint = {
+        "store": demonstrations.content_hash,
+        "weights": sampled.provenance,
+        "weights_hash": hashlib.sha256(sampled.values.tobytes()).hexdigest(),
+        "policy": dataclasses.asdict(policy),
+        **dataclasses.asdict(budget),
+        **{key: value for key, value in dataclasses.asdict(training).items() if key != "checkpoint_seconds"},
+        "seed": seed,
+    }
+    if overwrite and out.is_dir():
+        _clear(out)
+    finished = _finished(out, fingerprint)
+    if finished is not None:
+        return finished
+
+    import torch
+
+    torch.manual_seed(seed)
+    learner = ActLearner(policy, dims, device)
+    statistics = normalisation(demonstrations, sampled.values)
+    windows = Windows(demonstrations, sampled.values, policy.chunk_size, statistics, device)
+    result = clone(learner, windows, budget, training, seed, out / TRAINING_FOLDER, fingerprint, device, title=title)
+    learner.save(out, statistics)
+    np.save(out / TRAINING_FOLDER / "losses.npy", result.losses)
+    metrics = _metrics(result, windows, sampled.effective_samples, demonstrations.frames, training.batch_size)
+    write_card(
+        out,
+        {
+            "policy": policy.name,
+            "task": demonstrations.task,
+            "fps": demonstrations.fps,
+            "dims": dims,
+            "actions": _names(store, ACTION),
+            "chunk_size": policy.chunk_size,
+            "execution_horizon": policy.execution_horizon,
+            "store": {
+                "path": str(store.path),
+                "content_hash": demonstrations.content_hash,
+                "episodes": len(demonstrations.uuids),
+                "robot": getattr(store, "robot", None),
+            },
+            "trained_with": json.loads(json.dumps(fingerprint)),
+            "metrics": metrics,
+            "versions": {name: version(name) for name in ("robo-rm", "lerobot", "torch")},
+        },
+    )
+    (out / TRAINING_FOLDER / "state.safetensors").unlink(missing_ok=True)
+    return TrainedPolicy(load_policy(out, device), metrics, result.losses, resumed=False)
+
+
+def _metrics(result: CloningResult, windows: Windows, effective: float, frames: int, batch_size: int) -> dict[str, Any]:
+    steps = len(result.losses)
+    return {
+        "steps": steps,
+        "loss": float(result.losses[-max(1, steps // 20) :].mean()),
+        "seconds": round(result.seconds, 2),
+        "samples_per_second": round(steps * batch_size / max(result.seconds, 1e-9), 1),
+        "frames": frames,
+        "frames_used": len(windows),
+        "effective_samples": round(effective, 1),
+    }
+
+
+def _names(store: DemoStore, key: str) -> list[str] | None:
+    names = store.features[key].get("names")
+    return [str(name) for name in names] if isinstance(names, list | tuple) else None
+
+
+def _finished(out: Path, fingerprint: dict[str, Any]) -> TrainedPolicy | None:
+    """The policy in ``out`` where it is complete and is the one asked for."""
+    if not out.is_dir():
+        return None
+    card = read_card(out)
+    if card is None:
+        if (out / "config.json").exists() and not (out / TRAINING_FOLDER).is_dir():
+            raise ConfigError(f"{out} holds a policy that was not trained here; give another out=, or overwrite=true")
+        return None
+    check_fingerprint(card["trained_with"], fingerprint, out)
+    losses = np.load(out / TRAINING_FOLDER / "losses.npy", allow_pickle=False)
+    return TrainedPolicy(load_policy(out), card["metrics"], losses, resumed=True)
+
+
+def _clear(out: Path) -> None:
+    """Remove the files that training writes, and nothing else that may stand in the folder."""
+    shutil.rmtree(out / TRAINING_FOLDER, ignore_errors=True)
+    for path in (*policy_files(out), out / CARD):
+        path.unlink(missing_ok=True)

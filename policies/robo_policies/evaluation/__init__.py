@@ -1,0 +1,1 @@
+"""Rolling policies out and counting what they reach."""

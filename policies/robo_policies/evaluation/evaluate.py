@@ -1,0 +1,242 @@
+"""How often a policy succeeds: many seeded starts, the same for every policy, with an interval that can be believed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robo_datasets.console import progress_bar
+from robo_datasets.errors import ConfigError
+from robo_policies.cloning.settings import Execution
+from robo_policies.evaluation.rollouts import WAVE, Policy, Rollout, check_fits, frames_per_second, run_wave
+from robo_policies.evaluation.videos import write_video
+from robo_rm.metrics.intervals import wilson_interval
+
+MOST_PROCESSES = 2
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The episodes of one policy in one environment.
+
+    Attributes:
+        rollouts: one per episode, in order.
+        stages: names of the environment's stages; empty where it has none.
+    """
+
+    rollouts: tuple[Rollout, ...]
+    stages: tuple[str, ...]
+
+    @property
+    def successes(self) -> int:
+        """Number of episodes that succeeded."""
+        return sum(rollout.success for rollout in self.rollouts)
+
+    @property
+    def success_rate(self) -> float:
+        """Share of the episodes that succeeded."""
+        return self.successes / len(self.rollouts)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the success rate."""
+        found = wilson_interval(self.successes, len(self.rollouts))
+        return found.low, found.high
+
+    def stopped_at(self) -> dict[str, int]:
+        """Failures by the furthest stage that they reached, in the order of the stages."""
+        counts = [0] * len(self.stages)
+        for rollout in self.rollouts:
+            if not rollout.success and 0 <= rollout.stage < len(counts):
+                counts[rollout.stage] += 1
+        return dict(zip(self.stages, counts, strict=True))
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What there is to tell, for a table: success with its interval, time, and where failures stopped."""
+        low, high = self.interval
+        times = [rollout.seconds for rollout in self.rollouts if rollout.success]
+        rows = [
+            ("success", f"{100 * self.success_rate:.1f} % ({self.successes} of {len(self.rollouts)})"),
+            ("95 % interval (Wilson)", f"{100 * low:.1f} to {100 * high:.1f} %"),
+            ("time to success", f"{np.mean(times):.1f} s" if times else "-"),
+            ("progress at the end", f"{np.mean([rollout.progress for rollout in self.rollouts]):.3f}"),
+        ]
+        stopped = self.stopped_at().items()
+        return rows + [(f"failures that got to: {stage}", str(count)) for stage, count in stopped]
+
+    def metrics(self) -> dict[str, Any]:
+        """Flat figures for ``metrics.json``."""
+        low, high = self.interval
+        times = [rollout.seconds for rollout in self.rollouts if rollout.success]
+        return {
+            "episodes": len(self.rollouts),
+            "successes": self.successes,
+            "success_rate": self.success_rate,
+            "success_low": low,
+            "success_high": high,
+            "seconds_to_success": float(np.mean(times)) if times else None,
+            "return": float(np.mean([rollout.total_reward for rollout in self.rollouts])),
+            "progress": float(np.mean([rollout.progress for rollout in self.rollouts])),
+            "best_progress": float(np.mean([rollout.best_progress for rollout in self.rollouts])),
+            "stage_reached": float(np.mean([rollout.stage for rollout in self.rollouts])),
+        }
+
+
+def evaluate(
+    policy: Policy,
+    env: Any,
+    episodes: int = 100,
+    seed: int = 0,
+    execution: Execution | None = None,
+    processes: int | None = None,
+    videos: int = 0,
+    video_folder: Path | None = None,
+    title: str = "evaluate",
+) -> Evaluation:
+    """Run ``policy`` from ``episodes`` seeded starts.
+
+    Episode i starts from seed ``seed * 1 000 000 + i`` whatever the policy, so two policies evaluated with the same
+    ``seed`` and ``episodes`` face the same starts and can be compared in pairs.
+
+    Args:
+        policy: what :func:`load_policy` gave, or any other :class:`~robo_policies.evaluation.rollouts.Policy`.
+        env: the name of a world, which may run in several copies and processes; a function that makes an environment,
+            which may run in several copies; or one environment, which runs one episode after the other.
+        episodes: how many.
+        seed: names the starts.
+        execution: how chunks are carried out.
+        processes: None for one per core, two at most; more than one needs a world's name and a policy from a folder.
+        videos: film the first so many episodes.
+        video_folder: where the films go.
+        title: what the progress bar says.
+
+    Raises:
+        ConfigError: a number is out of range, or the world does not exist.
+        ModelError: the policy's sizes are not the environment's, or a worker process failed.
+    """
+    execution = execution or Execution()
+    check_request(policy, env, episodes, seed, execution, videos)
+    if videos and video_folder is None:
+        raise ConfigError("videos need a folder to be written to")
+    pool = EnvironmentPool(env)
+    stages = tuple(getattr(pool.take(1)[0].unwrapped, "stages", ()))
+    jobs = [list(range(start, min(start + WAVE, episodes))) for start in range(0, episodes, WAVE)]
+    folder = getattr(policy, "folder", None)
+    spread = isinstance(env, str) and folder is not None
+    if processes is None:
+        processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)), len(jobs)) if spread else 1
+    if processes > 1 and not spread:
+        raise ConfigError("more than one process needs the name of a world and a policy loaded from a folder")
+    finished: list[Rollout] = []
+    with progress_bar(title, total=episodes, unit="episodes") as bar:
+
+        def note(rollouts: Sequence[Rollout]) -> None:
+            finished.extend(rollouts)
+            good = sum(rollout.success for rollout in finished)
+            bar.advance(len(rollouts), note=f"success {good}/{len(finished)}")
+
+        if processes > 1:
+            from robo_policies.evaluation.worker import run_in_processes
+
+            run_in_processes(Path(str(folder)), env, seed, jobs, execution, videos, video_folder, processes, note)
+        else:
+            run_jobs(policy, pool, seed, jobs, execution, videos, video_folder, note)
+    pool.close()
+    return Evaluation(tuple(sorted(finished, key=lambda rollout: rollout.episode)), stages)
+
+
+def check_request(policy: Policy, env: Any, episodes: int, seed: int, execution: Execution, videos: int = 0) -> None:
+    """Check everything that :func:`evaluate` would stumble over.
+
+    Raises:
+        ConfigError: a number is out of range, or the world does not exist.
+        ModelError: the policy's sizes are not the environment's.
+    """
+    if episodes < 1:
+        raise ConfigError(f"episodes={episodes} must be at least 1")
+    if seed < 0:
+        raise ConfigError(f"seed={seed} must not be negative")
+    if videos < 0:
+        raise ConfigError(f"videos={videos} must not be negative")
+    execution.validate()
+    pool = EnvironmentPool(env)
+    check_fits(policy, pool.take(1)[0])
+    pool.close()
+
+
+def start_seed(seed: int, episode: int) -> int:
+    """The seed that episode ``episode`` of evaluation ``seed`` is reset with."""
+    return seed * 1_000_000 + episode
+
+
+class EnvironmentPool:
+    """Environments made when they are first needed and used again for the next episodes.
+
+    Args:
+        env: the name of a world, a function that makes an environment, or one environment.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self.single = hasattr(env, "step") and not isinstance(env, type)
+        self._env = env
+        self._made: list[Any] = [env] if self.single else []
+
+    def take(self, count: int) -> list[Any]:
+        """``count`` environments; an environment that was given is the only one there is."""
+        while len(self._made) < count:
+            self._made.append(self._make())
+        return self._made[:count]
+
+    def close(self) -> None:
+        """Close the environments that were made here."""
+        if not self.single:
+            for env in self._made:
+                env.close()
+
+    def _make(self) -> Any:
+        if self.single:
+            raise ConfigError("one environment cannot run two episodes at once")
+        if isinstance(self._env, str):
+            from robo_policies.worlds import make_env
+
+            return make_env(self._env)
+        return self._env()
+
+
+def run_jobs(
+    policy: Policy,
+    pool: EnvironmentPool,
+    seed: int,
+    jobs: Sequence[Sequence[int]],
+    execution: Execution,
+    videos: int,
+    video_folder: Path | None,
+    note: Callable[[Sequence[Rollout]], None],
+) -> None:
+    """Run waves of episodes in this process and give ``note`` the rollouts of each."""
+    import torch
+
+    if pool.single:
+        jobs = [[episode] for job in jobs for episode in job]
+    fps = frames_per_second(pool.take(1)[0])
+
+    def keep(rollout: Rollout, frames: list[np.ndarray]) -> None:
+        outcome = "success" if rollout.success else "failure"
+        write_video(Path(str(video_folder)) / f"episode_{rollout.episode:03d}_{outcome}.mp4", frames, fps)
+
+    threads = torch.get_num_threads()
+    # One thread: the network is small, the cores are better spent on a process each, and the last bits of an action
+    # (and with them the outcome of a close call) do not depend on how many cores there are.
+    torch.set_num_threads(1)
+    try:
+        for job in jobs:
+            seeds = [start_seed(seed, episode) for episode in job]
+            envs = pool.take(len(job))
+            note(run_wave(policy, envs, job, seeds, execution, lambda episode: episode < videos, keep))
+    finally:
+        torch.set_num_threads(threads)

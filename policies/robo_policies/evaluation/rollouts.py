@@ -1,0 +1,195 @@
+"""Running a policy in several copies of an environment at once, one process, one inference for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from robo_datasets.errors import ModelError
+from robo_policies.cloning.chunks import ChunkPlayer
+from robo_policies.cloning.settings import Execution
+from robo_policies.cloning.windows import ACTION
+
+# Episodes that share their inferences. Fixed, and not a setting: the size of a batch changes the last bits of an
+# action, and so the fate of a close call, so it must not depend on the number of cores.
+WAVE = 10
+
+
+class Policy(Protocol):
+    """What can be evaluated."""
+
+    @property
+    def dims(self) -> Mapping[str, int]:
+        """Key -> D of the observation keys and the action."""
+
+    @property
+    def chunk_size(self) -> int:
+        """Actions in a chunk."""
+
+    @property
+    def execution_horizon(self) -> int:
+        """How many of them to carry out, where nothing else is asked for."""
+
+    def act(self, observation: Mapping[str, Any]) -> np.ndarray:
+        """Observations (B, D) -> chunks (B, H, A)."""
+
+    def reset(self) -> None:
+        """Start new episodes."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How one episode went.
+
+    Attributes:
+        episode: its number in the evaluation.
+        seed: what the environment was reset with.
+        success: whether it succeeded.
+        steps: control steps until success or the end.
+        seconds: the same in seconds of the environment's own time.
+        stage: the furthest stage reached, an index into the environment's stages.
+        last_stage: the stage at the end.
+        progress: true progress at the end, in [0, 1].
+        best_progress: the most it ever was.
+        total_reward: sum of the rewards.
+    """
+
+    episode: int
+    seed: int
+    success: bool
+    steps: int
+    seconds: float
+    stage: int
+    last_stage: int
+    progress: float
+    best_progress: float
+    total_reward: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class _Running:
+    """One episode under way."""
+
+    episode: int
+    seed: int
+    env: Any
+    player: ChunkPlayer
+    observation: dict[str, np.ndarray]
+    steps: int = 0
+    stage: int = -1
+    best_progress: float = 0.0
+    total_reward: float = 0.0
+    frames: list[np.ndarray] = field(default_factory=list)
+
+
+def check_fits(policy: Policy, env: Any) -> None:
+    """Compare the sizes that a policy was trained on with those of an environment.
+
+    Raises:
+        ModelError: names the key and both sizes.
+    """
+    name = getattr(env.unwrapped, "name", type(env.unwrapped).__name__)
+    for key, size in policy.dims.items():
+        if key == ACTION:
+            shape = env.action_space.shape
+        elif key not in env.observation_space.spaces:
+            held = ", ".join(sorted(env.observation_space.spaces))
+            raise ModelError(f"the policy needs {key!r}, which {name} does not give; it gives {held}")
+        else:
+            shape = env.observation_space[key].shape
+        if shape != (size,):
+            raise ModelError(
+                f"the policy was trained with {key!r} of {size} values and {name} has shape {shape}; "
+                "train on demonstrations of this environment"
+            )
+
+
+def frames_per_second(env: Any) -> float:
+    """Control steps per second of an environment."""
+    return float(getattr(env.unwrapped, "fps", None) or env.metadata.get("render_fps") or 20.0)
+
+
+def run_wave(
+    policy: Policy,
+    envs: Sequence[Any],
+    episodes: Sequence[int],
+    seeds: Sequence[int],
+    execution: Execution,
+    film: Callable[[int], bool] | None = None,
+    on_film: Callable[[Rollout, list[np.ndarray]], None] | None = None,
+) -> list[Rollout]:
+    """Run one episode in each of ``envs``, in lockstep, until all have ended.
+
+    Args:
+        policy: asked for chunks of all environments that need one at the same time.
+        envs: as many environments as there are episodes.
+        episodes: the numbers of the episodes.
+        seeds: what each environment is reset with.
+        execution: how chunks are carried out.
+        film: whether to keep the pictures of an episode.
+        on_film: given a finished episode and its pictures.
+
+    Returns:
+        One rollout per episode, in the order given.
+    """
+    policy.reset()
+    horizon = min(execution.horizon or policy.execution_horizon, policy.chunk_size)
+    running = []
+    for episode, seed, env in zip(episodes, seeds, envs, strict=True):
+        observation, info = env.reset(seed=int(seed))
+        state = _Running(episode, int(seed), env, ChunkPlayer(horizon, execution.ensemble), observation)
+        _note(state, info, 0.0)
+        running.append(state)
+    done: dict[int, Rollout] = {}
+    while running:
+        asking = [state for state in running if state.player.wants_chunk]
+        if asking:
+            keys = [key for key in policy.dims if key != ACTION]
+            batch = {key: np.stack([state.observation[key] for state in asking]) for key in keys}
+            for state, chunk in zip(asking, policy.act(batch), strict=True):
+                state.player.add(chunk)
+        still = []
+        for state in running:
+            filmed = film is not None and film(state.episode)
+            if filmed:
+                state.frames.append(state.env.render())
+            state.observation, reward, terminated, truncated, info = state.env.step(state.player.next())
+            state.steps += 1
+            _note(state, info, float(reward))
+            if not (terminated or truncated or info.get("success", False)):
+                still.append(state)
+                continue
+            done[state.episode] = _finish(state, info)
+            if filmed and on_film is not None:
+                state.frames.append(state.env.render())
+                on_film(done[state.episode], state.frames)
+        running = still
+    return [done[episode] for episode in episodes]
+
+
+def _note(state: _Running, info: Mapping[str, Any], reward: float) -> None:
+    state.stage = max(state.stage, int(info.get("stage", -1)))
+    state.best_progress = max(state.best_progress, float(info.get("progress", 0.0)))
+    state.total_reward += reward
+
+
+def _finish(state: _Running, info: Mapping[str, Any]) -> Rollout:
+    return Rollout(
+        episode=state.episode,
+        seed=state.seed,
+        success=bool(info.get("success", False)),
+        steps=state.steps,
+        seconds=state.steps / frames_per_second(state.env),
+        stage=state.stage,
+        last_stage=int(info.get("stage", -1)),
+        progress=float(info.get("progress", 0.0)),
+        best_progress=state.best_progress,
+        total_reward=state.total_reward,
+    )

@@ -1,0 +1,1 @@
+"""Recording demonstrations of scripted operators into a demo store."""

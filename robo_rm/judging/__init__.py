@@ -1,0 +1,1 @@
+"""Judging a reward model: figures, advice, probe clips, report."""

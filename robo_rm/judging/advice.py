@@ -1,0 +1,231 @@
+"""From figures to plain advice: may the model weigh demonstrations, shape a reward, declare success, and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from robo_rm.judging.evaluation import Evaluation
+from robo_rm.metrics import Interval, stage_confusion
+
+FEW_EPISODES = 10
+FEW_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a figure is, for people."""
+
+    meaning: str
+    better: str
+    """``low`` or ``high``."""
+    needs: str
+    """What the judged episodes must hold for it to exist."""
+
+
+# In the order in which they are shown: failures first, because that is where models flatter themselves.
+FIGURES: dict[str, Figure] = {
+    "auroc": Figure("chance that a success ends at higher progress than a failure", "high", "successes and failures"),
+    "auroc_max": Figure("the same by the highest progress", "high", "successes and failures"),
+    "fpr_at_gold": Figure(
+        "failures that pass a threshold which 95 % of successes pass", "low", "successes and failures"
+    ),
+    "hallucination": Figure("frames of failures whose predicted stage is beyond the true one", "low", "failures"),
+    "hallucination_probes": Figure(
+        "frames of paused and turned-back video whose predicted stage is beyond the picture's", "low", "successes"
+    ),
+    "stage_accuracy_failures": Figure("frames of failures with the right stage", "high", "failures"),
+    "rho": Figure(
+        "rollouts called success, partial or fail: (right - wrong) / n", "high", "outcomes and true progress"
+    ),
+    "kendall_tau": Figure("final progress against the simulator's, tau-b", "high", "the simulator's progress"),
+    "mse": Figure("mean squared error of progress, on episodes that did not fail", "low", "labelled successes"),
+    "mae": Figure("mean absolute error of progress", "low", "labelled successes"),
+    "voc": Figure("rank correlation of progress with time", "high", "successes"),
+    "voc_reversed": Figure(
+        "the same on video played backwards: below 0 if it looks at the picture", "low", "successes"
+    ),
+    "stage_accuracy": Figure("frames with the right stage", "high", "labelled successes"),
+    "boundary_f1": Figure("stage changes found within 0.5 s", "high", "labels"),
+    "ece_stage": Figure("gap between how sure it is of the stage and how often it is right", "low", "labels"),
+    "ece_success": Figure("the same for final progress read as a chance of success", "low", "outcomes"),
+}
+
+# What each use asks of the model. A use is trusted when every figure keeps its bound, safely when the worse end of its
+# interval does too.
+USES: dict[str, tuple[str, dict[str, float]]] = {
+    "weighting": ("weighing demonstrations for cloning", {"voc": 0.90, "hallucination": 0.20}),
+    "shaping": (
+        "shaping a reward",
+        {"voc": 0.95, "stage_accuracy": 0.80, "hallucination": 0.10, "auroc": 0.90, "voc_reversed": 0.0},
+    ),
+    "stopping": ("declaring success or stopping a robot", {"auroc": 0.95, "fpr_at_gold": 0.10}),
+}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One piece of advice: ``mark`` is yes, care, no or know."""
+
+    mark: str
+    text: str
+    use: str = ""
+    """Key of the use it is about, where it is about one."""
+
+
+def advise(evaluation: Evaluation) -> list[Advice]:
+    """Advice for each use, then what limits the judgement, then the weakest stage."""
+    advice = [_about(use, words, bounds, evaluation) for use, (words, bounds) in USES.items()]
+    return advice + _limits(evaluation) + _weakest_stage(evaluation)
+
+
+def _about(use: str, words: str, bounds: dict[str, float], evaluation: Evaluation) -> Advice:
+    kept, broken, shaky, unknown = [], [], [], []
+    for name, bound in bounds.items():
+        figure = evaluation.figures[name]
+        sign = "at least" if FIGURES[name].better == "high" else "at most"
+        told = f"{name} is {_short(figure.value)} (wanted {sign} {bound:g})"
+        if math.isnan(figure.value):
+            unknown.append(f"{name} needs {FIGURES[name].needs}")
+        elif not _keeps(name, figure.value, bound):
+            broken.append(told)
+        elif not _keeps(name, _worse_end(name, figure), bound):
+            shaky.append(f"{told}, but may be {_short(_worse_end(name, figure))} with other episodes")
+        else:
+            kept.append(told)
+    if broken:
+        return Advice("no", f"Do not trust it for {words}: {'; '.join(broken)}.", use)
+    if unknown:
+        return Advice(
+            "care", f"Whether to trust it for {words} cannot be said from these episodes: {'; '.join(unknown)}.", use
+        )
+    if shaky:
+        return Advice("care", f"Trust it for {words} with care: {'; '.join(shaky)}.", use)
+    return Advice("yes", f"Trust it for {words}: {'; '.join(kept)}.", use)
+
+
+def _keeps(name: str, value: float, bound: float) -> bool:
+    return value >= bound if FIGURES[name].better == "high" else value <= bound
+
+
+def _worse_end(name: str, figure: Interval) -> float:
+    end = figure.low if FIGURES[name].better == "high" else figure.high
+    # Without an interval nothing is known of other episodes; the warning about few episodes says so.
+    return figure.value if math.isnan(end) else end
+
+
+def _limits(evaluation: Evaluation) -> list[Advice]:
+    found = []
+    failures, total = len(evaluation.failures), len(evaluation.episodes)
+    if evaluation.seen:
+        found.append(Advice("care", "It was trained on some of these episodes: the figures flatter it."))
+    if total < FEW_EPISODES:
+        found.append(Advice("care", f"Only {total} episode(s) were judged: the intervals are wide or missing."))
+    if not failures:
+        found.append(
+            Advice(
+                "care",
+                "No judged episode is marked as a failure. Most models fail on failures: record or mark some before "
+                "you rely on it.",
+            )
+        )
+    elif failures < FEW_FAILURES:
+        found.append(Advice("care", f"Only {failures} failure(s) were judged: the failure side is hardly known."))
+    return found
+
+
+def _weakest_stage(evaluation: Evaluation) -> list[Advice]:
+    counts = confusion(evaluation)
+    total = counts.sum(axis=1)
+    seen = np.flatnonzero(total)
+    if len(seen) < 2:
+        return []
+    accuracy = np.diag(counts)[seen] / total[seen]
+    worst = int(seen[int(accuracy.argmin())])
+    share = counts[worst] / total[worst]
+    if share[worst] > 0.95:
+        return []
+    other = int(np.where(np.arange(len(share)) == worst, -1, share).argmax())
+    return [
+        Advice(
+            "know",
+            f"Its weakest stage is {worst + 1}, '{evaluation.stages[worst]}': right in {share[worst]:.0%} of its "
+            f"frames, most often taken for '{evaluation.stages[other]}' ({share[other]:.0%}).",
+        )
+    ]
+
+
+def confusion(evaluation: Evaluation) -> np.ndarray:
+    """Frames by true and predicted stage over all judged episodes, (K, K)."""
+    counts = [stage_confusion(e.prediction.stage, e.stage, len(evaluation.stages)) for e in evaluation.episodes]
+    return np.asarray(np.sum(counts, axis=0))
+
+
+def flat_metrics(evaluation: Evaluation, advice: list[Advice]) -> dict[str, float | int | str]:
+    """Everything under the stable keys of docs/judging.md."""
+    flat: dict[str, float | int | str] = {}
+    for name, figure in evaluation.figures.items():
+        flat[name], flat[f"{name}_low"], flat[f"{name}_high"] = figure
+    flat |= {
+        "episodes": len(evaluation.episodes),
+        "successes": sum(episode.success is True for episode in evaluation.episodes),
+        "failures": len(evaluation.failures),
+        "frames": sum(len(episode.stage) for episode in evaluation.episodes),
+        "voc_undefined": sum(
+            not episode.failed and float(np.ptp(episode.prediction.progress)) == 0 for episode in evaluation.episodes
+        ),
+        "frames_per_second": evaluation.speed.frames_per_second,
+        "stream_ms": evaluation.speed.stream_ms,
+        "encodes_per_step": evaluation.speed.encodes_per_step,
+    }
+    flat |= {f"trust_{item.use}": item.mark for item in advice if item.use}
+    for kind, row in evaluation.by_kind.items():
+        flat |= {f"by_kind.{kind.replace(' ', '_')}.{name}": value for name, value in row.items()}
+    return flat
+
+
+def figure_rows(evaluation: Evaluation) -> list[list[str]]:
+    """(figure, value, 95 % interval, what it is) of the figures that there are, in the order of `FIGURES`."""
+    rows = []
+    for name, about in FIGURES.items():
+        figure = evaluation.figures[name]
+        if math.isfinite(figure.value):
+            span = "" if math.isnan(figure.low) else f"{_short(figure.low)} to {_short(figure.high)}"
+            rows.append([name, _short(figure.value), span, about.meaning])
+    return rows
+
+
+def missing_figures(evaluation: Evaluation) -> str:
+    """Which figures these episodes cannot support, and what they would need; empty where there is none."""
+    needs: dict[str, list[str]] = {}
+    for name, about in FIGURES.items():
+        if math.isnan(evaluation.figures[name].value):
+            needs.setdefault(about.needs, []).append(name)
+    return "; ".join(f"{', '.join(names)} (for want of {need})" for need, names in needs.items())
+
+
+def kind_rows(evaluation: Evaluation) -> list[list[str]]:
+    """(kind, episodes, successes, final progress, beyond truth, mse, stage accuracy, boundary F1)."""
+    return [
+        [
+            kind,
+            f"{row['episodes']:.0f}",
+            f"{row['successes']:.0f}",
+            *(_short(row[name]) for name in ("final_progress", "beyond_truth", "mse", "stage_accuracy", "boundary_f1")),
+        ]
+        for kind, row in evaluation.by_kind.items()
+    ]
+
+
+KIND_COLUMNS = (
+    *("kind", "episodes", "successes", "final progress", "frames beyond truth"),
+    *("mse", "stage accuracy", "boundary F1"),
+)
+
+
+def _short(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}"

@@ -1,0 +1,237 @@
+"""Judging a reward model on episodes it has not seen: predictions beside the truth, and the figures that follow.
+
+The truth is the stage labels, turned into progress with the model's own priors (so that the figure judges the model and
+not the choice of priors), and the simulator's progress where the store carries it. Frames of a segment that was never
+finished have a stage but no measured progress: they count for stages and not for errors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robo_datasets.console import progress_bar
+from robo_datasets.errors import ConfigError, ModelError, StoreError
+from robo_rm.judging.clips import Clip, backwards, paused, rewound
+from robo_rm.judging.figures import Judged, ProbeClips, by_kind, figures
+from robo_rm.labels.progress import episode_segments, label_frames
+from robo_rm.metrics import Interval
+from robo_rm.models.prediction import Prediction
+from robo_rm.models.protocol import RewardModel
+from robo_rm.scoring import check_model_fits, check_prediction, episode_kind
+
+SIMULATOR_PROGRESS = "simulator.progress"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast the model is on this machine; NaN where it was not measured."""
+
+    frames_per_second: float = float("nan")
+    """Offline, reading the store included."""
+    stream_ms: float = float("nan")
+    """Median milliseconds of one streaming step, after the first few."""
+    encodes_per_step: float = float("nan")
+    """Images encoded per streaming step."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A reward model judged on a store."""
+
+    stages: list[str]
+    fps: float
+    episodes: list[Judged]
+    figures: dict[str, Interval]
+    by_kind: dict[str, dict[str, float]]
+    speed: Speed
+    scope: str
+    """Which episodes were judged, in words."""
+    seen: bool = False
+    """Whether the model was trained on some of them."""
+
+    @property
+    def failures(self) -> list[Judged]:
+        """Episodes known to have failed."""
+        return [episode for episode in self.episodes if episode.failed]
+
+
+def choose_episodes(model: RewardModel, store: Any, which: str = "unseen") -> tuple[list[str], str, bool]:
+    """Episodes to judge on: (uuids, in words, whether the model was trained on some).
+
+    ``unseen``: the held-out ones that are in this store; where there are none, all that the model was not trained on.
+    ``all``: every episode.
+
+    Raises:
+        ConfigError: ``which`` is neither.
+        StoreError: the store is empty, or the model was trained on all of it.
+    """
+    if which not in ("unseen", "all"):
+        raise ConfigError(f"episodes={which} is unknown; choose unseen or all")
+    if not len(store):
+        raise StoreError(f"{store.path} holds no episode to judge the model on")
+    trained = set(model.provenance.get("train_uuids", ()))
+    held_out = set(model.provenance.get("holdout_uuids", ()))
+    if which == "all":
+        seen = sum(uuid in trained for uuid in store.uuids)
+        return list(store.uuids), f"all {len(store)} episodes, {seen} of them trained on", seen > 0
+    chosen = [uuid for uuid in store.uuids if uuid in held_out]
+    if chosen:
+        return chosen, f"the {len(chosen)} episodes held out of training", False
+    chosen = [uuid for uuid in store.uuids if uuid not in trained]
+    if not chosen:
+        raise StoreError(
+            f"the model was trained on all {len(store)} episodes of {store.path}; give a store it has not seen, train "
+            "with holdout=8, or judge it on what it knows with episodes=all"
+        )
+    return chosen, f"{len(chosen)} episodes the model has not seen", False
+
+
+def evaluate_reward_model(
+    model: RewardModel,
+    store: Any,
+    *,
+    which: str = "unseen",
+    probes: int = 6,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Evaluation:
+    """Judge a model on a store.
+
+    Args:
+        model: the reward model.
+        store: a demo store with stage labels.
+        which: ``unseen`` or ``all``; see `choose_episodes`.
+        probes: episodes that did not fail from which probe clips are made: backwards, paused, turned back.
+        resamples: of the bootstrap intervals.
+        seed: of the bootstrap.
+
+    Raises:
+        ModelError: the model does not fit the store, or predicts something that is not a number.
+        StoreError: the episodes have no stage labels, or there is none to judge on.
+        LabelError: a stage label is out of range.
+    """
+    check_model_fits(model, store)
+    priors = model_priors(model)
+    uuids, scope, seen = choose_episodes(model, store, which)
+    _check_labels(store, uuids)
+    judged, seconds = _judge(model, store, uuids, priors, probes)
+    frames = sum(len(episode.stage) for episode in judged)
+    return Evaluation(
+        stages=list(model.stages),
+        fps=store.fps,
+        episodes=judged,
+        figures=figures(judged, store.fps, resamples=resamples, seed=seed),
+        by_kind=by_kind(judged, store.fps),
+        speed=_streaming_speed(model, store.episode(uuids[0]), frames / max(seconds, 1e-9)),
+        scope=scope,
+        seen=seen,
+    )
+
+
+def model_priors(model: RewardModel) -> npt.NDArray[np.float64]:
+    """The model's stage priors (K,).
+
+    Raises:
+        ModelError: it carries none, or another number of them than stages.
+    """
+    priors = model.provenance.get("priors", getattr(model, "priors", None))
+    if priors is None:
+        raise ModelError("the model carries no stage priors (provenance 'priors'), so progress labels cannot be made")
+    array = np.asarray(priors, dtype=np.float64)
+    if array.shape != (len(model.stages),):
+        raise ModelError(f"the model has {len(model.stages)} stages and priors of shape {array.shape}")
+    return array
+
+
+def _check_labels(store: Any, uuids: Sequence[str]) -> None:
+    if not store.stages:
+        raise StoreError(
+            f"{store.path} names no stages, so there is no truth to judge by; import with stages=FILE or record again"
+        )
+    if not any((store.episode(uuid).stage >= 0).any() for uuid in uuids):
+        raise StoreError(
+            f"none of the {len(uuids)} episodes of {store.path} to be judged has stage labels; set them with "
+            "store.set_stages or import with stages=FILE"
+        )
+
+
+def _judge(
+    model: RewardModel, store: Any, uuids: Sequence[str], priors: npt.NDArray[np.float64], probes: int
+) -> tuple[list[Judged], float]:
+    judged: list[Judged] = []
+    seconds = 0.0
+    lengths = store.lengths
+    with progress_bar("judge", total=sum(lengths[uuid] for uuid in uuids), unit="frames") as bar:
+        for uuid in uuids:
+            episode = store.episode(uuid)
+            started = time.perf_counter()
+            prediction = model.predict(episode)
+            seconds += time.perf_counter() - started
+            check_prediction(prediction, uuid)
+            clips = ProbeClips()
+            if probes and episode.success is not False:
+                clips = _probe(model, episode)
+                probes -= 1
+            judged.append(_judged(episode, prediction, priors, clips))
+            bar.advance(episode.length)
+    return judged, seconds
+
+
+def _judged(episode: Any, prediction: Prediction, priors: npt.NDArray[np.float64], clips: ProbeClips) -> Judged:
+    segments = episode_segments(episode, len(priors))
+    labels = label_frames(segments, priors, episode.length, f"episode {episode.uuid}")
+    simulator = None
+    if SIMULATOR_PROGRESS in episode:
+        simulator = np.asarray(episode[SIMULATOR_PROGRESS][:], dtype=np.float32).reshape(-1)
+    return Judged(
+        uuid=episode.uuid,
+        kind=episode_kind(episode),
+        success=episode.success,
+        prediction=prediction,
+        stage=labels.stage,
+        label=np.where(labels.complete, labels.progress, np.float32(np.nan)),
+        simulator=simulator,
+        clips=clips,
+    )
+
+
+def _probe(model: RewardModel, episode: Any) -> ProbeClips:
+    keys = [*model.cameras, *([model.state_key] if model.state_key else [])]
+    stage = np.asarray(episode.stage, dtype=np.int64)
+    claimed, frames = 0, 0
+    for order in (paused(episode.length), rewound(episode.length)):
+        seen = model.predict(Clip(episode, order, keys), episode.task).stage
+        # The clip departs from the episode where time stops running forward.
+        begin = int(np.argmax(np.append(np.diff(order), 0) <= 0)) + 1
+        truth = stage[order][begin:]
+        known = truth >= 0
+        claimed += int((seen[begin:][known] > truth[known]).sum())
+        frames += int(known.sum())
+    turned = model.predict(Clip(episode, backwards(episode.length), keys), episode.task)
+    return ProbeClips(turned.progress, claimed, frames)
+
+
+def _streaming_speed(model: RewardModel, episode: Any, frames_per_second: float, steps: int = 40) -> Speed:
+    count = min(steps, episode.length)
+    images = {key: episode[key][0:count] for key in model.cameras}
+    state = episode[model.state_key][0:count] if model.state_key else None
+    stream = model.stream(episode.task)
+    before = model.frames_encoded
+    times = []
+    for t in range(count):
+        started = time.perf_counter()
+        stream.step({key: images[key][t] for key in model.cameras}, None if state is None else state[t])
+        times.append(time.perf_counter() - started)
+    # The first steps pay for what is set up once.
+    settled = times[5:] or times
+    return Speed(
+        frames_per_second=frames_per_second,
+        stream_ms=1000 * float(np.median(settled)),
+        encodes_per_step=(model.frames_encoded - before) / count,
+    )

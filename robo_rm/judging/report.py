@@ -1,0 +1,146 @@
+"""The page that `robo-rm eval-reward` writes: advice, figures, worst cases first, stages, outcomes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robo_rm.judging.advice import KIND_COLUMNS, Advice, confusion, figure_rows, kind_rows, missing_figures
+from robo_rm.judging.evaluation import Evaluation
+from robo_rm.judging.figures import Judged, stage_confidence
+from robo_rm.report.charts import confusion_figure, reliability_figure, roc_figure, scores_figure
+from robo_rm.report.film import EpisodeView, episode_figure, strip_frames
+from robo_rm.report.page import Page
+
+WORST, TYPICAL = 4, 4
+
+
+def write_report(
+    evaluation: Evaluation,
+    advice: Sequence[Advice],
+    store: Any,
+    camera: str | None,
+    title: str,
+    path: str | os.PathLike[str],
+) -> Path:
+    """Write the self-contained page; ``camera`` is the key for film strips, None for none."""
+    page = Page(title, f"Judged on {evaluation.scope} of {Path(store.path).name}.")
+    page.section("Can I trust it?")
+    page.verdicts((item.mark, item.text) for item in advice)
+    page.section("The figures")
+    page.prose(
+        "What it does on failures comes first: a model can follow every good demonstration and still see success where "
+        "there is none. Intervals are bootstrapped over episodes (95 %)."
+    )
+    page.table(["figure", "value", "interval", "what it is"], figure_rows(evaluation))
+    missing = missing_figures(evaluation)
+    if missing:
+        page.prose(f"Not to be had from these episodes: {missing}.")
+    if len(evaluation.by_kind) > 1:
+        page.table(KIND_COLUMNS, kind_rows(evaluation))
+    speed = evaluation.speed
+    if math.isfinite(speed.stream_ms):
+        page.prose(
+            f"Speed on this machine: {speed.frames_per_second:.0f} frames/s over stored episodes, "
+            f"{speed.stream_ms:.1f} ms a step when streaming, {speed.encodes_per_step:g} image(s) encoded per step."
+        )
+    ranked = sorted(evaluation.episodes, key=lambda episode: -episode.error)
+    _cases(page, "Worst cases", _WORST_TEXT, ranked[:WORST], evaluation, store, camera)
+    typical = _typical(ranked[WORST:])
+    if typical:
+        _cases(page, "Typical episodes", _TYPICAL_TEXT, typical, evaluation, store, camera)
+    _stages(page, evaluation)
+    _outcomes(page, evaluation)
+    return page.write(path)
+
+
+_WORST_TEXT = (
+    "Ranked by mean error of progress, plus the share of frames claimed too far and a final progress on the wrong "
+    "side. The dashed line is the truth, the blue band the model's own uncertainty. Where the truth breaks off, the "
+    "stage was never finished and its progress was not measured."
+)
+_TYPICAL_TEXT = "Of each kind the one in the middle by the same ranking."
+
+
+def _cases(
+    page: Page,
+    title: str,
+    text: str,
+    episodes: Sequence[Judged],
+    evaluation: Evaluation,
+    store: Any,
+    camera: str | None,
+) -> None:
+    page.section(title)
+    page.prose(text)
+    for judged in episodes:
+        view = case_view(judged, evaluation, store, camera)
+        page.picture(episode_figure(view), photo=camera is not None)
+
+
+def case_view(judged: Judged, evaluation: Evaluation, store: Any, camera: str | None) -> EpisodeView:
+    """A judged episode as `episode_figure` draws it; its true curve is the label, or the simulator's progress."""
+    truth = judged.label
+    # A failure's last stage has no measured progress; the simulator, where there is one, knows it.
+    if judged.simulator is not None and judged.failed:
+        truth = judged.simulator
+    frames = None if camera is None else strip_frames(store.episode(judged.uuid), camera)
+    return EpisodeView(
+        title=f"{judged.kind}, episode {judged.uuid[:8]}",
+        fps=evaluation.fps,
+        progress=judged.prediction.progress,
+        stage=judged.prediction.stage,
+        stages=evaluation.stages,
+        success=judged.success,
+        true_progress=truth,
+        true_stage=judged.stage,
+        uncertainty=judged.prediction.uncertainty,
+        frames=frames,
+    )
+
+
+def _typical(ranked: Sequence[Judged]) -> list[Judged]:
+    kinds: dict[str, list[Judged]] = {}
+    for judged in ranked:
+        kinds.setdefault(judged.kind, []).append(judged)
+    return [members[len(members) // 2] for _, members in sorted(kinds.items())][:TYPICAL]
+
+
+def _stages(page: Page, evaluation: Evaluation) -> None:
+    page.section("Stages")
+    confidence, correct = stage_confidence(evaluation.episodes)
+    page.pictures(
+        [
+            (
+                confusion_figure(confusion(evaluation), evaluation.stages),
+                "Rows are the truth. What stands right of the diagonal is claimed too early, left of it too late.",
+            ),
+            (
+                reliability_figure(confidence, correct),
+                "Of the frames to which it gave a probability, the share that were right; large dots are many frames.",
+            ),
+        ]
+    )
+
+
+def _outcomes(page: Page, evaluation: Evaluation) -> None:
+    page.section("Outcomes")
+    final = np.array([episode.final for episode in evaluation.episodes])
+    highest = np.array([episode.highest for episode in evaluation.episodes])
+    success = [episode.success for episode in evaluation.episodes]
+    page.picture(
+        scores_figure(final, highest, success, [episode.kind for episode in evaluation.episodes]),
+        "Each dot is an episode at its final progress; the tail runs up to its highest.",
+    )
+    known = np.array([outcome is not None for outcome in success])
+    good = np.array([outcome is True for outcome in success])[known]
+    if good.any() and not good.all():
+        page.picture(
+            roc_figure([("final progress", final[known]), ("highest progress", highest[known])], good),
+            "Every threshold on progress: the failures it lets pass against the successes it lets pass.",
+        )

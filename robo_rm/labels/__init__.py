@@ -1,0 +1,1 @@
+"""Progress labels from stage boundaries, and the plan of training windows."""

@@ -1,0 +1,53 @@
+"""Figures that judge a reward model: of progress and stages, reward distances, intervals."""
+
+from robo_rm.metrics.distance import epic_distance, starc_distance
+from robo_rm.metrics.intervals import Interval, bootstrap_interval, paired_bootstrap, wilson_interval
+from robo_rm.metrics.progress import (
+    OUTCOMES,
+    auroc,
+    boundaries,
+    boundary_counts,
+    boundary_f1,
+    expected_calibration_error,
+    fpr_at_gold,
+    hallucination,
+    judge_rollout,
+    kendall_tau,
+    mae,
+    mse,
+    reliability_bins,
+    rho,
+    roc_curve,
+    stage_accuracy,
+    stage_confusion,
+    voc,
+    voc_per_episode,
+)
+
+__all__ = [
+    "OUTCOMES",
+    "Interval",
+    "auroc",
+    "bootstrap_interval",
+    "boundaries",
+    "boundary_counts",
+    "boundary_f1",
+    "epic_distance",
+    "expected_calibration_error",
+    "fpr_at_gold",
+    "hallucination",
+    "judge_rollout",
+    "kendall_tau",
+    "mae",
+    "mse",
+    "paired_bootstrap",
+    "reliability_bins",
+    "rho",
+    "roc_curve",
+    "stage_accuracy",
+    "stage_confusion",
+    "starc_distance",
+    "voc",
+    "voc_per_episode",
+    "wilson_interval",
+]

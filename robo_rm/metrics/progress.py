@@ -1,0 +1,253 @@
+"""Figures that judge a reward model, each a plain function of arrays.
+
+Conventions: progress (T,) in [0, 1]; stages (T,) integers, -1 where unlabelled. A figure that the data cannot support
+(one class only, constant progress, nothing labelled) is NaN, never a flattering 0 or 1. Where a function takes "one
+episode or several", several are given as a list of arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+OUTCOMES = ("fail", "partial", "success")
+
+
+def mse(predicted: npt.ArrayLike, label: npt.ArrayLike) -> float:
+    """Mean squared error of progress over the labelled frames (those whose label is not NaN)."""
+    error = _errors(predicted, label)
+    return float(np.square(error).mean()) if len(error) else float("nan")
+
+
+def mae(predicted: npt.ArrayLike, label: npt.ArrayLike) -> float:
+    """Mean absolute error of progress over the labelled frames."""
+    error = _errors(predicted, label)
+    return float(np.abs(error).mean()) if len(error) else float("nan")
+
+
+def _errors(predicted: npt.ArrayLike, label: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    guess, truth = _pair(predicted, label, np.float64)
+    known = np.isfinite(truth)
+    return np.asarray(guess[known] - truth[known])
+
+
+def voc(progress: Any) -> float:
+    """Value-order correlation (GVL, arXiv 2411.04549): Spearman's rank correlation of time and progress.
+
+    Args:
+        progress: one episode (T,), or a list of episodes.
+
+    Returns:
+        In [-1, 1]; for several episodes the mean over those that have a value. NaN where progress is constant or
+        shorter than two frames. Count the NaN of `voc_per_episode` apart: a model that says nothing is not a model
+        that is half right.
+    """
+    if _is_single(progress):
+        return float(voc_per_episode([progress])[0])
+    values = voc_per_episode(progress)
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def voc_per_episode(progress: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:
+    """Value-order correlation of each episode, (E,); NaN where it is not defined."""
+    from scipy.stats import rankdata
+
+    values = np.full(len(progress), np.nan)
+    for i, episode in enumerate(progress):
+        array = np.asarray(episode, dtype=np.float64)
+        # A NaN in the progress makes the figure undefined rather than ranking it first or last.
+        if len(array) < 2 or not np.isfinite(array).all() or np.ptp(array) == 0:
+            continue
+        ranks = rankdata(array) - (len(array) + 1) / 2
+        time = np.arange(len(array)) - (len(array) - 1) / 2
+        values[i] = float(ranks @ time / np.sqrt((ranks @ ranks) * (time @ time)))
+    return values
+
+
+def stage_accuracy(predicted: npt.ArrayLike, true: npt.ArrayLike) -> float:
+    """Share of the labelled frames whose predicted stage is the true one."""
+    guess, truth = _pair(predicted, true, np.int64)
+    known = truth >= 0
+    return float((guess[known] == truth[known]).mean()) if known.any() else float("nan")
+
+
+def stage_confusion(predicted: npt.ArrayLike, true: npt.ArrayLike, stages: int) -> npt.NDArray[np.int64]:
+    """Frames counted by true stage (rows) and predicted stage (columns), (K, K)."""
+    guess, truth = _pair(predicted, true, np.int64)
+    known = truth >= 0
+    counts = np.zeros((stages, stages), dtype=np.int64)
+    np.add.at(counts, (truth[known], guess[known]), 1)
+    return counts
+
+
+def hallucination(predicted: npt.ArrayLike, true: npt.ArrayLike) -> float:
+    """Share of the labelled frames whose predicted stage is beyond the true stage.
+
+    Meant for failures and probe clips, where claiming more than happened is what ruins a policy.
+    """
+    guess, truth = _pair(predicted, true, np.int64)
+    known = truth >= 0
+    return float((guess[known] > truth[known]).mean()) if known.any() else float("nan")
+
+
+def boundaries(stage: npt.ArrayLike) -> list[tuple[int, int]]:
+    """(frame, stage entered) of every change between two labelled frames."""
+    array = np.asarray(stage, dtype=np.int64)
+    change = np.flatnonzero((array[1:] != array[:-1]) & (array[1:] >= 0) & (array[:-1] >= 0)) + 1
+    return [(int(t), int(array[t])) for t in change]
+
+
+def boundary_counts(
+    predicted: npt.ArrayLike, true: npt.ArrayLike, fps: float, tolerance: float = 0.5
+) -> tuple[int, int, int]:
+    """(matched, predicted, true) stage boundaries of one episode.
+
+    Two boundaries match when they enter the same stage within ``tolerance`` seconds; each is used once. Predictions
+    over unlabelled frames are left out.
+    """
+    guess, truth = _pair(predicted, true, np.int64)
+    found, real = boundaries(np.where(truth >= 0, guess, -1)), boundaries(truth)
+    reach = tolerance * fps + 1e-9
+    matched = 0
+    for stage in {stage for _, stage in real}:
+        left = [t for t, s in found if s == stage]
+        right = [t for t, s in real if s == stage]
+        # Both lists rise and the tolerance is one for all: taking the earliest pair that fits matches the most.
+        i = j = 0
+        while i < len(left) and j < len(right):
+            if abs(left[i] - right[j]) <= reach:
+                matched, i, j = matched + 1, i + 1, j + 1
+            elif left[i] < right[j]:
+                i += 1
+            else:
+                j += 1
+    return matched, len(found), len(real)
+
+
+def boundary_f1(predicted: Any, true: Any, fps: float, tolerance: float = 0.5) -> float:
+    """F1 of stage boundaries within ``tolerance`` seconds, over one episode or several (counts added up).
+
+    NaN where neither side has a boundary.
+    """
+    pairs = [(predicted, true)] if _is_single(predicted) else list(zip(predicted, true, strict=True))
+    counts = np.array([boundary_counts(guess, truth, fps, tolerance) for guess, truth in pairs])
+    matched, found, real = counts.sum(axis=0) if len(counts) else (0, 0, 0)
+    return float(2 * matched / (found + real)) if found + real else float("nan")
+
+
+def auroc(score: npt.ArrayLike, success: npt.ArrayLike) -> float:
+    """Area under the ROC curve of success against failure: the chance that a success scores above a failure.
+
+    Args:
+        score: (N,) one number per episode, such as its final or its highest progress. Ties count one half.
+        success: (N,) booleans.
+
+    Returns:
+        In [0, 1]; NaN where one of the two outcomes is missing.
+    """
+    from scipy.stats import rankdata
+
+    values, good = np.asarray(score, dtype=np.float64), np.asarray(success, dtype=bool)
+    _same_length(values, good)
+    wins, losses = int(good.sum()), int((~good).sum())
+    if not wins or not losses or not np.isfinite(values).all():
+        return float("nan")
+    return float((rankdata(values)[good].sum() - wins * (wins + 1) / 2) / (wins * losses))
+
+
+def roc_curve(score: npt.ArrayLike, success: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """False- and true-positive rates at every threshold, from (0, 0) to (1, 1); needs both outcomes."""
+    values, good = np.asarray(score, dtype=np.float64), np.asarray(success, dtype=bool)
+    _same_length(values, good)
+    order = np.argsort(-values, kind="stable")
+    # Equal scores pass a threshold together: keep the last of each run.
+    last = np.append(np.diff(values[order]) != 0, True)
+    true = np.cumsum(good[order])[last] / max(int(good.sum()), 1)
+    false = np.cumsum(~good[order])[last] / max(int((~good).sum()), 1)
+    return np.concatenate([[0.0], false]), np.concatenate([[0.0], true])
+
+
+def fpr_at_gold(score: npt.ArrayLike, success: npt.ArrayLike, recall: float = 0.95) -> float:
+    """Share of failures that pass the threshold which lets ``recall`` of the true successes pass.
+
+    It is the false-positive rate to expect when progress takes the place of the gold reward (a success detector).
+    NaN where one of the two outcomes is missing.
+    """
+    values, good = np.asarray(score, dtype=np.float64), np.asarray(success, dtype=bool)
+    _same_length(values, good)
+    if not good.any() or good.all() or not np.isfinite(values).all():
+        return float("nan")
+    wins = np.sort(values[good])
+    # The highest threshold that still lets at least that share of the successes pass.
+    threshold = wins[len(wins) - int(np.ceil(recall * len(wins)))]
+    return float((values[~good] >= threshold).mean())
+
+
+def kendall_tau(predicted: npt.ArrayLike, true: npt.ArrayLike) -> float:
+    """Kendall's tau-b between predicted and true final progress across rollouts; NaN where either is constant."""
+    from scipy.stats import kendalltau
+
+    guess, truth = _pair(predicted, true, np.float64)
+    if len(guess) < 2 or np.ptp(guess) == 0 or np.ptp(truth) == 0:
+        return float("nan")
+    return float(kendalltau(guess, truth, variant="b").statistic)
+
+
+def judge_rollout(final_progress: float, success_at: float = 0.85, partial_at: float = 0.35) -> str:
+    """Call a rollout ``success``, ``partial`` or ``fail`` by its final progress."""
+    if final_progress >= success_at:
+        return "success"
+    return "partial" if final_progress >= partial_at else "fail"
+
+
+def rho(judged: Sequence[str], true: Sequence[str]) -> float:
+    """(correct - wrong) / n over rollouts called success, partial or fail (SARM, arXiv 2509.25358), in [-1, 1]."""
+    if len(judged) != len(true):
+        raise ValueError(f"{len(judged)} judgements for {len(true)} rollouts")
+    if not len(true):
+        return float("nan")
+    correct = sum(guess == truth for guess, truth in zip(judged, true, strict=True))
+    return (2 * correct - len(true)) / len(true)
+
+
+def reliability_bins(
+    confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10
+) -> list[tuple[float, float, int]]:
+    """(mean confidence, share correct, count) of each non-empty bin of equal width over [0, 1]."""
+    belief, hit = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    _same_length(belief, hit)
+    place = np.clip((belief * bins).astype(np.int64), 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    kept = np.flatnonzero(count)
+    mean_belief = np.bincount(place, belief, bins)[kept] / count[kept]
+    mean_hit = np.bincount(place, hit, bins)[kept] / count[kept]
+    return [(float(b), float(h), int(n)) for b, h, n in zip(mean_belief, mean_hit, count[kept], strict=True)]
+
+
+def expected_calibration_error(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10) -> float:
+    """Mean gap between confidence and share correct, weighted by count (Guo et al., arXiv 1706.04599, equation 3)."""
+    table = reliability_bins(confidence, correct, bins)
+    total = sum(n for _, _, n in table)
+    return sum(abs(b - h) * n for b, h, n in table) / total if total else float("nan")
+
+
+def _is_single(values: Any) -> bool:
+    """Whether this is one episode's array rather than several episodes."""
+    if isinstance(values, np.ndarray):
+        return values.ndim == 1 and values.dtype != object
+    return len(values) > 0 and np.ndim(values[0]) == 0
+
+
+def _pair(a: npt.ArrayLike, b: npt.ArrayLike, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    first: np.ndarray = np.asarray(a, dtype=dtype)
+    second: np.ndarray = np.asarray(b, dtype=dtype)
+    _same_length(first, second)
+    return first, second
+
+
+def _same_length(a: np.ndarray, b: np.ndarray) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"the two arrays differ in shape: {a.shape} and {b.shape}")

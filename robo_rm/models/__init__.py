@@ -1,0 +1,1 @@
+"""What every reward model is and does: the protocol, its checker, saving and loading."""

@@ -1,0 +1,185 @@
+"""A saved reward model is a folder that holds no pickle:
+
+config.yaml           `model`: format, version, kind, settings, checksum of the weights
+model.safetensors     the weights
+provenance.json       where it came from: episodes trained on and held out, store, priors, code version
+card.md               the same for people
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_origin, get_type_hints
+
+from robo_datasets.errors import ModelError
+from robo_datasets.outputs import write_atomically
+from robo_rm.models.card import stage_model_card
+from robo_rm.models.protocol import RewardModel
+from robo_rm.stage.model import KIND, StageDescription, StageRewardModel
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = "robo-rm reward model"
+VERSION = 1
+CONFIG, WEIGHTS, PROVENANCE, CARD = "config.yaml", "model.safetensors", "provenance.json", "card.md"
+
+
+def load_reward_model(folder: str | os.PathLike[str], device: str = "auto") -> RewardModel:
+    """Load a saved reward model; ``device`` is auto, cpu or cuda.
+
+    Raises:
+        ModelError: there is no model in the folder, it is damaged, of another program, or of a newer version.
+    """
+    import torch
+
+    root = Path(folder)
+    described = _read_config(root)
+    if described.get("kind") != KIND:
+        raise ModelError(f"{root} holds a reward model of the unknown kind {described.get('kind')!r}")
+    raw = _read(root / WEIGHTS)
+    if hashlib.sha256(raw).hexdigest() != described.get("weights_sha256"):
+        raise ModelError(f"{root / WEIGHTS} is damaged or half written: its checksum is not the one in {CONFIG}")
+    provenance = read_provenance(root)
+    description = _description(described, root)
+    network = description.network()
+    _fill_weights(network, raw, root)
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return StageRewardModel(network, description, provenance, chosen)
+
+
+def save_stage_model(
+    model: StageRewardModel, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
+) -> None:
+    """Write a model folder; ``settings`` are further sections of its config.yaml, such as the verb's."""
+    import safetensors.torch
+    import yaml
+
+    root = Path(folder)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.network.state_dict().items()}
+    raw = safetensors.torch.save(tensors)
+    described = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": KIND,
+        "weights_sha256": hashlib.sha256(raw).hexdigest(),
+        **_plain(asdict(model.description)),
+    }
+    config = yaml.safe_dump({**(settings or {}), "model": described}, sort_keys=False, allow_unicode=True)
+    root.mkdir(parents=True, exist_ok=True)
+    write_atomically(root / WEIGHTS, raw)
+    write_atomically(root / PROVENANCE, json.dumps(model.provenance, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(root / CARD, stage_model_card(model))
+    write_atomically(root / CONFIG, config)
+
+
+def _read_config(root: Path) -> dict[str, Any]:
+    import yaml
+
+    path = root / CONFIG
+    if not root.is_dir():
+        raise ModelError(f"there is no model folder at {root}; train one with robo-rm train-reward out={root}")
+    if not path.exists() and not (root / WEIGHTS).exists():
+        raise ModelError(f"{root} holds no reward model ({CONFIG} is missing); was its training interrupted?")
+    try:
+        config = yaml.safe_load(_read(path))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} is damaged: it is not YAML ({str(error).splitlines()[0]})") from error
+    described = config.get("model") if isinstance(config, dict) else None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise ModelError(f"{path} does not describe a reward model of robo-rm; was its training interrupted?")
+    version = described.get("version")
+    if not isinstance(version, int) or version < 1:
+        raise ModelError(f"{path} is damaged: version {version!r}")
+    if version > VERSION:
+        raise ModelError(f"{root} was written by a newer robo-rm (model version {version}, known {VERSION}); upgrade")
+    return described
+
+
+def read_provenance(root: Path) -> dict[str, Any]:
+    """Where the model in a folder came from.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    try:
+        provenance = json.loads(_read(root / PROVENANCE))
+    except ValueError as error:
+        raise ModelError(f"{root / PROVENANCE} is damaged: it is not JSON") from error
+    if not isinstance(provenance, dict):
+        raise ModelError(f"{root / PROVENANCE} is damaged: it is not a JSON object")
+    return provenance
+
+
+def _description(described: Mapping[str, Any], root: Path) -> StageDescription:
+    values = {name: value for name, value in described.items() if name not in _HEADER}
+    try:
+        description = _build(StageDescription, values)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{root / CONFIG} is damaged: {error}") from error
+    cameras = {key: (int(size[0]), int(size[1])) for key, size in description.cameras.items()}
+    return replace(description, cameras=cameras)
+
+
+_HEADER = ("format", "version", "kind", "weights_sha256")
+_NUMBERS = {float: (int, float), int: (int,), str: (str,), bool: (bool,)}
+
+
+def _build(kind: type, values: Any, where: str = "model") -> Any:
+    """An instance of a dataclass from plain values; TypeError names the key that is missing, unknown or of a wrong
+    type."""
+    if not isinstance(values, dict):
+        raise TypeError(f"{where} is not a mapping")
+    hints = get_type_hints(kind)
+    unknown, missing = set(values) - set(hints), set(hints) - set(values)
+    if unknown or missing:
+        raise TypeError(f"{where} has the unknown keys {sorted(unknown)} and lacks {sorted(missing)}")
+    built = {}
+    for name, hint in hints.items():
+        value = values[name]
+        if is_dataclass(hint):
+            value = _build(cast(type, hint), value, f"{where}.{name}")
+        elif hint in _NUMBERS and not isinstance(value, _NUMBERS[hint]):
+            raise TypeError(f"{where}.{name} is {value!r}, expected {hint.__name__}")
+        elif get_origin(hint) in (list, dict) and not isinstance(value, get_origin(hint)):
+            raise TypeError(f"{where}.{name} is {value!r}, expected {hint}")
+        built[name] = value
+    return kind(**built)
+
+
+def _fill_weights(network: torch.nn.Module, raw: bytes, root: Path) -> None:
+    import safetensors
+    import safetensors.torch
+
+    path = root / WEIGHTS
+    try:
+        tensors = safetensors.torch.load(raw)
+    except safetensors.SafetensorError as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ModelError(
+                f"{path} does not fit {CONFIG}: tensor {name} is {found.get(name)}, expected {expected.get(name)}"
+            )
+    network.load_state_dict(tensors)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which YAML can hold."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,1 @@
+"""The stage-aware progress model."""

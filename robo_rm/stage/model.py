@@ -1,0 +1,256 @@
+"""The stage-aware reward model: predict, stream, save (protocol: `robo_rm.models.protocol.RewardModel`)."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from robo_datasets.errors import ModelError
+from robo_rm.labels.plan import WindowShape, regular_window
+from robo_rm.labels.progress import cumulative_priors
+from robo_rm.models.frames import EpisodeView, checked_images, checked_state, resize
+from robo_rm.models.prediction import Estimate, Prediction
+from robo_rm.models.protocol import Observations
+from robo_rm.settings import ConvSettings, StageSettings
+from robo_rm.stage.network import Heads, StageNetwork, channels_last, compose
+
+KIND = "stage"
+
+# Frames and windows go through the network in blocks of one fixed size, filled up where they run short, so
+# that the arithmetic for a frame does not depend on how many frames come after it.
+FRAMES_PER_BLOCK = 32
+WINDOWS_PER_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class StageDescription:
+    """What, besides the weights, makes a stage-aware model.
+
+    Attributes:
+        stages: names of the K stages.
+        priors: (K,) share of each, of the training split.
+        cameras: image key -> (height, width) at the encoder.
+        state_key: key of the state, or None.
+        state_size: its length, 0 without one.
+        fps: frames per second of the store; a stream expects the same.
+        task: the instruction to assume where none is given.
+        reward: shape and training of the model.
+        encoder: shape of the image encoder.
+    """
+
+    stages: list[str]
+    priors: list[float]
+    cameras: dict[str, tuple[int, int]]
+    state_key: str | None
+    state_size: int
+    fps: float
+    task: str
+    reward: StageSettings
+    encoder: ConvSettings
+
+    @property
+    def shape(self) -> WindowShape:
+        """History and gap in frames."""
+        return WindowShape(self.reward.history, max(1, round(self.reward.gap_seconds * self.fps)))
+
+    def network(self) -> StageNetwork:
+        """A network of this shape with fresh weights."""
+        return StageNetwork(self.cameras, self.state_size, len(self.stages), self.reward, self.encoder)
+
+
+class StageRewardModel:
+    """Stage and progress of a task from camera images and joint state, after SARM (arXiv 2509.25358).
+
+    The uncertainty is the standard deviation of progress under the predicted distribution over stages: large where the
+    model hesitates between stages that lie far apart. Errors within a stage do not show in it.
+    """
+
+    def __init__(
+        self, network: StageNetwork, description: StageDescription, provenance: Mapping[str, Any], device: str = "cpu"
+    ) -> None:
+        self.network = channels_last(network.to(device)).eval().requires_grad_(False)
+        self.description = description
+        self.provenance: Mapping[str, Any] = dict(provenance)
+        self.stages, self.cameras = list(description.stages), list(description.cameras)
+        self.state_key = description.state_key
+        self.device = device
+        self.frames_encoded = 0
+        cumulative = torch.as_tensor(cumulative_priors(description.priors), dtype=torch.float32)
+        self._cumulative = cumulative.to(device)
+
+    @property
+    def priors(self) -> npt.NDArray[np.float64]:
+        """(K,) stage priors of the training split."""
+        return np.asarray(self.description.priors, dtype=np.float64)
+
+    def predict(self, episode: Observations, task: str | None = None) -> Prediction:
+        """Estimates for every frame of a stored episode or of a mapping of its arrays.
+
+        Each frame is encoded once; memory does not grow with the size of the images times their number.
+
+        Raises:
+            ModelError: a camera or the state is missing or has another shape than in training.
+        """
+        view = EpisodeView(episode, self.description.cameras, self.state_key)
+        instruction = task if task is not None else view.task
+        tokens = self._encode_all(view)
+        blocks = [
+            self._windows(tokens, np.arange(start, min(start + WINDOWS_PER_BLOCK, view.length)), instruction)
+            for start in range(0, view.length, WINDOWS_PER_BLOCK)
+        ]
+        if not blocks:
+            empty = np.zeros(0, dtype=np.float32)
+            return Prediction(empty, np.zeros((0, len(self.stages)), dtype=np.float32), empty)
+        progress, probabilities, spread = (np.concatenate(part) for part in zip(*blocks, strict=True))
+        return Prediction(progress, probabilities, spread)
+
+    def predict_batch(self, episodes: Sequence[Observations], task: str | None = None) -> list[Prediction]:
+        """Estimates for several episodes; a batch is made of frames, so one episode already fills it."""
+        return [self.predict(episode, task) for episode in episodes]
+
+    def stream(self, task: str | None = None) -> StageStream:
+        """Follow an episode frame by frame, at the rate of the training store (``provenance["fps"]``)."""
+        return StageStream(self, task)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model folder; `robo_rm.load_reward_model` reads it back exactly."""
+        from robo_rm.models.saving import save_stage_model
+
+        save_stage_model(self, folder)
+
+    def encode_block(
+        self,
+        images: Mapping[str, npt.NDArray[np.uint8]],
+        state: npt.NDArray[np.float32] | None,
+        first: npt.NDArray[np.float32] | None,
+        block: int,
+    ) -> torch.Tensor:
+        """Tokens (n, C + 1, D) of n <= block frames of one episode.
+
+        Args:
+            images: (n, H, W, 3) of any size by key.
+            state: (n, D_s), where the model reads a state.
+            first: (1, D_s), the state at the episode's first frame.
+            block: frames to compute with.
+        """
+        count = len(next(iter(images.values())))
+        pixels = {
+            key: self._pixels(_fill(resize(images[key], size), block)) for key, size in self.description.cameras.items()
+        }
+        joint = origin = None
+        if self.network.state is not None and state is not None and first is not None:
+            joint = self.network.state.standardise(torch.from_numpy(_fill(state, block)).to(self.device))
+            origin = self.network.state.standardise(torch.from_numpy(first).to(self.device)).expand_as(joint)
+        with torch.inference_mode(), _exact_arithmetic(self.device):
+            tokens = self.network.encode(pixels, joint, origin)[:count]
+        self.frames_encoded += count * len(pixels)
+        return tokens
+
+    def read_block(self, windows: torch.Tensor, slot: npt.NDArray[np.int64], task: str | None) -> Sequence[Any]:
+        """Progress (B,), probabilities (B, K), spread (B,) at the given slot of windows (B, S, C + 1, D)."""
+        told = [task if task is not None else self.description.task] * len(windows)
+        with torch.inference_mode(), _exact_arithmetic(self.device):
+            heads = self.network(windows, told)
+            row, at = torch.arange(len(windows)), torch.from_numpy(slot)
+            here = Heads(heads.logits[row, at], heads.within[row, at])
+            parts = compose(here, self._cumulative, argmax=self.description.reward.composition == "argmax")
+        return [part.cpu().numpy() for part in parts]
+
+    def _encode_all(self, view: EpisodeView) -> torch.Tensor:
+        blocks = []
+        state = first = None
+        for start in range(0, view.length, FRAMES_PER_BLOCK):
+            stop = min(start + FRAMES_PER_BLOCK, view.length)
+            images = {key: view.images(key, start, stop) for key in self.cameras}
+            if self.state_key is not None:
+                state = checked_state(
+                    view.state(self.state_key, start, stop), self.description.state_size, self.state_key
+                )
+                first = state[:1] if first is None else first
+            blocks.append(self.encode_block(images, state, first, FRAMES_PER_BLOCK))
+        return torch.cat(blocks) if blocks else torch.zeros(0, device=self.device)
+
+    def _windows(
+        self, tokens: torch.Tensor, newest: npt.NDArray[np.int64], task: str | None
+    ) -> list[npt.NDArray[np.float32]]:
+        frames, slot = regular_window(_fill(newest, WINDOWS_PER_BLOCK), self.description.shape)
+        windows = tokens[torch.from_numpy(frames).to(self.device)]
+        return [part[: len(newest)] for part in self.read_block(windows, slot, task)]
+
+    def _pixels(self, frames: npt.NDArray[np.uint8]) -> torch.Tensor:
+        return to_pixels(torch.from_numpy(frames).to(self.device))
+
+
+class StageStream:
+    """Estimates frame by frame: each image is encoded once, and only tokens of the window are kept."""
+
+    def __init__(self, model: StageRewardModel, task: str | None) -> None:
+        self._model, self._task = model, task
+        shape = model.description.shape
+        self._first: torch.Tensor | None = None
+        self._first_state: npt.NDArray[np.float32] | None = None
+        self._recent: deque[torch.Tensor] = deque(maxlen=shape.history * shape.gap + 1)
+        self._count = 0
+
+    def reset(self) -> None:
+        """Begin a new episode."""
+        self._first, self._first_state, self._count = None, None, 0
+        self._recent.clear()
+
+    def step(self, frames: Mapping[str, npt.NDArray[np.uint8]], state: npt.ArrayLike | None = None) -> Estimate:
+        """Estimate for the newest frame; images (H, W, 3) uint8 by key, state (D,).
+
+        Raises:
+            ModelError: a camera or the state is missing or has another shape than in training.
+        """
+        model = self._model
+        missing = [key for key in model.cameras if key not in frames]
+        if missing:
+            raise ModelError(f"the model reads {missing[0]}, which the step lacks; it has {sorted(frames)}")
+        images = {key: checked_images(np.asarray(frames[key])[None], key) for key in model.cameras}
+        joint = None
+        if model.state_key is not None:
+            if state is None:
+                raise ModelError(f"the model reads {model.state_key}; give step(frames, state=...)")
+            joint = checked_state(np.asarray(state)[None], model.description.state_size, model.state_key)
+            self._first_state = joint if self._first_state is None else self._first_state
+        token = model.encode_block(images, joint, self._first_state, 1)[0]
+        self._first = token if self._first is None else self._first
+        self._recent.append(token)
+        indices, slot = regular_window(np.array([self._count]), model.description.shape)
+        oldest = self._count + 1 - len(self._recent)
+        # Index 0 is the first frame, and what fills up a window that is still short; the others are recent.
+        window = [self._recent[i - oldest] if i >= max(oldest, 1) else self._first for i in indices[0].tolist()]
+        progress, probabilities, spread = model.read_block(torch.stack(window)[None], slot, self._task)
+        self._count += 1
+        return Estimate(float(progress[0]), probabilities[0], float(spread[0]))
+
+
+def to_pixels(frames: torch.Tensor, kind: torch.dtype = torch.float32) -> torch.Tensor:
+    """Frames (F, H, W, 3) uint8 to (F, 3, H, W) in [-1, 1), channels last in memory as convolutions like it."""
+    return frames.permute(0, 3, 1, 2).to(kind).sub_(128).div_(128)
+
+
+def _fill(rows: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """Repeat the first row behind the others until there are ``count``."""
+    if len(rows) == count:
+        return rows
+    return np.concatenate([rows, np.repeat(rows[:1], count - len(rows), axis=0)])
+
+
+@contextmanager
+def _exact_arithmetic(device: str) -> Iterator[None]:
+    """Full float32 and fixed kernels on a GPU, so that a stream and a whole episode give the same numbers."""
+    if device == "cpu":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield

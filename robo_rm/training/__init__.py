@@ -1,0 +1,1 @@
+"""Training a reward model on a demo store: data, windows, budget, resume."""

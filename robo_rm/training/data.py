@@ -1,0 +1,90 @@
+"""Episodes as training reads them: labels and states in memory, images decoded once as far as a budget allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robo_rm.labels.progress import ProgressLabels, episode_segments, label_frames
+from robo_rm.models.frames import Size
+
+DECODE_BLOCK = 256
+
+
+@dataclass
+class TrainingData:
+    """E episodes, ready to have windows gathered from them.
+
+    Images of the first episodes are kept as uint8 at the encoder's size until ``budget`` bytes are used; the others
+    are decoded from the store each time, so that memory does not grow with the number of episodes.
+    """
+
+    labels: list[ProgressLabels]
+    states: list[npt.NDArray[np.float32]] | None
+    tasks: list[str]
+    cameras: dict[str, Size]
+    _episodes: list[Any]
+    _cached: list[dict[str, npt.NDArray[np.uint8]]]
+
+    @classmethod
+    def load(
+        cls,
+        episodes: Sequence[Any],
+        priors: npt.ArrayLike,
+        stages: int,
+        cameras: Mapping[str, Size],
+        state_key: str | None,
+        budget: float,
+        done: Callable[[int], None] = lambda frames: None,
+    ) -> TrainingData:
+        """Read stored episodes.
+
+        Args:
+            episodes: of a `DemoStore`.
+            priors: (K,) of the training split.
+            stages: K.
+            cameras: key -> (height, width) of the encoder.
+            state_key: key of the state, or None.
+            budget: bytes of images to keep in memory.
+            done: called with the number of frames decoded, now and then.
+        """
+        labels = [label_frames(episode_segments(e, stages), priors, e.length, f"episode {e.uuid}") for e in episodes]
+        states = None
+        if state_key is not None:
+            states = [np.asarray(e[state_key][:], dtype=np.float32) for e in episodes]
+        cached: list[dict[str, npt.NDArray[np.uint8]]] = []
+        used = 0.0
+        for episode in episodes:
+            used += sum(episode.length * h * w * 3 for h, w in cameras.values())
+            if used > budget:
+                cached.append({})
+                continue
+            cached.append({key: _decode(episode, key, size, done) for key, size in cameras.items()})
+        tasks = [episode.task or "" for episode in episodes]
+        return cls(labels, states, tasks, dict(cameras), list(episodes), cached)
+
+    def images(self, episode: int, key: str, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Images (S, h, w, 3) of the frames of an episode, given by its place in the list."""
+        kept = self._cached[episode].get(key)
+        if kept is not None:
+            return kept[frames]
+        # A window that pauses or turns back names a frame more than once; decode it once.
+        distinct, place = np.unique(frames, return_inverse=True)
+        decoded: npt.NDArray[np.uint8] = self._episodes[episode].frames(key, distinct, size=self.cameras[key])
+        return decoded[place]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def _decode(episode: Any, key: str, size: Size, done: Callable[[int], None]) -> npt.NDArray[np.uint8]:
+    images = np.empty((episode.length, *size, 3), dtype=np.uint8)
+    for start in range(0, episode.length, DECODE_BLOCK):
+        stop = min(start + DECODE_BLOCK, episode.length)
+        images[start:stop] = episode.frames(key, range(start, stop), size=size)
+        done(stop - start)
+    return images

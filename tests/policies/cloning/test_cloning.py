@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from robo_datasets.errors import ConfigError, ModelError
+from robo_policies.cloning import trainer as cloning
+from robo_policies.cloning.act import ActLearner
+from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings
+from robo_policies.cloning.trainer import CHECKPOINT, clone
+from robo_policies.cloning.windows import Windows, load_demonstrations, normalisation
+
+
+@pytest.fixture(scope="module")
+def demonstrations(point_store):
+    return load_demonstrations(point_store)
+
+
+def samples(demonstrations, settings, weights=None, statistics=None):
+    weights = np.ones(demonstrations.frames, np.float32) if weights is None else weights
+    statistics = statistics or normalisation(demonstrations, weights)
+    return Windows(demonstrations, weights, settings.chunk_size, statistics)
+
+
+def fresh(settings, demonstrations, seed=0):
+    torch.manual_seed(seed)
+    return ActLearner(settings, {key: values.shape[1] for key, values in demonstrations.arrays.items()})
+
+
+def weights_of(learner):
+    return {name: value.clone() for name, value in learner.network.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def trained(demonstrations, settings, training, folder, steps=12, **changes):
+    learner = fresh(settings, demonstrations)
+    windows = changes.pop("windows", None) or samples(demonstrations, settings)
+    clone(learner, windows, Budget(steps), training, 0, folder, {"steps": steps, **changes})
+    return weights_of(learner)
+
+
+def test_training_reduces_the_loss_and_solves_the_toy_task(point_policy):
+    losses = point_policy.losses
+    assert losses[-40:].mean() < 0.25 * losses[:20].mean()
+    assert point_policy.metrics["steps"] == 400
+
+
+def test_with_weights_of_one_the_loss_is_lerobots_own(demonstrations, tiny_act):
+    settings = dataclasses.replace(tiny_act, dropout=0.0)
+    learner = fresh(settings, demonstrations)
+    batch = samples(demonstrations, settings).batch(0, 40, 0)
+    learner.policy.train()
+    assert bool(batch["action_is_pad"].any())
+    torch.manual_seed(3)
+    theirs, _ = learner.policy.forward(batch)
+    torch.manual_seed(3)
+    ours = (learner.losses(batch) * batch["weight"]).mean()
+    assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-6)
+
+
+def test_the_expected_loss_is_the_weighted_mean_over_the_data_set(demonstrations, tiny_act):
+    settings = dataclasses.replace(tiny_act, use_vae=False, dropout=0.0)
+    learner = fresh(settings, demonstrations)
+    weights = np.random.default_rng(0).uniform(0, 1, demonstrations.frames).astype(np.float32)
+    weights[::4] = 0
+    windows = samples(demonstrations, settings, weights)
+    epoch = windows.batch(0, len(windows), 0)
+    drawn = float((learner.losses(epoch) * epoch["weight"]).mean().detach())
+    every = windows.gather(torch.arange(demonstrations.frames))
+    losses = learner.losses(every).detach().numpy()
+    assert drawn == pytest.approx((weights * losses).sum() / weights.sum(), rel=1e-5)
+
+
+def test_padding_of_a_chunk_trains_nothing(demonstrations, tiny_act):
+    learner = fresh(dataclasses.replace(tiny_act, dropout=0.0, use_vae=False), demonstrations)
+    batch = samples(demonstrations, tiny_act).batch(0, 64, 0)
+    changed = dict(batch, action=torch.where(batch["action_is_pad"][..., None], 99.0, batch["action"]))
+    assert torch.equal(learner.losses(batch), learner.losses(changed))
+
+
+def test_episodes_of_weight_zero_have_no_influence_at_all(demonstrations, tiny_act, quick, tmp_path):
+    dropped = slice(int(demonstrations.starts[3]), int(demonstrations.starts[9]))
+    weights = np.ones(demonstrations.frames, np.float32)
+    weights[dropped] = 0
+    spoilt = {key: values.copy() for key, values in demonstrations.arrays.items()}
+    for values in spoilt.values():
+        values[dropped] = 1000.0
+    results = []
+    for number, arrays in enumerate((demonstrations.arrays, spoilt)):
+        changed = dataclasses.replace(demonstrations, arrays=arrays)
+        windows = samples(changed, tiny_act, weights)
+        results.append(trained(changed, tiny_act, quick, tmp_path / str(number), windows=windows))
+    assert same(*results)
+
+
+def test_weights_change_what_is_learned(demonstrations, tiny_act, quick, tmp_path):
+    weights = np.linspace(0.1, 1, demonstrations.frames).astype(np.float32)
+    windows = samples(demonstrations, tiny_act, weights)
+    assert not same(
+        trained(demonstrations, tiny_act, quick, tmp_path / "even"),
+        trained(demonstrations, tiny_act, quick, tmp_path / "uneven", windows=windows),
+    )
+
+
+def test_the_same_seed_gives_the_same_policy(demonstrations, tiny_act, quick, tmp_path):
+    first = trained(demonstrations, tiny_act, quick, tmp_path / "first")
+    assert same(first, trained(demonstrations, tiny_act, quick, tmp_path / "second"))
+
+
+class _KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_continues_to_the_same_weights(demonstrations, tiny_act, quick, tmp_path, monkeypatch):
+    uninterrupted = trained(demonstrations, tiny_act, quick, tmp_path / "whole")
+    often = dataclasses.replace(quick, checkpoint_seconds=1e-9)
+    write, written = cloning.write_atomically, []
+
+    def die_after_five(path, data):
+        write(path, data)
+        written.append(path)
+        if len(written) == 5:
+            raise _KilledError
+
+    monkeypatch.setattr(cloning, "write_atomically", die_after_five)
+    with pytest.raises(_KilledError):
+        trained(demonstrations, tiny_act, often, tmp_path / "killed")
+    monkeypatch.undo()
+    torch.manual_seed(12345)  # another process would start with other noise
+    assert same(uninterrupted, trained(demonstrations, tiny_act, quick, tmp_path / "killed"))
+
+
+def test_a_run_is_not_continued_with_other_settings(demonstrations, tiny_act, quick, tmp_path):
+    trained(demonstrations, tiny_act, quick, tmp_path / "run" / "training", rate=1)
+    with pytest.raises(ConfigError, match=r"run with rate=1, not 2; give another out="):
+        trained(demonstrations, tiny_act, quick, tmp_path / "run" / "training", rate=2)
+
+
+def test_a_damaged_state_says_what_to_delete(demonstrations, tiny_act, quick, tmp_path):
+    trained(demonstrations, tiny_act, quick, tmp_path)
+    state = tmp_path / CHECKPOINT
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"is damaged .*delete"):
+        trained(demonstrations, tiny_act, quick, tmp_path)
+
+
+def test_a_budget_of_minutes_ends_in_time(demonstrations, tiny_act, quick, tmp_path):
+    learner = fresh(tiny_act, demonstrations)
+    result = clone(learner, samples(demonstrations, tiny_act), Budget(1, 0.02), quick, 0, tmp_path, {})
+    assert 1.2 <= result.seconds < 3
+    assert len(result.losses) > 10
+
+
+def test_a_loss_that_is_not_finite_stops_training(demonstrations, tiny_act, quick, tmp_path):
+    statistics = normalisation(demonstrations, np.ones(demonstrations.frames, np.float32))
+    statistics["action"]["mean"] = np.full(2, np.inf, np.float32)
+    windows = samples(demonstrations, tiny_act, statistics=statistics)
+    with pytest.raises(ModelError, match="step 1: the loss is"):
+        trained(demonstrations, tiny_act, quick, tmp_path, windows=windows)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (ActSettings(chunk_size=4, execution_horizon=5), "more than policy.chunk_size=4"),
+        (ActSettings(dim_model=30), "multiple of twice"),
+        (ActSettings(n_heads=0), "policy.n_heads=0 must be at least 1"),
+        (ActSettings(dropout=1.0), r"in \[0, 1\)"),
+        (ActSettings(kl_weight=-1), "not be negative"),
+        (CloningSettings(batch_size=0), "training.batch_size=0"),
+        (CloningSettings(learning_rate=float("nan")), "learning_rate=nan"),
+        (CloningSettings(ema_decay=1.0), "ema_decay"),
+        (CloningSettings(precision="fp8"), "use auto, fp32, bf16"),
+        (CloningSettings(weight_decay=-1.0), "weight_decay"),
+        (Budget(0), "steps=0"),
+        (Budget(1, -2.0), "minutes=-2.0"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        settings.validate()

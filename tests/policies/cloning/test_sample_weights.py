@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from robo_datasets import DemoStore
+from robo_datasets.errors import ConfigError, StoreError
+from robo_policies.cloning.sample_weights import sample_weights
+from robo_policies.cloning.settings import WeightSettings
+from robo_policies.cloning.windows import load_demonstrations
+
+RABC = WeightSettings(mode="rabc")
+
+
+def write(store, weight_of, uuids=None, provenance=None):
+    derived = store.derive("weights", provenance=provenance or {"mode": "paper", "horizon": 5})
+    for uuid in uuids or store.uuids:
+        derived.write(uuid, {"weight": weight_of(store.episode(uuid))})
+
+
+def read(store, settings=RABC):
+    return sample_weights(store, load_demonstrations(store), settings)
+
+
+def test_none_weighs_every_frame_alike(point_store):
+    weights = read(point_store, WeightSettings())
+    assert (weights.values == 1).all()
+    assert weights.effective_samples == pytest.approx(len(weights.values))
+
+
+def test_success_only_drops_failures(new_store):
+    store = new_store(good=2, bad=2)
+    lengths = [episode.length for episode in store]
+    expected = np.repeat([float(episode.success is True) for episode in store], lengths)
+    assert 0 < expected.sum() < len(expected)
+    np.testing.assert_array_equal(read(store, WeightSettings("success_only")).values, expected)
+
+
+def test_success_only_without_a_success_is_refused(new_store):
+    store = new_store(good=0, bad=1)
+    with pytest.raises(StoreError, match="no episode is marked a success"):
+        read(store, WeightSettings("success_only"))
+
+
+def test_rabc_reads_the_weights_of_each_episode_with_their_provenance(new_store):
+    store = new_store(good=3)
+    write(store, lambda episode: np.linspace(0, 1, episode.length, dtype=np.float32))
+    weights = read(store)
+    expected = [np.linspace(0, 1, episode.length, dtype=np.float32) for episode in store]
+    np.testing.assert_array_equal(weights.values, np.concatenate(expected))
+    assert weights.provenance["derived"] == {"mode": "paper", "horizon": 5}
+    assert weights.effective_samples < len(weights.values)
+
+
+def test_missing_weights_name_the_command_that_makes_them(new_store):
+    with pytest.raises(StoreError, match="robo-rm score"):
+        read(new_store(good=1))
+
+
+def test_weights_of_another_store_are_refused(new_store):
+    one, other = new_store(good=2, name="one.zarr"), new_store(good=2, name="other.zarr")
+    write(one, lambda episode: np.ones(episode.length, np.float32))
+    shutil.copytree(one.path / "derived", other.path / "derived", dirs_exist_ok=True)
+    with pytest.raises(StoreError, match="another store"):
+        read(DemoStore.open(other.path))
+
+
+def test_weights_that_lack_an_episode_are_refused(new_store):
+    store = new_store(good=3)
+    write(store, lambda episode: np.ones(episode.length, np.float32), uuids=store.uuids[:2])
+    with pytest.raises(StoreError, match=f"1 of 3 episodes have no 'weights', the first is {store.uuids[2]}"):
+        read(store)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1])
+def test_a_weight_that_cannot_be_names_episode_and_frame(new_store, bad):
+    store = new_store(good=1)
+
+    def weight(episode):
+        values = np.ones(episode.length, np.float32)
+        values[2] = bad
+        return values
+
+    write(store, weight)
+    with pytest.raises(StoreError, match=f"{store.uuids[0]}, frame 2"):
+        read(store)
+
+
+def test_weights_that_are_all_zero_are_refused(new_store):
+    store = new_store(good=1)
+    write(store, lambda episode: np.zeros(episode.length, np.float32))
+    with pytest.raises(StoreError, match="are zero"):
+        read(store)
+
+
+def test_an_unknown_mode_is_refused(point_store):
+    with pytest.raises(ConfigError, match="choose one of none, rabc, success_only"):
+        read(point_store, WeightSettings("rapc"))

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from robo_datasets.errors import ConfigError, ModelError
+from robo_policies import Execution, evaluate, load_policy
+from robo_policies.cloning.act import ActLearner
+from robo_policies.cloning.learned import write_card
+from robo_policies.evaluation.evaluate import Evaluation, start_seed
+from robo_policies.evaluation.rollouts import WAVE, Rollout
+
+
+class Script:
+    """A policy that follows a rule, for the toy task."""
+
+    chunk_size, execution_horizon = 4, 2
+    dims = {"observation.state": 2, "observation.environment_state": 3, "action": 2}  # noqa: RUF012
+
+    def __init__(self, gain: float) -> None:
+        self.gain, self.batches, self.starts = gain, [], []
+
+    def act(self, observation):
+        place, goal = observation["observation.state"], observation["observation.environment_state"][:, :2]
+        self.batches.append(len(place))
+        steps = self.gain * np.arange(1, 5)[None, :, None]
+        return place[:, None] + steps * (goal - place)[:, None]
+
+    def reset(self):
+        self.starts.append(len(self.batches))
+
+
+class Recording:
+    """Makes environments and keeps the seeds they were reset with."""
+
+    def __init__(self, kind):
+        self.kind, self.seeds = kind, []
+
+    def __call__(self):
+        env, seeds = self.kind(), self.seeds
+        reset = env.reset
+
+        def noted(seed=None, options=None):
+            seeds.append(seed)
+            return reset(seed=seed, options=options)
+
+        env.reset = noted
+        return env
+
+
+def test_a_good_rule_succeeds_and_a_bad_one_does_not(point_env):
+    good, bad = evaluate(Script(0.2), point_env, episodes=13), evaluate(Script(-0.2), point_env, episodes=13)
+    assert (good.success_rate, bad.success_rate) == (1.0, 0.0)
+    assert good.interval[0] > 0.7
+    assert bad.metrics()["seconds_to_success"] is None
+    assert all(rollout.steps == 40 and rollout.seconds == 4.0 for rollout in bad.rollouts)
+    assert sum(bad.stopped_at().values()) == 13
+    assert list(bad.stopped_at()) == ["far", "near"]
+    assert good.metrics()["return"] == 1.0
+
+
+def test_two_policies_face_the_same_starts_and_another_seed_gives_others(point_env):
+    seeds = []
+    for gain, seed in ((0.2, 3), (-0.2, 3), (0.2, 4)):
+        envs = Recording(point_env)
+        evaluate(Script(gain), envs, episodes=12, seed=seed)
+        seeds.append(envs.seeds)
+    assert seeds[0] == seeds[1] == [start_seed(3, episode) for episode in range(12)]
+    assert not set(seeds[0]) & set(seeds[2])
+
+
+def test_environments_of_a_wave_share_their_inferences(point_env):
+    policy = Script(-0.01)
+    evaluate(policy, point_env, episodes=WAVE + 3)
+    assert set(policy.batches) == {WAVE, 3}
+    assert len(policy.batches) == 2 * 40 / policy.execution_horizon
+    assert len(policy.starts) == 2
+
+
+def test_one_environment_runs_one_episode_after_the_other_with_the_same_outcome(point_env):
+    alone = evaluate(Script(0.05), point_env(), episodes=5, seed=1)
+    together = evaluate(Script(0.05), point_env, episodes=5, seed=1)
+    assert alone.rollouts == together.rollouts
+
+
+def test_the_learned_policy_solves_the_toy_task_however_its_chunks_are_played(point_policy, point_env):
+    for execution in (None, Execution(horizon=1), Execution(ensemble=0.1)):
+        assert evaluate(point_policy.policy, point_env, episodes=20, execution=execution).success_rate >= 0.9
+
+
+def test_videos_of_the_first_episodes_are_written(point_env, tmp_path):
+    import av
+
+    evaluate(Script(-0.2), point_env, episodes=3, videos=2, video_folder=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["episode_000_failure.mp4", "episode_001_failure.mp4"]
+    with av.open(str(tmp_path / "episode_000_failure.mp4")) as container:
+        frames = list(container.decode(video=0))
+        assert len(frames) == 41
+        assert container.streams.video[0].average_rate == 10
+
+
+def rollout(episode, success, stage):
+    return Rollout(episode, episode, success, 10, 1.0 + episode, stage, stage, 0.5, 0.6, float(success))
+
+
+def test_figures_of_an_evaluation():
+    result = Evaluation((rollout(0, True, 1), rollout(1, False, 0), rollout(2, False, 1)), ("reach", "grasp"))
+    metrics = result.metrics()
+    assert metrics["success_rate"] == pytest.approx(1 / 3)
+    assert metrics["seconds_to_success"] == 1.0
+    assert result.stopped_at() == {"reach": 1, "grasp": 1}
+    assert ("failures that got to: grasp", "1") in result.rows()
+
+
+@pytest.mark.parametrize(
+    ("dims", "words"),
+    [
+        ({"observation.state": 4}, r"'observation.state' of 4 values and point has shape \(2,\)"),
+        ({"action": 7}, r"'action' of 7 values and point has shape \(2,\)"),
+        ({"observation.force": 1}, "needs 'observation.force', which point does not give"),
+    ],
+)
+def test_sizes_that_differ_between_policy_and_environment_are_named(point_env, dims, words):
+    policy = Script(0.2)
+    policy.dims = {**Script.dims, **dims}
+    with pytest.raises(ModelError, match=words):
+        evaluate(policy, point_env, episodes=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"episodes": 0}, "episodes=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"videos": -1}, "videos=-1"),
+        ({"videos": 1}, "need a folder"),
+        ({"execution": Execution(horizon=0)}, "horizon=0"),
+        ({"execution": Execution(ensemble=-1.0)}, "ensemble"),
+        ({"processes": 2}, "name of a world"),
+    ],
+)
+def test_requests_that_cannot_be_are_refused(point_env, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        evaluate(Script(0.2), point_env, **{"episodes": 1, **settings})
+
+
+def test_an_unknown_world_is_refused():
+    with pytest.raises(ConfigError, match="tidy_drawer"):
+        evaluate(Script(0.2), "untidy_drawer", episodes=1)
+
+
+def drawer_policy(folder, settings):
+    dims = {"observation.state": 7, "observation.environment_state": 15, "action": 7}
+    statistics = {
+        key: {"mean": np.zeros(size, np.float32), "std": np.ones(size, np.float32)} for key, size in dims.items()
+    }
+    ActLearner(dataclasses.replace(settings, use_vae=False), dims).save(folder, statistics)
+    write_card(folder, {"policy": "act"})
+    return load_policy(folder)
+
+
+def test_processes_give_the_outcome_of_one_process(tiny_act, tmp_path):
+    policy = drawer_policy(tmp_path, tiny_act)
+    execution = Execution(horizon=5)
+    alone = evaluate(policy, "tidy_drawer", episodes=WAVE + 2, execution=execution, processes=1)
+    spread = evaluate(policy, "tidy_drawer", episodes=WAVE + 2, execution=execution, processes=2)
+    assert alone.rollouts == spread.rollouts
+    assert len({rollout.progress for rollout in alone.rollouts}) > 1
+
+
+def test_a_worker_that_fails_ends_the_evaluation_with_its_reason(tiny_act, tmp_path):
+    policy = drawer_policy(tmp_path, tiny_act)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"an evaluation process failed: .*lacks model.safetensors"):
+        evaluate(policy, "tidy_drawer", episodes=WAVE + 2, processes=2)
