@@ -15,7 +15,7 @@ from numcodecs import Blosc
 from robo_datasets import DemoStore
 from robo_datasets.summary import folder_bytes
 from robo_datasets.windows import WindowPlan, read_window
-from robo_rm.dataset import WindowDataset
+from robo_rm.training.dataset import WindowDataset
 
 FPS = 30
 WINDOW = 8
