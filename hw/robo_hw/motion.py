@@ -79,6 +79,14 @@ class Motion:
         # The path lies inside the limits; this only takes back the last bit that rounding may add.
         return np.minimum(np.maximum(position, self._low), self._high), velocity, acceleration
 
+    def braking(self, step: float) -> list[tuple[float, np.ndarray, np.ndarray]]:
+        """The stop plan as (seconds from now, positions (D,), velocities (D,)), at most ``step`` s apart, down to rest."""
+        pace = self.pace
+        count = math.ceil(pace.stop_time / step) if self.moving else 0
+        moments = [pace.stop_time * i / count for i in range(1, count + 1)]
+        states = [(moment, *pace.path.evaluate(*pace.braked(moment))) for moment in moments]
+        return [(t, np.minimum(np.maximum(q, self._low), self._high), v) for t, q, v, _ in states]
+
     def note(self, now: float) -> None:
         """Remember how much was consumed at ``now``, for chunks observed about now."""
         history = self._history

@@ -157,6 +157,11 @@ class Pace:
                 break
         return x, rate, acceleration
 
+    def braked(self, time: float) -> tuple[float, float, float]:
+        """(x, x', x'') if the stop plan were followed for ``time`` seconds from now; at rest from its end on."""
+        x, rate, acceleration = self._along_plan(time)
+        return (x, max(rate, 0.0), acceleration) if time < self.stop_time else (x, 0.0, 0.0)
+
     def brake(self, time: float) -> None:
         """Follow the stop plan for ``time`` seconds."""
         x, rate, acceleration = self._along_plan(time)

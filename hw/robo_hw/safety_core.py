@@ -291,6 +291,13 @@ class SafetyCore:
         self._moving_share = float(np.max(np.abs(velocity) / self._velocity)) if motion.moving else 0.0
         return Command(now, position, velocity, acceleration, self.state, motion.pace.stop_time)
 
+    def braking(self, step: float) -> list[tuple[float, np.ndarray, np.ndarray]]:
+        """How the arm comes to rest if it brakes from the last command: (seconds, positions, velocities) each ``step``.
+
+        A controller that has it stops by itself, inside the limits, when no command follows. Empty at rest.
+        """
+        return self._motion.braking(step)
+
     def status(self) -> Status:
         """A snapshot for diagnostics."""
         pace = self._motion.pace

@@ -281,3 +281,20 @@ def test_the_source_is_python_3_10():
         names |= {alias.name for node in imports for alias in node.names}
         assert not names & later, path
         assert not any(isinstance(node, getattr(ast, "TryStar", ())) for node in ast.walk(tree)), path
+
+
+def test_the_braking_that_is_offered_to_the_controller_is_what_the_core_does_when_it_stops(bench):
+    offered = bench.core.braking(0.001)
+    assert offered[-1][0] == pytest.approx(bench.core.status().stop_time)
+    assert not offered[-1][2].any(), "it ends at rest"
+    assert np.diff([moment for moment, _, _ in offered]).max() <= 0.001 + 1e-12
+    began, first = bench.clock.now(), len(bench.commands)
+    bench.core.disarm()
+    while bench.core.state is State.STOPPING:
+        bench.step()
+    for command in bench.commands[first:]:
+        moments = np.array([moment for moment, _, _ in offered])
+        for joint in range(7):
+            expected = np.interp(command.time - began, moments, [q[joint] for _, q, _ in offered])
+            assert command.positions[joint] == pytest.approx(expected, abs=1e-6)
+    assert bench.core.braking(0.001) == []
