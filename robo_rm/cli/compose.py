@@ -14,6 +14,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from robo_datasets.errors import ConfigError
 from robo_rm.cli.configs import configs_folder
 from robo_rm.cli.verbs import Verb, nearest
@@ -34,15 +36,16 @@ def compose_settings(verb: Verb, words: list[str]) -> Any:
     folder = config_folder_of(verb)
     primary = folder / f"{verb.config_name}.yaml"
     groups = verb_groups(verb)
-    overrides = [_as_override(word, verb, groups, primary) for word in words]
-    _register_schema(verb)
+    chosen = chosen_schemas(verb, words)
+    overrides = [_as_override(word, verb, groups, primary, chosen) for word in words]
+    _register_schema(verb, chosen)
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
             name = verb.config_name if primary.exists() else f"{verb.config_name}_schema"
             node = compose(name, overrides=overrides)
         return OmegaConf.to_object(node)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, verb, primary, words)) from error
+        raise ConfigError(_explain(error, verb, primary, words, chosen)) from error
 
 
 def config_folder_of(verb: Verb) -> Path:
@@ -62,9 +65,35 @@ def verb_groups(verb: Verb) -> dict[str, list[str]]:
     }
 
 
-def flat_fields(schema: type, prefix: str = "") -> dict[str, Any]:
-    """Return every key of a dataclass schema with its type, nested ones as ``outer.inner``."""
-    hints = typing.get_type_hints(schema)
+def chosen_schemas(verb: Verb, words: list[str]) -> dict[str, type]:
+    """Return the settings class of each group whose choices have different ones.
+
+    A verb's module says so with a function ``group_schema(group, choice)``, which returns a dataclass, or None where
+    the class that ``Config`` names holds.
+    """
+    find = getattr(verb.module, "group_schema", None)
+    if find is None:
+        return {}
+    primary = config_folder_of(verb) / f"{verb.config_name}.yaml"
+    defaults = yaml.safe_load(primary.read_text()).get("defaults", []) if primary.exists() else []
+    choices = {
+        str(key).rpartition("@")[2].rpartition("/")[2]: str(value)
+        for entry in defaults
+        if isinstance(entry, dict)
+        for key, value in entry.items()
+    }
+    groups = verb_groups(verb)
+    choices.update((key, value) for key, _, value in (word.partition("=") for word in words) if key in groups)
+    schemas = {group: find(group, choice) for group, choice in choices.items() if choice in groups.get(group, ())}
+    return {group: schema for group, schema in schemas.items() if schema is not None}
+
+
+def flat_fields(schema: type, prefix: str = "", chosen: typing.Mapping[str, type] | None = None) -> dict[str, Any]:
+    """Return every key of a dataclass schema with its type, nested ones as ``outer.inner``.
+
+    ``chosen`` is what :func:`chosen_schemas` gave.
+    """
+    hints = {**typing.get_type_hints(schema), **(chosen or {})}
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(schema):
         kind = hints[field.name]
@@ -74,7 +103,7 @@ def flat_fields(schema: type, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _as_override(word: str, verb: Verb, groups: dict[str, list[str]], primary: Path) -> str:
+def _as_override(word: str, verb: Verb, groups: dict[str, list[str]], primary: Path, chosen: dict[str, type]) -> str:
     key, equals, value = word.partition("=")
     if not equals:
         raise ConfigError(f"'{word}' is not a setting; write key=value")
@@ -83,7 +112,7 @@ def _as_override(word: str, verb: Verb, groups: dict[str, list[str]], primary: P
             choices = ", ".join(groups[key])
             raise ConfigError(f"{key}={value} is not one of: {choices}{nearest(value, groups[key])}")
         return f"{verb.config_name}/{key}@{key}={value}"
-    fields = flat_fields(verb.module.Config)
+    fields = flat_fields(verb.module.Config, chosen=chosen)
     bare = key.lstrip("+~")
     open_ended = any(_is_mapping(kind) and bare.startswith(f"{name}.") for name, kind in fields.items())
     if bare not in fields and not open_ended:
@@ -116,11 +145,14 @@ def _shown(path: Path) -> str:
     return f"configs/{path.name}"
 
 
-def _register_schema(verb: Verb) -> None:
+def _register_schema(verb: Verb, chosen: dict[str, type]) -> None:
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
     node = OmegaConf.structured(verb.module.Config)
+    _writable(node)
+    for group, schema in chosen.items():
+        node[group] = OmegaConf.structured(schema)
     _writable(node)
     ConfigStore.instance().store(name=f"{verb.config_name}_schema", node=node)
 
@@ -136,7 +168,7 @@ def _writable(node: Any) -> None:
             _writable(child)
 
 
-def _explain(error: Exception, verb: Verb, primary: Path, words: list[str]) -> str:
+def _explain(error: Exception, verb: Verb, primary: Path, words: list[str], chosen: dict[str, type]) -> str:
     """One line from a chain of Hydra and OmegaConf errors; what is wrong stands somewhere in the middle."""
     from omegaconf.errors import MissingMandatoryValue
 
@@ -147,7 +179,7 @@ def _explain(error: Exception, verb: Verb, primary: Path, words: list[str]) -> s
         return f"{key or 'a setting'} is missing; give {key}=... (robo-rm {verb.words} --help says what it is)"
     unknown = re.search(r"Key '([^']+)' (?:is )?not in", text)
     if unknown:
-        hint = nearest(unknown.group(1), flat_fields(verb.module.Config))
+        hint = nearest(unknown.group(1), flat_fields(verb.module.Config, chosen=chosen))
         return f"{_shown(primary)} or a group of it has the unknown key '{unknown.group(1)}'{hint}"
     first = str(_chain(error)[-1]).strip().split("\n")[0]
     typed = next((word for word in words if key and word.split("=")[0] == key), None)

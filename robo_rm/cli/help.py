@@ -12,7 +12,7 @@ import typing
 from typing import Any
 
 from robo_datasets.console import say
-from robo_rm.cli.compose import config_folder_of, flat_fields, verb_groups
+from robo_rm.cli.compose import chosen_schemas, config_folder_of, flat_fields, verb_groups
 from robo_rm.cli.verbs import HEADINGS, Verb
 
 HEAD = """robo-rm: robot demonstrations into reward models, better policies and safe motion.
@@ -38,15 +38,20 @@ def print_overview(verbs: dict[str, Verb]) -> None:
                 say(f"  {words:<18} {summary}")
 
 
-def print_verb_help(verb: Verb) -> None:
-    """Print the verb's docstring and its settings with type, default and meaning."""
+def print_verb_help(verb: Verb, words: list[str] | None = None) -> None:
+    """Print the verb's docstring and its settings with type, default and meaning.
+
+    ``words`` may choose groups, so that ``policy=diffusion --help`` shows the settings of that policy.
+    """
+    chosen = chosen_schemas(verb, words or [])
     say(f"usage: robo-rm {verb.words} key=value ...\n")
     say(inspect.cleandoc(verb.module.__doc__ or ""))
     groups = verb_groups(verb)
     say(f"\nsettings (defaults from configs/{verb.config_name}.yaml)")
-    defaults = _defaults(verb)
-    sentences = field_sentences(verb.module.Config)
-    for key, kind in flat_fields(verb.module.Config).items():
+    picked = [word for word in words or [] if word.partition("=")[0] in groups]
+    defaults = _defaults(verb, picked, chosen)
+    sentences = field_sentences(verb.module.Config, chosen=chosen)
+    for key, kind in flat_fields(verb.module.Config, chosen=chosen).items():
         if dataclasses.is_dataclass(kind):
             if key in groups:
                 say(f"  {key}={'|'.join(groups[key])}")
@@ -58,9 +63,15 @@ def print_verb_help(verb: Verb) -> None:
         _say_indented(sentences.get(key, ""))
 
 
-def field_sentences(schema: type, prefix: str = "") -> dict[str, str]:
-    """Return the sentence that stands under each field of a dataclass, nested ones as ``outer.inner``."""
+def field_sentences(schema: type, prefix: str = "", chosen: typing.Mapping[str, type] | None = None) -> dict[str, str]:
+    """Return the sentence that stands under each field of a dataclass, nested ones as ``outer.inner``.
+
+    A field that a class inherits has its sentence there.
+    """
     sentences: dict[str, str] = {}
+    for base in schema.__bases__:
+        if dataclasses.is_dataclass(base):
+            sentences.update(field_sentences(base, prefix))
     body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0]
     if isinstance(body, ast.ClassDef):
         for field, text in zip(body.body, body.body[1:], strict=False):
@@ -71,24 +82,25 @@ def field_sentences(schema: type, prefix: str = "") -> dict[str, str]:
                 and isinstance(text.value, ast.Constant)
             ):
                 sentences[prefix + field.target.id] = " ".join(str(text.value.value).split())
-    for name, kind in typing.get_type_hints(schema).items():
+    for name, kind in {**typing.get_type_hints(schema), **(chosen or {})}.items():
         if dataclasses.is_dataclass(kind):
             sentences.update(field_sentences(typing.cast(type, kind), f"{prefix}{name}."))
     return sentences
 
 
-def _defaults(verb: Verb) -> dict[str, Any]:
+def _defaults(verb: Verb, picked: list[str], chosen: dict[str, type]) -> dict[str, Any]:
     """The composed defaults; the schema's own where the verb has no YAML."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     from robo_rm.cli.compose import _register_schema
 
-    _register_schema(verb)
+    _register_schema(verb, chosen)
     folder = config_folder_of(verb)
     has_yaml = (folder / f"{verb.config_name}.yaml").exists()
     with initialize_config_dir(str(folder), version_base="1.3"):
-        node = compose(verb.config_name if has_yaml else f"{verb.config_name}_schema")
+        overrides = [f"{verb.config_name}/{key}@{word}" for word in picked for key in [word.partition("=")[0]]]
+        node = compose(verb.config_name if has_yaml else f"{verb.config_name}_schema", overrides=overrides)
     return _flatten(OmegaConf.to_container(node))
 
 

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         if any(word in ("-h", "--help") for word in rest):
             from robo_rm.cli.help import print_verb_help
 
-            print_verb_help(verb)
+            print_verb_help(verb, rest)
             return 0
         from robo_rm.cli.compose import compose_settings
 

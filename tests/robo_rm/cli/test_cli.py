@@ -16,7 +16,7 @@ from omegaconf import MISSING
 from robo_datasets.errors import ConfigError
 from robo_hw.errors import HardwareError
 from robo_rm.cli import main as main_module
-from robo_rm.cli.compose import compose_settings, flat_fields
+from robo_rm.cli.compose import chosen_schemas, compose_settings, flat_fields, verb_groups
 from robo_rm.cli.configs import configs_folder
 from robo_rm.cli.help import field_sentences
 from robo_rm.cli.verbs import Verb, find_verbs, pick_verb
@@ -28,6 +28,12 @@ VERBS = find_verbs()
 class Inner:
     width: int = 3
     """How wide."""
+
+
+@dataclass(frozen=True)
+class Tall(Inner):
+    height: int = 1
+    """How high."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,12 @@ def test_the_help_of_every_verb_explains_every_setting(name, run_command):
     verb = VERBS[name]
     code, out, err = run_command(*verb.words.split(), "--help")
     assert (code, err) == (0, "")
-    sentences = field_sentences(verb.module.Config)
-    assert [key for key in flat_fields(verb.module.Config) if not sentences.get(key)] == []
     assert verb.summary in out
+    choices = [f"{group}={choice}" for group, found in verb_groups(verb).items() for choice in found]
+    for words in ([], *([choice] for choice in choices)):
+        chosen = chosen_schemas(verb, words)
+        sentences = field_sentences(verb.module.Config, chosen=chosen)
+        assert [key for key in flat_fields(verb.module.Config, chosen=chosen) if not sentences.get(key)] == []
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -109,6 +118,22 @@ def test_the_yaml_of_every_verb_and_every_choice_composes(name):
     for choice in folder.glob("*/*.yaml") if folder.is_dir() else ():
         word = f"{choice.parent.name}={choice.stem}"
         assert isinstance(compose_settings(verb, [*mandatory, word]), verb.module.Config)
+
+
+def test_a_choice_of_a_group_may_have_settings_of_its_own(toy_verb, toy_command):
+    toy_verb.module.group_schema = lambda group, choice: Tall if (group, choice) == ("inner", "tall") else None
+    (toy_verb.module.CONFIG_FOLDER / "toy/inner/tall.yaml").write_text("height: 2\n")
+    assert compose_settings(toy_verb, ["store=a", "inner=tall"]).inner == Tall(3, 2)
+    assert compose_settings(toy_verb, ["store=a", "inner=tall", "inner.height=7"]).inner.height == 7
+    code, _, errors = toy_command("store=a", "inner=tall", "inner.hight=7")
+    assert (code, "did you mean 'inner.height'" in errors) == (2, True)
+    code, _, errors = toy_command("store=a", "inner.height=7")
+    assert (code, "no setting 'inner.height'" in errors) == (2, True)
+    _, shown, _ = toy_command("inner=tall", "--help")
+    assert "inner.height  (int, default 2)" in shown
+    assert "How high." in shown
+    assert "inner.width  (int, default 3)" in shown
+    assert "How wide." in shown
 
 
 def test_every_config_file_belongs_to_a_verb():
