@@ -148,6 +148,10 @@ class TidyDrawer(gymnasium.Env[Any, np.ndarray]):
         truncated = not terminated and self._steps >= self.max_steps
         return self._observation(), float(terminated), terminated, truncated, info
 
+    def look(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Observation and info of the present state, for whoever moves ``data`` without ``step``."""
+        return self._observation(), self._info()
+
     def situation(self) -> Situation:
         """What stage and progress are computed from."""
         data = self.data
