@@ -203,11 +203,18 @@ class Episode:
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise StoreError(f"frames are resized to (height, width), got {size!r}")
         numbers, _ = self.frame_numbers(indices)
-        return self.shard(feature).read(numbers, size)
+        sides = None if size is None else (int(size[0]), int(size[1]))
+        return self.shard(feature, sides).read(numbers, sides)
 
-    def shard(self, feature: Feature) -> ShardReader:
-        """The open shard of a camera."""
-        return self._store.shard(self.entry, feature)
+    def stored_frames(
+        self, feature: Feature, numbers: Sequence[int], size: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """As ``frames``, decoded from the episode itself even where ``robo-rm cache`` keeps them decoded."""
+        return self._store.shard(self.entry, feature).read(numbers, size)
+
+    def shard(self, feature: Feature, size: tuple[int, int] | None = None) -> ShardReader:
+        """The open shard that gives a camera's frames at a size fastest: the cached one where there is one."""
+        return self._store.cached_shard(self.entry, feature, size) or self._store.shard(self.entry, feature)
 
     def frame_numbers(self, index: Index) -> tuple[list[int], bool]:
         """Frame numbers that an index stands for, and whether it is a single one."""

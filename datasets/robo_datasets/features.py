@@ -18,6 +18,8 @@ LOW_DIM_DTYPES = (
 )  # fmt: skip
 FRAME_DTYPES = ("uint8", "uint16")
 
+CODECS = ("jpeg", "lossless", "raw")
+
 # Columns that LeRobot keeps in every data set; a store has its own arrays and attributes for them.
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 OWN_ARRAYS = ("timestamp", "receive_timestamp", "stage")
@@ -40,7 +42,7 @@ class Feature:
     dtype: str
     names: Any = None
     codec: str | None = None
-    """"jpeg" or "lossless" for frames, None for low-dimensional features."""
+    """"jpeg", "lossless" or "raw" for frames, None for low-dimensional features."""
     quality: int = DEFAULT_QUALITY
     subsampling: str = DEFAULT_SUBSAMPLING
 
@@ -59,8 +61,8 @@ class Feature:
         entry: dict[str, Any] = {"dtype": self.dtype, "shape": list(self.shape), "names": self.names}
         if self.codec == "jpeg":
             entry["codec"] = {"name": "jpeg", "quality": self.quality, "subsampling": self.subsampling}
-        elif self.codec == "lossless":
-            entry["codec"] = {"name": "lossless"}
+        elif self.is_frames:
+            entry["codec"] = {"name": self.codec}
         return entry
 
 
@@ -73,7 +75,7 @@ def parse_features(
     """Check features in LeRobot's form ``{key: {"dtype", "shape", "names"}}`` and normalise them.
 
     Frames are features of dtype ``video`` or ``image``, or of uint8/uint16 with an (H, W, C) shape. A feature's own
-    ``codec`` ("jpeg", "lossless" or ``{"name": "jpeg", "quality": 95, "subsampling": "4:4:4"}``) goes before the
+    ``codec`` ("jpeg", "lossless", "raw" or ``{"name": "jpeg", "quality": 95, "subsampling": "4:4:4"}``) goes before the
     arguments. LeRobot's bookkeeping columns are left out.
 
     Raises:
@@ -119,19 +121,19 @@ def _parse_feature(key: str, entry: Any, codec: str, quality: int, subsampling: 
     elif wanted is not None:
         codec = str(wanted)
     if dtype != "uint8" or shape[2] not in (1, 3):
-        codec = "lossless" if wanted is None else codec
+        codec = "lossless" if wanted is None and codec == "jpeg" else codec
     return _frames(key, shape, dtype, names, codec, quality, subsampling)
 
 
 def _frames(
     key: str, shape: tuple[int, ...], dtype: str, names: Any, codec: str, quality: Any, subsampling: Any
 ) -> Feature:
-    if codec not in ("jpeg", "lossless"):
-        raise StoreError(f"frames {key} ask for the codec {codec!r}; it is jpeg or lossless")
-    if codec == "lossless":
+    if codec not in CODECS:
+        raise StoreError(f"frames {key} ask for the codec {codec!r}; it is one of {', '.join(CODECS)}")
+    if codec != "jpeg":
         return Feature(key, shape, dtype, names, codec)
     if dtype != "uint8" or shape[2] not in (1, 3):
-        raise StoreError(f"frames {key} of shape {shape} {dtype} cannot be JPEG; use the lossless codec")
+        raise StoreError(f"frames {key} of shape {shape} {dtype} cannot be JPEG; use the codec lossless or raw")
     if not isinstance(quality, int) or isinstance(quality, bool) or not 1 <= quality <= 100:
         raise StoreError(f"frames {key}: JPEG quality {quality!r} is not a whole number from 1 to 100")
     if subsampling not in SUBSAMPLINGS:

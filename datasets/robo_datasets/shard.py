@@ -24,10 +24,14 @@ from robo_datasets.features import Feature
 from robo_datasets.jpeg import decode_frame, frame_encoder, reduction_for, resize
 from robo_datasets.remote import RemoteBytes, RemotePath
 from robo_datasets.sealed import crc32c, extend_crc32c
+from robo_datasets.threads import share, spans
 from robo_datasets.zarr_meta import ZSTD_LEVEL
 
 _CRC = struct.Struct("<I")
 _BUFFER_BYTES = 1 << 18
+
+# Fewer frames than this for each thread are not worth handing over.
+_LEAST_SHARE = 2
 
 # CRC-32C of any bytes followed by their own little-endian CRC-32C.
 _RESIDUE = 0x48674BC7
@@ -57,7 +61,7 @@ class ShardWriter:
         return self._crc, self._end
 
     def discard(self) -> None:
-        """Close without an index; the file is of no use afterwards."""
+        """Close without an index, where ``finish`` did not; the file is of no use afterwards."""
         self._file.close()
 
     def _write(self, data: bytes) -> None:
@@ -117,7 +121,7 @@ class ShardReader:
         starts: list[int] = entries[:, 0].tolist()
         sizes: list[int] = entries[:, 1].tolist()
         self._ranges = [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
-        self._decode = _lossless_decoder(feature) if feature.codec == "lossless" else None
+        self._decode = _DECODERS[feature.codec](feature) if feature.codec in _DECODERS else None
 
     @property
     def mapped(self) -> int:
@@ -152,7 +156,8 @@ class ShardReader:
         Raises:
             CorruptionError: the frame's bytes are damaged.
         """
-        return self._decoded(frame, self.payloads((frame,))[0], 1)
+        image = self._decoded(frame, self.payloads((frame,))[0], 1)
+        return image if image.flags.writeable else image.copy()
 
     def read(self, frames: Sequence[int], size: tuple[int, int] | None = None) -> np.ndarray:
         """Decoded frames (n, H, W, C), or (n, h, w, C) where ``size`` = (h, w) is given.
@@ -164,9 +169,14 @@ class ShardReader:
         target = (height, width) if size is None else (int(size[0]), int(size[1]))
         out = np.empty((len(frames), *target, channels), self._feature.dtype)
         reduction = 1 if self._decode is not None or size is None else reduction_for(height, width, target)
-        for slot, (number, data) in enumerate(zip(frames, self.payloads(frames), strict=True)):
-            image = self._decoded(number, data, reduction)
-            out[slot] = image if image.shape[:2] == target else resize(image, target).reshape(*target, channels)
+        payloads = self.payloads(frames)
+
+        def decode(slots: range) -> None:
+            for slot in slots:
+                image = self._decoded(frames[slot], payloads[slot], reduction)
+                out[slot] = image if image.shape[:2] == target else resize(image, target).reshape(*target, channels)
+
+        share(decode, [range(len(frames))] if self._feature.codec == "raw" else spans(len(frames), _LEAST_SHARE))
         return out
 
     def _decoded(self, frame: int, data: np.ndarray, reduction: int) -> np.ndarray:
@@ -186,10 +196,12 @@ class ShardReader:
 def _encoder(feature: Feature) -> Callable[[np.ndarray], bytes]:
     if feature.codec == "jpeg":
         return frame_encoder(feature.quality, feature.subsampling)
+    stored = np.dtype(feature.dtype).newbyteorder("<")
+    if feature.codec == "raw":
+        return lambda frame: np.ascontiguousarray(frame, stored).tobytes()
     from numcodecs.zstd import Zstd
 
     zstd = Zstd(level=ZSTD_LEVEL)
-    stored = np.dtype(feature.dtype).newbyteorder("<")
     return lambda frame: bytes(zstd.encode(np.ascontiguousarray(frame, stored).view(np.uint8)))
 
 
@@ -208,3 +220,17 @@ def _lossless_decoder(feature: Feature) -> Callable[[np.ndarray], np.ndarray]:
         return raw.view(stored).reshape(feature.shape)
 
     return decode
+
+
+def _raw_decoder(feature: Feature) -> Callable[[np.ndarray], np.ndarray]:
+    stored = np.dtype(feature.dtype).newbyteorder("<")
+
+    def decode(data: np.ndarray) -> np.ndarray:
+        if len(data) != feature.row_bytes:
+            raise CorruptionError(f"it has {len(data)} bytes, a raw frame has {feature.row_bytes}")
+        return data.view(stored).reshape(feature.shape)  # of the map itself: callers copy
+
+    return decode
+
+
+_DECODERS = {"lossless": _lossless_decoder, "raw": _raw_decoder}

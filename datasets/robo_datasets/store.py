@@ -26,8 +26,9 @@ from robo_datasets.description import check_fps, check_stages, make_root, read_d
 from robo_datasets.episode import Episode
 from robo_datasets.errors import LabelError, StoreError
 from robo_datasets.features import Feature, parse_features
+from robo_datasets.frame_cache import CachedCamera, FrameCache
 from robo_datasets.index import load_entries, write_index
-from robo_datasets.jpeg import DEFAULT_QUALITY, DEFAULT_SUBSAMPLING
+from robo_datasets.jpeg import DEFAULT_QUALITY, DEFAULT_SUBSAMPLING, reduction_for
 from robo_datasets.layout import (
     ANNOTATIONS,
     DERIVED,
@@ -45,9 +46,10 @@ from robo_datasets.shard import ShardReader
 from robo_datasets.writer import EpisodeWriter
 from robo_datasets.zarr_meta import chunk_name
 
-# Bounds on what a reader keeps mapped at once, so that memory does not grow with the number of episodes read.
+# Bounds on what a reader keeps mapped at once. Mapped pages are the kernel's file cache, which it takes back when
+# memory is short, so that they may be many; what is not file cache does not grow with the number of episodes read.
 MAX_OPEN_SHARDS = 256
-MAX_MAPPED_BYTES = 1 << 29
+MAX_MAPPED_BYTES = 1 << 32
 
 # index.json is rewritten when this share of the episodes is not in it, which keeps appending linear.
 INDEX_SLACK = 0.05
@@ -73,7 +75,8 @@ class DemoStore:
         self._entries = entries
         self._order: list[str] | None = None
         self._unindexed = 0 if fresh else len(entries)
-        self._shards: OrderedDict[tuple[str, str], ShardReader] = OrderedDict()
+        self._shards: OrderedDict[tuple[str, str, str], ShardReader] = OrderedDict()
+        self._cache_sets: dict[tuple[str, tuple[int, int] | None], tuple[FrameCache, ...]] = {}
         self._mapped = 0
 
     # --- making and opening ---
@@ -100,7 +103,8 @@ class DemoStore:
             stages: names of the task's stages in order.
             robot: name of the robot.
             contract_hash: hash of the robot contract that the episodes were recorded under.
-            codec: of camera frames, "jpeg" or "lossless" (zstd); 16-bit frames are always lossless.
+            codec: of camera frames: "jpeg"; "lossless" (zstd); or "raw", which costs no decoding and most disk. 16-bit
+                frames are never JPEG: with "jpeg" they are lossless.
             quality: JPEG quality, 1 to 100.
             subsampling: JPEG chroma subsampling, "4:4:4", "4:2:2" or "4:2:0".
 
@@ -189,11 +193,12 @@ class DemoStore:
             raise StoreError(f"{self.path} does not know the stages {unknown}; it has {self.stages}")
 
     def refresh(self) -> None:
-        """Pick up episodes that other writers committed."""
+        """Pick up episodes that other writers committed, and frames that were cached meanwhile."""
         if isinstance(self.path, RemotePath):
             self.path.files.forget()
         self._entries, fresh = load_entries(self.path)
         self._order = None
+        self._cache_sets.clear()
         if not fresh and not isinstance(self.path, RemotePath):
             write_index(self.path, self._entries.values())
 
@@ -255,13 +260,47 @@ class DemoStore:
 
     def shard(self, entry: Entry, feature: Feature) -> ShardReader:
         """The open shard of a camera; the least recently used ones are let go."""
-        key = (entry.uuid, feature.key)
+        key = (entry.uuid, feature.key, "")
         reader = self._shards.get(key)
         if reader is not None:
             self._shards.move_to_end(key)
             return reader
         path = self.path / EPISODES / entry.uuid / feature.key / chunk_name(feature)
-        reader = ShardReader(path, feature, entry.length)
+        return self._keep_open(key, ShardReader(path, feature, entry.length))
+
+    def cached_shard(self, entry: Entry, feature: Feature, size: tuple[int, int] | None) -> ShardReader | None:
+        """The open shard of frames that ``robo-rm cache`` decoded, of which reading at ``size`` gives the same pixels.
+
+        Raises:
+            CorruptionError: it is there and damaged.
+        """
+        for cache in self._caches(feature, size):
+            key = (entry.uuid, feature.key, cache.path.name)
+            reader = self._shards.get(key)
+            if reader is not None:
+                self._shards.move_to_end(key)
+                return reader
+            reader = cache.reader(entry)
+            if reader is not None:
+                return self._keep_open(key, reader)
+        return None
+
+    def _caches(self, feature: Feature, size: tuple[int, int] | None) -> tuple[FrameCache, ...]:
+        """Sets of cached frames that are there, the one of this very size first."""
+        found = self._cache_sets.get((feature.key, size))
+        if found is None:
+            found = ()
+            if feature.codec != "raw" and not isinstance(self.path, RemotePath):
+                cameras = [CachedCamera(feature, size)] if size not in (None, feature.shape[:2]) else []
+                # JPEG decodes to a fraction of its sides by itself, which is not what averaging whole frames gives.
+                if feature.codec != "jpeg" or size is None or reduction_for(*feature.shape[:2], size) == 1:
+                    cameras.append(CachedCamera(feature, None))
+                caches = (FrameCache(self.path, camera, self.lengths) for camera in cameras)
+                found = tuple(cache for cache in caches if (cache.path / GROUP_FILE).exists())
+            self._cache_sets[feature.key, size] = found
+        return found
+
+    def _keep_open(self, key: tuple[str, str, str], reader: ShardReader) -> ShardReader:
         self._shards[key] = reader
         self._mapped += reader.mapped
         while len(self._shards) > 1 and (len(self._shards) > MAX_OPEN_SHARDS or self._mapped > MAX_MAPPED_BYTES):
@@ -426,7 +465,7 @@ class DemoStore:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but open files."""
-        return {**vars(self), "_shards": OrderedDict(), "_mapped": 0}
+        return {**vars(self), "_shards": OrderedDict(), "_mapped": 0, "_cache_sets": {}}
 
     def __repr__(self) -> str:
         return f"<DemoStore {self.path}, {len(self)} episodes, {self.fps:g} frames/s, {list(self.schema)}>"

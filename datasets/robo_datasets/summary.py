@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from robo_datasets.layout import DERIVED
 from robo_datasets.store import DemoStore
 
 MAX_LISTED = 12
@@ -22,7 +23,8 @@ def summarise(store: DemoStore) -> list[tuple[str, str]]:
     """
     lengths = np.array(list(store.lengths.values()) or [0])
     frames = int(lengths.sum())
-    size = folder_bytes(store.path)
+    derived = folder_bytes(store.path / DERIVED)
+    size = folder_bytes(store.path) - derived
     rows = [
         ("store", str(store.path)),
         ("episodes", f"{len(store)}"),
@@ -32,6 +34,10 @@ def summarise(store: DemoStore) -> list[tuple[str, str]]:
         span = f"{lengths.min()} to {lengths.max()} frames, median {np.median(lengths):.0f}"
         rows.append(("episode length", f"{span} ({np.median(lengths) / store.fps:.1f} s)"))
     rows.append(("size", f"{_bytes(size)}, {_bytes(size / frames)} a frame" if frames else _bytes(size)))
+    if derived:
+        rows.append(
+            ("derived", f"{_bytes(derived)} that can be computed again: {', '.join(_derived_names(store.path))}")
+        )
     if store.robot:
         rows.append(("robot", store.robot))
     for key, feature in store.schema.items():
@@ -40,7 +46,7 @@ def summarise(store: DemoStore) -> list[tuple[str, str]]:
         if feature.codec == "jpeg":
             how = f", JPEG quality {feature.quality} {feature.subsampling}"
         elif feature.codec:
-            how = ", lossless"
+            how = f", {feature.codec}"
         rows.append(("camera" if feature.is_frames else "feature", f"{key}: {shape} {feature.dtype}{how}"))
     rows += _outcomes(store)
     return rows
@@ -71,6 +77,12 @@ def _outcomes(store: DemoStore) -> list[tuple[str, str]]:
         mean = frames_in[number] / episodes / store.fps if episodes else 0.0
         rows.append((f"stage {number}", f"{name}: {episodes} episodes, {mean:.1f} s on average"))
     return rows
+
+
+def _derived_names(root: Path) -> list[str]:
+    """Names of the derived sets, and how many of each."""
+    sets = Counter(folder.name.rsplit("-", 1)[0] for folder in (root / DERIVED).iterdir() if folder.is_dir())
+    return [f"{name} ({count} set{'' if count == 1 else 's'})" for name, count in sorted(sets.items())]
 
 
 def folder_bytes(path: Path) -> int:

@@ -46,6 +46,8 @@ def _frame_codecs(feature: Feature) -> list[dict[str, Any]]:
     if feature.codec == "jpeg":
         configuration = {"quality": feature.quality, "subsampling": feature.subsampling}
         inner: list[dict[str, Any]] = [{"name": "robo_jpeg", "configuration": configuration}]
+    elif feature.codec == "raw":
+        inner = [_bytes_codec(feature.dtype)]
     else:
         zstd = {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}
         inner = [_bytes_codec(feature.dtype), zstd]

@@ -19,7 +19,7 @@ ENTRY_POINT_GROUP = "robo_rm.verbs"
 HEADINGS = ("whole line", "datasets", "reward model", "policies", "robot")
 ORDER = (
     "demo info bench "
-    "record import.lerobot import.keyframes export.lerobot doctor "
+    "record import.lerobot import.keyframes export.lerobot doctor cache "
     "annotate train-reward eval-reward score inspect "
     "train-policy train-rl eval-policy "
     "serve-policy deploy-check"

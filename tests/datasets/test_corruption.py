@@ -11,28 +11,34 @@ import pytest
 from robo_datasets import DemoStore
 from robo_datasets.doctor.examine import examine
 from robo_datasets.errors import StoreError
+from robo_datasets.frame_cache import CachedCamera, FrameCache
 from robo_datasets.index import DamagedEpisodeWarning
-from robo_datasets.testing import FEATURES, add_episode, make_arrays
+from robo_datasets.testing import FEATURES, FRONT, add_episode, make_arrays
 
 DEPTH = "observation.images.depth"
+WRIST = "observation.images.wrist"
 
 
 @pytest.fixture
 def store(tmp_path) -> Path:
-    """A store with every kind of file: JPEG and lossless frames, edits, derived arrays, an index."""
-    features = {**FEATURES, DEPTH: {"shape": (6, 8, 1), "dtype": "uint16"}}
+    """A store with every kind of file: JPEG, lossless, raw and cached frames, edits, derived arrays, an index."""
+    raw = {"shape": (4, 5, 3), "dtype": "uint8", "codec": "raw"}
+    features = {**FEATURES, DEPTH: {"shape": (6, 8, 1), "dtype": "uint16"}, WRIST: raw}
     store = DemoStore.create(tmp_path / "demos.zarr", features, fps=10, stages=["reach", "place"])
     rng = np.random.default_rng(0)
     for seed in range(2):
         with store.writer(task="pick", success=True, attributes={"quality": "slow", "n": seed}) as writer:
             depth = rng.integers(0, 65536, (6, 6, 8, 1), dtype=np.uint16)
-            writer.extend({**make_arrays(6, seed), DEPTH: depth}, stage=[0, 0, 0, 1, 1, 1])
+            wrist = rng.integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)
+            writer.extend({**make_arrays(6, seed), DEPTH: depth, WRIST: wrist}, stage=[0, 0, 0, 1, 1, 1])
     first, second = store.uuids
     store.set_stages(first, [0, 1, 1, 1, 1, -1])
     store.set_success(first, False)
     derived = store.derive("progress", {"model": "m", "steps": 10})
     for uuid in (first, second):
         derived.write(uuid, {"progress": rng.random(6).astype(np.float32), "stages": rng.random((6, 2))})
+    for camera in (CachedCamera(store.schema[DEPTH], None), CachedCamera(store.schema[FRONT], (12, 16))):
+        FrameCache(store.path, camera, store.lengths).fill(store.episode(first))
     return DemoStore.open(store.path).path
 
 
@@ -49,6 +55,7 @@ def everything(root: Path) -> dict[str, Any]:
             "time": episode.timestamp.tobytes(),
             "derived": {key: value.tobytes() for key, value in derived.read(episode.uuid).items()},
             **{key: episode[key][:].tobytes() for key in episode},
+            "small": episode.frames(FRONT, range(6), size=(12, 16)).tobytes(),
         }
     return said
 
