@@ -20,3 +20,27 @@ class ContractMismatchError(HardwareError, ValueError):
 
 class ArmRefusedError(HardwareError, RuntimeError):
     """The arm may not be armed, or a fault not be reset, now; lists every reason."""
+
+
+class TransportError(HardwareError):
+    """Base of what goes wrong between the bridge and the policy server."""
+
+
+class AddressError(TransportError, ValueError):
+    """An address is neither a Unix socket nor on this machine, or cannot be listened on."""
+
+
+class FrameError(TransportError, ValueError):
+    """What came over the socket is no message of this protocol; names the field."""
+
+
+class HandshakeError(TransportError, ValueError):
+    """The two sides do not fit together; ``field`` says in what."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class ObservationError(TransportError, ValueError):
+    """An observation does not fit the contract: an unknown camera, a wrong image size; names it."""

@@ -1,0 +1,41 @@
+"""The policy in one process, the arm's bridge in another: a local socket between them, and shared memory for images.
+
+The bridge holds a ``PolicyClient``, which never blocks; the policy's process runs a ``PolicyServer``. Messages are
+msgpack maps checked against a schema, of bounded size; nothing received is ever executed. ``docs/deploying.md`` tells
+how the parts are used together.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_EXPORTS: dict[str, str] = {
+    "Address": "robo_hw.transport.address",
+    "ClientState": "robo_hw.transport.reports",
+    "ClientStatus": "robo_hw.transport.reports",
+    "Observation": "robo_hw.transport.served",
+    "PolicyClient": "robo_hw.transport.client",
+    "PolicyInfo": "robo_hw.transport.served",
+    "PolicyRun": "robo_hw.transport.served",
+    "PolicyServer": "robo_hw.transport.server",
+    "ProgressEstimate": "robo_hw.transport.served",
+    "ProgressRun": "robo_hw.transport.served",
+    "ServedPolicy": "robo_hw.transport.served",
+    "ServedProgress": "robo_hw.transport.served",
+    "ServerInfo": "robo_hw.transport.served",
+    "Timeouts": "robo_hw.transport.reports",
+    "Update": "robo_hw.transport.reports",
+}
+
+__all__ = [*_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_EXPORTS]

@@ -1,0 +1,118 @@
+"""What a policy server serves, and what it says about it: the interface that policies and reward models meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+STATE = "observation.state"
+IMAGES = "observation.images."
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One observation as a policy gets it.
+
+    ``values``: key -> array: ``observation.state`` (D,) float32 in the contract's joint order and units,
+    ``observation.images.<camera>`` (H, W, 3) uint8 RGB, and what else was sent, (N,) float32. ``observed_at``: seconds
+    by the bridge's steady clock. ``executed``: actions really carried out since the observation of the last chunk, None
+    for the first chunk of an episode; a policy that continues its own last chunk needs it (real-time chunking).
+    """
+
+    sequence: int
+    observed_at: float
+    values: Mapping[str, np.ndarray]
+    executed: float | None = None
+
+
+@dataclass(frozen=True)
+class ProgressEstimate:
+    """Where in the task the arm is, by the reward model. Advisory: nothing in the safety core looks at it."""
+
+    progress: float
+    stage: int
+    stage_name: str
+    uncertainty: float
+    observed_at: float = 0.0
+    stalled: bool = False
+    regressed: bool = False
+    message: str = ""
+    """What a person should know, where it is stalled or went back."""
+
+
+@dataclass(frozen=True)
+class PolicyInfo:
+    """What a served policy is. ``needs``: key -> shape of each observation it reads."""
+
+    name: str
+    kind: str
+    chunk_size: int
+    execution_horizon: int
+    """Actions of a chunk to carry out before the next observation is sent; at most ``chunk_size``."""
+    needs: Mapping[str, tuple[int, ...]]
+    contract_hash: str = ""
+    """Of the contract it was trained under; empty where that was not recorded."""
+
+
+class PolicyRun(Protocol):
+    """A policy during one episode."""
+
+    def act(self, observation: Observation) -> Any:
+        """Actions (H, D) in the contract's joint order and units."""
+
+
+class ServedPolicy(Protocol):
+    """A policy that can be served."""
+
+    info: PolicyInfo
+
+    def start(self, task: str) -> PolicyRun:
+        """Begin an episode."""
+
+
+class ProgressRun(Protocol):
+    """A reward model during one episode."""
+
+    def step(self, observation: Observation) -> ProgressEstimate:
+        """The estimate for the newest observation."""
+
+
+class ServedProgress(Protocol):
+    """A reward model that can be served."""
+
+    needs: Mapping[str, tuple[int, ...]]
+    stages: tuple[str, ...]
+    rate: float
+    """Frames a second that it was trained at."""
+
+    def start(self, task: str) -> ProgressRun:
+        """Begin an episode."""
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What the server said at the handshake.
+
+    ``epoch``: names this run of the server. ``policy`` is None where it only watches progress; ``progress_needs`` is
+    empty where it has no reward model.
+    """
+
+    epoch: int
+    policy: PolicyInfo | None
+    action_rate: float
+    progress_needs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    progress_rate: float = 0.0
+    stages: tuple[str, ...] = ()
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether a reward model is served."""
+        return self.progress_rate > 0
+
+    @property
+    def needs(self) -> dict[str, tuple[int, ...]]:
+        """Every observation that policy and reward model read, key -> shape."""
+        return {**(self.policy.needs if self.policy else {}), **self.progress_needs}

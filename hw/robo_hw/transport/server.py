@@ -1,0 +1,176 @@
+"""Serves a policy, a reward model, or both, to the bridge of one arm.
+
+    with PolicyServer(contract, "unix:/run/user/1000/robo-rm.sock", policy=policy, progress=reward_model):
+        ...wait...
+
+Threads: one that accepts, one reading for each connection, one that runs the policy and one that runs the reward model.
+Readers never wait for a network, so heartbeats are answered while it computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from robo_hw.contract import RobotContract
+from robo_hw.errors import TransportError
+from robo_hw.transport.address import Address, without_delay
+from robo_hw.transport.connection import Connection, ConnectionLost
+from robo_hw.transport.images import ImageLayout
+from robo_hw.transport.limits import HELLO
+from robo_hw.transport.messages import FROM_CLIENT
+from robo_hw.transport.reports import Timeouts
+from robo_hw.transport.served import ServedPolicy, ServedProgress, ServerInfo
+from robo_hw.transport.session import Session
+from robo_hw.transport.workers import Worker, policy_worker, progress_worker
+
+_MOST_CONNECTIONS = 8
+
+
+class PolicyServer:
+    """Serves until ``close``. ``epoch`` names this run: answers of an earlier run can always be told from its own.
+
+    Args:
+        contract: of the arm; a client with another contract is refused, naming the fields.
+        address: ``unix:/path`` or ``tcp://127.0.0.1:port`` (port 0: the system chooses, see ``address``).
+        policy: what answers with chunks, or None.
+        progress: what answers with progress, or None.
+        timeouts: seconds.
+        report: called with one line when something happens.
+
+    Raises:
+        AddressError: the address is wrong or taken.
+        TransportError: there is nothing to serve, or the policy does not fit the contract.
+    """
+
+    def __init__(
+        self,
+        contract: RobotContract,
+        address: str,
+        policy: ServedPolicy | None = None,
+        progress: ServedProgress | None = None,
+        timeouts: Timeouts | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        if policy is None and progress is None:
+            raise TransportError("nothing to serve: give a policy, a reward model, or both")
+        self.contract = contract
+        self.layout = ImageLayout(contract)
+        self.timeouts = timeouts or Timeouts()
+        self.epoch = int.from_bytes(os.urandom(6), "big") + 1
+        self.info = ServerInfo(
+            self.epoch,
+            policy.info if policy else None,
+            contract.rates.actions,
+            dict(progress.needs) if progress else {},
+            progress.rate if progress else 0.0,
+            tuple(progress.stages) if progress else (),
+        )
+        self.report = report or (lambda text: None)
+        self.workers: dict[str, Worker] = {}
+        if policy is not None:
+            self.workers["chunk"] = policy_worker(policy, contract, self.report)
+        if progress is not None:
+            self.workers["progress"] = progress_worker(progress, self.report)
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._sessions: set[Session] = set()
+        self._threads: list[threading.Thread] = []
+        parsed = Address.parse(address)
+        self._listening = parsed.listen()
+        self.address = parsed.bound(self._listening)
+        self._identity = _identity(self.address)
+        self._acceptor = threading.Thread(target=self._accept, name="policy-server", daemon=True)
+        self._acceptor.start()
+
+    def __enter__(self) -> PolicyServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def sessions(self) -> int:
+        """Connections now."""
+        with self._lock:
+            return len(self._sessions)
+
+    def claim_control(self, session: Session) -> bool:
+        """Make ``session`` the one that gets chunks; False where there is another."""
+        with self._lock:
+            session.controls = not any(other.controls for other in self._sessions)
+            return session.controls
+
+    def counts(self) -> dict[str, Any]:
+        """How much was answered so far, and how long it took: for a log or metrics."""
+        return {
+            f"{name}_{key}": value for name, worker in self.workers.items() for key, value in worker.counts().items()
+        }
+
+    def close(self) -> None:
+        """Stop serving, free the address, end all threads. A network that is computing is waited for, at most 5 s."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(2)
+        self._listening.close()
+        if self.address.path and _identity(self.address) == self._identity:
+            Path(self.address.path).unlink(missing_ok=True)  # only our own: another server may have taken the name
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.interrupt()  # its own thread lets go of what it holds
+        for worker in self.workers.values():
+            worker.close()
+        for thread in (self._acceptor, *self._threads):
+            thread.join(5.0)
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                made, _ = self._listening.accept()
+            except OSError:
+                if self._closing.is_set():
+                    return
+                self._closing.wait(0.05)  # out of descriptors, say: do not spin
+                continue
+            if self.sessions >= _MOST_CONNECTIONS:
+                made.close()
+                continue
+            without_delay(made)
+            connection = Connection(made, FROM_CLIENT, HELLO, self.timeouts)
+            session = Session(self, connection)
+            with self._lock:
+                self._sessions.add(session)
+            thread = threading.Thread(target=self._serve, args=(session,), name="policy-session", daemon=True)
+            self._threads = [old for old in self._threads if old.is_alive()] + [thread]
+            thread.start()
+
+    def _serve(self, session: Session) -> None:
+        try:
+            session.run()
+        except ConnectionLost as lost:
+            if not self._closing.is_set():
+                self.report(f"{session.name} has gone: {lost}")
+        finally:
+            session.close()
+            with self._lock:
+                self._sessions.discard(session)
+            for worker in self.workers.values():
+                worker.forget(session)
+
+
+def _identity(address: Address) -> tuple[int, int] | None:
+    """Which file the socket's name stands for."""
+    if not address.path:
+        return None
+    try:
+        found = os.stat(address.path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,207 @@
+"""The server's side of one connection: the handshake, then observations in and answers out."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robo_hw.contract import RobotContract
+from robo_hw.errors import ContractError, FrameError, HandshakeError
+from robo_hw.transport.connection import Connection, ConnectionLost
+from robo_hw.transport.images import SlotReader
+from robo_hw.transport.limits import HELLO, MOST_NUMBERS, chunk_limit, observation_limit
+from robo_hw.transport.messages import PROTOCOL, schema_hash, shortened
+from robo_hw.transport.served import IMAGES, STATE, Observation
+from robo_hw.transport.workers import Job
+
+if TYPE_CHECKING:
+    from robo_hw.transport.server import PolicyServer
+
+
+class Session:
+    """One client. The reading thread runs ``run``; the workers answer through ``answer``."""
+
+    def __init__(self, server: PolicyServer, connection: Connection) -> None:
+        self._server = server
+        self._connection = connection
+        self._limit = chunk_limit(server.contract)
+        self._slots: SlotReader | None = None
+        self.controls = False
+        """Whether this client gets chunks; at most one does."""
+        self.closed = False
+        self.name = "a client"
+        self.task = ""
+        self.episode = 0
+
+    def run(self) -> None:
+        """Shake hands and read until the connection ends.
+
+        Raises:
+            ConnectionLost: it ended; the message says how.
+        """
+        hello = self._connection.receive(self._server.timeouts.handshake, take_descriptors=True)
+        if hello is None or hello["type"] != "hello":
+            raise ConnectionLost("it did not say hello")
+        try:
+            self._shake_hands(hello)
+        except HandshakeError as error:
+            self._connection.send({"type": "refuse", "field": error.field, "message": shortened(error, 100_000)}, HELLO)
+            raise ConnectionLost(f"refused: {error}") from None
+        self._server.report(f"{self.name} is connected")
+        while True:
+            message = self._connection.receive(self._server.timeouts.silence)
+            if message is None:
+                continue
+            kind = message["type"]
+            if kind == "ping":
+                self._connection.send({"type": "pong", "sequence": message["sequence"]}, self._limit)
+            elif kind == "observation":
+                self._observe(message)
+            elif kind == "episode":
+                self.episode, self.task = message["episode"], message["task"]
+            else:
+                raise ConnectionLost("it said hello twice")
+
+    def answer(self, message: dict[str, Any]) -> None:
+        """Send from a worker; a client that is gone is the reading thread's business."""
+        try:
+            self._connection.send(message, self._limit)
+        except ConnectionLost:
+            self._connection.interrupt()
+
+    def interrupt(self) -> None:
+        """Make ``run`` end, from any thread."""
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        """End the connection and let go of the images."""
+        self.closed = True
+        self._connection.close()
+        if self._slots is not None:
+            self._slots.close()
+            self._slots = None
+
+    def _shake_hands(self, hello: dict[str, Any]) -> None:
+        server = self._server
+        if hello["protocol"] != PROTOCOL:
+            raise HandshakeError(
+                "protocol",
+                f"protocol: the client speaks version {hello['protocol']}, the server {PROTOCOL}; install the same"
+                " version of robo-rm on both sides",
+            )
+        if hello["schema"] != schema_hash():
+            raise HandshakeError(
+                "schema", "schema: the messages of the two sides differ; install the same version of robo-rm on both"
+            )
+        if hello["role"] not in ("control", "monitor"):
+            raise HandshakeError("role", f"role: {hello['role'][:40]!r} is neither control nor monitor")
+        self._compare_contracts(hello)
+        self.name = "the bridge" if hello["role"] == "control" else "a monitor"
+        if hello["role"] == "control" and not server.claim_control(self):
+            raise HandshakeError("role", "role: another bridge is connected; one arm has one bridge")
+        shared, descriptors = hello["shared"], self._connection.descriptors
+        if shared and not descriptors:
+            raise HandshakeError("shared", "shared: shared memory was announced and did not come")
+        if shared:
+            self._slots = SlotReader(server.layout, hello["slots"], descriptors[0])
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._connection.descriptors = []
+        self.task = hello["task"]
+        self._connection.limit(observation_limit(server.layout, shared))
+        info, policy = server.info, server.info.policy
+        self._connection.send(
+            {
+                "type": "welcome",
+                "protocol": PROTOCOL,
+                "epoch": server.epoch,
+                "policy": policy.name if policy else "",
+                "kind": policy.kind if policy else "",
+                "chunk_size": policy.chunk_size if policy else 0,
+                "execution_horizon": policy.execution_horizon if policy else 0,
+                "action_rate": info.action_rate,
+                "contract_hash": policy.contract_hash if policy else "",
+                "needs": {key: list(shape) for key, shape in (policy.needs.items() if policy else ())},
+                "progress_needs": {key: list(shape) for key, shape in info.progress_needs.items()},
+                "progress_rate": info.progress_rate,
+                "stages": list(info.stages),
+            },
+            HELLO,
+        )
+
+    def _compare_contracts(self, hello: dict[str, Any]) -> None:
+        mine = self._server.contract
+        if hello["contract_hash"] == mine.hash:
+            return
+        try:
+            theirs = RobotContract.from_dict(json.loads(hello["contract"]), source="of the client")
+        except (ContractError, ValueError, RecursionError) as error:
+            text = shortened(error, 400)
+            raise HandshakeError("contract", f"contract: the client's cannot be read: {text}") from None
+        lines = mine.difference(theirs) or ["its hash"]
+        more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+        raise HandshakeError(
+            lines[0].split(":")[0],
+            f"the contracts differ (server {mine.hash[:12]}, client {theirs.hash[:12]}): {'; '.join(lines[:3])}{more}",
+        )
+
+    def _observe(self, message: dict[str, Any]) -> None:
+        sequence = message["sequence"]
+        try:
+            if message["epoch"] != self._server.epoch:
+                raise FrameError(f"observation.epoch: {message['epoch']} is not this run of the server")
+            values = self._values(message)
+        except FrameError as error:
+            self._taken(message)
+            self._refuse(sequence, str(error))
+            return
+        self._taken(message)
+        observation = Observation(sequence, message["observed_at"], values)
+        job = Job(self, observation, self.task, message)
+        job.received = time.monotonic()
+        for want, name in (("want_chunk", "chunk"), ("want_progress", "progress")):
+            worker = self._server.workers.get(name)
+            if message[want] and worker is not None and (name != "chunk" or self.controls):
+                worker.put(job)
+
+    def _taken(self, message: dict[str, Any]) -> None:
+        self._connection.send({"type": "taken", "sequence": message["sequence"], "slot": message["slot"]}, self._limit)
+
+    def _refuse(self, sequence: int, text: str) -> None:
+        field, _, _ = text.partition(":")
+        self._connection.send(
+            {
+                "type": "error",
+                "epoch": self._server.epoch,
+                "sequence": sequence,
+                "field": shortened(field, 200),
+                "message": shortened(text),
+            },
+            self._limit,
+        )
+
+    def _values(self, message: dict[str, Any]) -> dict[str, np.ndarray]:
+        state = message["state"]
+        if state.shape != (len(self._server.contract.joints),):
+            raise FrameError(f"observation.state: shape {state.shape} for {len(self._server.contract.joints)} joints")
+        values: dict[str, np.ndarray] = {STATE: state.astype(np.float32)}
+        numbers = 0
+        for key, array in message["arrays"].items():
+            numbers += array.size
+            if array.ndim != 1 or numbers > MOST_NUMBERS or key == STATE or key.startswith(IMAGES):
+                raise FrameError(f"observation.arrays.{key[:80]}: not a vector, too long, or a name that is taken")
+            values[key] = array.astype(np.float32)
+        for key, array in values.items():
+            if not np.isfinite(array).all():
+                raise FrameError(f"{key}: a number is not finite")
+        cameras = message["cameras"]
+        if self._slots is not None:
+            images = self._slots.read(message["slot"], message["generation"], cameras)
+        else:
+            images = self._server.layout.split(cameras, message["pixels"])
+        values.update({IMAGES + name: image for name, image in images.items()})
+        return values

@@ -1,0 +1,194 @@
+"""The threads that run the networks: each takes the newest observation of a client, and skips those it missed."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robo_hw.contract import RobotContract
+from robo_hw.errors import FrameError
+from robo_hw.transport.messages import shortened
+from robo_hw.transport.served import Observation, ServedPolicy, ServedProgress
+
+if TYPE_CHECKING:
+    from robo_hw.transport.session import Session
+
+
+@dataclasses.dataclass
+class Job:
+    """One observation to answer. ``header``: the message it came in."""
+
+    session: Session
+    observation: Observation
+    task: str
+    header: Mapping[str, Any]
+    received: float = 0.0
+
+
+class Memory:
+    """What a worker keeps of one client during one episode."""
+
+    def __init__(self, episode: int, run: Any) -> None:
+        self.episode, self.run = episode, run
+        self.consumed: float | None = None
+
+
+class Worker:
+    """A thread that answers observations; newest first, older ones are forgotten."""
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[str], Any],
+        needs: Mapping[str, tuple[int, ...]],
+        answer: Callable[[Memory, Job], dict[str, Any]],
+        report: Callable[[str], None],
+    ) -> None:
+        self._start, self._needs, self._answer, self._report = start, dict(needs), answer, report
+        self._waiting: dict[Session, Job] = {}
+        self._memory: dict[Session, Memory] = {}
+        self._changed = threading.Condition()
+        self._closing = False
+        self._answered = self._skipped = self._failed = 0
+        self._seconds: deque[float] = deque(maxlen=1000)
+        self._complaint = ""
+        self._thread = threading.Thread(target=self._work, name=f"{name}-worker", daemon=True)
+        self._thread.start()
+
+    def put(self, job: Job) -> None:
+        """Have this observation answered next; one that still waits is dropped."""
+        with self._changed:
+            self._skipped += job.session in self._waiting
+            self._waiting[job.session] = job
+            self._changed.notify()
+
+    def forget(self, session: Session) -> None:
+        """A client is gone."""
+        with self._changed:
+            self._waiting.pop(session, None)
+            self._memory.pop(session, None)
+
+    def counts(self) -> dict[str, float]:
+        """Answers, skipped observations, failures, and the median and 99th percentile of computing, s."""
+        seconds = list(self._seconds) or [0.0]
+        p50, p99 = np.percentile(seconds, [50, 99])
+        return {
+            "answers": self._answered,
+            "skipped": self._skipped,
+            "failures": self._failed,
+            "seconds_p50": float(p50),
+            "seconds_p99": float(p99),
+        }
+
+    def close(self) -> None:
+        """End the thread; a network that is computing is waited for, at most 5 s."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(5.0)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closing:
+                    self._changed.wait()
+                if self._closing:
+                    return
+                session = next(iter(self._waiting))
+                job = self._waiting.pop(session)
+            began = time.monotonic()
+            try:
+                self._check(job)
+                reply = self._answer(self._recall(job), job)
+            except Exception as error:  # noqa: BLE001 - a policy may raise anything; the client is told, the arm stops on silence
+                self._failed += 1
+                text = str(error) if isinstance(error, FrameError) else f"{type(error).__name__}: {error}"
+                if text != self._complaint:
+                    self._complaint = text
+                    self._report(f"an observation could not be used: {shortened(text, 300)}")
+                field = text.partition(":")[0]
+                reply = {"type": "error", "field": shortened(field, 200), "message": shortened(text)}
+            else:
+                self._answered += 1
+                self._complaint = ""
+                self._seconds.append(time.monotonic() - began)
+                header = job.header
+                reply |= {"episode": header["episode"], "observed_at": header["observed_at"]}
+            session.answer({**reply, "epoch": job.header["epoch"], "sequence": job.observation.sequence})
+            if session.closed:  # it went while its observation was worked on
+                self.forget(session)
+
+    def _recall(self, job: Job) -> Memory:
+        with self._changed:
+            memory = self._memory.get(job.session)
+        if memory is None or memory.episode != job.header["episode"]:
+            memory = Memory(job.header["episode"], self._start(job.task))
+            with self._changed:
+                self._memory[job.session] = memory
+        return memory
+
+    def _check(self, job: Job) -> None:
+        values = job.observation.values
+        for key, shape in self._needs.items():
+            if key not in values:
+                raise FrameError(f"{key}: needed, and not in the observation")
+            if values[key].shape != tuple(shape):
+                raise FrameError(f"{key}: shape {values[key].shape} came, {tuple(shape)} is needed")
+
+
+def policy_worker(policy: ServedPolicy, contract: RobotContract, report: Callable[[str], None]) -> Worker:
+    """Answers with chunks; actions that are not (H, D) finite numbers are refused here, and again by the core."""
+    joints = list(contract.joint_names)
+
+    def answer(memory: Memory, job: Job) -> dict[str, Any]:
+        consumed = job.header["consumed"]
+        executed = None if memory.consumed is None else max(consumed - memory.consumed, 0.0)
+        began = time.monotonic()
+        raw = np.asarray(memory.run.act(dataclasses.replace(job.observation, executed=executed)))
+        memory.consumed = consumed
+        if raw.ndim != 2 or raw.shape[1] != len(joints) or not 1 <= raw.shape[0] <= contract.safety.max_horizon:
+            raise FrameError(
+                f"actions: the policy gave shape {raw.shape}; (H, {len(joints)}), H up to"
+                f" {contract.safety.max_horizon}, is needed"
+            )
+        actions = raw.astype(np.float64)
+        if not np.isfinite(actions).all():
+            step, column = np.argwhere(~np.isfinite(actions))[0]
+            raise FrameError(f"{joints[column]}: action {step} of the policy is {actions[step, column]}")
+        return {
+            "type": "chunk",
+            "core_epoch": job.header["core_epoch"],
+            "consumed": consumed,
+            "joints": joints,
+            "actions": actions,
+            "seconds": time.monotonic() - began,
+        }
+
+    return Worker("policy", policy.start, policy.info.needs, answer, report)
+
+
+def progress_worker(progress: ServedProgress, report: Callable[[str], None]) -> Worker:
+    """Answers with estimates of progress."""
+
+    def answer(memory: Memory, job: Job) -> dict[str, Any]:
+        estimate = memory.run.step(job.observation)
+        if not np.isfinite([estimate.progress, estimate.uncertainty]).all():
+            raise FrameError(f"progress: the reward model gave {estimate.progress} +- {estimate.uncertainty}")
+        return {
+            "type": "progress",
+            "progress": min(max(float(estimate.progress), 0.0), 1.0),
+            "stage": int(estimate.stage),
+            "stage_name": shortened(estimate.stage_name, 200),
+            "uncertainty": float(estimate.uncertainty),
+            "stalled": bool(estimate.stalled),
+            "regressed": bool(estimate.regressed),
+            "message": shortened(estimate.message),
+        }
+
+    return Worker("progress", progress.start, progress.needs, answer, report)
