@@ -13,10 +13,8 @@ from robo_datasets.errors import CorruptionError, StoreError
 from robo_datasets.features import Feature
 from robo_datasets.index import read_attributes
 from robo_datasets.layout import EPISODES, Entry, read_commit
-from robo_datasets.lowdim import read_rows
 from robo_datasets.shard import ShardReader
 from robo_datasets.writer import RECEIVE_TIMESTAMP, STAGE, TIMESTAMP
-from robo_datasets.zarr_meta import chunk_name
 
 if TYPE_CHECKING:
     from robo_datasets.store import DemoStore
@@ -36,7 +34,7 @@ class StageSegment(NamedTuple):
 class EpisodeArray:
     """One feature of an episode: index it by int, slice or a list of frames to get numpy arrays.
 
-    Frames are decoded as asked for; low-dimensional features are read once per episode object and returned as copies.
+    Frames are decoded as asked for; low-dimensional features are read whole, kept by the store, and returned as copies.
     """
 
     def __init__(self, episode: Episode, feature: Feature) -> None:
@@ -83,7 +81,6 @@ class Episode:
 
     def __init__(self, store: DemoStore, entry: Entry) -> None:
         self._store, self.entry = store, entry
-        self._cache: dict[str, np.ndarray] = {}
 
     @property
     def uuid(self) -> str:
@@ -232,16 +229,12 @@ class Episode:
         return numbers, False
 
     def rows(self, feature: Feature) -> np.ndarray:
-        """The whole of a low-dimensional array (T, ...), read once and read-only.
+        """The whole of a low-dimensional array (T, ...), read-only.
 
         Raises:
             CorruptionError: the stored bytes are damaged.
         """
-        rows = self._cache.get(feature.key)
-        if rows is None:
-            rows = read_rows(self.path / feature.key / chunk_name(feature), feature, self.length)
-            self._cache[feature.key] = rows
-        return rows
+        return self._store.rows(self.entry, feature)
 
     def verify(self) -> None:
         """Check every file of the episode against its commit record, without decoding.

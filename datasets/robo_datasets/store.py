@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import shutil
 import uuid as uuids
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from robo_datasets.features import Feature, parse_features
 from robo_datasets.frame_cache import CachedCamera, FrameCache
 from robo_datasets.index import load_entries, write_index
 from robo_datasets.jpeg import DEFAULT_QUALITY, DEFAULT_SUBSAMPLING, reduction_for
+from robo_datasets.kept import Kept
 from robo_datasets.layout import (
     ANNOTATIONS,
     DERIVED,
@@ -40,16 +40,19 @@ from robo_datasets.layout import (
     is_uuid,
     utc_now,
 )
+from robo_datasets.lowdim import read_rows
 from robo_datasets.remote import RemotePath, list_names, store_path
 from robo_datasets.sealed import digest, open_seal
 from robo_datasets.shard import ShardReader
 from robo_datasets.writer import EpisodeWriter
 from robo_datasets.zarr_meta import chunk_name
 
-# Bounds on what a reader keeps mapped at once. Mapped pages are the kernel's file cache, which it takes back when
+# Bounds on what a reader keeps open and at hand. Mapped pages are the kernel's file cache, which it takes back when
 # memory is short, so that they may be many; what is not file cache does not grow with the number of episodes read.
 MAX_OPEN_SHARDS = 256
 MAX_MAPPED_BYTES = 1 << 32
+MAX_KEPT_ARRAYS = 4096
+MAX_KEPT_BYTES = 1 << 26
 
 # index.json is rewritten when this share of the episodes is not in it, which keeps appending linear.
 INDEX_SLACK = 0.05
@@ -75,9 +78,9 @@ class DemoStore:
         self._entries = entries
         self._order: list[str] | None = None
         self._unindexed = 0 if fresh else len(entries)
-        self._shards: OrderedDict[tuple[str, str, str], ShardReader] = OrderedDict()
+        self._shards: Kept[ShardReader] = Kept(MAX_OPEN_SHARDS, MAX_MAPPED_BYTES)
+        self._rows: Kept[np.ndarray] = Kept(MAX_KEPT_ARRAYS, MAX_KEPT_BYTES)
         self._cache_sets: dict[tuple[str, tuple[int, int] | None], tuple[FrameCache, ...]] = {}
-        self._mapped = 0
 
     # --- making and opening ---
 
@@ -260,13 +263,9 @@ class DemoStore:
 
     def shard(self, entry: Entry, feature: Feature) -> ShardReader:
         """The open shard of a camera; the least recently used ones are let go."""
-        key = (entry.uuid, feature.key, "")
-        reader = self._shards.get(key)
-        if reader is not None:
-            self._shards.move_to_end(key)
-            return reader
         path = self.path / EPISODES / entry.uuid / feature.key / chunk_name(feature)
-        return self._keep_open(key, ShardReader(path, feature, entry.length))
+        key = (entry.commit, feature.key)
+        return self._shards.get_or_make(key, lambda: ShardReader(path, feature, entry.length), _mapped)
 
     def cached_shard(self, entry: Entry, feature: Feature, size: tuple[int, int] | None) -> ShardReader | None:
         """The open shard of frames that ``robo-rm cache`` decoded, of which reading at ``size`` gives the same pixels.
@@ -275,15 +274,24 @@ class DemoStore:
             CorruptionError: it is there and damaged.
         """
         for cache in self._caches(feature, size):
-            key = (entry.uuid, feature.key, cache.path.name)
+            key = (entry.commit, feature.key, cache.path.name)
             reader = self._shards.get(key)
             if reader is not None:
-                self._shards.move_to_end(key)
                 return reader
             reader = cache.reader(entry)
             if reader is not None:
-                return self._keep_open(key, reader)
+                return self._shards.put(key, reader, reader.mapped)
         return None
+
+    def rows(self, entry: Entry, feature: Feature) -> np.ndarray:
+        """The whole of a low-dimensional array of an episode, (T, ...), read-only; the last ones read are kept.
+
+        Raises:
+            CorruptionError: the stored bytes are damaged.
+        """
+        path = self.path / EPISODES / entry.uuid / feature.key / chunk_name(feature)
+        key = (entry.commit, feature.key)
+        return self._rows.get_or_make(key, lambda: read_rows(path, feature, entry.length), lambda rows: rows.nbytes)
 
     def _caches(self, feature: Feature, size: tuple[int, int] | None) -> tuple[FrameCache, ...]:
         """Sets of cached frames that are there, the one of this very size first."""
@@ -291,22 +299,15 @@ class DemoStore:
         if found is None:
             found = ()
             if feature.codec != "raw" and not isinstance(self.path, RemotePath):
-                cameras = [CachedCamera(feature, size)] if size not in (None, feature.shape[:2]) else []
+                height, width, _ = feature.shape
+                cameras = [CachedCamera(feature, size)] if size not in (None, (height, width)) else []
                 # JPEG decodes to a fraction of its sides by itself, which is not what averaging whole frames gives.
-                if feature.codec != "jpeg" or size is None or reduction_for(*feature.shape[:2], size) == 1:
+                if feature.codec != "jpeg" or size is None or reduction_for(height, width, size) == 1:
                     cameras.append(CachedCamera(feature, None))
                 caches = (FrameCache(self.path, camera, self.lengths) for camera in cameras)
                 found = tuple(cache for cache in caches if (cache.path / GROUP_FILE).exists())
             self._cache_sets[feature.key, size] = found
         return found
-
-    def _keep_open(self, key: tuple[str, str, str], reader: ShardReader) -> ShardReader:
-        self._shards[key] = reader
-        self._mapped += reader.mapped
-        while len(self._shards) > 1 and (len(self._shards) > MAX_OPEN_SHARDS or self._mapped > MAX_MAPPED_BYTES):
-            # The map closes when its last reader is gone.
-            self._mapped -= self._shards.popitem(last=False)[1].mapped
-        return reader
 
     def camera_repeats(self, uuid: str, key: str) -> np.ndarray:
         """(T - 1,) bool: a camera's next frame is the same to the last pixel, told from the encoded bytes.
@@ -464,8 +465,12 @@ class DemoStore:
     # --- workers ---
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but open files."""
-        return {**vars(self), "_shards": OrderedDict(), "_mapped": 0, "_cache_sets": {}}
+        """Everything but what is kept at hand."""
+        return {**vars(self), "_cache_sets": {}}
 
     def __repr__(self) -> str:
         return f"<DemoStore {self.path}, {len(self)} episodes, {self.fps:g} frames/s, {list(self.schema)}>"
+
+
+def _mapped(reader: ShardReader) -> int:
+    return reader.mapped

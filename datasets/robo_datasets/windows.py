@@ -7,15 +7,22 @@ the episode is filled with its first or last frame and marked as padding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from queue import Full, Queue
+from typing import Any, TypeVar
 
 import numpy as np
 
 from robo_datasets.errors import StoreError
 from robo_datasets.store import DemoStore
+from robo_datasets.threads import share, spans
 
 PAD_SUFFIX = "_is_pad"
+_POLL_S = 0.1
+
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,69 @@ def read_window(store: DemoStore, window: Window, size: tuple[int, int] | None =
             arrays[key] = episode[key][frames]
         arrays[key + PAD_SUFFIX] = window.padding[key]
     return arrays
+
+
+def read_windows(
+    store: DemoStore, windows: Sequence[Window], size: tuple[int, int] | None = None
+) -> list[dict[str, np.ndarray]]:
+    """``read_window`` of each, shared out over the cores of the main process (see ``robo_datasets.threads``).
+
+    Raises:
+        CorruptionError: stored bytes are damaged.
+    """
+    found: list[list[dict[str, np.ndarray]]] = share(
+        lambda span: [read_window(store, windows[number], size) for number in span], spans(len(windows), 1)
+    )
+    return [arrays for part in found for arrays in part]
+
+
+def read_ahead(batches: Iterable[Batch], ahead: int = 2) -> Iterator[Batch]:
+    """The same batches, made by a thread of their own while the caller works with earlier ones.
+
+    Around a DataLoader without workers it decodes the next batches during a training step, with nothing copied
+    between processes. An error while making a batch is raised where that batch would have come.
+
+    Args:
+        batches: what to go through, once.
+        ahead: batches made in advance.
+    """
+    if ahead < 1:
+        raise StoreError(f"at least one batch is made in advance, got ahead={ahead}")
+    made: Queue[tuple[str, Any]] = Queue(ahead)
+    stop = threading.Event()
+
+    def offer(kind: str, value: Any) -> bool:
+        while not stop.is_set():
+            try:
+                made.put((kind, value), timeout=_POLL_S)
+            except Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                if not offer("batch", batch):
+                    return
+        except BaseException as error:  # noqa: BLE001, raised again by the caller's thread
+            offer("error", error)
+        else:
+            offer("end", None)
+
+    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = made.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        stop.set()
+        thread.join()
 
 
 class BlockShuffle:

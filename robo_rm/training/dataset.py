@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from robo_datasets.store import DemoStore
-from robo_datasets.windows import WindowPlan, read_window
+from robo_datasets.windows import Window, WindowPlan, read_window, read_windows
 
 
 class WindowDataset(Dataset[dict[str, torch.Tensor]]):
@@ -58,8 +59,21 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
             CorruptionError: stored bytes are damaged.
         """
         window = self.plan[number]
+        return self._tensors(window, read_window(self._store, window, self._size))
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, torch.Tensor]]:
+        """The windows of a batch, read on all cores where no worker processes share them; a DataLoader calls this.
+
+        Raises:
+            IndexError, CorruptionError: as for one window.
+        """
+        windows = [self.plan[number] for number in numbers]
+        found = read_windows(self._store, windows, self._size)
+        return [self._tensors(window, arrays) for window, arrays in zip(windows, found, strict=True)]
+
+    def _tensors(self, window: Window, arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         tensors = {}
-        for key, array in read_window(self._store, window, self._size).items():
+        for key, array in arrays.items():
             tensor = torch.from_numpy(array)
             frames = key in self._store.schema and self._store.schema[key].is_frames
             tensors[key] = tensor.permute(0, 3, 1, 2) if frames else tensor

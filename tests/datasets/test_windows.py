@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import itertools
+import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robo_datasets import DemoStore
+from robo_datasets import store as store_module
 from robo_datasets.errors import StoreError
+from robo_datasets.kept import Kept
 from robo_datasets.testing import FRONT
-from robo_datasets.windows import BlockShuffle, WindowPlan, read_window
+from robo_datasets.threads import set_decode_threads
+from robo_datasets.windows import BlockShuffle, WindowPlan, read_ahead, read_window, read_windows
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +85,90 @@ def test_impossible_plans_say_why(numbered):
             WindowPlan(numbered, **settings_)
     with pytest.raises(IndexError):
         WindowPlan(numbered, {"action": [0.0]})[14]
+
+
+def test_a_batch_of_windows_is_that_of_each(numbered):
+    plan = WindowPlan(numbered, {FRONT: [-0.1, 0.0], "action": [0.0]})
+    set_decode_threads(3)
+    try:
+        windows = [plan[number] for number in (13, 0, 5, 5, 7)]
+        for arrays, window in zip(read_windows(numbered, windows, (4, 4)), windows, strict=True):
+            expected = read_window(numbered, window, (4, 4))
+            assert arrays.keys() == expected.keys()
+            for key in arrays:
+                np.testing.assert_array_equal(arrays[key], expected[key])
+    finally:
+        set_decode_threads(None)
+    assert read_windows(numbered, []) == []
+
+
+def test_many_threads_may_read_one_store(numbered, monkeypatch):
+    """More readers than shards and arrays are kept: they come and go under way."""
+    monkeypatch.setattr(store_module, "MAX_OPEN_SHARDS", 1)
+    monkeypatch.setattr(store_module, "MAX_KEPT_ARRAYS", 1)
+    store = DemoStore.open(numbered.path)
+    plan = WindowPlan(store, {FRONT: [0.0], "action": [0.0]})
+
+    def read(seed: int) -> None:
+        for number in np.random.default_rng(seed).integers(len(plan), size=150).tolist():
+            window = plan[number]
+            arrays = read_window(store, window)
+            assert arrays["action"][0, 0] == 100 * plan.uuids.index(window.uuid) + window.anchor
+            assert arrays[FRONT][0, 0, 0, 0] == arrays["action"][0, 0]
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(read, range(6)))
+
+
+def test_what_is_kept_is_bounded():
+    kept: Kept[str] = Kept(3, 10)
+    made = [kept.get_or_make(number, lambda: "x", lambda value: 4) for number in range(5)]
+    assert made == ["x"] * 5
+    assert (len(kept), kept.get(4), kept.get(2)) == (2, "x", None)
+    kept.put("large", "y", 1000)
+    assert (len(kept), kept.get("large")) == (1, "y")
+    assert kept.put("large", "z", 1) == "y"
+    assert len(pickle.loads(pickle.dumps(kept))) == 0
+
+
+def test_reading_ahead_gives_the_same_batches_in_order_while_the_caller_works():
+    made = []
+
+    def batches():
+        for number in range(6):
+            made.append(number)
+            yield number
+
+    ahead = read_ahead(batches(), ahead=2)
+    assert next(ahead) == 0
+    wait_until(lambda: len(made) == 4)  # one taken, two waiting, one in hand
+    assert list(ahead) == [1, 2, 3, 4, 5]
+
+
+def test_reading_ahead_raises_where_the_batch_would_have_come():
+    def batches():
+        yield 1
+        raise StoreError("damaged")
+
+    ahead = read_ahead(batches())
+    assert next(ahead) == 1
+    with pytest.raises(StoreError, match="damaged"):
+        next(ahead)
+    with pytest.raises(StoreError, match="at least one"):
+        next(read_ahead([], ahead=0))
+
+
+def test_leaving_early_ends_the_thread():
+    before = threading.active_count()
+    ahead = read_ahead(itertools.count())
+    assert next(ahead) == 0
+    assert threading.active_count() == before + 1
+    ahead.close()
+    assert threading.active_count() == before
+
+
+def wait_until(true, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.005)
