@@ -71,6 +71,10 @@ class ConvSettings:
     """Dropout of the last features, before they become a token."""
 
 
+ENCODERS: dict[str, type] = {"conv": ConvSettings}
+"""Settings of each image encoder, by its name."""
+
+
 @dataclass(frozen=True)
 class StageSettings:
     """The stage-aware model."""

@@ -2,7 +2,8 @@
 
 The schema is the verb's frozen dataclass ``Config``; the values come from ``configs/<verb>.yaml``, then from the
 command line. A group of a verb stands in ``configs/<verb>/<group>/`` so that ``policy=act`` can choose a group in one
-verb while ``policy=folder`` is a plain value in another.
+verb while ``policy=folder`` is a plain value in another. A verb's module may have ``further_choices()``, choices of a
+group that have no YAML there because another distribution brings them; they keep the values of their schema.
 """
 
 from __future__ import annotations
@@ -58,11 +59,17 @@ def verb_groups(verb: Verb) -> dict[str, list[str]]:
     root = config_folder_of(verb) / verb.config_name
     if not root.is_dir():
         return {}
+    further = _further_choices(verb)
     return {
-        group.name: sorted(path.stem for path in group.glob("*.yaml"))
+        group.name: sorted({*(path.stem for path in group.glob("*.yaml")), *further.get(group.name, ())})
         for group in sorted(root.iterdir())
         if group.is_dir()
     }
+
+
+def _further_choices(verb: Verb) -> dict[str, list[str]]:
+    found = getattr(verb.module, "further_choices", dict)()
+    return typing.cast(dict[str, list[str]], found)
 
 
 def chosen_schemas(verb: Verb, words: list[str]) -> dict[str, type]:
@@ -154,7 +161,13 @@ def _register_schema(verb: Verb, chosen: dict[str, type]) -> None:
     for group, schema in chosen.items():
         node[group] = OmegaConf.structured(schema)
     _writable(node)
-    ConfigStore.instance().store(name=f"{verb.config_name}_schema", node=node)
+    store = ConfigStore.instance()
+    store.store(name=f"{verb.config_name}_schema", node=node)
+    root = config_folder_of(verb) / verb.config_name
+    for group, choices in _further_choices(verb).items():
+        for choice in choices:
+            if not (root / group / f"{choice}.yaml").exists():
+                store.store(name=choice, node={}, group=f"{verb.config_name}/{group}")
 
 
 def _writable(node: Any) -> None:

@@ -12,69 +12,85 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_origin, get_type_hints
 
 from robo_datasets.errors import ModelError
 from robo_datasets.outputs import write_atomically
-from robo_rm.models.card import stage_model_card
 from robo_rm.models.protocol import RewardModel
-from robo_rm.stage.model import KIND, StageDescription, StageRewardModel
 
 if TYPE_CHECKING:
     import torch
 
 FORMAT = "robo-rm reward model"
 VERSION = 1
+Described = TypeVar("Described")
 CONFIG, WEIGHTS, PROVENANCE, CARD = "config.yaml", "model.safetensors", "provenance.json", "card.md"
 
 
 def load_reward_model(folder: str | os.PathLike[str], device: str = "auto") -> RewardModel:
-    """Load a saved reward model; ``device`` is auto, cpu or cuda.
+    """Load a saved reward model of any installed kind; ``device`` is auto, cpu or cuda.
 
     Raises:
         ModelError: there is no model in the folder, it is damaged, of another program, or of a newer version.
     """
-    import torch
+    from robo_rm.models.registry import reward_kind, reward_kinds
 
     root = Path(folder)
     described = _read_config(root)
-    if described.get("kind") != KIND:
-        raise ModelError(f"{root} holds a reward model of the unknown kind {described.get('kind')!r}")
-    raw = _read(root / WEIGHTS)
-    if hashlib.sha256(raw).hexdigest() != described.get("weights_sha256"):
+    name = described.get("kind")
+    if not isinstance(name, str) or name not in reward_kinds():
+        raise ModelError(
+            f"{root} holds a reward model of the unknown kind {name!r}; known: {', '.join(reward_kinds())}. "
+            "A kind of another package is known where that package is installed"
+        )
+    if hashlib.sha256(_read(root / WEIGHTS)).hexdigest() != described.get("weights_sha256"):
         raise ModelError(f"{root / WEIGHTS} is damaged or half written: its checksum is not the one in {CONFIG}")
     provenance = read_provenance(root)
-    description = _description(described, root)
-    network = description.network()
-    _fill_weights(network, raw, root)
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return StageRewardModel(network, description, provenance, chosen)
+    description = {key: value for key, value in described.items() if key not in _HEADER}
+    return reward_kind(name).load(root, description, provenance, device)
 
 
-def save_stage_model(
-    model: StageRewardModel, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
+def save_model_folder(
+    folder: str | os.PathLike[str],
+    *,
+    kind: str,
+    description: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    provenance: Mapping[str, Any],
+    card: str,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model folder; ``settings`` are further sections of its config.yaml, such as the verb's."""
+    """Write a model folder; each file is whole or not there, and config.yaml comes last.
+
+    Args:
+        folder: where to.
+        kind: name of the kind in the registry.
+        description: what, besides the weights, makes the model: plain values that YAML can hold; the kind's ``load``
+            gets them back.
+        tensors: the weights; may be empty.
+        provenance: plain values that JSON can hold.
+        card: Markdown for people.
+        settings: further sections of config.yaml, such as the verb's.
+    """
     import safetensors.torch
     import yaml
 
     root = Path(folder)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.network.state_dict().items()}
-    raw = safetensors.torch.save(tensors)
+    raw = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
     described = {
         "format": FORMAT,
         "version": VERSION,
-        "kind": KIND,
+        "kind": kind,
         "weights_sha256": hashlib.sha256(raw).hexdigest(),
-        **_plain(asdict(model.description)),
+        **_plain(dict(description)),
     }
-    config = yaml.safe_dump({**(settings or {}), "model": described}, sort_keys=False, allow_unicode=True)
+    config = yaml.safe_dump({**_plain(dict(settings or {})), "model": described}, sort_keys=False, allow_unicode=True)
     root.mkdir(parents=True, exist_ok=True)
     write_atomically(root / WEIGHTS, raw)
-    write_atomically(root / PROVENANCE, json.dumps(model.provenance, indent=1, ensure_ascii=False) + "\n")
-    write_atomically(root / CARD, stage_model_card(model))
+    write_atomically(root / PROVENANCE, json.dumps(dict(provenance), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(root / CARD, card)
     write_atomically(root / CONFIG, config)
 
 
@@ -116,14 +132,16 @@ def read_provenance(root: Path) -> dict[str, Any]:
     return provenance
 
 
-def _description(described: Mapping[str, Any], root: Path) -> StageDescription:
-    values = {name: value for name, value in described.items() if name not in _HEADER}
+def built(kind: type[Described], values: Mapping[str, Any], folder: Path) -> Described:
+    """The description of a model, a dataclass, from what config.yaml says; nested dataclasses are built too.
+
+    Raises:
+        ModelError: a key is missing, unknown or of a wrong type; names it and the file.
+    """
     try:
-        description = _build(StageDescription, values)
+        return cast(Described, _build(kind, dict(values)))
     except (TypeError, ValueError) as error:
-        raise ModelError(f"{root / CONFIG} is damaged: {error}") from error
-    cameras = {key: (int(size[0]), int(size[1])) for key, size in description.cameras.items()}
-    return replace(description, cameras=cameras)
+        raise ModelError(f"{folder / CONFIG} is damaged: {error}") from error
 
 
 _HEADER = ("format", "version", "kind", "weights_sha256")
@@ -152,21 +170,36 @@ def _build(kind: type, values: Any, where: str = "model") -> Any:
     return kind(**built)
 
 
-def _fill_weights(network: torch.nn.Module, raw: bytes, root: Path) -> None:
+def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a saved model, on the CPU.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
     import safetensors
     import safetensors.torch
 
-    path = root / WEIGHTS
+    path = folder / WEIGHTS
     try:
-        tensors = safetensors.torch.load(raw)
+        return dict(safetensors.torch.load(_read(path)))
     except safetensors.SafetensorError as error:
         raise ModelError(f"{path} is damaged: {error}") from error
+
+
+def fill_weights(network: torch.nn.Module, folder: Path) -> None:
+    """Give a network the weights of a saved model.
+
+    Raises:
+        ModelError: the file is missing or damaged, or a tensor is missing, unknown or of another shape; names it.
+    """
+    tensors = read_tensors(folder)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise ModelError(
-                f"{path} does not fit {CONFIG}: tensor {name} is {found.get(name)}, expected {expected.get(name)}"
+                f"{folder / WEIGHTS} does not fit {CONFIG}: tensor {name} is {found.get(name)}, "
+                f"expected {expected.get(name)}"
             )
     network.load_state_dict(tensors)
 

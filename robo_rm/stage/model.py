@@ -6,8 +6,8 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,10 @@ from robo_rm.models.protocol import Observations
 from robo_rm.settings import ConvSettings, StageSettings
 from robo_rm.stage.network import Heads, StageNetwork, channels_last, compose
 
-KIND = "stage"
+if TYPE_CHECKING:
+    from robo_rm.stage.streams import StageStreams
+
+NAME = "stage"
 
 # Frames and windows go through the network in blocks of one fixed size, filled up where they run short, so
 # that the arithmetic for a frame does not depend on how many frames come after it.
@@ -120,11 +123,29 @@ class StageRewardModel:
         """Follow an episode frame by frame, at the rate of the training store (``provenance["fps"]``)."""
         return StageStream(self, task)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model folder; `robo_rm.load_reward_model` reads it back exactly."""
-        from robo_rm.models.saving import save_stage_model
+    def streams(self, count: int, task: str | None = None, every: int = 1) -> StageStreams:
+        """Follow ``count`` episodes at once, looking at every so many frames of the store's rate."""
+        from robo_rm.stage.streams import StageStreams
 
-        save_stage_model(self, folder)
+        return StageStreams(self, count, task, every)
+
+    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
+        """Write the model folder; `robo_rm.load_reward_model` reads it back exactly.
+
+        ``settings`` are further sections of its config.yaml, such as the verb's.
+        """
+        from robo_rm.models.card import stage_model_card
+        from robo_rm.models.saving import save_model_folder
+
+        save_model_folder(
+            folder,
+            kind=NAME,
+            description=asdict(self.description),
+            tensors=self.network.state_dict(),
+            provenance=self.provenance,
+            card=stage_model_card(self),
+            settings=settings,
+        )
 
     def encode_block(
         self,

@@ -14,15 +14,15 @@ _COLOURS = (INK, PREDICTED, WEIGHT, GOOD)
 _POINTS = 240
 
 
-def loss_figure(curve: Sequence[Sequence[float]]) -> Figure:
+def loss_figure(curve: Sequence[Sequence[float]], losses: Sequence[str]) -> Figure:
     """Losses over steps of a reward model.
 
     Args:
-        curve: rows of step, seconds, and the losses total, stage, within and progress.
+        curve: rows of step, seconds, and the losses.
+        losses: their names.
     """
     rows = np.asarray(curve, dtype=np.float64)
-    names = ("total", "stage", "within stage", "progress")
-    lines = {name: rows[:, 2 + column] for column, name in enumerate(names)}
+    lines = {name: rows[:, 2 + column] for column, name in enumerate(losses)}
     return curve_figure(rows[:, 0], lines, f"Training loss, {rows[-1, 1]:.0f} s")
 
 

@@ -1,157 +1,129 @@
-"""Fitting a stage-aware model to a store: split, priors, training against a budget, checkpoints, the finished
-folder."""
+"""Training a model of any kind on a store: split, budget, checkpoints, resumption, held-out figures, the finished
+folder.
+
+A kind brings a `Plan` (what its settings make of the training split) and a `Trainer`; everything else is here.
+"""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import math
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from robo_datasets.console import progress_bar
-from robo_datasets.errors import ConfigError, ModelError, StoreError
-from robo_rm.labels.progress import training_priors
+from robo_datasets.errors import ConfigError, ModelError
 from robo_rm.labels.split import labelled_episodes, split_episodes
-from robo_rm.models.frames import input_size
-from robo_rm.models.saving import PROVENANCE, load_reward_model, read_provenance, save_stage_model
-from robo_rm.settings import ConvSettings, OptimiserSettings, StageSettings
-from robo_rm.stage.model import StageDescription, StageRewardModel
-from robo_rm.stage.trainer import Trainer, read_note
-from robo_rm.training.data import TrainingData
+from robo_rm.models.protocol import RewardModel
+from robo_rm.models.registry import FitRequest, FitResult
+from robo_rm.models.saving import PROVENANCE, load_reward_model, read_provenance
+from robo_rm.scoring import model_hash
 from robo_rm.training.held_out import held_out_figures
+from robo_rm.training.trainer import read_note
 
 CHECKPOINT = "checkpoint.safetensors"
 SECONDS_BETWEEN_CHECKPOINTS = 45.0
 STEPS_PER_POINT = 10
 # Held-out episodes shown while training; all of them are judged at the end, and none chooses anything.
 WATCHED_EPISODES = 3
-STATE_KEY = "observation.state"
-LOSSES = ("total", "stage", "within", "progress")
-
-# A small store needs more passes: the optimiser has to get somewhere first.
-LEAST_STEPS = 300
 
 
-@dataclass(frozen=True)
-class Budget:
-    """Training ends after ``steps`` or ``minutes``, whichever comes first; the learning rate falls towards that
-    end.
+class TrainedModel(RewardModel, Protocol):
+    """A reward model whose folder can also hold the settings it was trained with."""
 
-    Where ``steps`` is None, ``passes`` makes them: how often each training frame is supervised, on average. Longer
-    training lowers the loss and learns single episodes by heart.
-    """
-
-    steps: int | None
-    minutes: float | None
-    passes: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.steps is None and self.minutes is None and self.passes is None:
-            raise ConfigError("give passes=..., steps=... or minutes=...; without any, training never ends")
-        if any(bound is not None and bound <= 0 for bound in (self.steps, self.minutes, self.passes)):
-            raise ConfigError(f"passes={self.passes} steps={self.steps} minutes={self.minutes}: all must be above 0")
-
-    def over(self, frames: int, frames_per_step: int) -> Budget:
-        """The budget in steps for a training split of so many frames."""
-        if self.steps is not None or self.passes is None:
-            return self
-        steps = max(LEAST_STEPS, math.ceil(self.passes * frames / frames_per_step))
-        return Budget(steps, self.minutes, self.passes)
-
-    def spent(self, steps: int, seconds: float) -> float:
-        """Share of the budget that is behind, 1 at the end."""
-        by_steps = steps / self.steps if self.steps is not None else 0.0
-        by_time = seconds / (60 * self.minutes) if self.minutes is not None else 0.0
-        return max(by_steps, by_time)
+    def save(self, folder: Any, settings: Mapping[str, Any] | None = None) -> None:
+        """Write the model folder; ``settings`` are further sections of its config.yaml."""
 
 
-@dataclass(frozen=True)
-class FitSettings:
-    """Everything that decides what model comes out."""
+class Trainer(Protocol):
+    """A model in training; `robo_rm.training.trainer.NetworkTrainer` is one but for `model`."""
 
-    reward: StageSettings
-    encoder: ConvSettings
-    optimiser: OptimiserSettings
-    budget: Budget
-    holdout: int
-    seed: int
-    cameras: list[str] | None = None
+    steps: int
+    """Steps done."""
+    losses: tuple[str, ...]
+    """Names of what `step` returns, ``total`` first."""
+
+    def batch(self, step: int) -> Any:
+        """The batch of a step; made in a thread ahead of time, so it depends on the seed and the step alone."""
+
+    def step(self, batch: Any, fraction: float) -> dict[str, float]:
+        """Train on a batch at the share ``fraction`` of the whole training."""
+
+    def save(self, path: Path, note: Mapping[str, Any]) -> None:
+        """Write a checkpoint with a note of plain JSON."""
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """Go on from a checkpoint; returns its note."""
+
+    def model(self, provenance: Mapping[str, Any]) -> TrainedModel:
+        """The model as it is now, apart from further training."""
 
 
-@dataclass
-class Fitted:
-    """A trained model and how its training went.
+class Plan(Protocol):
+    """What the settings make of a store; making it validates them and reads no image."""
 
-    ``curve`` has for every few steps: step, seconds, and the losses total, stage, within and progress; it is empty
-    where the folder held the finished model ``already``.
-    """
+    frames_per_step: int
+    """Frames supervised in one step."""
+    provenance: Mapping[str, Any]
+    """What the kind adds: ``priors`` (K shares of the training split) and ``fps`` at least."""
 
-    model: StageRewardModel
-    metrics: dict[str, Any]
-    curve: list[list[float]] = field(default_factory=list)
-    already: bool = False
+    def trainer(self, device: str) -> Trainer:
+        """Read the training split and make the trainer."""
+
+
+Prepare = Callable[[FitRequest, Sequence[Any]], Plan]
+"""From what is asked and the training episodes to a plan."""
 
 
 class Fit:
     """One training run. Making it validates everything and writes nothing; `run` trains.
 
     Args:
-        store: `DemoStore` with stage labels.
-        settings: what to train.
-        folder: where the model and its checkpoint go.
-        device: auto, cpu or cuda.
-        cache_gb: memory for decoded training images.
-        overwrite: train anew where ``folder`` holds a model of other settings.
+        request: what to train and where to put it.
+        prepare: of the kind.
+        episodes: the episodes of a store that the kind can train on; by default those with stage labels.
 
     Raises:
         LabelError: the store has no labels.
         ConfigError: a setting does not fit the store.
-        ModelError: ``folder`` holds a model or a training of other settings or of other content of the store.
+        ModelError: the folder holds a model or a training of other settings or of other content of the store.
     """
 
     def __init__(
         self,
-        store: Any,
-        settings: FitSettings,
-        folder: Path,
-        device: str = "auto",
-        cache_gb: float = 2.0,
-        overwrite: bool = False,
+        request: FitRequest,
+        prepare: Prepare,
+        episodes: Callable[[Any], list[Any]] = labelled_episodes,
     ) -> None:
-        check_settings(settings)
-        self.store, self.settings, self.folder, self.cache_gb = store, settings, folder, cache_gb
-        self.device = pick_device(device)
-        self.train, self.held_out = split_episodes(labelled_episodes(store), settings.holdout, settings.seed)
-        self.description = describe(store, self.train, settings)
-        frames_per_step = settings.optimiser.batch * (settings.reward.history + 1)
-        self._budget = settings.budget.over(sum(episode.length for episode in self.train), frames_per_step)
+        self.request, self.folder = request, request.folder
+        self.device = pick_device(request.device)
+        self.train, self.held_out = split_episodes(episodes(request.store), request.holdout, request.seed)
+        self.plan = prepare(request, self.train)
+        frames = sum(episode.length for episode in self.train)
+        self._budget = request.budget.over(frames, self.plan.frames_per_step)
         self.provenance = self._provenance()
-        self._standing = self._look_around(overwrite)
+        self._standing = self._look_around(request.overwrite)
 
-    def run(self) -> Fitted:
-        """Train, or go on where a killed run stood; a finished model is loaded."""
+    def run(self) -> FitResult:
+        """Train, or go on where a killed run stood, and write the folder; a finished model is loaded."""
         if self._standing == "finished":
-            model = load_reward_model(self.folder, self.device)
-            return Fitted(cast(StageRewardModel, model), dict(model.provenance["figures"]), already=True)
+            kept = load_reward_model(self.folder, self.device)
+            return FitResult(kept, dict(kept.provenance["figures"]), already=True)
         started = time.monotonic()
-        data = self._read()
         with own_random_numbers(self.device):
-            trainer = Trainer(self.description, data, self.settings.optimiser, self.settings.seed, self.device)
+            trainer = self.plan.trainer(self.device)
             curve, seconds, rate = self._train(trainer, started)
-        model = StageRewardModel(trainer.averaged, self.description, self.provenance, self.device)
         metrics = {
-            **(held_out_figures(model, self.held_out) if self.held_out else {}),
+            **(held_out_figures(trainer.model(self.provenance), self.held_out) if self.held_out else {}),
             "loss": curve[-1][2],
             "steps": trainer.steps,
             "train_seconds": seconds,
@@ -160,26 +132,10 @@ class Fit:
             "holdout_episodes": len(self.held_out),
         }
         figures = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        model.provenance = {**self.provenance, "figures": figures}
-        return Fitted(model, metrics, curve)
-
-    def finish(self, fitted: Fitted, settings: dict[str, Any]) -> None:
-        """Write the model folder, with the verb's ``settings`` in its config.yaml; remove the checkpoint."""
-        save_stage_model(fitted.model, self.folder, settings)
+        model = trainer.model({**self.provenance, "figures": figures})
+        model.save(self.folder, self.request.config)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
-
-    def _read(self) -> TrainingData:
-        frames = sum(episode.length for episode in self.train) * len(self.description.cameras)
-        with progress_bar("read images", frames, "frames") as bar:
-            return TrainingData.load(
-                self.train,
-                self.description.priors,
-                len(self.description.stages),
-                self.description.cameras,
-                self.description.state_key,
-                self.cache_gb * 1e9,
-                bar.advance,
-            )
+        return FitResult(model, metrics, curve, trainer.losses)
 
     def _train(self, trainer: Trainer, started: float) -> tuple[list[list[float]], float, float]:
         """Step until the budget is spent: loss curve, seconds (killed runs included), supervised frames/s."""
@@ -195,7 +151,7 @@ class Fit:
             while spent < 1 or not curve:
                 batch, coming = coming.result(), ahead.submit(trainer.batch, trainer.steps + 1)
                 values = trainer.step(batch, spent)
-                recent.append([values[name] for name in LOSSES])
+                recent.append([values[name] for name in trainer.losses])
                 now = time.monotonic()
                 before, spent = spent, min(1.0, self._budget.spent(trainer.steps, now - started))
                 if trainer.steps % STEPS_PER_POINT == 0 or spent >= 1:
@@ -213,15 +169,13 @@ class Fit:
                     saved = time.monotonic()
                     away += saved - now
         ended = time.monotonic()
-        frames = (trainer.steps - first) * trainer.settings.batch * (self.settings.reward.history + 1)
+        frames = (trainer.steps - first) * self.plan.frames_per_step
         return curve, ended - started, frames / max(ended - began - away, 1e-9)
 
     def _held_out_note(self, trainer: Trainer) -> str:
         if not self.held_out:
             return ""
-        averaged = copy.deepcopy(trainer.averaged)
-        model = StageRewardModel(averaged, self.description, self.provenance, self.device)
-        figures = held_out_figures(model, self.held_out[:WATCHED_EPISODES])
+        figures = held_out_figures(trainer.model(self.provenance), self.held_out[:WATCHED_EPISODES])
         names = {"mse": "mse", "voc": "voc", "stage_accuracy": "stage"}
         shown = [f"{name} {figures[key]:.3g}" for key, name in names.items() if math.isfinite(figures[key])]
         return f", held out: {' '.join(shown)}" if shown else ""
@@ -229,18 +183,27 @@ class Fit:
     def _provenance(self) -> dict[str, Any]:
         from robo_rm import __version__
 
-        store_hash = self.store.content_hash()
+        request = self.request
+        store_hash = request.store.content_hash()
         # Everything that decides what model comes out: a folder that was begun with the same is gone on with.
-        asked = json.dumps({"settings": asdict(self.settings), "store_hash": store_hash}, sort_keys=True)
+        settings = {
+            "reward": asdict(request.reward),
+            "encoder": asdict(request.encoder),
+            "optimiser": asdict(request.optimiser),
+            "budget": asdict(request.budget),
+            "holdout": request.holdout,
+            "seed": request.seed,
+            "cameras": request.cameras,
+            **({"init": model_hash(request.init)} if request.init is not None else {}),
+        }
+        asked = json.dumps({"settings": settings, "store_hash": store_hash}, sort_keys=True)
         return {
             "train_uuids": [episode.uuid for episode in self.train],
             "holdout_uuids": [episode.uuid for episode in self.held_out],
-            "store": str(self.store.path),
+            "store": str(request.store.path),
             "store_hash": store_hash,
-            "priors": list(self.description.priors),
-            "fps": self.description.fps,
-            "encoder": self.settings.encoder.name,
-            "seed": self.settings.seed,
+            **self.plan.provenance,
+            "seed": request.seed,
             "code_version": __version__,
             "fingerprint": hashlib.sha256(asked.encode()).hexdigest(),
         }
@@ -264,84 +227,6 @@ class Fit:
         )
 
 
-def check_settings(settings: FitSettings) -> None:
-    """Refuse settings that no store can make sense of.
-
-    Raises:
-        ConfigError: names the setting.
-    """
-    reward, encoder, optimiser = settings.reward, settings.encoder, settings.optimiser
-    positive = {
-        "reward.history": reward.history,
-        "reward.gap_seconds": reward.gap_seconds,
-        "reward.layers": reward.layers,
-        "reward.heads": reward.heads,
-        "encoder.image_size": encoder.image_size,
-        "optimiser.batch": optimiser.batch,
-        "optimiser.learning_rate": optimiser.learning_rate,
-        "encoder.channels": min(encoder.channels, default=0),
-    }
-    shares = {
-        "reward.dropout": reward.dropout,
-        "reward.state_dropout": reward.state_dropout,
-        "reward.image_dropout": reward.image_dropout,
-        "reward.instruction_dropout": reward.instruction_dropout,
-        "reward.teacher_forcing": reward.teacher_forcing,
-        "reward.plan.rewind": reward.plan.rewind,
-        "reward.plan.pause": reward.plan.pause,
-        "reward.plan.hold": reward.plan.hold,
-        "reward.plan.jitter": reward.plan.jitter,
-        "encoder.dropout": encoder.dropout,
-        "optimiser.average": optimiser.average,
-    }
-    for name, value in positive.items():
-        if not value > 0:
-            raise ConfigError(f"{name}={value}: give a number above 0")
-    for name, value in shares.items():
-        if not 0 <= value <= 1:
-            raise ConfigError(f"{name}={value}: give a share from 0 to 1")
-    if (reward.name, encoder.name) != ("stage", "conv"):
-        raise ConfigError(f"reward.name={reward.name} encoder.name={encoder.name}: only stage and conv are known")
-    if encoder.stem < 2 or encoder.stem % 2:
-        raise ConfigError(f"encoder.stem={encoder.stem}: give an even number, 2 or more")
-    if reward.width % reward.heads:
-        raise ConfigError(f"reward.width={reward.width} is not a multiple of reward.heads={reward.heads}")
-    if reward.composition not in ("expectation", "argmax"):
-        raise ConfigError(f"reward.composition={reward.composition}: expectation or argmax")
-
-
-def describe(store: Any, train: Sequence[Any], settings: FitSettings) -> StageDescription:
-    """The model that the settings make of a store; priors are those of the training split.
-
-    Raises:
-        ConfigError: the store has no camera, or not the one asked for.
-        StoreError: a camera's images are not colour images of 8 bits.
-    """
-    images = list(store.cameras)
-    chosen = images if settings.cameras is None else [_camera(name, images) for name in settings.cameras]
-    if not chosen:
-        raise ConfigError(f"{store.path} has no camera; a reward model looks at images (observation.images.<camera>)")
-    cameras = {}
-    for key in chosen:
-        shape = tuple(store.features[key]["shape"])
-        if len(shape) != 3 or shape[-1] != 3:
-            raise StoreError(f"{store.path}: {key} has shape {shape}; the conv encoder reads colour images (H, W, 3)")
-        cameras[key] = input_size(shape[0], shape[1], settings.encoder.image_size)
-    state_key = STATE_KEY if settings.reward.use_state and STATE_KEY in store.features else None
-    tasks = Counter(episode.task or "" for episode in train)
-    return StageDescription(
-        stages=list(store.stages),
-        priors=training_priors(train, len(store.stages)).tolist(),
-        cameras=cameras,
-        state_key=state_key,
-        state_size=int(store.features[state_key]["shape"][0]) if state_key else 0,
-        fps=float(store.fps),
-        task=tasks.most_common(1)[0][0],
-        reward=settings.reward,
-        encoder=settings.encoder,
-    )
-
-
 def pick_device(device: str) -> str:
     """cuda where asked for or, with auto, where there is one; else cpu.
 
@@ -360,10 +245,3 @@ def own_random_numbers(device: str) -> Iterator[None]:
     """Leave the caller's torch random numbers as they were."""
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         yield
-
-
-def _camera(name: str, images: Sequence[str]) -> str:
-    key = name if name in images else f"observation.images.{name}"
-    if key not in images:
-        raise ConfigError(f"cameras={name}: the store has {', '.join(images) or 'no camera'}")
-    return key

@@ -1,18 +1,20 @@
-"""Train a stage-aware progress reward model on the labelled episodes of a demo store.
+"""Train a reward model on the episodes of a demo store: reward=stage, or another kind.
 
 Some episodes are held out, by episode, and the model is judged on them at the end. The folder written holds
 the model (`load_reward_model(out)`), its card, `metrics.json` and the loss curve.
 
-Interrupt it when you like: the same command goes on where it stood.
+Interrupt it when you like: the same command goes on where it stood. The settings of a kind are shown by
+`robo-rm train-reward reward=KIND --help`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
-from robo_rm.settings import ConvSettings, OptimiserSettings, StageSettings
+from robo_rm.settings import ENCODERS, ConvSettings, OptimiserSettings, StageSettings
 
 GROUP = "reward model"
 
@@ -28,9 +30,9 @@ class Config:
     """Demo store to learn from; needs stage labels and at least one camera."""
     out: str = MISSING
     """Folder for the model, its metrics and its loss curve."""
-    reward: StageSettings = field(default_factory=StageSettings)
-    """Which reward model and its shape; reward=stage."""
-    encoder: ConvSettings = field(default_factory=ConvSettings)
+    reward: Any = field(default_factory=StageSettings)
+    """Which kind of reward model and its shape."""
+    encoder: Any = field(default_factory=ConvSettings)
     """Which image encoder; encoder=conv is trained from scratch."""
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     """Batch size, learning rate and the like."""
@@ -50,12 +52,28 @@ class Config:
     """Memory for decoded training images; what does not fit is decoded again each time."""
     threads: int = 2
     """Processor cores to use."""
+    init: str | None = None
+    """Folder of a model of the same kind to start from, for kinds that can."""
     seed: int = 0
     """Seed of the split, the weights and every random draw."""
     device: str = "auto"
     """auto, cpu or cuda."""
     overwrite: bool = False
     """Train anew where `out` holds a model of other settings."""
+
+
+def group_schema(group: str, choice: str) -> type | None:
+    """The settings of a kind of reward model or of an image encoder."""
+    from robo_rm.models.registry import reward_kind
+
+    return {"reward": lambda: reward_kind(choice).settings, "encoder": lambda: ENCODERS[choice]}[group]()
+
+
+def further_choices() -> dict[str, list[str]]:
+    """Reward models of other distributions, which have no YAML among ours."""
+    from robo_rm.models.registry import reward_kinds
+
+    return {"reward": reward_kinds()}
 
 
 def run(config: Config) -> None:
@@ -69,37 +87,46 @@ def run(config: Config) -> None:
     from robo_datasets.console import print_table, say
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
+    from robo_rm.models.registry import FitRequest, kind_of_settings
     from robo_rm.report.style import save_picture
+    from robo_rm.training.budget import Budget
     from robo_rm.training.curves import loss_figure
-    from robo_rm.training.fit import Budget, Fit, FitSettings
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=rm")
     if config.threads < 1:
         raise ConfigError(f"threads={config.threads}: give a number above 0")
-    settings = FitSettings(
+    kind = kind_of_settings(config.reward)
+    budget = Budget(config.steps, config.minutes, config.passes)
+    torch.set_num_threads(min(config.threads, torch.get_num_threads()))
+    request = FitRequest(
+        store=DemoStore.open(config.store),
         reward=config.reward,
+        folder=Path(config.out),
         encoder=config.encoder,
         optimiser=config.optimiser,
-        budget=Budget(config.steps, config.minutes, config.passes),
+        budget=budget,
         holdout=config.holdout,
         seed=config.seed,
         cameras=config.cameras,
+        device=config.device,
+        cache_gb=config.cache_gb,
+        overwrite=config.overwrite,
+        init=None if config.init is None else Path(config.init),
+        config=asdict(config),
     )
-    torch.set_num_threads(min(config.threads, torch.get_num_threads()))
-    store = DemoStore.open(config.store)
-    fit = Fit(store, settings, Path(config.out), config.device, config.cache_gb, config.overwrite)
+    fitted = kind.fit(request)
     out = OutputFolder(config.out)
-    fitted = fit.run()
     if fitted.already:
         say(f"{config.out} already holds this model; nothing was trained")
     else:
-        fit.finish(fitted, asdict(config))
         out.write_metrics(fitted.metrics)
-        save_picture(loss_figure(fitted.curve), out.path("curve.png"))
-    if fitted.metrics["steps"] < min(FEW_STEPS, config.steps or FEW_STEPS):
+    if fitted.curve:
+        save_picture(loss_figure(fitted.curve, fitted.losses), out.path("curve.png"))
+    steps = fitted.metrics.get("steps")
+    if steps is not None and config.minutes is not None and steps < min(FEW_STEPS, config.steps or FEW_STEPS):
         say(
-            f"warning: minutes={config.minutes:g} were enough for {fitted.metrics['steps']:.0f} steps only, and the "
+            f"warning: minutes={config.minutes:g} were enough for {steps:.0f} steps only, and the "
             "model has learned little; give more minutes, or keep other work off the machine"
         )
     print_table("train-reward", ["figure", "value"], [[name, value] for name, value in fitted.metrics.items()])

@@ -17,13 +17,17 @@ from moving_square import CAMERA, ENCODER, REWARD, STATE, arrays, description, m
 from robo_datasets import DemoStore
 from robo_datasets.errors import ConfigError, LabelError, ModelError
 from robo_rm.labels.split import split_episodes
+from robo_rm.models.registry import FitRequest
 from robo_rm.models.saving import load_reward_model
 from robo_rm.settings import LossSettings, OptimiserSettings
+from robo_rm.stage.kind import StagePlan
 from robo_rm.stage.losses import Targets, stage_loss
 from robo_rm.stage.network import Heads
-from robo_rm.stage.trainer import Trainer, schedule
+from robo_rm.stage.trainer import Trainer
+from robo_rm.training.budget import LEAST_STEPS, Budget
 from robo_rm.training.data import TrainingData
-from robo_rm.training.fit import CHECKPOINT, Budget, Fit, FitSettings
+from robo_rm.training.fit import CHECKPOINT, Fit
+from robo_rm.training.trainer import schedule
 
 TINY = [
     "reward.history=3",
@@ -42,7 +46,7 @@ TINY = [
 ]
 
 
-def settings(steps: int = 12, **changes) -> FitSettings:
+def fit_of(store, folder, steps: int = 12, **changes) -> Fit:
     values = {
         "reward": REWARD,
         "encoder": ENCODER,
@@ -50,8 +54,9 @@ def settings(steps: int = 12, **changes) -> FitSettings:
         "budget": Budget(steps, None),
         "holdout": 2,
         "seed": 0,
+        "device": "cpu",
     }
-    return FitSettings(**{**values, **changes})
+    return Fit(FitRequest(store=store, folder=folder, **{**values, **changes}), StagePlan)
 
 
 @pytest.fixture(scope="module")
@@ -218,22 +223,22 @@ def test_a_split_holds_out_successes_and_failures_in_proportion():
 
 def test_priors_come_from_the_training_split_only(tmp_path):
     store = make_store(tmp_path / "s.zarr", episodes=5, frames=8)
-    before = Fit(store, settings(), tmp_path / "rm", device="cpu")
+    before = fit_of(store, tmp_path / "rm")
     for episode in before.held_out:
         store.set_stages(episode.uuid, np.zeros(episode.length, dtype=np.int16))
-    after = Fit(DemoStore.open(store.path), settings(), tmp_path / "rm", device="cpu")
+    after = fit_of(DemoStore.open(store.path), tmp_path / "rm")
     assert [e.uuid for e in after.held_out] == [e.uuid for e in before.held_out]
-    assert after.description.priors == before.description.priors
+    assert after.plan.description.priors == before.plan.description.priors
     assert after.provenance["store_hash"] != before.provenance["store_hash"]
     store.set_stages(before.train[0].uuid, np.zeros(before.train[0].length, dtype=np.int16))
-    trained_on = Fit(DemoStore.open(store.path), settings(), tmp_path / "rm", device="cpu")
-    assert trained_on.description.priors != before.description.priors
+    trained_on = fit_of(DemoStore.open(store.path), tmp_path / "rm")
+    assert trained_on.plan.description.priors != before.plan.description.priors
 
 
 def test_same_seed_same_model(store, tmp_path):
     figures = []
     for name in ("a", "b"):
-        fit = Fit(store, settings(6), tmp_path / name, device="cpu")
+        fit = fit_of(store, tmp_path / name, 6)
         fitted = fit.run()
         figures.append({k: v for k, v in fitted.metrics.items() if "second" not in k})
     assert figures[0] == pytest.approx(figures[1], abs=0, rel=0, nan_ok=True)
@@ -254,13 +259,13 @@ def test_same_seed_same_model(store, tmp_path):
 )
 def test_settings_that_do_not_fit_are_named(store, tmp_path, changes, says):
     with pytest.raises(ConfigError, match=says):
-        Fit(store, settings(**changes), tmp_path / "rm", device="cpu")
+        fit_of(store, tmp_path / "rm", **changes)
 
 
 def test_an_unlabelled_store_is_refused(tmp_path):
     store = make_store(tmp_path / "s.zarr", episodes=2, labelled=False, frames=4)
     with pytest.raises(LabelError, match="none of the 2 episodes"):
-        Fit(store, settings(), tmp_path / "rm", device="cpu")
+        fit_of(store, tmp_path / "rm")
 
 
 @pytest.mark.parametrize(("steps", "minutes"), [(None, None), (0, None), (None, -1.0)])
@@ -302,7 +307,7 @@ def test_the_verb_trains_a_model_that_knows_the_task(store, tmp_path, run_comman
     [
         ("store=nowhere.zarr", "there is no demo store"),
         ("holdout=99", "leaves nothing to train on"),
-        ("reward=nonsense", "reward=nonsense is not one of: stage"),
+        ("reward=nonsense", "reward=nonsense is not one of: "),
         ("minutes=-1", "above 0"),
         ("reward.histroy=3", "did you mean"),
     ],
@@ -352,8 +357,6 @@ def test_a_run_that_time_cut_off_after_few_steps_says_so(store, tmp_path, run_co
 
 
 def test_passes_make_the_steps_of_a_larger_store_and_a_floor_those_of_a_small_one():
-    from robo_rm.training.fit import LEAST_STEPS, Budget
-
     assert Budget(None, None, 7.0).over(14_160, 144).steps == 689
     assert Budget(None, 1.0, 7.0).over(100, 144) == Budget(LEAST_STEPS, 1.0, 7.0)
     assert Budget(50, None, 7.0).over(14_160, 144).steps == 50

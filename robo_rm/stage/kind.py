@@ -1,0 +1,146 @@
+"""The stage-aware model as a kind of reward model: its settings checked, described, trained, loaded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from robo_datasets.console import progress_bar
+from robo_datasets.errors import ConfigError
+from robo_rm.labels.progress import training_priors
+from robo_rm.models.registry import FitRequest, FitResult, RewardKind
+from robo_rm.models.saving import built, fill_weights
+from robo_rm.settings import ConvSettings, OptimiserSettings, StageSettings
+from robo_rm.stage.model import NAME, StageDescription, StageRewardModel
+from robo_rm.stage.trainer import Trainer
+from robo_rm.training.cameras import chosen_cameras
+from robo_rm.training.data import TrainingData
+from robo_rm.training.fit import Fit, pick_device
+
+STATE_KEY = "observation.state"
+
+
+class StagePlan:
+    """What the settings make of the training split; see `robo_rm.training.fit.Plan`."""
+
+    def __init__(self, request: FitRequest, train: Sequence[Any]) -> None:
+        check_settings(request.reward, request.encoder, request.optimiser)
+        self.request, self.train = request, train
+        self.description = describe(request, train)
+        self.frames_per_step = request.optimiser.batch * (request.reward.history + 1)
+        self.provenance: Mapping[str, Any] = {
+            "priors": list(self.description.priors),
+            "fps": self.description.fps,
+            "encoder": request.encoder.name,
+        }
+
+    def trainer(self, device: str) -> Trainer:
+        """Read the training split and make the trainer."""
+        frames = sum(episode.length for episode in self.train) * len(self.description.cameras)
+        with progress_bar("read images", frames, "frames") as bar:
+            data = TrainingData.load(
+                self.train,
+                self.description.priors,
+                len(self.description.stages),
+                self.description.cameras,
+                self.description.state_key,
+                self.request.cache_gb * 1e9,
+                bar.advance,
+            )
+        return Trainer(self.description, data, self.request.optimiser, self.request.seed, device)
+
+
+def fit(request: FitRequest) -> FitResult:
+    """Train a stage-aware model on the labelled episodes of a store."""
+    return Fit(request, StagePlan).run()
+
+
+def load(
+    folder: Path, described: Mapping[str, Any], provenance: Mapping[str, Any], device: str = "auto"
+) -> StageRewardModel:
+    """Read a saved stage-aware model.
+
+    Raises:
+        ModelError: the folder is damaged.
+    """
+    description = built(StageDescription, described, folder)
+    cameras = {key: (int(size[0]), int(size[1])) for key, size in description.cameras.items()}
+    description = replace(description, cameras=cameras)
+    network = description.network()
+    fill_weights(network, folder)
+    return StageRewardModel(network, description, provenance, pick_device(device))
+
+
+def check_settings(reward: StageSettings, encoder: ConvSettings, optimiser: OptimiserSettings) -> None:
+    """Refuse settings that no store can make sense of.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    positive = {
+        "reward.history": reward.history,
+        "reward.gap_seconds": reward.gap_seconds,
+        "reward.layers": reward.layers,
+        "reward.heads": reward.heads,
+        "encoder.image_size": encoder.image_size,
+        "optimiser.batch": optimiser.batch,
+        "optimiser.learning_rate": optimiser.learning_rate,
+        "encoder.channels": min(encoder.channels, default=0),
+    }
+    shares = {
+        "reward.dropout": reward.dropout,
+        "reward.state_dropout": reward.state_dropout,
+        "reward.image_dropout": reward.image_dropout,
+        "reward.instruction_dropout": reward.instruction_dropout,
+        "reward.teacher_forcing": reward.teacher_forcing,
+        "reward.plan.rewind": reward.plan.rewind,
+        "reward.plan.pause": reward.plan.pause,
+        "reward.plan.hold": reward.plan.hold,
+        "reward.plan.jitter": reward.plan.jitter,
+        "encoder.dropout": encoder.dropout,
+        "optimiser.average": optimiser.average,
+    }
+    for name, value in positive.items():
+        if not value > 0:
+            raise ConfigError(f"{name}={value}: give a number above 0")
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{name}={value}: give a share from 0 to 1")
+    if (reward.name, encoder.name) != ("stage", "conv"):
+        raise ConfigError(f"reward.name={reward.name} encoder.name={encoder.name}: only stage and conv are known")
+    if encoder.stem < 2 or encoder.stem % 2:
+        raise ConfigError(f"encoder.stem={encoder.stem}: give an even number, 2 or more")
+    if reward.width % reward.heads:
+        raise ConfigError(f"reward.width={reward.width} is not a multiple of reward.heads={reward.heads}")
+    if reward.composition not in ("expectation", "argmax"):
+        raise ConfigError(f"reward.composition={reward.composition}: expectation or argmax")
+
+
+def describe(request: FitRequest, train: Sequence[Any]) -> StageDescription:
+    """The model that the settings make of a store; priors are those of the training split.
+
+    Raises:
+        ConfigError: the store has no camera, or not the one asked for.
+        StoreError: a camera's images are not colour images of 8 bits.
+    """
+    store = request.store
+    cameras = chosen_cameras(request)
+    state_key = STATE_KEY if request.reward.use_state and STATE_KEY in store.features else None
+    tasks = Counter(episode.task or "" for episode in train)
+    return StageDescription(
+        stages=list(store.stages),
+        priors=training_priors(train, len(store.stages)).tolist(),
+        cameras=cameras,
+        state_key=state_key,
+        state_size=int(store.features[state_key]["shape"][0]) if state_key else 0,
+        fps=float(store.fps),
+        task=tasks.most_common(1)[0][0],
+        reward=request.reward,
+        encoder=request.encoder,
+    )
+
+
+KIND = RewardKind(NAME, StageSettings, fit, load)
