@@ -68,8 +68,8 @@ def verb_groups(verb: Verb) -> dict[str, list[str]]:
 
 
 def _further_choices(verb: Verb) -> dict[str, list[str]]:
-    found = getattr(verb.module, "further_choices", dict)()
-    return typing.cast(dict[str, list[str]], found)
+    found: dict[str, list[str]] = getattr(verb.module, "further_choices", dict)()
+    return found
 
 
 def chosen_schemas(verb: Verb, words: list[str]) -> dict[str, type]:

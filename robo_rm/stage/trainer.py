@@ -44,7 +44,7 @@ class Trainer(NetworkTrainer[StageNetwork]):
         device: cpu or cuda.
     """
 
-    losses = ("total", "stage", "within", "progress")
+    losses: tuple[str, ...] = ("total", "stage", "within", "progress")
 
     def __init__(
         self,
