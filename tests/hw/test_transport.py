@@ -296,7 +296,9 @@ class Spawned:
 
 
 def shared_memory() -> set[str]:
-    return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    # Other programs have theirs there too.
+    names = os.listdir("/dev/shm") if os.path.isdir("/dev/shm") else []
+    return {name for name in names if name.startswith(("psm_", "robo"))}
 
 
 def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_the_bridge(socket_path):
@@ -355,7 +357,7 @@ def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_t
         assert "epoch" in late.message
         second.kill()
     gc.collect()
-    assert shared_memory() == before
+    assert shared_memory() <= before
     assert len(os.listdir("/proc/self/fd")) <= descriptors
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("policy-client")]
 

@@ -338,7 +338,8 @@ def _checked_arrays(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if key == STATE or key.startswith(IMAGES):
             raise ObservationError(f"{key}: give joint positions and images by their own arguments")
         try:
-            array = np.asarray(values, dtype=np.float32)
+            with np.errstate(over="ignore"):  # infinite then, and not sent
+                array = np.asarray(values).astype(np.float32)
         except (TypeError, ValueError) as error:
             raise ObservationError(f"{key}: not numbers ({error})") from None
         if array.ndim != 1:

@@ -188,13 +188,13 @@ class Session:
         state = message["state"]
         if state.shape != (len(self._server.contract.joints),):
             raise FrameError(f"observation.state: shape {state.shape} for {len(self._server.contract.joints)} joints")
-        values: dict[str, np.ndarray] = {STATE: state.astype(np.float32)}
+        values: dict[str, np.ndarray] = {STATE: _single(state)}
         numbers = 0
         for key, array in message["arrays"].items():
             numbers += array.size
             if array.ndim != 1 or numbers > MOST_NUMBERS or key == STATE or key.startswith(IMAGES):
                 raise FrameError(f"observation.arrays.{key[:80]}: not a vector, too long, or a name that is taken")
-            values[key] = array.astype(np.float32)
+            values[key] = _single(array)
         for key, array in values.items():
             if not np.isfinite(array).all():
                 raise FrameError(f"{key}: a number is not finite")
@@ -205,3 +205,9 @@ class Session:
             images = self._server.layout.split(cameras, message["pixels"])
         values.update({IMAGES + name: image for name, image in images.items()})
         return values
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    """As float32; numbers too large for it become infinite, which is then refused."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(np.float32)
