@@ -2,7 +2,9 @@
 
     python benchmarks/store.py [--data DIR] [--seconds 2] [--json store_benchmark.json] [--quick]
 
-All contenders hold the same frames. Random reads are of the same frames in the same order, in rounds that take turns,
+All contenders hold the same frames, and read them from the file cache: the disk is not what is measured. A random frame
+of LeRobotDataset is an item of it, since it gives no less (frame, state and action, the frame as floats); a random
+sample is that for everybody. Random reads are of the same frames in the same order, in rounds that take turns,
 so that what else the machine does meets everybody; each figure is the median of its rounds. Frames are those of a
 LeRobot v2.1 data set (``--data``, default ../shared/data/g1_pick_bottle) scaled to each size, or made up where that is
 not there, and the JSON says which.
@@ -29,9 +31,19 @@ from robo_datasets import DemoStore
 from robo_datasets.console import print_table, say
 from robo_datasets.testing import smooth_frames
 from robo_datasets.video import video_frames
+from robo_datasets.windows import read_ahead
 
 SIZES = ((128, 128), (240, 320))
 ROUNDS = 5
+# Settings of the demo store, the default one first.
+STORES: dict[str, dict[str, Any]] = {
+    "jpeg": {},
+    "jpeg 4:2:0": {"subsampling": "4:2:0"},
+    "lossless": {"codec": "lossless"},
+    "jpeg + cache": {"cached": True},
+    "raw": {"codec": "raw"},
+}
+LOADERS = (("dataloader_0", 0, False), ("dataloader_2", 2, False), ("dataloader_0_ahead", 0, True))
 OPEN_COUNTS = (10, 1000, 10_000)
 MEMORY_READS = 50_000
 
@@ -81,26 +93,27 @@ def sequential(reads: dict[str, Callable[[int], Any]], top: int, seconds: float)
     return {name: rate(read, (number % top for number in range(10**9)), seconds) for name, read in reads.items()}
 
 
-def loader_rate(dataset: Any, workers: int, seconds: float, frames: int) -> float:
-    """Frames a second that a DataLoader of random windows delivers, its start left out."""
+def loader_rate(dataset: Any, workers: int, seconds: float, frames: int, ahead: bool = False) -> tuple[float, float]:
+    """Frames a second that a DataLoader of random windows delivers, its start left out, and cores kept busy."""
     from torch.utils.data import DataLoader, RandomSampler
 
+    busy, began = sum(os.times()[:4]), time.perf_counter()
     endless = RandomSampler(dataset, replacement=True, num_samples=10**9)
     loader = DataLoader(dataset, batch_size=16, sampler=endless, num_workers=workers)
-    batches = iter(loader)
+    batches = iter(read_ahead(loader) if ahead else loader)
     next(batches)
     done, started = 0, time.perf_counter()
     while (spent := time.perf_counter() - started) < seconds:
         next(batches)
         done += 16 * frames
-    del batches
-    return done / spent
+    del batches  # waits for the workers, whose time counts from then on
+    return done / spent, (sum(os.times()[:4]) - busy) / (time.perf_counter() - began)
 
 
 def measure_size(episodes: list[np.ndarray], folder: Path, seconds: float) -> dict[str, dict[str, float]]:
     """All figures of one frame size, by contender."""
-    store = DemoStoreContender(folder / "demos.zarr")
-    contenders: list[Contender] = [store, LeRobot(folder / "lerobot"), PolicyZarr(folder / "policy.zarr")]
+    stores = [DemoStoreContender(folder / f"{name}.zarr", name, **settings) for name, settings in STORES.items()]
+    contenders: list[Contender] = [*stores, LeRobot(folder / "lerobot"), PolicyZarr(folder / "policy.zarr")]
     total = sum(map(len, episodes))
     table: dict[str, dict[str, float]] = {}
     for contender in contenders:
@@ -110,20 +123,21 @@ def measure_size(episodes: list[np.ndarray], folder: Path, seconds: float) -> di
         table[contender.name] = {"append": total / spent, "bytes_per_frame": contender.size() / total}
         contender.open()
         say(f"  {contender.name} written in {spent:.1f} s")
-    limit = DecodeOnly(store.payloads())
+    limit = DecodeOnly(stores[0].payloads())
     everybody = [limit, *contenders]
-    table = {limit.name: {}, **table}
+    table = {limit.name: {"bytes_per_frame": limit.size() / total}, **table}
     for what, found in (
         ("random_frames", in_turns({c.name: c.frame for c in everybody}, total, seconds * ROUNDS)),
+        ("random_samples", in_turns({c.name: c.sample for c in contenders}, total, seconds * ROUNDS)),
         ("random_windows", in_turns({c.name: c.window for c in everybody}, total - WINDOW, seconds * ROUNDS, WINDOW)),
         ("sequential", sequential({c.name: c.frame for c in everybody}, total, seconds)),
     ):
         for name, value in found.items():
             table[name][what] = value
-    for contender in contenders[:2]:
-        for workers in (0, 2):
-            found_rate = loader_rate(contender.dataset(), workers, 2 * seconds, WINDOW)
-            table[contender.name][f"dataloader_{workers}"] = found_rate
+    for contender in contenders[:-1]:
+        for what, workers, ahead in LOADERS if contender in stores else LOADERS[:2]:
+            found_rate, cores = loader_rate(contender.dataset(), workers, 2 * seconds, WINDOW, ahead)
+            table[contender.name] |= {what: found_rate, f"{what}_cores": cores}
     return table
 
 
@@ -177,27 +191,43 @@ def anonymous_megabytes() -> float:
     raise RuntimeError("this system does not tell RssAnon")
 
 
-def show(size: tuple[int, int], table: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Print one size's table; returns the ratios that are aimed at."""
+def show(size: tuple[int, int], table: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Print one size's table; returns the ratios that are aimed at, by setting of the store."""
     figures = list(dict.fromkeys(key for row in table.values() for key in row))
-    rows = [[figure, *(round(row[figure]) if figure in row else "-" for row in table.values())] for figure in figures]
+    rows = [[figure, *(_figure(figure, row) for row in table.values())] for figure in figures]
     print_table(f"{size[0]}x{size[1]}: frames a second (bytes for bytes_per_frame)", ["figure", *table], rows)
-    limit, ours, lerobot, policy = table.values()
+    limit, lerobot, policy = (table[name] for name in (DecodeOnly.name, LeRobot.name, PolicyZarr.name))
     ratios = {
-        "random_frames_of_imdecode": ours["random_frames"] / limit["random_frames"],
-        "random_frames_of_lerobot": ours["random_frames"] / lerobot["random_frames"],
-        "random_frames_of_policy_zarr": ours["random_frames"] / policy["random_frames"],
-        "random_windows_of_lerobot": ours["random_windows"] / lerobot["random_windows"],
-        "dataloader_2_of_lerobot": ours["dataloader_2"] / lerobot["dataloader_2"],
+        name: {
+            "random_frames_of_imdecode": table[name]["random_frames"] / limit["random_frames"],
+            "random_frames_of_lerobot": table[name]["random_frames"] / lerobot["random_frames"],
+            "random_samples_of_lerobot": table[name]["random_samples"] / lerobot["random_samples"],
+            "random_windows_of_lerobot": table[name]["random_windows"] / lerobot["random_windows"],
+            "dataloader_0_of_lerobot": table[name]["dataloader_0"] / lerobot["dataloader_0"],
+            "dataloader_2_of_lerobot": table[name]["dataloader_2"] / lerobot["dataloader_2"],
+            "random_frames_of_policy_zarr": table[name]["random_frames"] / policy["random_frames"],
+            "bytes_of_lerobot": table[name]["bytes_per_frame"] / lerobot["bytes_per_frame"],
+        }
+        for name in STORES
     }
-    print_table("ratios of the demo store", ["figure", "times"], [[key, value] for key, value in ratios.items()])
+    rows = [[what, *(round(ratios[name][what], 2) for name in STORES)] for what in next(iter(ratios.values()))]
+    print_table("ratios of the demo store", ["times", *STORES], rows)
+    for name, found in ratios.items():
+        met = found["random_frames_of_lerobot"] >= 20 and found["random_frames_of_imdecode"] >= 0.8
+        say(f"  {name}: random frames {'reach' if met else 'do NOT reach'} 20 x LeRobotDataset and 0.8 x cv2.imdecode")
     return ratios
+
+
+def _figure(figure: str, row: dict[str, float]) -> float | str:
+    if figure not in row:
+        return "-"
+    return round(row[figure], 2) if figure.endswith("_cores") else round(row[figure])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data/g1_pick_bottle")
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each figure, or each of its rounds")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each figure, or each of its rounds")
     parser.add_argument("--json", type=Path, default=Path("store_benchmark.json"))
     parser.add_argument("--quick", action="store_true", help="few frames and few episodes, to try it out")
     options = parser.parse_args()
@@ -213,7 +243,8 @@ def main() -> None:
             table = measure_size(scaled(episodes, size), here, options.seconds)
             ratios = show(size, table)
             report[f"{size[0]}x{size[1]}"] = {"figures": table, "ratios": ratios}
-        report["memory_growth_mb"] = memory_growth(folder / "128x128/demos.zarr", MEMORY_READS)
+        for name in ("jpeg", "raw"):
+            report[f"memory_growth_{name}_mb"] = memory_growth(folder / f"128x128/{name}.zarr", MEMORY_READS)
         report |= open_times(folder, counts)
         rows = [[key, value] for key, value in report.items() if isinstance(value, float)]
         print_table(f"memory over {MEMORY_READS} reads, and opening", ["figure", "value"], rows)

@@ -13,6 +13,7 @@ import zarr
 from numcodecs import Blosc
 
 from robo_datasets import DemoStore
+from robo_datasets.frame_cache import CachedCamera, FrameCache
 from robo_datasets.summary import folder_bytes
 from robo_datasets.windows import WindowPlan, read_window
 from robo_rm.training.dataset import WindowDataset
@@ -22,6 +23,7 @@ WINDOW = 8
 DIM = 7
 CAMERA = "observation.images.front"
 DELTAS = {CAMERA: [step / FPS for step in range(WINDOW)], "observation.state": [0.0], "action": [0.0]}
+SAMPLE = {key: [0.0] for key in DELTAS}
 
 
 class Contender(Protocol):
@@ -33,6 +35,7 @@ class Contender(Protocol):
     def open(self) -> None: ...
     def size(self) -> int: ...
     def frame(self, number: int) -> Any: ...
+    def sample(self, number: int) -> Any: ...
     def window(self, number: int) -> Any: ...
     def dataset(self) -> Any: ...
 
@@ -42,12 +45,10 @@ def low_dim(length: int) -> np.ndarray:
 
 
 class DemoStoreContender:
-    """This project's store, JPEG quality 95, 4:4:4."""
+    """This project's store under one of its settings; ``cached`` keeps the frames decoded beside them."""
 
-    name = "demo store"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, name: str, cached: bool = False, **settings: Any) -> None:
+        self.path, self.name, self.cached, self.settings = path, name, cached, settings
 
     def write(self, episodes: list[np.ndarray]) -> None:
         shape = episodes[0].shape[1:]
@@ -56,15 +57,20 @@ class DemoStoreContender:
             "observation.state": {"shape": (DIM,), "dtype": "float32"},
             "action": {"shape": (DIM,), "dtype": "float32"},
         }
-        store = DemoStore.create(self.path, features, fps=FPS)
+        store = DemoStore.create(self.path, features, fps=FPS, **self.settings)
         for frames in episodes:
             rows = low_dim(len(frames))
             with store.writer(task="move") as episode:
                 episode.extend({CAMERA: frames, "observation.state": rows, "action": rows})
+        if self.cached:
+            cache = FrameCache(store.path, CachedCamera(store.schema[CAMERA], None), store.lengths)
+            for written in store:
+                cache.fill(written)
 
     def open(self) -> None:
         self.store = DemoStore.open(self.path)
         self.plan = WindowPlan(self.store, DELTAS)
+        self.samples = WindowDataset(self.store, SAMPLE)
         self.places = [(self.plan[n].uuid, self.plan[n].anchor) for n in range(len(self.plan))]
 
     def size(self) -> int:
@@ -80,6 +86,9 @@ class DemoStoreContender:
     def frame(self, number: int) -> np.ndarray:
         uuid, frame = self.places[number]
         return self.store.episode(uuid)[CAMERA][frame]
+
+    def sample(self, number: int) -> Any:
+        return self.samples[number]
 
     def window(self, number: int) -> dict[str, np.ndarray]:
         return read_window(self.store, self.plan[number])
@@ -130,6 +139,8 @@ class LeRobot:
     def frame(self, number: int) -> Any:
         return self.single[number][CAMERA]
 
+    sample = frame  # it always gives all of them
+
     def window(self, number: int) -> Any:
         return self.windows[number]
 
@@ -173,6 +184,9 @@ class PolicyZarr:
     def frame(self, number: int) -> Any:
         return self.images[number]
 
+    def sample(self, number: int) -> Any:
+        return self.images[number], self.states[number]
+
     def window(self, number: int) -> Any:
         return self.images[number : number + WINDOW], self.states[number]
 
@@ -197,6 +211,8 @@ class DecodeOnly:
 
     def frame(self, number: int) -> Any:
         return cv2.imdecode(self.payloads[number], cv2.IMREAD_COLOR)
+
+    sample = frame
 
     def window(self, number: int) -> Any:
         return [self.frame(number + step) for step in range(WINDOW)]
