@@ -1,0 +1,1 @@
+"""Reinforcement learning in the worlds with policy-invariant shaped rewards."""

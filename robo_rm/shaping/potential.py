@@ -1,0 +1,154 @@
+"""Potentials: a number for each observation, followed over the episodes of one or many environments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from robo_datasets.errors import ConfigError, ModelError
+
+Observations = Mapping[str, npt.NDArray[Any]]
+"""Observations of n environments by key, each (n, ...)."""
+
+TRUE_PROGRESS = "simulator.progress"
+
+
+class Potential(Protocol):
+    """F(h) of N episodes that go on at once; h is all that was observed since the episode began."""
+
+    version: str
+    """Changes whenever the numbers would; replay refuses to mix versions."""
+    cameras: Sequence[str]
+    """Image keys it looks at; nothing has to be rendered for a potential without any."""
+
+    def begin(self, which: npt.NDArray[np.int64]) -> None:
+        """New episodes begin at the environments given; their next observations are the first."""
+
+    def score(self, observations: Observations, which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """(n,) potentials of the newest observations of the n environments given."""
+
+
+class VideoPotential:
+    """Progress in [0, 1] after a reward model that streams, batched over environments.
+
+    Each episode's observations must come at the model's rate times ``every``: after each decision of ``every`` steps of
+    a world that runs at the store's frames per second. The images of decisions in between are neither rendered nor
+    encoded. The estimate depends on a window of the past, so the critic must see the potential itself.
+
+    Args:
+        model: a reward model (`robo_rm.load_reward_model`).
+        environments: N.
+        every: environment steps between two scores.
+        task: the instruction; the model's own if None.
+        pessimism: lambda >= 0; the potential is the estimate minus lambda times the squared uncertainty. For an
+            ensemble, whose uncertainty is the spread of its members, this is UWO (mean - lambda * variance).
+        version: of the potential; by default a name that only this process knows.
+
+    Raises:
+        ModelError: the model cannot be looked at every ``every`` frames.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        environments: int,
+        every: int = 1,
+        task: str | None = None,
+        pessimism: float = 0.0,
+        version: str | None = None,
+    ) -> None:
+        if pessimism < 0:
+            raise ConfigError(f"pessimism={pessimism}: give 0 or more")
+        self.cameras = tuple(model.cameras)
+        self.version = version or f"model-{id(model):x}"
+        self._state_key, self._pessimism = model.state_key, pessimism
+        self._streams = _streams(model, environments, task, every)
+
+    def begin(self, which: npt.NDArray[np.int64]) -> None:
+        """New episodes begin at the environments given."""
+        self._streams.reset(which)
+
+    def score(self, observations: Observations, which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """(n,) progress, less what pessimism takes off.
+
+        Raises:
+            ModelError: an image or the state is missing or of another shape than the model was trained on.
+        """
+        missing = [key for key in (*self.cameras, self._state_key) if key and key not in observations]
+        if missing:
+            raise ModelError(f"the reward model reads {missing[0]}; the world shows {', '.join(sorted(observations))}")
+        images = {key: observations[key] for key in self.cameras}
+        state = observations[self._state_key] if self._state_key else None
+        progress, _, uncertainty = self._streams.step(images, state, which)
+        value = np.asarray(progress, dtype=np.float64)
+        if self._pessimism:
+            value = value - self._pessimism * np.square(np.asarray(uncertainty, dtype=np.float64))
+        return value
+
+
+class TrueProgress:
+    """The simulator's own progress: the upper bound of what a learned potential can be."""
+
+    version = "simulator"
+    cameras: tuple[str, ...] = ()
+
+    def begin(self, which: npt.NDArray[np.int64]) -> None:
+        """Nothing is remembered."""
+
+    def score(self, observations: Observations, which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """(n,) what the world says of its progress.
+
+        Raises:
+            ConfigError: the world does not tell its progress.
+        """
+        if TRUE_PROGRESS not in observations:
+            raise ConfigError("this world does not tell its true progress; use a learned reward model as the potential")
+        return np.asarray(observations[TRUE_PROGRESS], dtype=np.float64).reshape(len(which))
+
+
+class NoPotential:
+    """0 everywhere: the potential of sparse rewards."""
+
+    version = "none"
+    cameras: tuple[str, ...] = ()
+
+    def begin(self, which: npt.NDArray[np.int64]) -> None:
+        """Nothing is remembered."""
+
+    def score(self, observations: Observations, which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """(n,) zeros."""
+        return np.zeros(len(which))
+
+
+class _SingleStreams:
+    """The ``streams`` of a model that follows one episode at a time."""
+
+    def __init__(self, model: Any, count: int, task: str | None) -> None:
+        self._streams = [model.stream(task) for _ in range(count)]
+
+    def reset(self, which: npt.NDArray[np.int64]) -> None:
+        for index in which.tolist():
+            self._streams[index].reset()
+
+    def step(self, images: Observations, state: Any, which: npt.NDArray[np.int64]) -> tuple[Any, Any, Any]:
+        made = [
+            self._streams[index].step(
+                {key: value[row] for key, value in images.items()}, None if state is None else state[row]
+            )
+            for row, index in enumerate(which.tolist())
+        ]
+        return np.array([e.progress for e in made]), None, np.array([e.uncertainty for e in made])
+
+
+def _streams(model: Any, count: int, task: str | None, every: int) -> Any:
+    if hasattr(model, "streams"):
+        return model.streams(count, task, every)
+    if every != 1:
+        raise ModelError(
+            f"this reward model looks at every frame and was asked to look at every {every}th; score each step "
+            "(decisions of 1 step), or use a model that has streams(count, task, every)"
+        )
+    return _SingleStreams(model, count, task)
