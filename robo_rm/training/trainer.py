@@ -49,7 +49,7 @@ class NetworkTrainer(Generic[Network]):
         self.network = network
         self.averaged = copy.deepcopy(network).eval().requires_grad_(False)
         self.steps = 0
-        self.autocast = torch.bfloat16 if _has_fast_bfloat16(device) else None
+        self.autocast = torch.bfloat16 if has_fast_bfloat16(device) else None
         self._optimiser = _optimiser(network, settings)
 
     def batch(self, step: int) -> Any:
@@ -73,7 +73,9 @@ class NetworkTrainer(Generic[Network]):
         """
         torch.manual_seed(self.seed * 1_000_003 + self.steps)
         for group in self._optimiser.param_groups:
-            group["lr"] = self.settings.learning_rate * schedule(fraction, self.steps, self.settings.warmup)
+            # A group may learn at a share of the rate, such as encoders slower than heads.
+            rate = self.settings.learning_rate * group.get("share", 1.0)
+            group["lr"] = rate * schedule(fraction, self.steps, self.settings.warmup)
         self.network.train()
         losses = self.loss(batch)
         self._optimiser.zero_grad(set_to_none=True)
@@ -188,7 +190,7 @@ def _under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _has_fast_bfloat16(device: str) -> bool:
+def has_fast_bfloat16(device: str) -> bool:
     """Whether bfloat16 is computed in hardware there; emulated, it is slower than float32."""
     if device != "cpu":
         return torch.cuda.is_bf16_supported()
