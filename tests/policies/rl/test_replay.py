@@ -1,0 +1,149 @@
+"""Replay keeps what happened, composes rewards at sampling, relabels whole and refuses mixtures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robo_datasets.errors import ConfigError, ModelError
+from robo_policies.rl.replay import Replay
+from robo_rm import shaped_reward
+from robo_rm.shaping.modes import ShapingSettings
+
+DISCOUNT = 0.97
+
+
+def decisions(count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    ended = rng.random(count)
+    return {
+        "observation": rng.normal(size=(count, 3)),
+        "next_observation": rng.normal(size=(count, 3)),
+        "action": rng.uniform(-1, 1, (count, 2)),
+        "gold": rng.integers(0, 2, count).astype(float),
+        "potential": rng.random(count),
+        "next_potential": rng.random(count),
+        "start_potential": rng.random(count),
+        "terminated": ended < 0.2,
+        "truncated": (ended > 0.2) & (ended < 0.4),
+        "steps": rng.integers(1, 6, count),
+    }
+
+
+def filled(count: int = 50, capacity: int = 64) -> Replay:
+    replay = Replay(capacity, 3, 2, "a")
+    replay.add(decisions(count), "a")
+    return replay
+
+
+def test_sampled_rewards_and_bootstraps_are_those_of_the_core() -> None:
+    replay = filled()
+    batch = replay.sample(np.random.default_rng(1), 400, ShapingSettings("pbrs", scale=2.0), DISCOUNT)
+    given = decisions(50)
+    expected = shaped_reward(
+        given["gold"],
+        2 * given["potential"],
+        2 * given["next_potential"],
+        given["terminated"],
+        DISCOUNT,
+        given["steps"],
+    )
+    factor = np.where(given["terminated"], 0, DISCOUNT ** given["steps"])
+    for i in range(400):
+        row = int(np.flatnonzero(np.abs(given["action"] - batch.action[i]).sum(axis=1) < 1e-5)[0])
+        assert batch.reward[i] == pytest.approx(expected[row], abs=1e-5)
+        assert batch.bootstrap[i] == pytest.approx(factor[row], abs=1e-6)
+        np.testing.assert_allclose(
+            batch.observation[i], [*given["observation"][row], given["potential"][row]], atol=1e-6
+        )
+        after = [*given["next_observation"][row], given["next_potential"][row]]
+        np.testing.assert_allclose(batch.next_observation[i], after, atol=1e-6)
+
+
+def test_a_truncated_decision_bootstraps() -> None:
+    replay = Replay(4, 3, 2, "a")
+    one = decisions(1)
+    replay.add({**one, "terminated": [False], "truncated": [True], "steps": [2]}, "a")
+    batch = replay.sample(np.random.default_rng(0), 1, ShapingSettings(), DISCOUNT)
+    assert batch.bootstrap[0] == pytest.approx(DISCOUNT**2)
+
+
+def test_the_oldest_go_first() -> None:
+    replay = Replay(10, 3, 2, "a")
+    for start in range(0, 28, 4):
+        made = decisions(4)
+        replay.add({**made, "gold": np.arange(start, start + 4)}, "a")
+    assert sorted(replay["gold"].tolist()) == list(range(18, 28))
+    replay.add({**decisions(25), "gold": np.arange(25)}, "a")
+    assert sorted(replay["gold"].tolist()) == list(range(15, 25))
+
+
+def test_versions_never_mix_and_relabelling_is_whole() -> None:
+    replay = filled()
+    with pytest.raises(ConfigError, match="potentials of a and these are of b; relabel"):
+        replay.add(decisions(2), "b")
+    before = replay["potential"].copy()
+    with pytest.raises(ConfigError, match="no start_potential"):
+        replay.relabel("b", lambda r: {"potential": np.ones(len(r)), "next_potential": np.ones(len(r))})
+    np.testing.assert_array_equal(replay["potential"], before)
+    assert replay.version == "a"
+    replay.relabel(
+        "b", lambda r: dict.fromkeys(("potential", "next_potential", "start_potential"), r["observation"][:, 0])
+    )
+    np.testing.assert_array_equal(replay["potential"], replay["observation"][:, 0])
+    replay.add(decisions(2), "b")
+
+
+def test_saved_and_loaded_it_samples_the_same(tmp_path: Path) -> None:
+    replay = filled(80)
+    replay.save(tmp_path / "replay.safetensors")
+    other = Replay(64, 3, 2, "nothing")
+    other.load(tmp_path / "replay.safetensors")
+    for again in (replay, other):
+        again.add(decisions(3, 9), "a")
+    first, second = (r.sample(np.random.default_rng(3), 32, ShapingSettings(), DISCOUNT) for r in (replay, other))
+    for name in ("observation", "action", "reward", "bootstrap", "next_observation"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "other"])
+def test_a_damaged_file_is_told(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "replay.safetensors"
+    filled().save(path)
+    raw = path.read_bytes()
+    path.write_bytes({"empty": b"", "cut": raw[: len(raw) // 2], "other": b"x" * 100}[damage])
+    with pytest.raises(ModelError, match="damaged"):
+        Replay(64, 3, 2, "a").load(path)
+    filled().save(path)
+    with pytest.raises(ModelError, match="capacity"):
+        Replay(32, 3, 2, "a").load(path)
+    with pytest.raises(ModelError, match="another world"):
+        Replay(64, 4, 2, "a").load(path)
+
+
+@pytest.mark.parametrize("field", ["gold", "action", "observation", "next_potential"])
+def test_nan_is_not_stored(field: str) -> None:
+    replay = filled(5)
+    bad = decisions(3)
+    bad[field] = np.array(bad[field])
+    bad[field][1] = np.nan
+    with pytest.raises(ConfigError, match=f"{field} of a decision is NaN"):
+        replay.add(bad, "a")
+    assert len(replay) == 5
+
+
+def test_shares_tell_what_the_reward_is_made_of() -> None:
+    shares = filled().shares(ShapingSettings("pbrs"), DISCOUNT)
+    assert set(shares) == {"gold", "shaping"}
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_wrong_use_is_told() -> None:
+    with pytest.raises(ConfigError, match="nothing is stored"):
+        Replay(4, 3, 2, "a").sample(np.random.default_rng(0), 1, ShapingSettings(), DISCOUNT)
+    with pytest.raises(ConfigError, match="lack gold"):
+        Replay(4, 3, 2, "a").add({k: v for k, v in decisions(2).items() if k != "gold"}, "a")
+    with pytest.raises(ConfigError, match="shape"):
+        Replay(4, 3, 2, "a").add({**decisions(2), "action": np.zeros((2, 5))}, "a")
