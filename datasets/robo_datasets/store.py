@@ -72,6 +72,8 @@ class DemoStore:
         self.stages: list[str] = list(description["stages"])
         self.robot: str | None = description["robot"]
         self.contract_hash: str | None = description["contract_hash"]
+        self.contract: dict[str, Any] | None = description.get("contract")
+        """The robot contract itself, as ``RobotContract.to_dict`` gives it, where it was recorded with the hash."""
         self.schema: dict[str, Feature] = parse_features(description["schema"])
         self._description = dict(description)
         self._schema_hash = digest(description["schema"])
@@ -96,6 +98,7 @@ class DemoStore:
         codec: str = "jpeg",
         quality: int = DEFAULT_QUALITY,
         subsampling: str = DEFAULT_SUBSAMPLING,
+        contract: Mapping[str, Any] | None = None,
     ) -> DemoStore:
         """Make an empty store.
 
@@ -110,6 +113,7 @@ class DemoStore:
                 frames are never JPEG: with "jpeg" they are lossless.
             quality: JPEG quality, 1 to 100.
             subsampling: JPEG chroma subsampling, "4:4:4", "4:2:2" or "4:2:0".
+            contract: that robot contract, so that another one can be compared with it field by field.
 
         Raises:
             StoreError: a setting is wrong, or the folder holds something.
@@ -123,6 +127,7 @@ class DemoStore:
             "stages": check_stages(stages),
             "robot": robot,
             "contract_hash": contract_hash,
+            **({} if contract is None else {"contract": dict(contract)}),
         }
         if root.is_file() or (root.is_dir() and any(root.iterdir())):
             raise StoreError(f"{root} already holds something; open it, or give another path")
@@ -159,13 +164,19 @@ class DemoStore:
         """Open the store at ``path`` to append to it, or make it; ``options`` as for ``create``.
 
         Raises:
-            StoreError: the store there has other features, frame rate or stages; names the difference.
+            StoreError: the store there has other features, frame rate, stages or robot contract; names the difference.
         """
         root = Path(path)
         if not (root / GROUP_FILE).exists():
             return cls.create(root, features, fps, stages, **options)
         store = cls.open(root)
         store.check_schema(features, fps, stages)
+        wanted = options.get("contract_hash")
+        if wanted and store.contract_hash and wanted != store.contract_hash:
+            raise StoreError(
+                f"{root} was recorded under the robot contract {store.contract_hash[:12]}, the new episodes under "
+                f"{wanted[:12]}; use another store"
+            )
         return store
 
     def check_schema(self, features: Mapping[str, Mapping[str, Any]], fps: float, stages: Sequence[str] = ()) -> None:
