@@ -73,13 +73,13 @@ def run(config: Config) -> None:
         raise ConfigError("give robot=CONTRACT or mapping=FILE, which say what the topics are")
     if config.fps is not None and not config.fps > 0:
         raise ConfigError(f"fps={config.fps} must be positive")
-    fps, name, contract_hash, mappings = config.fps, None, None, {}
+    fps, name, contract_hash, contract_data, mappings = config.fps, None, None, None, {}
     if config.robot:
         try:
             contract = RobotContract.load(config.robot)
         except ContractError as error:
             raise ConfigError(str(error)) from error
-        name, contract_hash = contract.robot, contract.hash
+        name, contract_hash, contract_data = contract.robot, contract.hash, contract.to_dict()
         mappings = {mapping.feature: mapping for mapping in contract_mappings(contract)}
         fps = fps or contract.rates.actions
     if config.mapping:
@@ -99,4 +99,4 @@ def run(config: Config) -> None:
         name,
     )
     plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
-    run_import(config, source, plan, contract_hash=contract_hash)
+    run_import(config, source, plan, contract_hash=contract_hash, contract=contract_data)

@@ -51,6 +51,9 @@ class Config:
     """Height and width of the frames, pixels."""
     render: str = "fast"
     """Render preset: fast (no shadows, multisampling, reflections) or default."""
+    contract: str | None = "auto"
+    """Robot contract to record under, a file or a packaged name; auto: the world's own where pictures and rate are the
+    contract's; null: none."""
     mixture: Mixture = field(default_factory=Mixture)
     """Relative frequency of each quality in quality=mixed."""
     processes: int = 0
@@ -68,6 +71,7 @@ def run(config: Config) -> None:
     from robo_datasets.errors import ConfigError
     from robo_datasets.layout import utc_now
     from robo_datasets.outputs import OutputFolder
+    from robo_policies.recording.contract import recorded_contract
     from robo_policies.recording.pool import cores, record_here, record_in_processes
     from robo_policies.recording.recorder import Recorded, RecordingPlan, creation_time, missing_indices
     from robo_policies.recording.summary import print_summary, summarise
@@ -90,7 +94,11 @@ def run(config: Config) -> None:
         env.reset(seed=0)
         # Rendering once finds a wrong camera or a missing GL backend before anything is written.
         env.render_cameras(plan.cameras)
-        store = DemoStore.open_or_create(config.store, plan.features(), env.fps, env.stages, robot=f"{plan.env} arm")
+        contract = recorded_contract(config.contract, plan, env.fps)
+        options = {} if contract is None else {"contract_hash": contract.hash, "contract": contract.to_dict()}
+        store = DemoStore.open_or_create(
+            config.store, plan.features(), env.fps, env.stages, robot=f"{plan.env} arm", **options
+        )
     finally:
         env.close()
     wanted = range(config.episodes)
