@@ -1,0 +1,334 @@
+"""The hop reward model: predict, stream, save (protocol: `robo_rm.models.protocol.RewardModel`)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from robo_datasets.errors import ModelError
+from robo_rm.hop.fusion import Fused, Perspectives, fuse
+from robo_rm.hop.network import HopNetwork, channels_last
+from robo_rm.hop.settings import HopSettings, check_hop_settings
+from robo_rm.labels.progress import cumulative_priors
+from robo_rm.models.frames import EpisodeView, checked_images, checked_state, resize
+from robo_rm.models.prediction import Estimate, Prediction
+from robo_rm.models.protocol import Observations
+from robo_rm.settings import ConvSettings
+from robo_rm.stage.model import to_pixels
+
+NAME = "hop"
+
+# Moments go through the network in blocks of one fixed size, filled up where they run short, so that the arithmetic
+# for a frame does not depend on how many frames come after it.
+FRAMES_PER_BLOCK = 32
+# Stage probabilities are never sharper than this: progress is not known better.
+LEAST_SPREAD = 0.01
+
+
+@dataclass(frozen=True)
+class HopDescription:
+    """What, besides the weights, makes a hop model.
+
+    Attributes:
+        stages: names of the K stages.
+        priors: (K,) share of each in progress.
+        cameras: image key -> (height, width) at the encoder.
+        state_key: key of the state, or None.
+        state_size: its length, 0 without one.
+        fps: frames per second of the store; a stream expects the same.
+        references: number of reference pairs of each task, in their order.
+        reward: shape and training of the model.
+        encoder: shape of the image encoder.
+    """
+
+    stages: list[str]
+    priors: list[float]
+    cameras: dict[str, tuple[int, int]]
+    state_key: str | None
+    state_size: int
+    fps: float
+    references: dict[str, int]
+    reward: HopSettings
+    encoder: ConvSettings
+
+    @property
+    def gap(self) -> int:
+        """Frames between the two moments of an incremental hop."""
+        return max(1, round(self.reward.gap_seconds * self.fps))
+
+    def network(self) -> HopNetwork:
+        """A network of this shape with fresh weights and empty references."""
+        count = sum(self.references.values())
+        return HopNetwork(self.cameras, self.state_size, count, self.reward, self.encoder)
+
+
+class HopRewardModel:
+    """Progress of a task as hops between moments, after Robo-Dopamine (arXiv 2512.23703).
+
+    Each moment is compared with the one a gap earlier and with start and goal images of training demonstrations; the
+    three perspectives are fused (`robo_rm.hop.fusion`). The uncertainty is a standard deviation: that of the hops'
+    distributions, of their difference from one reference to another, and of the perspectives from each other.
+
+    Stage probabilities follow from progress: the chance that a normal distribution about it, as wide as the
+    uncertainty, gives each stage's interval of progress (the stage priors added up).
+    """
+
+    def __init__(
+        self, network: HopNetwork, description: HopDescription, provenance: Mapping[str, Any], device: str = "cpu"
+    ) -> None:
+        self.network = channels_last(network.to(device)).eval().requires_grad_(False)
+        self.description = description
+        self.provenance: Mapping[str, Any] = dict(provenance)
+        self.stages, self.cameras = list(description.stages), list(description.cameras)
+        self.state_key = description.state_key
+        self.device = device
+        self.frames_encoded = 0
+        self._edges = cumulative_priors(description.priors)
+        self._references = self._encode_references()
+
+    @property
+    def priors(self) -> npt.NDArray[np.float64]:
+        """(K,) share of each stage in progress."""
+        return np.asarray(self.description.priors, dtype=np.float64)
+
+    def with_fusion(self, fusion: str, alpha: float | None = None) -> HopRewardModel:
+        """The same model with another fusion, for comparisons.
+
+        Raises:
+            ConfigError: there is no such fusion.
+        """
+        old = self.description.reward
+        reward = replace(old, fusion=fusion, alpha=old.alpha if alpha is None else alpha)
+        check_hop_settings(reward)
+        return HopRewardModel(self.network, replace(self.description, reward=reward), self.provenance, self.device)
+
+    def predict(self, episode: Observations, task: str | None = None) -> Prediction:
+        """Estimates for every frame of a stored episode or of a mapping of its arrays.
+
+        Each frame is encoded once; memory does not grow with the size of the images times their number.
+
+        Raises:
+            ModelError: a camera or the state is missing or has another shape than in training, or the model knows
+                several tasks and this is none of them.
+        """
+        fused = self.fused(episode, task)
+        progress = np.array([moment.progress for moment in fused], dtype=np.float32)
+        spread = np.array([moment.uncertainty for moment in fused], dtype=np.float32)
+        return Prediction(progress, self._stage_chances(progress, spread), spread)
+
+    def predict_batch(self, episodes: Sequence[Observations], task: str | None = None) -> list[Prediction]:
+        """Estimates for several episodes; a batch is made of frames, so one episode already fills it."""
+        return [self.predict(episode, task) for episode in episodes]
+
+    def fused(self, episode: Observations, task: str | None = None) -> list[Fused]:
+        """T estimates with the perspectives that they were made of; arguments and errors as in `predict`."""
+        view = EpisodeView(episode, self.description.cameras, self.state_key)
+        references = self._pick(task if task is not None else view.task)
+        embedded = self._encode_all(view)
+        moments: list[Perspectives] = []
+        for start in range(0, view.length, FRAMES_PER_BLOCK):
+            here = np.arange(start, min(start + FRAMES_PER_BLOCK, view.length))
+            earlier = np.maximum(here - self.description.gap, 0)
+            rows = [torch.from_numpy(_fill(frames, FRAMES_PER_BLOCK)).to(self.device) for frames in (earlier, here)]
+            moments += self.compare(embedded[rows[0]], embedded[rows[1]], references)[: len(here)]
+        fused: list[Fused] = []
+        for t, seen in enumerate(moments):
+            before = fused[max(t - self.description.gap, 0)].progress if t else None
+            fused.append(fuse(seen, before, self.description.reward))
+        return fused
+
+    def stream(self, task: str | None = None) -> HopStream:
+        """Follow an episode frame by frame, at the rate of the training store (``provenance["fps"]``)."""
+        return HopStream(self, self._pick(task))
+
+    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
+        """Write the model folder; `robo_rm.load_reward_model` reads it back exactly.
+
+        ``settings`` are further sections of its config.yaml, such as the verb's.
+        """
+        from robo_rm.hop.card import hop_model_card
+        from robo_rm.models.saving import save_model_folder
+
+        save_model_folder(
+            folder,
+            kind=NAME,
+            description=asdict(self.description),
+            tensors=self.network.state_dict(),
+            provenance=self.provenance,
+            card=hop_model_card(self),
+            settings=settings,
+        )
+
+    def encode_block(
+        self,
+        images: Mapping[str, npt.NDArray[np.uint8]],
+        state: npt.NDArray[np.float32] | None,
+        first: npt.NDArray[np.float32] | None,
+        block: int,
+    ) -> torch.Tensor:
+        """Embeddings (n, E) of n <= block frames.
+
+        Args:
+            images: (n, H, W, 3) of any size by key.
+            state: (n, D_s), where the model reads a state.
+            first: (1, D_s) or (n, D_s), the state at the first frame of the same episode.
+            block: frames to compute with.
+        """
+        count = len(next(iter(images.values())))
+        sizes = self.description.cameras
+        pixels = {
+            key: to_pixels(torch.from_numpy(_fill(resize(images[key], size), block)).to(self.device))
+            for key, size in sizes.items()
+        }
+        joint = origin = None
+        net = self.network.state
+        if net is not None and state is not None and first is not None:
+            joint = net.standardise(torch.from_numpy(_fill(state, block)).to(self.device))
+            origins = first if len(first) == 1 else _fill(first, block)
+            origin = net.standardise(torch.from_numpy(origins).to(self.device)).expand_as(joint)
+        with torch.inference_mode(), _exact_arithmetic(self.device):
+            return self.network.encode(pixels, joint, origin)[:count]
+
+    def compare(self, earlier: torch.Tensor, here: torch.Tensor, references: torch.Tensor) -> list[Perspectives]:
+        """What the network says of n moments.
+
+        Args:
+            earlier: embeddings (n, E) of the moments one gap earlier.
+            here: embeddings (n, E).
+            references: (2, R, E), starts before goals.
+        """
+        count, pairs = len(here), references.shape[1]
+        starts, goals = references.repeat(1, count, 1)
+        then, now = earlier.repeat_interleave(pairs, 0), here.repeat_interleave(pairs, 0)
+        with torch.inference_mode(), _exact_arithmetic(self.device):
+            seen = []
+            for origin in (then, starts, goals):
+                hop = self.network.expected(self.network(starts, goals, origin, now))
+                value, variance = (part.view(count, pairs).double() for part in hop)
+                # What the references do not agree on is not known either.
+                spread = variance.mean(1) + value.var(1, correction=0)
+                seen += [value.mean(1), spread]
+            table = torch.stack(seen, dim=1).cpu().numpy()
+        return [
+            Perspectives(hop, forward, 1 + backward, hop_variance, forward_variance, backward_variance)
+            for hop, hop_variance, forward, forward_variance, backward, backward_variance in table.tolist()
+        ]
+
+    def estimate(self, fused: Fused) -> Estimate:
+        """The estimate of one moment."""
+        progress, spread = (np.array([value], dtype=np.float32) for value in (fused.progress, fused.uncertainty))
+        return Estimate(float(progress[0]), self._stage_chances(progress, spread)[0], float(spread[0]))
+
+    def _stage_chances(
+        self, progress: npt.NDArray[np.float32], spread: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        wide = np.maximum(spread.astype(np.float64), LEAST_SPREAD) * math.sqrt(2)
+        inner = (self._edges[None, 1:-1] - progress.astype(np.float64)[:, None]) / wide[:, None]
+        below = np.vectorize(math.erf, otypes=[np.float64])(inner) if inner.size else inner
+        ends = np.ones((len(progress), 1))
+        chances = np.diff(np.concatenate([0 * ends, (1 + below) / 2, ends], axis=1), axis=1)
+        return np.asarray(chances, dtype=np.float32)
+
+    def _pick(self, task: str | None) -> torch.Tensor:
+        """The references (2, R, E) of a task."""
+        counts = self.description.references
+        if len(counts) == 1:
+            return self._references
+        if task not in counts:
+            known = ", ".join(repr(name) for name in counts)
+            raise ModelError(f"the model has start and goal images of {known}, but none of the task {task!r}")
+        names = list(counts)
+        before = sum(counts[name] for name in names[: names.index(task)])
+        return self._references[:, before : before + counts[task]]
+
+    def _encode_references(self) -> torch.Tensor:
+        """Embeddings (2, R, E)."""
+        kept = self.network.references
+        images = {key: np.ascontiguousarray(kept.images(key).cpu().numpy()) for key in self.cameras}
+        state, first = (kept.state.cpu().numpy(), kept.first.cpu().numpy()) if kept.has_state else (None, None)
+        return self.encode_block(images, state, first, 2 * kept.count).unflatten(0, (2, kept.count))
+
+    def _encode_all(self, view: EpisodeView) -> torch.Tensor:
+        blocks = []
+        state = first = None
+        for start in range(0, view.length, FRAMES_PER_BLOCK):
+            stop = min(start + FRAMES_PER_BLOCK, view.length)
+            images = {key: view.images(key, start, stop) for key in self.cameras}
+            if self.state_key is not None:
+                state = checked_state(
+                    view.state(self.state_key, start, stop), self.description.state_size, self.state_key
+                )
+                first = state[:1] if first is None else first
+            blocks.append(self.encode_block(images, state, first, FRAMES_PER_BLOCK))
+            self.frames_encoded += (stop - start) * len(self.cameras)
+        return torch.cat(blocks) if blocks else torch.zeros(0, device=self.device)
+
+
+class HopStream:
+    """Estimates frame by frame: each image is encoded once, and embeddings of one gap are kept."""
+
+    def __init__(self, model: HopRewardModel, references: torch.Tensor) -> None:
+        self._model, self._references = model, references
+        gap = model.description.gap
+        self._recent: deque[torch.Tensor] = deque(maxlen=gap + 1)
+        self._fused: deque[float] = deque(maxlen=gap)
+        self._first_state: npt.NDArray[np.float32] | None = None
+
+    def reset(self) -> None:
+        """Begin a new episode."""
+        self._recent.clear()
+        self._fused.clear()
+        self._first_state = None
+
+    def step(self, frames: Mapping[str, npt.NDArray[np.uint8]], state: npt.ArrayLike | None = None) -> Estimate:
+        """Estimate for the newest frame; images (H, W, 3) uint8 by key, state (D,).
+
+        Raises:
+            ModelError: a camera or the state is missing or has another shape than in training.
+        """
+        model = self._model
+        missing = [key for key in model.cameras if key not in frames]
+        if missing:
+            raise ModelError(f"the model reads {missing[0]}, which the step lacks; it has {sorted(frames)}")
+        images = {key: checked_images(np.asarray(frames[key])[None], key) for key in model.cameras}
+        joint = None
+        if model.state_key is not None:
+            if state is None:
+                raise ModelError(f"the model reads {model.state_key}; give step(frames, state=...)")
+            joint = checked_state(np.asarray(state)[None], model.description.state_size, model.state_key)
+            self._first_state = joint if self._first_state is None else self._first_state
+        here = model.encode_block(images, joint, self._first_state, 1)
+        model.frames_encoded += len(images)
+        self._recent.append(here)
+        seen = model.compare(self._recent[0], here, self._references)[0]
+        # Both hold what lies one gap back at their left end, or the first frame where there is no more.
+        before = self._fused[0] if self._fused else None
+        fused = fuse(seen, before, model.description.reward)
+        self._fused.append(fused.progress)
+        return model.estimate(fused)
+
+
+def _fill(rows: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """Repeat the first row behind the others until there are ``count``."""
+    if len(rows) == count:
+        return rows
+    return np.concatenate([rows, np.repeat(rows[:1], count - len(rows), axis=0)])
+
+
+@contextmanager
+def _exact_arithmetic(device: str) -> Iterator[None]:
+    """Full float32 and fixed kernels on a GPU, so that a stream and a whole episode give the same numbers."""
+    if device == "cpu":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
