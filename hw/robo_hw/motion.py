@@ -80,10 +80,11 @@ class Motion:
         return np.minimum(np.maximum(position, self._low), self._high), velocity, acceleration
 
     def braking(self, step: float) -> list[tuple[float, np.ndarray, np.ndarray]]:
-        """The stop plan as (seconds from now, positions (D,), velocities (D,)), at most ``step`` s apart, down to rest."""
+        """The stop plan down to rest: (seconds from now, positions (D,), velocities (D,)), at most ``step`` s apart."""
         pace = self.pace
         count = math.ceil(pace.stop_time / step) if self.moving else 0
-        moments = [pace.stop_time * i / count for i in range(1, count + 1)]
+        # The last is the end itself: n * (t / n) may fall short of t by a bit, and the arm would not rest there.
+        moments = [pace.stop_time * i / count for i in range(1, count)] + [pace.stop_time] * (count > 0)
         states = [(moment, *pace.path.evaluate(*pace.braked(moment))) for moment in moments]
         return [(t, np.minimum(np.maximum(q, self._low), self._high), v) for t, q, v, _ in states]
 

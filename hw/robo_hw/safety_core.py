@@ -105,6 +105,8 @@ class SafetyCore:
         self._motion.hold(np.clip(np.asarray(self._measured), self._low, self._high))
         self._commanded = self._motion.state()[0]
         self._last_tick = now
+        for _, watch in self._cameras.values():
+            watch.still_while_moving = 0.0
         self._next_epoch(now)
         self._enter(now, State.HOLDING, "armed")
 
@@ -325,10 +327,10 @@ class SafetyCore:
         if fault is not None or actions is None:
             return fault or dropped("empty")
         for camera, watch in self._cameras.values():
-            if watch.age(now) > camera.stop_after:
-                return dropped(
-                    f"camera {camera.name} is {watch.age(now):.3f} s old, the limit is {camera.stop_after:g} s"
-                )
+            # A camera that froze has to show another picture first; at rest it could not be told from a still scene.
+            overdue = watch.overdue(now, camera.stop_after, camera.frozen_after)
+            if overdue is not None:
+                return dropped(overdue)
         return self._motion.splice(actions, self._motion.consumed_at(chunk.observed_at))
 
     def _watch(self, now: float, elapsed: float) -> None:
@@ -357,18 +359,9 @@ class SafetyCore:
             if self._moving_share > _MOVING:
                 watch.moved(elapsed)
             still = watch.still_while_moving
-            if age > camera.stop_after:
-                self._stop(
-                    now, "camera", f"camera {camera.name} is {age:.3f} s old, the limit is {camera.stop_after:g} s"
-                )
-                return
-            if still > camera.frozen_after:
-                self._stop(
-                    now,
-                    "camera",
-                    f"camera {camera.name} shows one picture since {still:.3f} s of motion,"
-                    f" the limit is {camera.frozen_after:g} s",
-                )
+            overdue = watch.overdue(now, camera.stop_after, camera.frozen_after)
+            if overdue is not None:
+                self._stop(now, "camera", overdue)
                 return
             if age > camera.degraded_after or still > camera.frozen_after / 2:
                 degraded.append(camera.name)

@@ -100,6 +100,15 @@ class CameraWatch(StreamWatch):
             self.still_while_moving = 0.0
         return self.sample(now, stamp)
 
+    def overdue(self, now: float, stop_after: float, frozen_after: float) -> str | None:
+        """Why the arm may not move by what this camera shows, or None."""
+        age, still = self.age(now), self.still_while_moving
+        if age > stop_after:
+            return f"{self.name} is {age:.3f} s old, the limit is {stop_after:g} s"
+        if still > frozen_after:
+            return f"{self.name} shows one picture since {still:.3f} s of motion, the limit is {frozen_after:g} s"
+        return None
+
     def moved(self, seconds: float) -> None:
         """Tell that the arm was commanded to move for so long."""
         self.still_while_moving += seconds

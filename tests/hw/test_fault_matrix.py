@@ -194,6 +194,10 @@ def test_row_a_frozen_camera_whose_stamps_advance_degrades_then_stops(bench):
     assert "one picture" in bench.core.last_stop.message
     assert bench.clock.now() - since == pytest.approx(1.0, abs=0.1)
     bench.comes_to_rest(State.HOLDING)
+    assert "one picture" in bench.core.submit(bench.chunk()).message, "no new start before another picture"
+    bench.digest = None
+    bench.step()
+    assert bench.core.submit(bench.chunk()).accepted
 
 
 # Row: joint states stale, missing joint, jump -> FAULT

@@ -285,6 +285,8 @@ def test_the_source_is_python_3_10():
 
 def test_the_braking_that_is_offered_to_the_controller_is_what_the_core_does_when_it_stops(bench):
     offered = bench.core.braking(0.001)
+    for step in np.linspace(0.003, 0.1, 40):  # whatever the rounding
+        assert not bench.core.braking(float(step))[-1][2].any()
     assert offered[-1][0] == pytest.approx(bench.core.status().stop_time)
     assert not offered[-1][2].any(), "it ends at rest"
     assert np.diff([moment for moment, _, _ in offered]).max() <= 0.001 + 1e-12
