@@ -133,13 +133,22 @@ class Derived:
             self._write_group()
 
     def _write_group(self) -> None:
-        path = self.path / GROUP_FILE
-        self.path.mkdir(parents=True, exist_ok=True)
         details = {"name": self.name, "provenance": self.provenance, "created": utc_now()}
         document = json.loads(group_json({DERIVED_KEY: details}))
-        temporary = self.path / f".{GROUP_FILE}.{os.getpid()}.{os.urandom(4).hex()}"
-        write_durably(temporary, seal(document, ("attributes", DERIVED_KEY)))
-        os.replace(temporary, path)
+        staging = self._root / STAGING / f"derived-{self.path.name}-{os.getpid()}-{os.urandom(4).hex()}"
+        staging.mkdir(parents=True)
+        try:
+            write_durably(staging / GROUP_FILE, seal(document, ("attributes", DERIVED_KEY)))
+            # Folder and record appear together: a set without its record would be an error to doctor.
+            self.path.parent.mkdir(exist_ok=True)
+            try:
+                os.rename(staging, self.path)
+            except OSError:  # the set is there: its record alone is renewed
+                if not self.path.is_dir():
+                    raise
+                os.replace(staging / GROUP_FILE, self.path / GROUP_FILE)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
         sync_folder(self.path)
         sync_folder(self.path.parent)
 
