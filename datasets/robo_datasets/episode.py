@@ -62,7 +62,10 @@ class EpisodeArray:
             CorruptionError: the stored bytes are damaged.
         """
         if not self._feature.is_frames:
-            return np.array(self._episode.rows(self._feature)[index])
+            rows = self._episode.rows(self._feature)[index]
+            return (
+                rows if isinstance(rows, np.ndarray) and rows.flags.owndata and rows.flags.writeable else np.array(rows)
+            )
         numbers, single = self._episode.frame_numbers(index)
         shard = self._episode.shard(self._feature)
         return shard.frame(numbers[0]) if single else shard.read(numbers)
@@ -225,6 +228,8 @@ class Episode:
         picked = np.asarray(index)
         if not picked.size:
             return [], False
+        if picked.ndim == 1 and picked.dtype.kind == "i" and picked.min() >= 0 and picked.max() < self.length:
+            return picked.tolist(), False
         numbers: list[int] = np.arange(self.length)[picked].ravel().tolist()
         return numbers, False
 

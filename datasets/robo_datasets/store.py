@@ -274,9 +274,10 @@ class DemoStore:
 
     def shard(self, entry: Entry, feature: Feature) -> ShardReader:
         """The open shard of a camera; the least recently used ones are let go."""
-        path = self.path / EPISODES / entry.uuid / feature.key / chunk_name(feature)
         key = (entry.commit, feature.key)
-        return self._shards.get_or_make(key, lambda: ShardReader(path, feature, entry.length), _mapped)
+        return self._shards.get_or_make(
+            key, lambda: ShardReader(self._chunk(entry, feature), feature, entry.length), _mapped
+        )
 
     def cached_shard(self, entry: Entry, feature: Feature, size: tuple[int, int] | None) -> ShardReader | None:
         """The open shard of frames that ``robo-rm cache`` decoded, of which reading at ``size`` gives the same pixels.
@@ -300,9 +301,13 @@ class DemoStore:
         Raises:
             CorruptionError: the stored bytes are damaged.
         """
-        path = self.path / EPISODES / entry.uuid / feature.key / chunk_name(feature)
         key = (entry.commit, feature.key)
-        return self._rows.get_or_make(key, lambda: read_rows(path, feature, entry.length), lambda rows: rows.nbytes)
+        return self._rows.get_or_make(
+            key, lambda: read_rows(self._chunk(entry, feature), feature, entry.length), lambda rows: rows.nbytes
+        )
+
+    def _chunk(self, entry: Entry, feature: Feature) -> Path:
+        return self.path / EPISODES / entry.uuid / feature.key / chunk_name(feature)
 
     def _caches(self, feature: Feature, size: tuple[int, int] | None) -> tuple[FrameCache, ...]:
         """Sets of cached frames that are there, the one of this very size first."""

@@ -60,6 +60,10 @@ class WindowPlan:
     ) -> None:
         self.uuids = list(store.uuids if uuids is None else uuids)
         self.offsets = {key: _frames(key, times, store, tolerance) for key, times in deltas.items()}
+        # Keys that share their offsets share their frames: most windows ask for a few patterns only.
+        self._patterns: dict[tuple[int, ...], list[str]] = {}
+        for key, offsets in self.offsets.items():
+            self._patterns.setdefault(tuple(offsets.tolist()), []).append(key)
         if not self.offsets:
             raise StoreError("give the keys and time offsets of a window, for example {'action': [0.0]}")
         if every < 1:
@@ -91,10 +95,12 @@ class WindowPlan:
         first = int(self._ends[episode - 1]) if episode else 0
         anchor, last = (number - first) * self._every, int(self._lengths[episode]) - 1
         frames, padding = {}, {}
-        for key, offsets in self.offsets.items():
-            wanted = anchor + offsets
-            frames[key] = wanted.clip(0, last)
-            padding[key] = frames[key] != wanted
+        for keys in self._patterns.values():
+            wanted = anchor + self.offsets[keys[0]]
+            inside = np.minimum(np.maximum(wanted, 0), last)
+            outside = inside != wanted
+            for key in keys:
+                frames[key], padding[key] = inside, outside
         return Window(self.uuids[episode], anchor, frames, padding)
 
     def windows_of(self, episode: int) -> range:
@@ -119,13 +125,14 @@ def read_window(store: DemoStore, window: Window, size: tuple[int, int] | None =
         if key == "stage":
             arrays[key] = episode.stage[frames]
         elif store.schema[key].is_frames:
-            # Padding repeats a frame: decode each one once.
-            unique, places = np.unique(frames, return_inverse=True)
-            decoded = episode.frames(key, unique, size)
-            arrays[key] = decoded if len(unique) == len(frames) and (unique == frames).all() else decoded[places]
+            if len(set(frames.tolist())) == len(frames):
+                arrays[key] = episode.frames(key, frames, size)
+            else:  # padding repeats a frame: decode each one once
+                unique, places = np.unique(frames, return_inverse=True)
+                arrays[key] = episode.frames(key, unique, size)[places]
         else:
             arrays[key] = episode[key][frames]
-        arrays[key + PAD_SUFFIX] = window.padding[key]
+        arrays[key + PAD_SUFFIX] = window.padding[key].copy()
     return arrays
 
 
