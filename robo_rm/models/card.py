@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from robo_rm.models.protocol import RewardModel
     from robo_rm.stage.model import StageRewardModel
 
 
@@ -47,6 +48,28 @@ def stage_model_card(model: StageRewardModel) -> str:
         "It knows the scene, cameras, robot and objects of its training store. On others, measure it first "
         "(`robo-rm eval-reward`).",
     ]
+    return "\n".join(parts) + "\n"
+
+
+def plain_card(model: RewardModel, name: str, what: str) -> str:
+    """The card of a reward model in a few lines: ``name`` of its kind and ``what`` it is."""
+    figures = model.provenance.get("figures") or {}
+    reads = [*model.cameras, *([model.state_key] if model.state_key else [])]
+    parts = [
+        f"# Reward model ({name})",
+        "",
+        f"What it is: {what}.",
+        "",
+        f"It reads {', '.join(reads)}, never a later frame.",
+        "",
+        "## Where it comes from",
+        "",
+        *(f"- {key}: {_short(value)}" for key, value in model.provenance.items() if key != "figures"),
+    ]
+    if figures:
+        parts += ["", "## Figures on held-out episodes", "", "| figure | value |", "|---|---|"]
+        parts += [f"| {key} | {_number(value)} |" for key, value in figures.items()]
+    parts += ["", "Measure it on your own scene before you rely on it (`robo-rm eval-reward`)."]
     return "\n".join(parts) + "\n"
 
 

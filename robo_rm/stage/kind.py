@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from robo_datasets.console import progress_bar
-from robo_datasets.errors import ConfigError
+from robo_datasets.errors import ConfigError, ModelError
+from robo_rm.encoders.conv import WORD_VECTOR
+from robo_rm.encoders.frozen import FrozenEncoder
+from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.progress import training_priors
+from robo_rm.labels.split import labelled_episodes
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.models.saving import built, fill_weights
-from robo_rm.settings import ConvSettings, OptimiserSettings, StageSettings
+from robo_rm.settings import ENCODERS, ConvSettings, FrozenSettings, OptimiserSettings, StageSettings
 from robo_rm.stage.model import NAME, StageDescription, StageRewardModel
 from robo_rm.stage.trainer import Trainer
 from robo_rm.training.cameras import chosen_cameras
@@ -29,16 +33,25 @@ class StagePlan:
     def __init__(self, request: FitRequest, train: Sequence[Any]) -> None:
         check_settings(request.reward, request.encoder, request.optimiser)
         self.request, self.train = request, train
-        self.description = describe(request, train)
+        self.frozen = None
+        if isinstance(request.encoder, FrozenSettings):
+            self.frozen = FrozenEncoder(request.encoder, pick_device(request.device))
+        self.description = describe(request, train, self.frozen)
         self.frames_per_step = request.optimiser.batch * (request.reward.history + 1)
         self.provenance: Mapping[str, Any] = {
             "priors": list(self.description.priors),
             "fps": self.description.fps,
             "encoder": request.encoder.name,
+            **({"encoder_weights": self.description.identity["weights_sha256"]} if self.frozen else {}),
         }
 
     def trainer(self, device: str) -> Trainer:
         """Read the training split and make the trainer."""
+        features = None
+        if self.frozen is not None:
+            features = StoredFeatures(self.request.store, self.frozen.identity, list(self.description.cameras))
+            # Those held out too: they are judged by the same features.
+            features.make(self._frozen, labelled_episodes(self.request.store))
         frames = sum(episode.length for episode in self.train) * len(self.description.cameras)
         with progress_bar("read images", frames, "frames") as bar:
             data = TrainingData.load(
@@ -49,8 +62,13 @@ class StagePlan:
                 self.description.state_key,
                 self.request.cache_gb * 1e9,
                 bar.advance,
+                features,
             )
-        return Trainer(self.description, data, self.request.optimiser, self.request.seed, device)
+        return Trainer(self.description, data, self.request.optimiser, self.request.seed, device, self.frozen)
+
+    def _frozen(self) -> FrozenEncoder:
+        assert self.frozen is not None
+        return self.frozen
 
 
 def fit(request: FitRequest) -> FitResult:
@@ -66,7 +84,13 @@ def load(
     Raises:
         ModelError: the folder is damaged.
     """
-    description = built(StageDescription, described, folder)
+    known = {**_SINCE, **described}
+    description = built(StageDescription, known, folder)
+    shape = description.encoder if isinstance(description.encoder, dict) else {}
+    name = shape.get("name")
+    if name not in ENCODERS:
+        raise ModelError(f"{folder} holds a model with the unknown encoder {name!r}; known: {', '.join(ENCODERS)}")
+    description = replace(description, encoder=built(ENCODERS[name], shape, folder))
     cameras = {key: (int(size[0]), int(size[1])) for key, size in description.cameras.items()}
     description = replace(description, cameras=cameras)
     network = description.network()
@@ -74,7 +98,13 @@ def load(
     return StageRewardModel(network, description, provenance, pick_device(device))
 
 
-def check_settings(reward: StageSettings, encoder: ConvSettings, optimiser: OptimiserSettings) -> None:
+# What folders of before say nothing of.
+_SINCE: dict[str, Any] = {"features": 0, "text": WORD_VECTOR, "identity": {}}
+
+
+def check_settings(
+    reward: StageSettings, encoder: ConvSettings | FrozenSettings, optimiser: OptimiserSettings
+) -> None:
     """Refuse settings that no store can make sense of.
 
     Raises:
@@ -85,16 +115,20 @@ def check_settings(reward: StageSettings, encoder: ConvSettings, optimiser: Opti
         "reward.gap_seconds": reward.gap_seconds,
         "reward.layers": reward.layers,
         "reward.heads": reward.heads,
-        "encoder.image_size": encoder.image_size,
         "optimiser.batch": optimiser.batch,
         "optimiser.learning_rate": optimiser.learning_rate,
-        "encoder.channels": min(encoder.channels, default=0),
     }
+    if isinstance(encoder, ConvSettings):
+        positive |= {
+            "encoder.image_size": encoder.image_size,
+            "encoder.channels": min(encoder.channels, default=0),
+        }
     shares = {
         "reward.dropout": reward.dropout,
         "reward.state_dropout": reward.state_dropout,
         "reward.image_dropout": reward.image_dropout,
         "reward.instruction_dropout": reward.instruction_dropout,
+        "reward.instruction_mismatch": reward.instruction_mismatch,
         "reward.teacher_forcing": reward.teacher_forcing,
         "reward.plan.rewind": reward.plan.rewind,
         "reward.plan.pause": reward.plan.pause,
@@ -109,9 +143,9 @@ def check_settings(reward: StageSettings, encoder: ConvSettings, optimiser: Opti
     for name, value in shares.items():
         if not 0 <= value <= 1:
             raise ConfigError(f"{name}={value}: give a share from 0 to 1")
-    if (reward.name, encoder.name) != ("stage", "conv"):
-        raise ConfigError(f"reward.name={reward.name} encoder.name={encoder.name}: only stage and conv are known")
-    if encoder.stem < 2 or encoder.stem % 2:
+    if encoder.name not in ENCODERS:
+        raise ConfigError(f"encoder.name={encoder.name}: give one of {', '.join(ENCODERS)}")
+    if isinstance(encoder, ConvSettings) and (encoder.stem < 2 or encoder.stem % 2):
         raise ConfigError(f"encoder.stem={encoder.stem}: give an even number, 2 or more")
     if reward.width % reward.heads:
         raise ConfigError(f"reward.width={reward.width} is not a multiple of reward.heads={reward.heads}")
@@ -119,7 +153,7 @@ def check_settings(reward: StageSettings, encoder: ConvSettings, optimiser: Opti
         raise ConfigError(f"reward.composition={reward.composition}: expectation or argmax")
 
 
-def describe(request: FitRequest, train: Sequence[Any]) -> StageDescription:
+def describe(request: FitRequest, train: Sequence[Any], frozen: FrozenEncoder | None = None) -> StageDescription:
     """The model that the settings make of a store; priors are those of the training split.
 
     Raises:
@@ -127,7 +161,10 @@ def describe(request: FitRequest, train: Sequence[Any]) -> StageDescription:
         StoreError: a camera's images are not colour images of 8 bits.
     """
     store = request.store
-    cameras = chosen_cameras(request)
+    cameras = chosen_cameras(request) if frozen is None else dict.fromkeys(chosen_cameras(request), frozen.size)
+    text = WORD_VECTOR
+    if frozen is not None and request.encoder.text:
+        text = int(frozen.encode_text([""]).shape[1])
     state_key = STATE_KEY if request.reward.use_state and STATE_KEY in store.features else None
     tasks = Counter(episode.task or "" for episode in train)
     return StageDescription(
@@ -140,6 +177,9 @@ def describe(request: FitRequest, train: Sequence[Any]) -> StageDescription:
         task=tasks.most_common(1)[0][0],
         reward=request.reward,
         encoder=request.encoder,
+        features=0 if frozen is None else frozen.features,
+        text=text,
+        identity={} if frozen is None else dict(frozen.identity),
     )
 
 

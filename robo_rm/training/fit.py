@@ -90,7 +90,8 @@ class Fit:
     Args:
         request: what to train and where to put it.
         prepare: of the kind.
-        episodes: the episodes of a store that the kind can train on; by default those with stage labels.
+        episodes: the episodes of a store that are split; by default those with stage labels.
+        learn_from: those of the training split that the kind learns from; by default all.
 
     Raises:
         LabelError: the store has no labels.
@@ -103,10 +104,12 @@ class Fit:
         request: FitRequest,
         prepare: Prepare,
         episodes: Callable[[Any], list[Any]] = labelled_episodes,
+        learn_from: Callable[[Sequence[Any]], list[Any]] = list,
     ) -> None:
         self.request, self.folder = request, request.folder
         self.device = pick_device(request.device)
-        self.train, self.held_out = split_episodes(episodes(request.store), request.holdout, request.seed)
+        train, self.held_out = split_episodes(episodes(request.store), request.holdout, request.seed)
+        self.train = learn_from(train)
         self.plan = prepare(request, self.train)
         frames = sum(episode.length for episode in self.train)
         self._budget = request.budget.over(frames, self.plan.frames_per_step)

@@ -24,7 +24,7 @@ from robo_rm.settings import OptimiserSettings
 # Share of the peak learning rate at which the cosine ends.
 FLOOR = 0.02
 # Streams of random numbers, kept apart by a second number.
-EPISODES, WINDOWS, IMAGES = 0, 1, 2
+EPISODES, WINDOWS, IMAGES, WORDS = 0, 1, 2, 3
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
