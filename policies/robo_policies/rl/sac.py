@@ -1,0 +1,235 @@
+"""Soft actor-critic with RLPD's choices and IBRL's proposals, for decisions of several steps.
+
+RLPD (arXiv 2302.02948): half of each batch from demonstrations, LayerNorm critics, time limits bootstrapped, no
+entropy in the backup. IBRL (arXiv 2311.02198): a cloned policy proposes an action beside the actor's, and whichever the
+target critics prefer is carried out and bootstrapped from. The discount of a decision is g^steps.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from robo_datasets.errors import ModelError
+from robo_policies.rl.networks import Actor, Critics
+from robo_policies.rl.replay import Batch
+
+Proposer = Callable[[torch.Tensor], torch.Tensor]
+"""Observations (B, O + 1) to actions (B, A) in [-1, 1]: the cloned policy."""
+
+
+@dataclass(frozen=True)
+class SacSettings:
+    """The learner."""
+
+    width: int = 256
+    """Width of the hidden layers."""
+    critics: int = 2
+    """Critics in the ensemble; the target is the least of two drawn at random."""
+    batch: int = 256
+    """Decisions in a batch, half of them from demonstrations where there are any."""
+    learning_rate: float = 3e-4
+    """Of actor, critics and temperature."""
+    tau: float = 0.005
+    """Share of the critics that flows into the target critics at each update."""
+    temperature: float = 0.02
+    """Entropy bonus at the start; then adapted."""
+    entropy_per_action: float = -0.5
+    """Entropy aimed at, for each dimension of the action."""
+    actor_every: int = 2
+    """Critic updates per actor update."""
+    imitation: float = 0.1
+    """Weight of staying near the demonstrated actions that the critics prefer to the actor's own."""
+
+
+class Sac:
+    """Actor, critics and their training.
+
+    Args:
+        observation_size: O + 1, the potential included.
+        action_size: A.
+        settings: of the learner.
+        seed: of the weights and every draw.
+        proposer: the cloned policy, or None for SAC without proposals.
+        device: cpu or cuda.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        settings: SacSettings,
+        seed: int,
+        proposer: Proposer | None = None,
+        device: str = "cpu",
+    ) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            actor = Actor(observation_size, action_size, settings.width)
+            critics = Critics(observation_size, action_size, settings.width, settings.critics)
+        self.settings, self.device, self.proposer = settings, device, proposer
+        self.actor, self.critics = actor.to(device), critics.to(device)
+        self.targets = copy.deepcopy(self.critics).requires_grad_(False)
+        self.log_temperature = torch.tensor(float(np.log(settings.temperature)), device=device, requires_grad=True)
+        self.updates = 0
+        self._generator = torch.Generator(device=device).manual_seed(seed)
+        self._action_size = action_size
+        self._entropy = settings.entropy_per_action * action_size
+        make = torch.optim.Adam
+        self._actor_steps = make(self.actor.parameters(), settings.learning_rate, fused=True)
+        self._critic_steps = make(self.critics.parameters(), settings.learning_rate, fused=True)
+        self._temperature_steps = make([self.log_temperature], settings.learning_rate)
+
+    @torch.no_grad()
+    def act(self, observations: npt.NDArray[np.float32], explore: bool) -> tuple[npt.NDArray[np.float32], float]:
+        """Actions (n, A) for observations (n, O + 1), and the share of them that the cloned policy proposed."""
+        seen = torch.from_numpy(observations).to(self.device)
+        own = self.actor(seen, self._noise(len(seen)))[0] if explore else self.actor.best(seen)
+        if self.proposer is None:
+            return own.cpu().numpy(), 0.0
+        chosen, proposed = self._prefer(seen, own, self.proposer(seen))
+        return chosen.cpu().numpy(), float(proposed.float().mean())
+
+    def update(self, fresh: Batch, demonstrated: Batch | None) -> dict[str, float]:
+        """One update of the critics and, every so often, of the actor; returns losses and values.
+
+        Args:
+            fresh: decisions of the learner's own.
+            demonstrated: decisions of demonstrations, or None.
+
+        Raises:
+            ModelError: a loss is NaN or infinite.
+        """
+        batches = [fresh] if demonstrated is None else [fresh, demonstrated]
+        seen, action, reward, bootstrap, after = (
+            torch.from_numpy(np.concatenate([getattr(b, name) for b in batches])).to(self.device)
+            for name in ("observation", "action", "reward", "bootstrap", "next_observation")
+        )
+        figures = self._update_critics(seen, action, reward, bootstrap, after)
+        self.updates += 1
+        if self.updates % self.settings.actor_every == 0:
+            shown = len(demonstrated.reward) if demonstrated is not None else 0
+            figures |= self._update_actor(seen, action, shown)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.targets.parameters()), list(self.critics.parameters()), self.settings.tau)
+        values = {name: float(value) for name, value in figures.items()}
+        bad = [name for name, value in values.items() if not np.isfinite(value)]
+        if bad:
+            raise ModelError(f"learning diverged at update {self.updates}: {bad[0]} is {values[bad[0]]}")
+        return values
+
+    def _update_critics(
+        self,
+        seen: torch.Tensor,
+        action: torch.Tensor,
+        reward: torch.Tensor,
+        bootstrap: torch.Tensor,
+        after: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            following, _ = self.actor(after, self._noise(len(after)))
+            value = self._pessimistic(after, following)
+            if self.proposer is not None:
+                value = torch.maximum(value, self._pessimistic(after, self.proposer(after)))
+            aim = reward + bootstrap * value
+        values = self.critics(seen, action)
+        loss = (values - aim).square().mean(dim=1).sum()
+        self._critic_steps.zero_grad(set_to_none=True)
+        loss.backward()
+        self._critic_steps.step()
+        return {"critic_loss": loss.detach(), "value": values.detach().mean()}
+
+    def _update_actor(self, seen: torch.Tensor, action: torch.Tensor, shown: int) -> dict[str, torch.Tensor]:
+        own, density = self.actor(seen, self._noise(len(seen)))
+        self.critics.requires_grad_(False)
+        value = self.critics(seen, own).mean(dim=0)
+        loss = (self.log_temperature.exp().detach() * density - value).mean()
+        if shown and self.settings.imitation:
+            with torch.no_grad():
+                better = self.critics(seen[-shown:], action[-shown:]).mean(dim=0) > value[-shown:]
+                scale = value.abs().mean()
+            near = (own[-shown:] - action[-shown:]).square().mean(dim=-1)
+            loss = loss + self.settings.imitation * scale * (better * near).mean()
+        self._actor_steps.zero_grad(set_to_none=True)
+        loss.backward()
+        self._actor_steps.step()
+        self.critics.requires_grad_(True)
+        entropy = -density.detach().mean()
+        heat = self.log_temperature * (entropy - self._entropy)
+        self._temperature_steps.zero_grad(set_to_none=True)
+        heat.backward()
+        self._temperature_steps.step()
+        return {
+            "actor_loss": loss.detach(),
+            "entropy": entropy,
+            "temperature": self.log_temperature.detach().exp(),
+        }
+
+    def _pessimistic(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        values = self.targets(seen, action)
+        if len(values) > 2:
+            pair = torch.randperm(len(values), generator=self._generator, device=self.device)[:2]
+            values = values[pair]
+        least: torch.Tensor = values.min(dim=0).values
+        return least
+
+    def _prefer(
+        self, seen: torch.Tensor, own: torch.Tensor, proposed: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        better = self._pessimistic(seen, proposed) > self._pessimistic(seen, own)
+        return torch.where(better[:, None], proposed, own), better
+
+    def _noise(self, count: int) -> torch.Tensor:
+        return torch.randn(count, self._action_size, generator=self._generator, device=self.device)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything the next update depends on, as tensors by name."""
+        held = {f"actor.{k}": v for k, v in self.actor.state_dict().items()}
+        held |= {f"critics.{k}": v for k, v in self.critics.state_dict().items()}
+        held |= {f"targets.{k}": v for k, v in self.targets.state_dict().items()}
+        for name, steps in self._optimisers().items():
+            for number, values in steps.state_dict()["state"].items():
+                held |= {f"{name}.{number}.{k}": v for k, v in values.items()}
+        held["log_temperature"] = self.log_temperature.detach()
+        held["updates"] = torch.tensor(self.updates)
+        held["generator"] = self._generator.get_state()
+        return {name: value.detach().cpu().contiguous().clone() for name, value in held.items()}
+
+    def load_state(self, held: Mapping[str, torch.Tensor]) -> None:
+        """Take up a `state`.
+
+        Raises:
+            ModelError: it is of another learner.
+        """
+        try:
+            self.actor.load_state_dict(_under(held, "actor."))
+            self.critics.load_state_dict(_under(held, "critics."))
+            self.targets.load_state_dict(_under(held, "targets."))
+            for name, steps in self._optimisers().items():
+                whole = steps.state_dict()
+                for key, value in _under(held, f"{name}.").items():
+                    number, field = key.split(".", 1)
+                    whole["state"].setdefault(int(number), {})[field] = value
+                steps.load_state_dict(whole)
+            with torch.no_grad():
+                self.log_temperature.copy_(held["log_temperature"])
+            self.updates = int(held["updates"])
+            self._generator.set_state(held["generator"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ModelError(f"the checkpoint is of another learner or damaged ({error})") from error
+
+    def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        return {
+            "actor_steps": self._actor_steps,
+            "critic_steps": self._critic_steps,
+            "temperature_steps": self._temperature_steps,
+        }
+
+
+def _under(held: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}

@@ -1,0 +1,106 @@
+"""The learner: critics learn discounted returns over decisions, proposals win where they are better, states resume."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from robo_datasets.errors import ModelError
+from robo_policies.rl.networks import Actor
+from robo_policies.rl.replay import Batch
+from robo_policies.rl.sac import Sac, SacSettings
+
+SMALL = SacSettings(width=32, batch=64, learning_rate=3e-3, tau=0.05)
+
+
+def bandit(rng: np.random.Generator, count: int = 64) -> Batch:
+    """One decision and the end: reward 1 - (a - s)^2 for an action a in the state s."""
+    seen = rng.uniform(-0.8, 0.8, (count, 2)).astype(np.float32)
+    action = rng.uniform(-1, 1, (count, 1)).astype(np.float32)
+    reward = 1 - np.square(action[:, 0] - seen[:, 0])
+    return Batch(seen, action, reward, np.zeros(count, np.float32), seen, reward)
+
+
+def trained(steps: int, **changes) -> Sac:
+    rng = np.random.default_rng(0)
+    learner = Sac(2, 1, SMALL, seed=0, **changes)
+    for _ in range(steps):
+        learner.update(bandit(rng), None)
+    return learner
+
+
+def test_the_actor_finds_what_pays() -> None:
+    learner = trained(400)
+    seen = np.array([[-0.6, 0.0], [0.0, 0.3], [0.6, -0.5]], dtype=np.float32)
+    action, proposed = learner.act(seen, explore=False)
+    np.testing.assert_allclose(action[:, 0], seen[:, 0], atol=0.25)
+    assert proposed == 0
+
+
+def test_the_value_of_a_decision_is_discounted_by_its_steps() -> None:
+    """Two states in a row: the first pays nothing and leads to the second, which pays 1."""
+    learner = Sac(2, 1, SacSettings(width=32, learning_rate=3e-3, tau=0.05, temperature=1e-4), seed=0)
+    rng = np.random.default_rng(0)
+    first, second = np.array([0.0, 1.0], np.float32), np.array([1.0, 0.0], np.float32)
+    for _ in range(400):
+        action = rng.uniform(-1, 1, (64, 1)).astype(np.float32)
+        here = rng.random(64) < 0.5
+        seen = np.where(here[:, None], first, second)
+        reward = np.where(here, 0.0, 1.0).astype(np.float32)
+        bootstrap = np.where(here, 0.9**5, 0.0).astype(np.float32)
+        after = np.broadcast_to(second, (64, 2)).astype(np.float32)
+        learner.update(Batch(seen, action, reward, bootstrap, after, reward), None)
+    with torch.no_grad():
+        values = learner.critics(torch.from_numpy(np.stack([first, second])), torch.zeros(2, 1)).mean(0)
+    assert values.tolist() == pytest.approx([0.9**5, 1.0], abs=0.08)
+
+
+def test_a_better_proposal_is_carried_out_and_a_worse_one_is_not() -> None:
+    learner = trained(400)
+    seen = np.array([[0.5, 0.0]] * 4, dtype=np.float32)
+    own, _ = learner.act(seen, explore=False)
+    learner.proposer = lambda observations: torch.full((len(observations), 1), -1.0)
+    action, proposed = learner.act(seen, explore=False)
+    assert proposed == 0
+    np.testing.assert_array_equal(action, own)
+    learner.actor = Actor(2, 1, 32)
+    with torch.no_grad():
+        next(iter(learner.actor.body.children())).bias.fill_(-5.0)
+    learner.proposer = lambda observations: observations[:, :1]
+    action, proposed = learner.act(seen, explore=False)
+    assert proposed == 1
+    np.testing.assert_array_equal(action[:, 0], seen[:, 0])
+
+
+def test_a_resumed_learner_goes_on_bit_for_bit() -> None:
+    first = trained(20)
+    second = Sac(2, 1, SMALL, seed=5)
+    second.load_state(first.state())
+    rng, again = np.random.default_rng(7), np.random.default_rng(7)
+    for _ in range(5):
+        assert first.update(bandit(rng), bandit(rng)) == second.update(bandit(again), bandit(again))
+    for name, value in first.state().items():
+        assert torch.equal(value, second.state()[name]), name
+
+
+def test_the_density_is_that_of_the_action() -> None:
+    """Against numerical integration of exp(density) over the actions."""
+    torch.manual_seed(0)
+    actor = Actor(2, 1, 16)
+    seen = torch.randn(1, 2).expand(20001, 2)
+    noise = torch.linspace(-9, 9, 20001)[:, None]
+    with torch.no_grad():
+        action, density = actor(seen, noise)
+    total = torch.trapezoid(density.double().exp(), action[:, 0].double())
+    assert float(total) == pytest.approx(1, abs=1e-3)
+
+
+def test_what_cannot_go_on_is_told() -> None:
+    learner = trained(2)
+    broken = bandit(np.random.default_rng(0))
+    broken.reward[3] = np.nan
+    with pytest.raises(ModelError, match="diverged at update 3: critic_loss is nan"):
+        learner.update(broken, None)
+    with pytest.raises(ModelError, match="of another learner"):
+        trained(1).load_state(Sac(3, 1, SMALL, seed=0).state())
