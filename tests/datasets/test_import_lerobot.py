@@ -391,3 +391,45 @@ def test_random_damage_never_gives_a_traceback_or_half_a_store(dataset, tmp_path
             expect_one_line(result, str(path.name) if path.suffix in (".mp4", ".parquet") else "")
             assert not store.exists()
     assert codes.count(2) > 40
+
+
+def test_success_is_read_where_it_was_recorded(dataset, tmp_path, run_command):
+    info = json.loads((dataset / "meta/info.json").read_text())
+    info["features"]["next.success"] = {"dtype": "bool", "shape": [1], "names": None}
+    (dataset / "meta/info.json").write_text(json.dumps(info))
+    for i, length in enumerate(LENGTHS):
+        path = dataset / f"data/chunk-{i // 2:03d}/episode_{i:06d}.parquet"
+        reached = [False] * (length - 1) + [i != 1]
+        pq.write_table(pq.read_table(path).append_column("next.success", pa.array(reached)), path)
+    assert run_command("import", "lerobot", f"source={dataset}", f"store={tmp_path / 'a.zarr'}")[0] == 0
+    store = DemoStore.open(tmp_path / "a.zarr")
+    assert [episode.success for episode in store] == [True, False, True]
+    assert store[1]["next.success"][:].sum() == 0
+    path = dataset / "data/chunk-000/episode_000001.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    code, _, said = run_command("import", "lerobot", f"source={dataset}", f"store={tmp_path / 'b.zarr'}")
+    assert (code, "episode_000001.parquet" in said, (tmp_path / "b.zarr").exists()) == (2, True, False)
+
+
+def test_other_stages_reach_episodes_that_are_there_only_when_asked_to(dataset, tmp_path, run_command):
+    words = ["import", "lerobot", f"source={dataset}", f"store={tmp_path / 'a.zarr'}"]
+    first = stage_file(tmp_path / "1.json", [(0, [("reach", 0, 3), ("grasp", 3, 7)]), (1, [("reach", 0, 5)])])
+    other = stage_file(tmp_path / "2.json", [(0, [("reach", 0, 5), ("grasp", 5, 7)]), (1, [("reach", 0, 5)])])
+    assert run_command(*words, f"stages={first}")[0] == 0
+    _, said, _ = run_command(*words, f"stages={other}")
+    assert "1 of these have other stages than this command gives; relabel=true replaces them" in said
+    assert DemoStore.open(tmp_path / "a.zarr")[0].stage.tolist() == [0] * 3 + [1] * 4
+    _, said, _ = run_command(*words, f"stages={other}", "relabel=true", f"out={tmp_path / 'out'}")
+    assert "1 of these were labelled anew" in said
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["episodes_relabelled"] == 1
+    store = DemoStore.open(tmp_path / "a.zarr")
+    assert store[0].stage.tolist() == [0] * 5 + [1] * 2
+    assert store[2].stage.tolist() == [-1] * 6
+    assert len(os.listdir(store.path / "annotations" / store.uuids[0])) == 1
+    _, said, _ = run_command(*words, f"stages={other}", "relabel=true")
+    assert "anew" not in said
+    assert run_command(*words, f"stages={other}", "relabel=true", "success=false")[0] == 0
+    assert [episode.success for episode in DemoStore.open(store.path)] == [False] * 3
+    unknown = stage_file(tmp_path / "3.json", [(0, [("fly", 0, 7)])])
+    code, _, said = run_command(*words, f"stages={unknown}", "relabel=true")
+    assert (code, "unknown stage 'fly'" in said) == (2, True)

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import Any
 
 from robo_datasets.console import say
 from robo_datasets.errors import ConfigError
 from robo_datasets.importers.run import ImportPlan, ImportResult, import_source
+from robo_datasets.importers.settings import ImportConfig
 from robo_datasets.importers.source import Source
 from robo_datasets.outputs import OutputFolder
 
 
-class ImportSettings(Protocol):
-    """Settings that all import verbs have."""
-
-    @property
-    def source(self) -> str: ...  # noqa: D102
-    @property
-    def store(self) -> str: ...  # noqa: D102
-    @property
-    def codec(self) -> str: ...  # noqa: D102
-    @property
-    def quality(self) -> int: ...  # noqa: D102
-    @property
-    def subsampling(self) -> str: ...  # noqa: D102
-    @property
-    def workers(self) -> int | None: ...  # noqa: D102
-    @property
-    def out(self) -> str: ...  # noqa: D102
-
-
-def check_places(config: ImportSettings) -> None:
+def check_places(config: ImportConfig) -> None:
     """Check that source and store are named.
 
     Raises:
@@ -41,7 +23,7 @@ def check_places(config: ImportSettings) -> None:
         raise ConfigError("give source=PATH and store=PATH")
 
 
-def run_import(config: ImportSettings, source: Source, plan: ImportPlan, **options: Any) -> ImportResult:
+def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options: Any) -> ImportResult:
     """Import ``source`` as ``config`` asks, print what was added, and write metrics.json where ``out`` is given.
 
     Args:
@@ -56,16 +38,21 @@ def run_import(config: ImportSettings, source: Source, plan: ImportPlan, **optio
     """
     started = time.monotonic()
     settings = {"codec": config.codec, "quality": config.quality, "subsampling": config.subsampling, **options}
-    result = import_source(source, config.store, plan, config.workers, **settings)
+    result = import_source(source, config.store, plan, config.workers, config.relabel, **settings)
     seconds = time.monotonic() - started
     already = f", {result.skipped} were there already" if result.skipped else ""
     say(f"{config.store}: {result.added} episodes, {result.frames} frames added in {seconds:.1f} s{already}")
+    if result.relabelled:
+        say(f"{result.relabelled} of these were labelled anew; what they had stays in their history")
+    if result.differing:
+        say(f"{result.differing} of these have other stages than this command gives; relabel=true replaces them")
     if config.out:
         output = OutputFolder(config.out, config)
         output.write_metrics(
             {
                 "episodes_added": result.added,
                 "episodes_skipped": result.skipped,
+                "episodes_relabelled": result.relabelled,
                 "frames_added": result.frames,
                 "seconds": seconds,
             }

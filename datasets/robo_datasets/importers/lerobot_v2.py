@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from robo_datasets.jpeg import resize
 from robo_datasets.video import video_frames, video_header
 
 FRAME_DTYPES = ("video", "image")
+SUCCESS = "next.success"
 _META = ("meta/info.json", "meta/episodes.jsonl", "meta/tasks.jsonl")
 
 
@@ -55,6 +57,8 @@ class LeRobotV2Source:
         self.fingerprint = _fingerprint(self.path)
         self._tasks = self._read_tasks()
         self.episodes = self._read_episodes()
+        if SUCCESS in self._declared:
+            self.episodes = [replace(episode, success=self._succeeded(episode)) for episode in self.episodes]
 
     def check(self, episode: SourceEpisode) -> None:
         """Check that the episode's files are there, readable, and as long as declared."""
@@ -100,6 +104,13 @@ class LeRobotV2Source:
                     f"{self._video_path(episode, key)} has more frames than episode {episode.number}, which has "
                     f"{episode.length}"
                 )
+
+    def _succeeded(self, episode: SourceEpisode) -> bool:
+        """Whether ``next.success`` was ever true."""
+        path = self._data_path(episode)
+        entry = {"shape": (), "dtype": "float64"}
+        column = column_array(read_table(path, [SUCCESS]), SUCCESS, entry, f"{path} (episode {episode.number})")
+        return bool((column > 0).any())
 
     def _image(self, frame: np.ndarray | None, key: str, row: int, episode: SourceEpisode) -> np.ndarray:
         where = self._video_path(episode, key) if key in self._videos() else self._data_path(episode)

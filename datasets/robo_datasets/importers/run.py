@@ -48,6 +48,10 @@ class ImportResult:
     added: int
     frames: int
     skipped: int
+    relabelled: int = 0
+    """Of those that were there: given other stages or another success."""
+    differing: int = 0
+    """Of those that were there: left with stages that differ from the plan's."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class _Job:
     source: Source
     store: Path
     plan: ImportPlan
-    relabel: tuple[int, ...]
+    stages: tuple[int, ...]
     """Stage index in the plan to stage index in the store."""
     created: str
 
@@ -65,6 +69,7 @@ def import_source(
     store_path: str | os.PathLike[str],
     plan: ImportPlan | None = None,
     workers: int | None = None,
+    relabel: bool = False,
     **store_options: Any,
 ) -> ImportResult:
     """Import every episode of ``source`` that the store does not hold yet.
@@ -74,6 +79,7 @@ def import_source(
         store_path: a store to append to, or to make with ``store_options`` (codec, quality, subsampling).
         plan: stage labels and success by episode number.
         workers: processes; the machine's cores by default, 0 for none besides this one.
+        relabel: give episodes that are in the store already the plan's stages and success.
 
     Raises:
         ImportSourceError: the source cannot be read; the store is as it was.
@@ -97,12 +103,11 @@ def import_source(
             bar.advance()
     skipped = len(source.episodes) - len(todo)
     if not todo:
-        return ImportResult(0, 0, skipped)
+        return ImportResult(0, 0, skipped, *_label_again(existing, source, todo, plan, relabel))
     store = existing
     if store is None:
         store = DemoStore.create(path, source.features, source.fps, plan.stages, robot=source.robot, **store_options)
-    relabel = tuple(store.stages.index(name) for name in plan.stages)
-    job = _Job(source, path, plan, relabel, _time_of_creation(store, source))
+    job = _Job(source, path, plan, _stage_numbers(store, plan), _time_of_creation(store, source))
     added: list[int] = []
     try:
         with progress_bar("import", total=len(source.episodes), unit="episodes", done=skipped) as bar:
@@ -118,7 +123,39 @@ def import_source(
         raise
     DemoStore.open(path)  # brings index.json up to date
     frames = sum(source.episodes[number].length for number in added)
-    return ImportResult(len(added), frames, skipped)
+    return ImportResult(len(added), frames, skipped, *_label_again(existing, source, todo, plan, relabel))
+
+
+def _stage_numbers(store: DemoStore, plan: ImportPlan) -> tuple[int, ...]:
+    """The store's stage for each of the plan's."""
+    return tuple(store.stages.index(name) for name in plan.stages)
+
+
+def _label_again(
+    store: DemoStore | None, source: Source, added: Sequence[int], plan: ImportPlan, relabel: bool
+) -> tuple[int, int]:
+    """Compare the episodes that were there with the plan: how many were labelled anew, how many differ and stay."""
+    if store is None or not (plan.labels or relabel):
+        return 0, 0
+    stages = np.array([*_stage_numbers(store, plan), -1], np.int16)  # the last one stands for unlabelled
+    changed = differing = 0
+    for position in sorted(set(range(len(source.episodes))) - set(added)):
+        number = source.episodes[position].number
+        episode = store.episode(episode_uuid(source, source.episodes[position]))
+        labels = (plan.labels or {}).get(number)
+        other_stages = labels is not None and not np.array_equal(episode.stage, stages[labels])
+        success = (plan.success or {}).get(number, episode.success)
+        if not relabel:
+            differing += other_stages
+            continue
+        if labels is not None and other_stages:
+            store.set_stages(episode.uuid, stages[labels])
+        if success != episode.success:
+            store.set_success(episode.uuid, success)
+        elif not other_stages:
+            continue
+        changed += 1
+    return changed, differing
 
 
 def _run(job: _Job, todo: list[int], workers: int | None, added: list[int], done: Callable[[], None]) -> None:
@@ -188,7 +225,7 @@ def _import_episode(job: _Job, store: DemoStore, position: int) -> None:
             writer.add(
                 frame.values,
                 frame.timestamp,
-                stage=job.relabel[label] if label >= 0 else -1,
+                stage=job.stages[label] if label >= 0 else -1,
                 receive_timestamp=frame.receive_timestamp,
             )
         if len(writer) != episode.length:

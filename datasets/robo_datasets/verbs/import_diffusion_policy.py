@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from robo_datasets.importers.settings import ImportConfig
+
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ImportConfig):
     """Settings of ``robo-rm import diffusion-policy``."""
 
     source: str = MISSING
     """The .zarr folder, the .zarr.zip file, or the folder with replay_buffer.zarr and videos/."""
-    store: str = MISSING
-    """Demo store to append to; made where it does not exist."""
     fps: float | None = None
     """Frames a second; by default from the time stamps, where there are any."""
     task: str = ""
@@ -35,22 +35,10 @@ class Config:
     """Names of stage 0, 1, ...; "stage 0", "stage 1", ... by default."""
     cameras: list[str] | None = None
     """Cameras to keep, for example [img]; all by default."""
-    size: list[int] | None = None
-    """Height and width to scale frames to, for example [96,96]; as they are by default."""
     missing_chunks: str = "error"
     """error, or zeros for data sets whose writer left out chunks of zeros, as zarr-python 3 does."""
     success: str = "auto"
     """true, false, unknown, or auto: false where the stages end before the last, else true."""
-    codec: str = "jpeg"
-    """How a new store keeps camera frames: jpeg or lossless."""
-    quality: int = 95
-    """JPEG quality of a new store, 1 to 100."""
-    subsampling: str = "4:4:4"
-    """JPEG chroma subsampling of a new store: 4:4:4, 4:2:2 or 4:2:0."""
-    workers: int | None = None
-    """Processes that read episodes; one a core by default."""
-    out: str = ""
-    """Folder for config.yaml and metrics.json; none by default."""
 
 
 def run(config: Config) -> None:

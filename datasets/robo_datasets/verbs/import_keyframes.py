@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from robo_datasets.importers.settings import ImportConfig
+
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ImportConfig):
     """Settings of ``robo-rm import keyframes``."""
 
     source: str = MISSING
     """Folder of episode folders, or one episode folder."""
-    store: str = MISSING
-    """Demo store to append to; made where it does not exist."""
     task: str = ""
     """The instruction; by default the first of task_instruction.json."""
     stages: str = ""
@@ -30,20 +30,8 @@ class Config:
     """The task's stages in order; by default the names marked, in the order in which they happen."""
     cameras: list[str] | None = None
     """Cameras to keep, for example [cam_high]; all by default."""
-    size: list[int] | None = None
-    """Height and width to scale frames to, for example [240,320]; as they are by default."""
     success: str = "auto"
     """true, false, unknown, or auto: false where the marks end before the task's last stage, else true."""
-    codec: str = "jpeg"
-    """How a new store keeps camera frames: jpeg or lossless."""
-    quality: int = 95
-    """JPEG quality of a new store, 1 to 100."""
-    subsampling: str = "4:4:4"
-    """JPEG chroma subsampling of a new store: 4:4:4, 4:2:2 or 4:2:0."""
-    workers: int | None = None
-    """Processes that read episodes; one a core by default."""
-    out: str = ""
-    """Folder for config.yaml and metrics.json; none by default."""
 
 
 def run(config: Config) -> None:

@@ -10,41 +10,25 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from robo_datasets.importers.settings import ImportConfig
+
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ImportConfig):
     """Settings of ``robo-rm import lerobot``."""
 
     source: str = MISSING
     """Folder of the LeRobot data set (the one that holds meta/info.json)."""
-    store: str = MISSING
-    """Demo store to append to; made where it does not exist."""
-    stages: str = ""
-    """JSON file of stage annotation: a list of {episode_index, subtasks: [{name, start_frame, end_frame}]}."""
     annotation: str = "auto"
     """What a v3.0 data set itself says of subtasks: frames (subtask_index), dense or sparse (the columns of LeRobot's
     SARM), none, or auto: the first of these that is there. ``stages`` goes before it."""
-    stage_names: list[str] | None = None
-    """The task's stages in order; by default the names in the annotation, in the order in which they happen."""
     cameras: list[str] | None = None
     """Cameras to keep, for example [cam_high]; all by default."""
-    size: list[int] | None = None
-    """Height and width to scale frames to, for example [240,320]; as they are by default."""
     success: str = "auto"
     """true, false, unknown, or auto: false where the annotation ends before the task's last stage, else true, for
     demonstrations are kept because they worked."""
-    codec: str = "jpeg"
-    """How a new store keeps camera frames: jpeg or lossless."""
-    quality: int = 95
-    """JPEG quality of a new store, 1 to 100."""
-    subsampling: str = "4:4:4"
-    """JPEG chroma subsampling of a new store: 4:4:4, 4:2:2 or 4:2:0."""
-    workers: int | None = None
-    """Processes that read episodes; one a core by default."""
-    out: str = ""
-    """Folder for config.yaml and metrics.json; none by default."""
 
 
 def run(config: Config) -> None:

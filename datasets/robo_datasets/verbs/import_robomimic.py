@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from robo_datasets.importers.settings import ImportConfig
+
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ImportConfig):
     """Settings of ``robo-rm import robomimic``."""
 
     source: str = MISSING
     """The .hdf5 file."""
-    store: str = MISSING
-    """Demo store to append to; made where it does not exist."""
     fps: float | None = None
     """Frames a second; the environment's control frequency by default."""
     task: str = ""
@@ -30,26 +30,10 @@ class Config:
     ``object`` becomes observation.environment_state, all others observation.<name>."""
     mask: str = ""
     """Split to import, for example train; everything by default. The splits are kept in the attributes."""
-    stages: str = ""
-    """JSON file of stage annotation: a list of {episode_index, subtasks: [{name, start_frame, end_frame}]}."""
-    stage_names: list[str] | None = None
-    """The task's stages in order; by default the names in the annotation, in the order in which they happen."""
     cameras: list[str] | None = None
     """Cameras to keep, for example [agentview]; all by default."""
-    size: list[int] | None = None
-    """Height and width to scale frames to, for example [84,84]; as they are by default."""
     success: str = "auto"
     """true, false, unknown, or auto: whether a sparse reward of 1 was reached."""
-    codec: str = "jpeg"
-    """How a new store keeps camera frames: jpeg or lossless."""
-    quality: int = 95
-    """JPEG quality of a new store, 1 to 100."""
-    subsampling: str = "4:4:4"
-    """JPEG chroma subsampling of a new store: 4:4:4, 4:2:2 or 4:2:0."""
-    workers: int | None = None
-    """Processes that read episodes; one a core by default."""
-    out: str = ""
-    """Folder for config.yaml and metrics.json; none by default."""
 
 
 def run(config: Config) -> None:

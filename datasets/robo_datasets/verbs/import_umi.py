@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from robo_datasets.importers.settings import ImportConfig
+
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ImportConfig):
     """Settings of ``robo-rm import umi``."""
 
     source: str = MISSING
     """The .zarr.zip file, or the folder it was unpacked to."""
-    store: str = MISSING
-    """Demo store to append to; made where it does not exist."""
     fps: float = 59.94005994005994
     """Frames a second, which the format does not hold; a GoPro's by default."""
     task: str = ""
@@ -29,26 +29,8 @@ class Config:
     """Arrays that make up observation.state; position, rotation and gripper width of every robot by default."""
     action: str = "next"
     """next: the state of the next frame is the action; none: no actions."""
-    stages: str = ""
-    """JSON file of stage annotation: a list of {episode_index, subtasks: [{name, start_frame, end_frame}]}."""
-    stage_names: list[str] | None = None
-    """The task's stages in order; by default the names in the annotation, in the order in which they happen."""
     cameras: list[str] | None = None
     """Cameras to keep, for example [camera0]; all by default."""
-    size: list[int] | None = None
-    """Height and width to scale frames to, for example [224,224]; as they are by default."""
-    success: str = "auto"
-    """true, false, unknown, or auto: false where the annotation ends before the task's last stage, else true."""
-    codec: str = "jpeg"
-    """How a new store keeps camera frames: jpeg or lossless."""
-    quality: int = 95
-    """JPEG quality of a new store, 1 to 100."""
-    subsampling: str = "4:4:4"
-    """JPEG chroma subsampling of a new store: 4:4:4, 4:2:2 or 4:2:0."""
-    workers: int | None = None
-    """Processes that read episodes; one a core by default."""
-    out: str = ""
-    """Folder for config.yaml and metrics.json; none by default."""
 
 
 def run(config: Config) -> None:

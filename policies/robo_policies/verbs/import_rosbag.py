@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from robo_datasets.importers.settings import ImportConfig
+
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ImportConfig):
     """Settings of ``robo-rm import rosbag``."""
 
     source: str = MISSING
     """The bag: a rosbag2 folder, a .mcap or .db3 file, or a folder of such, one episode each."""
-    store: str = MISSING
-    """Demo store to append to; made where it does not exist."""
     robot: str = ""
     """Robot contract (a YAML file, or the name of a packaged one): its topics, joints, cameras, rates and deadlines."""
     mapping: str = ""
@@ -35,24 +35,6 @@ class Config:
     """Pieces shorter than this are left out."""
     task: str = ""
     """The instruction of all episodes."""
-    stages: str = ""
-    """JSON file of stage annotation: a list of {episode_index, subtasks: [{name, start_frame, end_frame}]}."""
-    stage_names: list[str] | None = None
-    """The task's stages in order; by default the names in the annotation, in the order in which they happen."""
-    size: list[int] | None = None
-    """Height and width to scale colour frames to, for example [240,320]; as they are by default."""
-    success: str = "auto"
-    """true, false, unknown, or auto: false where the annotation ends before the task's last stage, else true."""
-    codec: str = "jpeg"
-    """How a new store keeps camera frames: jpeg or lossless."""
-    quality: int = 95
-    """JPEG quality of a new store, 1 to 100."""
-    subsampling: str = "4:4:4"
-    """JPEG chroma subsampling of a new store: 4:4:4, 4:2:2 or 4:2:0."""
-    workers: int | None = None
-    """Processes that read episodes; one a core by default."""
-    out: str = ""
-    """Folder for config.yaml and metrics.json; none by default."""
 
 
 def run(config: Config) -> None:

@@ -1,0 +1,38 @@
+"""The settings that all import verbs have; each verb adds its own, and may say more of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Settings of every ``robo-rm import``."""
+
+    source: str = MISSING
+    """The data set."""
+    store: str = MISSING
+    """Demo store to append to; made where it does not exist."""
+    stages: str = ""
+    """JSON file of stage annotation: a list of {episode_index, subtasks: [{name, start_frame, end_frame}]}."""
+    stage_names: list[str] | None = None
+    """The task's stages in order; by default the names in the annotation, in the order in which they happen."""
+    relabel: bool = False
+    """Give episodes that are in the store already the stages and the success that this command gives new ones; what
+    they had stays in their history."""
+    size: list[int] | None = None
+    """Height and width to scale frames to, for example [240,320]; as they are by default."""
+    success: str = "auto"
+    """true, false, unknown, or auto: false where the annotation ends before the task's last stage, else true."""
+    codec: str = "jpeg"
+    """How a new store keeps camera frames: jpeg, lossless, or raw (fastest to read, and largest)."""
+    quality: int = 95
+    """JPEG quality of a new store, 1 to 100."""
+    subsampling: str = "4:4:4"
+    """JPEG chroma subsampling of a new store: 4:4:4, 4:2:2 or 4:2:0."""
+    workers: int | None = None
+    """Processes that read episodes; one a core by default."""
+    out: str = ""
+    """Folder for config.yaml and metrics.json; none by default."""
