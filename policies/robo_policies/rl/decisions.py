@@ -1,0 +1,252 @@
+"""Worlds as a learner sees them: a vector of numbers, an action in [-1, 1]^A, a few decisions a second.
+
+Learning at the control rate is hopeless on a small machine, so one action is carried out for several control steps.
+What an action means depends on the world:
+
+- ``hold``: worlds whose own actions lie in [-1, 1] (Meta-World's hand velocities); the action is held.
+- ``targets``: worlds that take joint targets; the action is where the joints shall be at the decision's end, as a
+  displacement from where they are, in units of ``reach``, and the commands in between lie on the straight line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from robo_datasets.errors import ConfigError, ModelError
+from robo_rm.shaping.core import decision_gold
+from robo_rm.shaping.potential import TRUE_PROGRESS, Potential
+
+Floats = npt.NDArray[np.float32]
+
+STATE = "observation.state"
+ENVIRONMENT_STATE = "observation.environment_state"
+HOLD, TARGETS = "hold", "targets"
+
+
+@dataclass(frozen=True)
+class ActionMap:
+    """From actions in [-1, 1]^A to commands of the world and back.
+
+    Attributes:
+        kind: ``hold`` or ``targets``.
+        repeat: control steps in a decision.
+        low: (A,) least command; ``high`` likewise the most.
+        high: (A,).
+        reach: (A,) displacement that an action of 1 asks for; infinite where the action is absolute.
+    """
+
+    kind: str
+    repeat: int
+    low: Floats
+    high: Floats
+    reach: Floats
+
+    def commands(self, state: Floats, action: Floats) -> Floats:
+        """(repeat, A) commands that carry out an action (A,) from the measured state (A, ...)."""
+        clipped = np.clip(action, -1.0, 1.0)
+        if self.kind == HOLD:
+            middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+            return np.repeat((middle + half * clipped)[None], self.repeat, axis=0).astype(np.float32)
+        absolute = ~np.isfinite(self.reach)
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        here = state[: len(clipped)]
+        move = np.where(absolute, 0.0, np.where(absolute, 1.0, self.reach) * clipped)
+        goal = np.where(absolute, middle + half * clipped, here + move)
+        share = (np.arange(self.repeat) + 1.0)[:, None] / self.repeat
+        # An absolute command, such as a gripper's, is given at once; the others move evenly.
+        path = np.where(absolute, goal, here + share * (goal - here))
+        return np.clip(path, self.low, self.high).astype(np.float32)
+
+    def action(self, state: Floats, commands: Floats) -> Floats:
+        """The action (A,) that comes nearest to commands (n, A) given from a measured state."""
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        if self.kind == HOLD:
+            return np.clip((commands.mean(axis=0) - middle) / half, -1.0, 1.0).astype(np.float32)
+        absolute = ~np.isfinite(self.reach)
+        goal = commands[-1]
+        relative = (goal - state[: len(goal)]) / np.where(absolute, 1.0, self.reach)
+        return np.clip(np.where(absolute, (goal - middle) / half, relative), -1.0, 1.0).astype(np.float32)
+
+
+def action_map(space: spaces.Space[Any], repeat: int, reach: Sequence[float] | None = None) -> ActionMap:
+    """How actions are carried out in a world with this action space.
+
+    Args:
+        space: of the world; bounded.
+        repeat: control steps in a decision.
+        reach: (A,) for worlds that take joint targets, infinite for commands that are absolute; None where actions
+            are held.
+
+    Raises:
+        ConfigError: an unbounded or multi-dimensional action space, a repeat below 1, or a reach of another length.
+    """
+    if repeat < 1:
+        raise ConfigError(f"repeat={repeat}: a decision takes one control step at least")
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
+        raise ConfigError(f"learning needs a bounded vector of actions; this world has {space}")
+    low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    if reach is None:
+        return ActionMap(HOLD, repeat, low, high, np.full(len(low), np.inf, np.float32))
+    asked = np.asarray(reach, dtype=np.float32)
+    if asked.shape != low.shape or not (asked > 0).all():
+        raise ConfigError(f"reach must be {len(low)} numbers above 0, got {list(reach)}")
+    return ActionMap(TARGETS, repeat, low, high, asked)
+
+
+def flat(observation: Mapping[str, npt.NDArray[Any]]) -> Floats:
+    """The state and, where there is one, the environment's state, as one vector.
+
+    Raises:
+        ModelError: a value is not finite; learning from it would spoil everything.
+    """
+    keys = [key for key in (STATE, ENVIRONMENT_STATE) if key in observation]
+    vector = np.concatenate([np.asarray(observation[key], dtype=np.float32).ravel() for key in keys])
+    if not np.isfinite(vector).all():
+        place = int(np.flatnonzero(~np.isfinite(vector))[0])
+        raise ModelError(f"value {place} of the observation ({' + '.join(keys)}) is {vector[place]}")
+    return vector
+
+
+@dataclass
+class Outcome:
+    """What one decision in each of N worlds came to; the fields of `Replay`, and what is wanted for the log.
+
+    Attributes:
+        rows: one array (N, ...) for each field of the replay.
+        ended: (N,) the episode is over, by success or time.
+        infos: the worlds' last infos.
+    """
+
+    rows: dict[str, npt.NDArray[Any]]
+    ended: npt.NDArray[np.bool_]
+    infos: list[dict[str, Any]]
+
+
+class DecisionWorlds:
+    """N worlds that are stepped together; images are rendered, and scored in one batch, at decisions only.
+
+    Args:
+        worlds: the N environments, with observations ``observation.state`` and, as a rule,
+            ``observation.environment_state``.
+        actions: how actions are carried out.
+        potential: for N environments, looking every ``actions.repeat`` steps.
+        discount: g for one control step.
+        seed: of the first episodes; each further episode counts on.
+
+    Raises:
+        ConfigError: no world.
+    """
+
+    def __init__(
+        self,
+        worlds: Sequence[gymnasium.Env[Any, Any]],
+        actions: ActionMap,
+        potential: Potential,
+        discount: float,
+        seed: int,
+    ) -> None:
+        if not worlds:
+            raise ConfigError("give one world at least")
+        self.worlds, self.actions, self.potential, self.discount = list(worlds), actions, potential, discount
+        self._next_seed = seed
+        count = len(worlds)
+        self._seen: list[Mapping[str, Any]] = [{}] * count
+        self._infos: list[dict[str, Any]] = [{} for _ in worlds]
+        self._here = np.zeros(count)
+        self._start = np.zeros(count)
+        self._flat: list[Floats] = []
+
+    @property
+    def next_seed(self) -> int:
+        """Seed of the next episode to begin."""
+        return self._next_seed
+
+    def reset(self, which: npt.NDArray[np.int64] | None = None) -> None:
+        """Begin new episodes in the worlds given, or in all."""
+        begun = np.arange(len(self.worlds)) if which is None else which
+        for index in begun.tolist():
+            self._seen[index], self._infos[index] = self.worlds[index].reset(seed=self._next_seed)
+            self._next_seed += 1
+        if len(begun):
+            self.potential.begin(begun)
+            self._here[begun] = self._score(begun)
+            self._start[begun] = self._here[begun]
+        self._flat = [flat(observation) for observation in self._seen]
+
+    def observations(self) -> Floats:
+        """(N, O + 1) what the learner sees, the potential last."""
+        return np.concatenate([np.stack(self._flat), self._here[:, None]], axis=1).astype(np.float32)
+
+    def step(self, actions: Floats) -> Outcome:
+        """Carry out one decision (N, A) in every world; episodes that end begin anew.
+
+        Raises:
+            ModelError: an action or an observation is not finite.
+        """
+        if not np.isfinite(actions).all():
+            world = int(np.argwhere(~np.isfinite(actions))[0][0])
+            raise ModelError(f"the policy's action for world {world} is {actions[world].tolist()}")
+        count = len(self.worlds)
+        before, potential = list(self._flat), self._here.copy()
+        gold, steps = np.zeros(count), np.zeros(count, dtype=np.int64)
+        terminated, truncated = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+        for place, env in enumerate(self.worlds):
+            golds = self._carry_out(place, env, actions[place])
+            gold[place], steps[place] = decision_gold(golds[0], self.discount), len(golds[0])
+            terminated[place], truncated[place] = golds[1], golds[2]
+        after = np.zeros(count)
+        live = np.flatnonzero(~terminated)
+        after[live] = self._score(live)
+        self._here = after
+        self._flat = [flat(observation) for observation in self._seen]
+        rows: dict[str, npt.NDArray[Any]] = {
+            "observation": np.stack(before),
+            "next_observation": np.stack(self._flat),
+            "action": np.clip(actions, -1, 1),
+            "gold": gold,
+            "potential": potential,
+            "next_potential": after.copy(),
+            "start_potential": self._start.copy(),
+            "terminated": terminated,
+            "truncated": truncated,
+            "steps": steps,
+        }
+        infos = list(self._infos)
+        ended = terminated | truncated
+        if ended.any():
+            self.reset(np.flatnonzero(ended))
+        return Outcome(rows, ended, infos)
+
+    def _carry_out(self, index: int, world: gymnasium.Env[Any, Any], action: Floats) -> tuple[list[float], bool, bool]:
+        golds: list[float] = []
+        state = np.asarray(self._seen[index][STATE], dtype=np.float32)
+        for command in self.actions.commands(state, action):
+            self._seen[index], reward, terminated, truncated, self._infos[index] = world.step(command)
+            golds.append(float(reward))
+            if terminated or truncated:
+                break
+        return golds, bool(terminated), bool(truncated and not terminated)
+
+    def _score(self, which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        if not len(which):
+            return np.zeros(0)
+        chosen = which.tolist()
+        seen = {key: np.stack([np.asarray(self._seen[i][key]) for i in chosen]) for key in self._seen[chosen[0]]}
+        if all("progress" in self._infos[i] for i in chosen):
+            seen[TRUE_PROGRESS] = np.array([self._infos[i]["progress"] for i in chosen], dtype=np.float64)
+        missing = [key for key in self.potential.cameras if key not in seen]
+        if missing:
+            names = tuple(key.removeprefix("observation.images.") for key in missing)
+            views = [self.worlds[i].unwrapped.render_cameras(names) for i in chosen]
+            seen |= {key: np.stack([view[key] for view in views]) for key in missing}
+        values = np.asarray(self.potential.score(seen, which), dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ModelError(f"the potential of world {chosen[int(np.argmin(np.isfinite(values)))]} is not a number")
+        return values

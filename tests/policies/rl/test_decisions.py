@@ -1,0 +1,152 @@
+"""Decisions of several control steps: commands and back, worlds in step, demonstrations as the learner takes them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robo_datasets.errors import ConfigError, ModelError, StoreError
+from robo_policies import make_env
+from robo_policies.rl.decisions import DecisionWorlds, action_map
+from robo_policies.rl.demonstrations import demonstrated_decisions, demonstrated_reach
+from robo_policies.rl.replay import Replay
+from robo_rm.shaping.core import n_step_return, shaped_reward
+from robo_rm.shaping.potential import NoPotential, TrueProgress
+
+DISCOUNT = 0.98
+BOX = spaces.Box(np.array([-2, -2, 0], np.float32), np.array([2, 2, 1], np.float32))
+REACH = (0.2, 0.4, np.inf)
+
+units = st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3).map(lambda v: np.array(v, np.float32))
+
+
+@given(units, units, st.integers(1, 6), st.booleans())
+def test_an_action_and_its_commands_tell_the_same(state: Any, action: Any, repeat: int, held: bool) -> None:
+    mapping = action_map(BOX, repeat, None if held else REACH)
+    commands = mapping.commands(state, action)
+    assert commands.shape == (repeat, 3)
+    assert BOX.contains(commands[0])
+    np.testing.assert_allclose(mapping.action(state, commands), action, atol=1e-5)
+
+
+def test_targets_move_evenly_and_grippers_at_once() -> None:
+    commands = action_map(BOX, 4, REACH).commands(np.zeros(3, np.float32), np.array([1.0, -0.5, 1.0], np.float32))
+    np.testing.assert_allclose(commands[:, 0], [0.05, 0.10, 0.15, 0.20], atol=1e-6)
+    np.testing.assert_allclose(commands[:, 1], [-0.05, -0.10, -0.15, -0.20], atol=1e-6)
+    np.testing.assert_allclose(commands[:, 2], 1.0)
+
+
+def test_an_action_space_that_does_not_fit_is_told() -> None:
+    with pytest.raises(ConfigError, match="bounded vector"):
+        action_map(spaces.Box(-np.inf, np.inf, (2,)), 2)
+    with pytest.raises(ConfigError, match="3 numbers above 0"):
+        action_map(BOX, 2, (1.0,))
+    with pytest.raises(ConfigError, match="one control step"):
+        action_map(BOX, 0)
+
+
+def drawers(count: int, max_steps: int = 20) -> DecisionWorlds:
+    worlds = [make_env("tidy_drawer", max_steps=max_steps) for _ in range(count)]
+    reach = (0.2,) * 6 + (np.inf,)
+    return DecisionWorlds(worlds, action_map(worlds[0].action_space, 4, reach), TrueProgress(), DISCOUNT, seed=3)
+
+
+def test_worlds_in_step_do_what_each_does_alone() -> None:
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (12, 2, 7)).astype(np.float32)
+    together = drawers(2)
+    together.reset()
+    outcomes = [together.step(action) for action in actions]
+    assert outcomes[4].rows["truncated"].all()
+    for world, seeds in ((0, [3, 5, 7]), (1, [4, 6, 8])):
+        alone = drawers(1)
+        for episode, seed in enumerate(seeds):
+            alone._next_seed = seed
+            alone.reset()
+            for t in range(5 * episode, min(5 * episode + 5, 12)):
+                rows = alone.step(actions[t, [world]]).rows
+                for name, values in rows.items():
+                    np.testing.assert_array_equal(values[0], outcomes[t].rows[name][world], err_msg=f"{name} {t}")
+
+
+def test_rows_go_into_the_replay_and_telescope() -> None:
+    worlds = drawers(1)
+    worlds.reset()
+    replay = Replay(100, worlds.observations().shape[1] - 1, 7, "simulator")
+    rng = np.random.default_rng(1)
+    rows = [worlds.step(rng.uniform(-1, 1, (1, 7)).astype(np.float32)).rows for _ in range(5)]
+    for row in rows:
+        replay.add(row, "simulator")
+    parts = [[float(row[name][0]) for row in rows] for name in ("gold", "potential", "next_potential", "terminated")]
+    steps = [int(row["steps"][0]) for row in rows]
+    shaped = [shaped_reward(g, f, n, bool(e), DISCOUNT, k) for g, f, n, e, k in zip(*parts, steps, strict=True)]
+    total, lasted = n_step_return(shaped, steps, DISCOUNT)
+    plain, _ = n_step_return(parts[0], steps, DISCOUNT)
+    assert total == pytest.approx(plain + DISCOUNT**lasted * parts[2][-1] - parts[1][0], abs=1e-6)
+
+
+def test_an_action_that_is_no_number_stops() -> None:
+    worlds = drawers(2)
+    worlds.reset()
+    with pytest.raises(ModelError, match="action for world 1"):
+        worlds.step(np.array([[0.0] * 7, [np.nan] * 7], np.float32))
+
+
+class Stored(SimpleNamespace):
+    """An episode as far as demonstrations read it."""
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.arrays
+
+    def __getitem__(self, key: str) -> Any:
+        return self.arrays[key]
+
+
+def stored(length: int, success: bool | None) -> Stored:
+    state = np.linspace(0, 1, length)[:, None] * np.array([[1.0, -1.0, 0.5]])
+    arrays = {"observation.state": state.astype(np.float32), "action": (state + 0.01).astype(np.float32)}
+    return Stored(uuid="e", length=length, success=success, arrays=arrays)
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_a_demonstration_ends_the_task_only_by_success(success: bool) -> None:
+    """A demonstration cut off by time is not terminal: the learner bootstraps there."""
+    mapping = action_map(BOX, 4, REACH)
+    potential = np.linspace(0, 0.9, 11)
+    (rows,) = demonstrated_decisions([stored(11, success)], mapping, DISCOUNT, [potential])
+    assert rows["steps"].tolist() == [4, 4, 2]
+    assert rows["terminated"].tolist() == [False, False, success]
+    assert rows["truncated"].tolist() == [False, False, not success]
+    assert rows["gold"].tolist() == pytest.approx([0, 0, DISCOUNT if success else 0])
+    np.testing.assert_allclose(rows["next_potential"], potential[[4, 8, 10]])
+    np.testing.assert_array_equal(rows["next_observation"][:-1], rows["observation"][1:])
+    # The gripper's command in the last frame of each decision, from [0, 1] to [-1, 1].
+    np.testing.assert_allclose(rows["action"][:, 2], 2 * (0.05 * np.array([3, 7, 9]) + 0.01) - 1, atol=1e-6)
+
+
+def test_the_reach_covers_what_was_demonstrated() -> None:
+    reach = demonstrated_reach([stored(101, True)], 4, absolute=[2])
+    assert reach[:2] == pytest.approx([0.04, 0.03], abs=0.011)
+    assert np.isinf(reach[2])
+    with pytest.raises(StoreError, match="longer than a decision"):
+        demonstrated_reach([stored(3, True)], 4, absolute=[])
+
+
+def test_demonstrations_that_do_not_say_enough_are_refused() -> None:
+    mapping = action_map(BOX, 4, REACH)
+    with pytest.raises(StoreError, match="does not say whether it succeeded"):
+        list(demonstrated_decisions([stored(9, None)], mapping, DISCOUNT))
+    with pytest.raises(ConfigError, match="has shape"):
+        list(demonstrated_decisions([stored(9, True)], mapping, DISCOUNT, [np.zeros(8)]))
+    lacking = stored(9, True)
+    del lacking.arrays["action"]
+    with pytest.raises(StoreError, match="has no action"):
+        list(demonstrated_decisions([lacking], mapping, DISCOUNT))
+    with pytest.raises(ConfigError, match="one world"):
+        DecisionWorlds([], mapping, NoPotential(), DISCOUNT, 0)
