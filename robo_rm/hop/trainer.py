@@ -26,20 +26,21 @@ from robo_rm.training.trainer import IMAGES, WINDOWS, NetworkTrainer
 # Pairs of reference moments that the hops of a step share for each task.
 EXCHANGED = 6
 
-Array = npt.NDArray[Any]
+Indices = npt.NDArray[np.int64]
 
 
 class Batch(NamedTuple):
     """B hops, their U pairs of reference moments, and the images and states of all.
 
-    The moments of ``images`` (M, h, w, 3) uint8 by key, ``state`` and ``first`` (M, D_s) are, in this order: here (B),
-    there (B), starts (U), goals (U). ``reference`` (B,) says which pair a hop is seen with. ``low`` and ``high`` (2, B)
-    bound the progress of here and there; ``zero`` (B,) marks hops from a frame to itself.
+    The moments of ``images`` (M, h, w, 3) uint8 by key, ``state`` and ``origin`` (M, D_s) are, in this order: here (B),
+    there (B), first (B), starts (U), goals (U). ``origin`` is the state at the first frame of each moment's episode.
+    ``reference`` (B,) says which pair a hop is seen with. ``low`` and ``high`` (2, B) bound the progress of here and
+    there; ``zero`` (B,) marks hops from a frame to itself.
     """
 
     images: dict[str, npt.NDArray[np.uint8]]
     state: npt.NDArray[np.float32] | None
-    first: npt.NDArray[np.float32] | None
+    origin: npt.NDArray[np.float32] | None
     reference: npt.NDArray[np.int64]
     low: npt.NDArray[np.float64]
     high: npt.NDArray[np.float64]
@@ -97,40 +98,40 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         """The hops of a step with their references, images and states."""
         rng = np.random.default_rng((self.seed, WINDOWS, step))
         hops = self.sampler.draw(rng, self.description.reward.hops)
-        reference, episodes = self._references(rng, hops)
-        ends = np.array([reference_frames(self.truths[place]) for place in episodes]).reshape(-1, 2)
+        reference, places = self._references(rng, hops)
+        first = self._firsts(rng, hops)
         zero = hops.here == hops.there
-        moments = [
-            (np.concatenate([hops.episode, hops.episode]), np.concatenate([hops.here, hops.there])),
-            (np.tile(episodes, 2), ends.T.reshape(-1)),
-        ]
-        images = self._images(np.random.default_rng((self.seed, IMAGES, step)), moments, zero)
-        state = first = None
+        # (episode, frame) of the moments of each hop, and of each pair of references.
+        hopped = np.stack([np.stack([hops.episode, frames], axis=1) for frames in (hops.here, hops.there, first)])
+        ends = np.array([reference_frames(self.truths[place]) for place in places], dtype=np.int64).reshape(-1, 2)
+        paired = np.stack([np.stack([places, frames], axis=1) for frames in ends.T])
+        images = self._images(np.random.default_rng((self.seed, IMAGES, step)), hopped, paired, zero)
+        state = origin = None
         if self.data.states is not None:
-            pairs = [(int(e), int(f)) for rows in moments for e, f in zip(*rows, strict=True)]
-            state = np.stack([self.data.states[e][f] for e, f in pairs])
-            first = np.stack([self.data.states[e][0] for e, _ in pairs])
-        places = ((hops.episode, hops.here), (hops.episode, hops.there))
+            moments = np.concatenate([hopped.reshape(-1, 2), paired.reshape(-1, 2)])
+            begun = np.concatenate([np.tile(first, 3), np.zeros(2 * len(places), dtype=np.int64)])
+            state = np.stack([self.data.states[episode][frame] for episode, frame in moments.tolist()])
+            origin = np.stack([self.data.states[e][f] for e, f in zip(moments[:, 0], begun, strict=True)])
         low, high = (
-            np.array([[getattr(self.truths[e], end)[f] for e, f in zip(*rows, strict=True)] for rows in places], float)
-            for end in ("low", "high")
+            np.array([[getattr(self.truths[e], side)[f] for e, f in rows] for rows in hopped[:2].tolist()], float)
+            for side in ("low", "high")
         )
-        return Batch(images, state, first, reference, low, high, zero)
+        return Batch(images, state, origin, reference, low, high, zero)
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Losses of every hop there and back, and of both its moments seen from the start and from the goal."""
         with self.half():
             embedded = self._embed(batch)
             count = len(batch.reference)
-            here, there, ends = (
-                embedded[:count],
-                embedded[count : 2 * count],
-                embedded[2 * count :].unflatten(0, (2, -1)),
-            )
-            start, goal = ends[:, torch.from_numpy(batch.reference).to(self.device)]
+            here, there, first = embedded[: 3 * count].unflatten(0, (3, count))
+            first = first * self.chance(count, 1 - self.description.reward.first_dropout)[:, None]
+            start, goal = embedded[3 * count :].unflatten(0, (2, -1))[
+                :, torch.from_numpy(batch.reference).to(self.device)
+            ]
             origin = torch.cat([here, there, start, start, goal, goal])
             arrival = torch.cat([there, here, here, there, here, there])
-            logits = self.network(start.repeat(6, 1), goal.repeat(6, 1), origin, arrival)
+            seen_with = (rows.repeat(6, 1) for rows in (start, goal, first))
+            logits = self.network(*seen_with, origin, arrival)
         low, high = hop_targets(batch.low, batch.high, batch.zero)
         lowest, highest = (torch.from_numpy(side).float().to(self.device) for side in (low, high))
         return hop_loss(self.network, logits, lowest, highest, self.description.reward.loss)
@@ -154,26 +155,29 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         episodes, reference = np.unique(chosen, return_inverse=True)
         return reference.astype(np.int64), episodes.astype(np.int64)
 
+    def _firsts(self, rng: np.random.Generator, hops: Hops) -> npt.NDArray[np.int64]:
+        """The frame (B,) that each hop's episode is taken to begin with."""
+        moved = rng.random(len(hops.episode)) < self.description.reward.first_moved
+        lengths = [len(self.truths[episode].low) for episode in hops.episode]
+        return np.where(moved, rng.integers(0, lengths), 0)
+
     def _images(
-        self, rng: np.random.Generator, moments: list[tuple[Array, Array]], zero: npt.NDArray[np.bool_]
+        self, rng: np.random.Generator, hopped: Indices, paired: Indices, zero: npt.NDArray[np.bool_]
     ) -> dict[str, npt.NDArray[np.uint8]]:
-        settings, (paired, alone) = self.description.reward.augmentation, moments
-        count = len(zero)
+        """Images of the moments (3, B, 2) of hops and (2, U, 2) of references, each (episode, frame)."""
+        settings = self.description.reward.augmentation
         images: dict[str, npt.NDArray[np.uint8]] = {}
         for key, (height, width) in self.data.cameras.items():
-            block = np.empty((len(paired[0]) + len(alone[0]), height, width, 3), dtype=np.uint8)
-            for row in range(count):
-                episode, frames = int(paired[0][row]), paired[1][[row, count + row]]
-                if zero[row]:
-                    # The same picture twice, under two lights: else it would be told by its bits.
-                    for at in (row, count + row):
-                        shown = self.data.images(episode, key, frames[:1])
-                        block[at] = augment_window(shown, rng, settings)[0]
-                else:
-                    shown = augment_window(self.data.images(episode, key, frames), rng, settings)
-                    block[row], block[count + row] = shown
-            for row, (episode, frame) in enumerate(zip(*alone, strict=True), start=2 * count):
-                shown = self.data.images(int(episode), key, np.array([frame], dtype=np.int64))
+            block = np.empty((hopped[..., 0].size + paired[..., 0].size, height, width, 3), dtype=np.uint8)
+            together = block[: hopped[..., 0].size].reshape(3, -1, height, width, 3)
+            for row, still in enumerate(zero):
+                shown = self.data.images(int(hopped[0, row, 0]), key, hopped[:, row, 1])
+                together[:, row] = augment_window(shown, rng, settings)
+                if still:
+                    # The same picture under two lights: else a hop of nothing would be told by its bits.
+                    together[1, row] = augment_window(shown[1:2], rng, settings)[0]
+            for row, (episode, frame) in enumerate(paired.reshape(-1, 2).tolist(), start=hopped[..., 0].size):
+                shown = self.data.images(episode, key, np.array([frame], dtype=np.int64))
                 block[row] = augment_window(shown, rng, settings)[0]
             images[key] = block
         return images
@@ -182,22 +186,26 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         reward, network, count = self.description.reward, self.network, len(batch.reference)
         kind = self.autocast or torch.float32
         pixels = {key: to_pixels(torch.from_numpy(value).to(self.device), kind) for key, value in batch.images.items()}
-        alone = (len(next(iter(batch.images.values()))) - 2 * count) // 2
-        state = first = feel = see = None
-        if network.state is not None and batch.state is not None and batch.first is not None:
-            state, first = (
+        pairs = (len(next(iter(batch.images.values()))) - 3 * count) // 2
+
+        def spread(rows: torch.Tensor) -> torch.Tensor:
+            """From one row for each hop and each pair of references to one for each of their moments."""
+            return torch.cat([torch.cat([rows[:count]] * 3), torch.cat([rows[count:]] * 2)])
+
+        state = origin = see = feel = None
+        if network.state is not None and batch.state is not None and batch.origin is not None:
+            state, origin = (
                 network.state.standardise(torch.from_numpy(values).to(self.device))
-                for values in (batch.state, batch.first)
+                for values in (batch.state, batch.origin)
             )
-            offset = reward.state_offset * torch.randn(count + alone, state.shape[-1], device=state.device)
-            # Both moments of a hop, and both of a pair of references, come from one episode and share its offset.
-            offset = torch.cat([offset[:count].repeat(2, 1), offset[count:].repeat(2, 1)])
+            # The moments of a hop, and those of a pair of references, come from one episode and share its offset.
+            offset = spread(reward.state_offset * torch.randn(count + pairs, state.shape[-1], device=state.device))
             state = state + offset + reward.state_noise * torch.randn_like(state)
-            first = first + offset
-            seen = self.chance(count + alone, 1 - reward.image_dropout)
-            felt = self.chance(count + alone, 1 - reward.state_dropout) | ~seen
-            see, feel = (torch.cat([part[:count].repeat(2), part[count:].repeat(2)]) for part in (seen, felt))
-        return network.encode(pixels, state, first, see, feel)
+            origin = origin + offset
+            seen = self.chance(count + pairs, 1 - reward.image_dropout)
+            felt = self.chance(count + pairs, 1 - reward.state_dropout) | ~seen
+            see, feel = spread(seen), spread(felt)
+        return network.encode(pixels, state, origin, see, feel)
 
 
 def hop_targets(
