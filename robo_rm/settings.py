@@ -69,9 +69,32 @@ class ConvSettings:
     """Stride of the first convolution, an even number."""
     dropout: float = 0.1
     """Dropout of the last features, before they become a token."""
+    change: bool = True
+    """Also show where the image differs from the episode's first one, whichever way things were moved."""
 
 
-ENCODERS: dict[str, type] = {"conv": ConvSettings}
+@dataclass(frozen=True)
+class FrozenSettings:
+    """A pretrained image encoder that stays as it is; only what reads its features is trained."""
+
+    name: str = "clip"
+    """Which family: clip, siglip or dinov2."""
+    source: str = "openai/clip-vit-base-patch32"
+    """Folder with config.json and model.safetensors, or a name on the Hugging Face hub."""
+    text: bool = False
+    """Read the instruction with the encoder's text tower (clip and siglip) instead of hashed words."""
+    dropout: float = 0.1
+    """Dropout of the features, before they become a token."""
+    change: bool = True
+    """Also show how far the features differ from those of the episode's first frame."""
+
+
+ENCODERS: dict[str, type] = {
+    "conv": ConvSettings,
+    "clip": FrozenSettings,
+    "siglip": FrozenSettings,
+    "dinov2": FrozenSettings,
+}
 """Settings of each image encoder, by its name."""
 
 
@@ -107,6 +130,9 @@ class StageSettings:
     """Share of training windows in which the images are hidden."""
     instruction_dropout: float = 0.1
     """Share of training windows in which the instruction is hidden."""
+    instruction_mismatch: float = 0.1
+    """Share of training windows that are given a wrong instruction, another task's or random words; their progress
+    is 0."""
     teacher_forcing: float = 0.5
     """Share of training windows in which the within-stage head is told the true stage."""
     plan: PlanSettings = field(default_factory=PlanSettings)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import zlib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
-INSTRUCTION_BUCKETS = 1024
+INSTRUCTION_BUCKETS = 8192
+WORD_VECTOR = 64
 
 
 class ConvEncoder(nn.Module):
@@ -25,12 +28,21 @@ class ConvEncoder(nn.Module):
         channels: of the convolutions; the first shrinks the image by ``stem``, each further one by 2.
         stem: stride of the first convolution. At 4 it takes half the time of two convolutions of stride 2.
         dropout: of the grid's features, before the linear map.
+        inputs: channels of an image.
     """
 
-    def __init__(self, size: tuple[int, int], width: int, channels: Sequence[int], stem: int, dropout: float) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        width: int,
+        channels: Sequence[int],
+        stem: int,
+        dropout: float,
+        inputs: int = 3,
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        before, (height, breadth) = 3, size
+        before, (height, breadth) = inputs, size
         for index, after in enumerate(channels):
             stride = stem if index == 0 else 2
             kernel, padding = (2 * stem, stem // 2) if index == 0 else (3, 1)
@@ -49,7 +61,7 @@ class ConvEncoder(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (F, 3, H, W), float in [-1, 1), to tokens (F, D)."""
+        """Images (F, C, H, W), float in [-1, 1), to tokens (F, D)."""
         token: torch.Tensor = self.head(self.grid(images))
         return token
 
@@ -85,26 +97,79 @@ class StateEncoder(nn.Module):
         return token
 
 
-class InstructionEncoder(nn.Module):
-    """An instruction to one token: the mean of learned vectors of its words and word pairs, found by a stable hash.
+class FeatureProjection(nn.Module):
+    """Features of a frozen encoder, and where asked for how far they differ from the first frame's, to one token.
 
-    It tells the tasks of a store apart; it knows nothing of language. Vectors begin at zero, so words that were not in
-    the training store say nothing.
+    Args:
+        features: F.
+        width: D, length of the token.
+        dropout: of the features.
+        change: whether the difference is given too.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, features: int, width: int, dropout: float, change: bool) -> None:
         super().__init__()
-        self.table = nn.EmbeddingBag(INSTRUCTION_BUCKETS, width, mode="mean")
-        nn.init.zeros_(self.table.weight)
+        self.features = features
+        self.norm = nn.LayerNorm(features)
+        self.net = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(features * (2 if change else 1), 2 * width),
+            nn.ReLU(),
+            nn.Linear(2 * width, width),
+            nn.LayerNorm(width),
+        )
 
-    def forward(self, instructions: Sequence[str]) -> torch.Tensor:
-        """B instructions to tokens (B, D)."""
-        buckets = [hash_words(text) for text in instructions]
-        offsets = torch.tensor([0, *(len(b) for b in buckets[:-1])]).cumsum(0)
-        flat = torch.tensor([bucket for b in buckets for bucket in b], dtype=torch.long)
-        device = self.table.weight.device
-        token: torch.Tensor = self.table(flat.to(device), offsets.to(device))
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Features (N, F), or (N, 2 F) with the difference behind them, to tokens (N, D)."""
+        own, change = features[:, : self.features], features[:, self.features :]
+        # The difference in units of the features' own spread: its size is what counts, so it is not normalised away.
+        change = 2 * change / own.std(dim=-1, keepdim=True).clamp(min=1e-6)
+        token: torch.Tensor = self.net(torch.cat([self.norm(own), change], dim=-1))
         return token
+
+
+class InstructionEncoder(nn.Module):
+    """An instruction to one token, through a small net.
+
+    Its words and word pairs have fixed random vectors, found by a stable hash; their mean stands for the instruction.
+    So one that was never seen is told from those of the training store, but nothing is known of what it means. Where
+    a text tower gives the vectors, ``size`` is their length.
+
+    Args:
+        width: D, length of the token.
+        size: E, length of an instruction's vector.
+    """
+
+    def __init__(self, width: int, size: int = WORD_VECTOR) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(size, width), nn.ReLU(), nn.Linear(width, width))
+        # With nothing learned yet, the instruction says nothing.
+        for parameter in self.net[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, instructions: Sequence[str] | torch.Tensor) -> torch.Tensor:
+        """B instructions, or their vectors (B, E), to tokens (B, D)."""
+        device = next(self.parameters()).device
+        vectors = instructions if isinstance(instructions, torch.Tensor) else word_vectors(instructions)
+        token: torch.Tensor = self.net(vectors.to(device))
+        return token
+
+
+def word_vectors(instructions: Sequence[str]) -> torch.Tensor:
+    """(B, E) float32 vectors of length 1 of B instructions, zero where one has no words."""
+    table = _word_table()
+    rows = torch.zeros(len(instructions), WORD_VECTOR)
+    for row, text in enumerate(instructions):
+        buckets = hash_words(text)
+        if buckets:
+            rows[row] = torch.nn.functional.normalize(table[buckets].mean(dim=0), dim=0)
+    return rows * WORD_VECTOR**0.5
+
+
+@functools.cache
+def _word_table() -> torch.Tensor:
+    # The generator of which numpy promises the same numbers for ever.
+    return torch.from_numpy(np.random.RandomState(0).standard_normal((INSTRUCTION_BUCKETS, WORD_VECTOR))).float()
 
 
 def hash_words(text: str) -> list[int]:

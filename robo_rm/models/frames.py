@@ -35,6 +35,27 @@ def resize(frames: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
     return resized
 
 
+def with_change(rows: npt.NDArray[Any], start: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Images or features and, behind them along the last axis, how far each differs from the episode's first one.
+
+    Args:
+        rows: images (n, H, W, 3) uint8 or features (n, F).
+        start: the same of the first frame, (n, ...) or (1, ...).
+
+    Returns:
+        (n, H, W, 6) or (n, 2 F), of the type given.
+    """
+    joined = np.empty((*rows.shape[:-1], 2 * rows.shape[-1]), dtype=rows.dtype)
+    size = rows.shape[-1]
+    joined[..., :size] = rows
+    if rows.dtype != np.uint8:
+        joined[..., size:] = np.abs(rows - start)
+        return joined
+    for row, image in enumerate(rows):
+        joined[row, ..., size:] = cv2.absdiff(image, start[row if len(start) > 1 else 0])
+    return joined
+
+
 def checked_images(frames: Any, key: str) -> npt.NDArray[np.uint8]:
     """Frames as an array (n, H, W, 3) uint8.
 
@@ -78,12 +99,12 @@ class EpisodeView:
             raise ModelError(f"arrays of different lengths: {lengths}")
         self.length = next(iter(lengths.values()))
         self.task: str | None = getattr(observations, "task", None)
-        self._observations = observations
+        self.episode = observations
 
     def images(self, key: str, start: int, stop: int) -> npt.NDArray[np.uint8]:
         """Frames [start, stop) of a camera, (n, H, W, 3)."""
-        return checked_images(self._observations[key][start:stop], key)
+        return checked_images(self.episode[key][start:stop], key)
 
     def state(self, key: str, start: int, stop: int) -> Any:
         """States [start, stop), (n, D)."""
-        return self._observations[key][start:stop]
+        return self.episode[key][start:stop]

@@ -102,9 +102,7 @@ def load(
 _SINCE: dict[str, Any] = {"features": 0, "text": WORD_VECTOR, "identity": {}}
 
 
-def check_settings(
-    reward: StageSettings, encoder: ConvSettings | FrozenSettings, optimiser: OptimiserSettings
-) -> None:
+def check_settings(reward: StageSettings, encoder: ConvSettings | FrozenSettings, optimiser: OptimiserSettings) -> None:
     """Refuse settings that no store can make sense of.
 
     Raises:

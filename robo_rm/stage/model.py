@@ -6,20 +6,23 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from robo_datasets.errors import ModelError
+from robo_rm.encoders.conv import WORD_VECTOR, word_vectors
+from robo_rm.encoders.frozen import FrozenEncoder
+from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.plan import WindowShape, regular_window
 from robo_rm.labels.progress import cumulative_priors
-from robo_rm.models.frames import EpisodeView, checked_images, checked_state, resize
+from robo_rm.models.frames import EpisodeView, checked_images, checked_state, resize, with_change
 from robo_rm.models.prediction import Estimate, Prediction
 from robo_rm.models.protocol import Observations
-from robo_rm.settings import ConvSettings, StageSettings
+from robo_rm.settings import FrozenSettings, StageSettings
 from robo_rm.stage.network import Heads, StageNetwork, channels_last, compose
 
 if TYPE_CHECKING:
@@ -46,7 +49,10 @@ class StageDescription:
         fps: frames per second of the store; a stream expects the same.
         task: the instruction to assume where none is given.
         reward: shape and training of the model.
-        encoder: shape of the image encoder.
+        encoder: shape of the image encoder, `ConvSettings` or `FrozenSettings`.
+        features: F, length of a frozen encoder's features; 0 with one that is trained.
+        text: E, length of an instruction's vector.
+        identity: of a frozen encoder, so that other weights are not taken for it.
     """
 
     stages: list[str]
@@ -57,7 +63,10 @@ class StageDescription:
     fps: float
     task: str
     reward: StageSettings
-    encoder: ConvSettings
+    encoder: Any
+    features: int = 0
+    text: int = WORD_VECTOR
+    identity: dict[str, Any] = field(default_factory=dict)
 
     @property
     def shape(self) -> WindowShape:
@@ -66,7 +75,25 @@ class StageDescription:
 
     def network(self) -> StageNetwork:
         """A network of this shape with fresh weights."""
-        return StageNetwork(self.cameras, self.state_size, len(self.stages), self.reward, self.encoder)
+        return StageNetwork(
+            self.cameras, self.state_size, len(self.stages), self.reward, self.encoder, self.features, self.text
+        )
+
+
+class Looks(NamedTuple):
+    """What the network takes of n frames, before it is compared with the first frame of the episode.
+
+    ``inputs`` by camera: images (n, h, w, 3) uint8 at the encoder's size, or features (n, F) of a frozen encoder;
+    ``state`` (n, D_s), or None where the model reads none.
+    """
+
+    inputs: Mapping[str, npt.NDArray[Any]]
+    state: npt.NDArray[np.float32] | None
+
+    def take(self, rows: Any) -> Looks:
+        """Those of the given rows, copied."""
+        state = None if self.state is None else self.state[rows].copy()
+        return Looks({key: value[rows].copy() for key, value in self.inputs.items()}, state)
 
 
 class StageRewardModel:
@@ -88,6 +115,9 @@ class StageRewardModel:
         self.frames_encoded = 0
         cumulative = torch.as_tensor(cumulative_priors(description.priors), dtype=torch.float32)
         self._cumulative = cumulative.to(device)
+        self.stored: StoredFeatures | None = None
+        self._frozen: FrozenEncoder | None = None
+        self._told: dict[str, torch.Tensor] = {}
 
     @property
     def priors(self) -> npt.NDArray[np.float64]:
@@ -147,56 +177,69 @@ class StageRewardModel:
             settings=settings,
         )
 
-    def encode_block(
-        self,
-        images: Mapping[str, npt.NDArray[np.uint8]],
-        state: npt.NDArray[np.float32] | None,
-        first: npt.NDArray[np.float32] | None,
-        block: int,
-    ) -> torch.Tensor:
-        """Tokens (n, C + 1, D) of n <= block frames of one episode.
+    def look(self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None = None) -> Looks:
+        """What the network takes of n frames (n, H, W, 3) of any size by key and their states (n, D_s).
+
+        A frozen encoder runs here; each image counts as encoded.
+        """
+        if self.frozen is None:
+            inputs: dict[str, npt.NDArray[Any]] = {
+                key: resize(images[key], size) for key, size in self.description.cameras.items()
+            }
+        else:
+            inputs = {key: self.frozen.encode(images[key]) for key in self.cameras}
+        self.frames_encoded += sum(len(rows) for rows in inputs.values())
+        return Looks(inputs, state)
+
+    def encode_block(self, looks: Looks, start: Looks, block: int) -> torch.Tensor:
+        """Tokens (n, C + 1, D) of n <= block frames.
 
         Args:
-            images: (n, H, W, 3) of any size by key.
-            state: (n, D_s), where the model reads a state.
-            first: (1, D_s), the state at the episode's first frame.
+            looks: of the n frames.
+            start: of the first frames of their episodes, n or 1 where it is the same episode.
             block: frames to compute with.
         """
-        count = len(next(iter(images.values())))
+        count = len(next(iter(looks.inputs.values())))
+        change = self.description.encoder.change
         pixels = {
-            key: self._pixels(_fill(resize(images[key], size), block)) for key, size in self.description.cameras.items()
+            key: self._inputs(_fill(with_change(rows, start.inputs[key]) if change else rows, block))
+            for key, rows in looks.inputs.items()
         }
         joint = origin = None
-        if self.network.state is not None and state is not None and first is not None:
-            joint = self.network.state.standardise(torch.from_numpy(_fill(state, block)).to(self.device))
+        if self.network.state is not None and looks.state is not None and start.state is not None:
+            joint = self.network.state.standardise(torch.from_numpy(_fill(looks.state, block)).to(self.device))
+            first = start.state if len(start.state) == 1 else _fill(start.state, block)
             origin = self.network.state.standardise(torch.from_numpy(first).to(self.device)).expand_as(joint)
         with torch.inference_mode(), _exact_arithmetic(self.device):
-            tokens = self.network.encode(pixels, joint, origin)[:count]
-        self.frames_encoded += count * len(pixels)
-        return tokens
+            return self.network.encode(pixels, joint, origin)[:count]
 
     def read_block(self, windows: torch.Tensor, slot: npt.NDArray[np.int64], task: str | None) -> Sequence[Any]:
         """Progress (B,), probabilities (B, K), spread (B,) at the given slot of windows (B, S, C + 1, D)."""
-        told = [task if task is not None else self.description.task] * len(windows)
+        told = self._instruction(task if task is not None else self.description.task)
         with torch.inference_mode(), _exact_arithmetic(self.device):
-            heads = self.network(windows, told)
+            heads = self.network(windows, told.expand(len(windows), -1))
             row, at = torch.arange(len(windows)), torch.from_numpy(slot)
             here = Heads(heads.logits[row, at], heads.within[row, at])
             parts = compose(here, self._cumulative, argmax=self.description.reward.composition == "argmax")
         return [part.cpu().numpy() for part in parts]
 
     def _encode_all(self, view: EpisodeView) -> torch.Tensor:
-        blocks = []
-        state = first = None
+        blocks: list[torch.Tensor] = []
+        first: Looks | None = None
+        stored = self._stored_features(view)
         for start in range(0, view.length, FRAMES_PER_BLOCK):
             stop = min(start + FRAMES_PER_BLOCK, view.length)
-            images = {key: view.images(key, start, stop) for key in self.cameras}
+            state = None
             if self.state_key is not None:
                 state = checked_state(
                     view.state(self.state_key, start, stop), self.description.state_size, self.state_key
                 )
-                first = state[:1] if first is None else first
-            blocks.append(self.encode_block(images, state, first, FRAMES_PER_BLOCK))
+            if stored is not None:
+                looks = Looks({key: rows[start:stop] for key, rows in stored.items()}, state)
+            else:
+                looks = self.look({key: view.images(key, start, stop) for key in self.cameras}, state)
+            first = looks.take(slice(0, 1)) if first is None else first
+            blocks.append(self.encode_block(looks, first, FRAMES_PER_BLOCK))
         return torch.cat(blocks) if blocks else torch.zeros(0, device=self.device)
 
     def _windows(
@@ -206,8 +249,60 @@ class StageRewardModel:
         windows = tokens[torch.from_numpy(frames).to(self.device)]
         return [part[: len(newest)] for part in self.read_block(windows, slot, task)]
 
-    def _pixels(self, frames: npt.NDArray[np.uint8]) -> torch.Tensor:
-        return to_pixels(torch.from_numpy(frames).to(self.device))
+    @property
+    def frozen(self) -> FrozenEncoder | None:
+        """The frozen encoder, loaded when it is first needed; None where the encoder is part of the model.
+
+        Raises:
+            ModelError: its weights cannot be had, or are not those of the training.
+        """
+        settings = self.description.encoder
+        if self._frozen is None and isinstance(settings, FrozenSettings):
+            frozen = FrozenEncoder(settings, self.device)
+            if dict(frozen.identity) != self.description.identity:
+                raise ModelError(
+                    f"encoder.source={settings.source} is not the encoder that the model was trained with (weights "
+                    f"{str(self.description.identity.get('weights_sha256'))[:12]}...); put those weights there"
+                )
+            self._frozen = frozen
+        return self._frozen
+
+    def store_features(self, store: Any, episodes: Sequence[Any]) -> int:
+        """Encode what a store does not hold yet and keep it there; `predict` reads it from now on.
+
+        Returns the number of images encoded. There is nothing to do where the encoder is part of the model.
+        """
+        if self.description.features == 0:
+            return 0
+        self.stored = StoredFeatures(store, self.description.identity, self.cameras)
+        encoded = self.stored.make(self._loaded, episodes)
+        self.frames_encoded += encoded
+        return encoded
+
+    def _loaded(self) -> FrozenEncoder:
+        frozen = self.frozen
+        assert frozen is not None
+        return frozen
+
+    def _stored_features(self, view: EpisodeView) -> dict[str, npt.NDArray[np.float16]] | None:
+        """Features of a stored episode by camera, where `store_features` has seen to them."""
+        uuid = getattr(view.episode, "uuid", None)
+        if self.stored is None or uuid is None or not self.stored.has(uuid):
+            return None
+        return {key: self.stored.read(uuid, key) for key in self.cameras}
+
+    def _instruction(self, text: str) -> torch.Tensor:
+        """(1, E) vector of an instruction."""
+        if text not in self._told:
+            if getattr(self.description.encoder, "text", False):
+                self._told[text] = torch.from_numpy(self._loaded().encode_text([text])).float().to(self.device)
+            else:
+                self._told[text] = word_vectors([text]).to(self.device)
+        return self._told[text]
+
+    def _inputs(self, rows: npt.NDArray[Any]) -> torch.Tensor:
+        moved = torch.from_numpy(rows).to(self.device)
+        return moved.float() if self.description.features else to_pixels(moved)
 
 
 class StageStream:
@@ -217,13 +312,13 @@ class StageStream:
         self._model, self._task = model, task
         shape = model.description.shape
         self._first: torch.Tensor | None = None
-        self._first_state: npt.NDArray[np.float32] | None = None
+        self._start: Looks | None = None
         self._recent: deque[torch.Tensor] = deque(maxlen=shape.history * shape.gap + 1)
         self._count = 0
 
     def reset(self) -> None:
         """Begin a new episode."""
-        self._first, self._first_state, self._count = None, None, 0
+        self._first, self._start, self._count = None, None, 0
         self._recent.clear()
 
     def step(self, frames: Mapping[str, npt.NDArray[np.uint8]], state: npt.ArrayLike | None = None) -> Estimate:
@@ -242,8 +337,9 @@ class StageStream:
             if state is None:
                 raise ModelError(f"the model reads {model.state_key}; give step(frames, state=...)")
             joint = checked_state(np.asarray(state)[None], model.description.state_size, model.state_key)
-            self._first_state = joint if self._first_state is None else self._first_state
-        token = model.encode_block(images, joint, self._first_state, 1)[0]
+        looks = model.look(images, joint)
+        self._start = looks.take(slice(None)) if self._start is None else self._start
+        token = model.encode_block(looks, self._start, 1)[0]
         self._first = token if self._first is None else self._first
         self._recent.append(token)
         indices, slot = regular_window(np.array([self._count]), model.description.shape)

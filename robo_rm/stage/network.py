@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from robo_rm.encoders.conv import ConvEncoder, InstructionEncoder, StateEncoder
-from robo_rm.settings import ConvSettings, StageSettings
+from robo_rm.encoders.conv import WORD_VECTOR, ConvEncoder, FeatureProjection, InstructionEncoder, StateEncoder
+from robo_rm.settings import ConvSettings, FrozenSettings, StageSettings
 
 
 class Heads(NamedTuple):
@@ -32,6 +32,8 @@ class StageNetwork(nn.Module):
         stages: K.
         reward: shape of the transformer.
         encoder: shape of the image encoder.
+        features: F, length of a frozen encoder's features; 0 where images are encoded here.
+        text: E, length of an instruction's vector.
     """
 
     mask: torch.Tensor
@@ -42,17 +44,24 @@ class StageNetwork(nn.Module):
         state_size: int,
         stages: int,
         reward: StageSettings,
-        encoder: ConvSettings,
+        encoder: ConvSettings | FrozenSettings,
+        features: int = 0,
+        text: int = WORD_VECTOR,
     ) -> None:
         super().__init__()
         width, slots = reward.width, reward.history + 2
         self.cameras = list(cameras)
         self.stages, self.slots = stages, slots
         self.images = nn.ModuleList(
-            ConvEncoder(size, width, encoder.channels, encoder.stem, encoder.dropout) for size in cameras.values()
+            FeatureProjection(features, width, encoder.dropout, encoder.change)
+            if isinstance(encoder, FrozenSettings)
+            else ConvEncoder(
+                size, width, encoder.channels, encoder.stem, encoder.dropout, inputs=6 if encoder.change else 3
+            )
+            for size in cameras.values()
         )
         self.state = StateEncoder(state_size, width) if state_size else None
-        self.instruction = InstructionEncoder(width)
+        self.instruction = InstructionEncoder(width, text)
         # The last token of a slot is its readout: the state's place, a learned vector where there is no
         # state.
         self.readout = nn.Parameter(torch.zeros(width))
@@ -76,7 +85,8 @@ class StageNetwork(nn.Module):
         """Tokens (F, C + 1, D) of F frames.
 
         Args:
-            images: (F, 3, H, W) in [-1, 1) by key.
+            images: (F, C, H, W) in [-1, 1) by key, or the features of a frozen encoder; see
+                `robo_rm.models.frames.with_change`.
             state: standardised state (F, D_s).
             first: standardised state (F, D_s) at the first frame of the same episode.
             shown: (F,) bool, False where the state is hidden from the network.
@@ -91,14 +101,14 @@ class StageNetwork(nn.Module):
     def forward(
         self,
         tokens: torch.Tensor,
-        instructions: Sequence[str],
+        instructions: Sequence[str] | torch.Tensor,
         true_stage: torch.Tensor | None = None,
     ) -> Heads:
         """Heads for windows of tokens (B, S, C + 1, D), S in the order of time.
 
         Args:
             tokens: from `encode`, gathered into windows.
-            instructions: B of them.
+            instructions: B of them, or their vectors (B, E) from a text tower.
             true_stage: (B, S) stages that the within-stage head is told instead of the predicted distribution (teacher
                 forcing), -1 where it is not told.
         """

@@ -19,7 +19,7 @@ from robo_rm.labels.plan import WindowShape, regular_window
 from robo_rm.models.frames import checked_images, checked_state
 
 if TYPE_CHECKING:
-    from robo_rm.stage.model import StageRewardModel
+    from robo_rm.stage.model import Looks, StageRewardModel
 
 
 class StageStreams:
@@ -49,7 +49,7 @@ class StageStreams:
         self._shape = WindowShape(model.description.shape.history, gap // every)
         self._kept = self._shape.history * self._shape.gap + 1
         self._count = np.zeros(count, dtype=np.int64)
-        self._first_state: npt.NDArray[np.float32] | None = None
+        self._start: Looks | None = None
         self._first: torch.Tensor | None = None
         self._recent: torch.Tensor | None = None
 
@@ -85,21 +85,24 @@ class StageStreams:
         wrong = {key: len(value) for key, value in images.items() if len(value) != len(rows)}
         if wrong:
             raise ModelError(f"{len(rows)} episodes step, but there are {wrong} images")
-        tokens = model.encode_block(images, *self._states(state, rows), len(rows))
-        return self._read(tokens, rows)
+        joint = None
+        if model.state_key is not None:
+            if state is None:
+                raise ModelError(f"the model reads {model.state_key}; give step(frames, state=...)")
+            joint = checked_state(state, model.description.state_size, model.state_key)
+        looks = model.look(images, joint)
+        return self._read(model.encode_block(looks, self._starts(looks, rows), len(rows)), rows)
 
-    def _states(self, state: npt.ArrayLike | None, rows: npt.NDArray[np.int64]) -> tuple[Any, Any]:
-        model = self._model
-        if model.state_key is None:
-            return None, None
-        if state is None:
-            raise ModelError(f"the model reads {model.state_key}; give step(frames, state=...)")
-        joint = checked_state(state, model.description.state_size, model.state_key)
-        if self._first_state is None:
-            self._first_state = np.zeros((len(self._count), joint.shape[1]), dtype=np.float32)
+    def _starts(self, looks: Looks, rows: npt.NDArray[np.int64]) -> Looks:
+        """Looks at the first frames of the episodes that step, after noting those that begin."""
+        if self._start is None:
+            self._start = looks.take(np.zeros(len(self._count), dtype=np.int64))
         fresh = self._count[rows] == 0
-        self._first_state[rows[fresh]] = joint[fresh]
-        return joint, self._first_state[rows]
+        for key, kept in self._start.inputs.items():
+            kept[rows[fresh]] = looks.inputs[key][fresh]
+        if self._start.state is not None and looks.state is not None:
+            self._start.state[rows[fresh]] = looks.state[fresh]
+        return self._start.take(rows)
 
     def _read(self, tokens: torch.Tensor, rows: npt.NDArray[np.int64]) -> tuple[Any, Any, Any]:
         if self._first is None or self._recent is None:

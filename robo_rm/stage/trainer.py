@@ -10,27 +10,36 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from robo_rm.encoders.conv import word_vectors
+from robo_rm.encoders.frozen import FrozenEncoder
+from robo_rm.labels.mismatch import mismatch_instructions
 from robo_rm.labels.plan import Windows, draw_windows
 from robo_rm.labels.progress import cumulative_priors
+from robo_rm.models.frames import with_change
 from robo_rm.settings import OptimiserSettings
 from robo_rm.stage.losses import Targets, stage_loss
 from robo_rm.stage.model import StageDescription, StageRewardModel, to_pixels
 from robo_rm.stage.network import Heads, StageNetwork, channels_last
 from robo_rm.training.augment import augment_window
 from robo_rm.training.data import TrainingData
-from robo_rm.training.trainer import IMAGES, WINDOWS, NetworkTrainer
+from robo_rm.training.trainer import IMAGES, WINDOWS, WORDS, NetworkTrainer
 
 
 class Batch:
     """Windows and the images and states gathered with them.
 
-    ``images`` (B * S, h, w, 3) uint8 by key, ``state`` (B * S, D) or None.
+    ``told`` are the instructions; ``images`` (B * S, h, w, C) uint8 by key, or features (B * S, N) of a frozen encoder;
+    ``state`` (B * S, D) or None.
     """
 
     def __init__(
-        self, windows: Windows, images: dict[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None
+        self,
+        windows: Windows,
+        told: list[str],
+        images: dict[str, npt.NDArray[Any]],
+        state: npt.NDArray[np.float32] | None,
     ) -> None:
-        self.windows, self.images, self.state = windows, images, state
+        self.windows, self.told, self.images, self.state = windows, told, images, state
 
 
 class Trainer(NetworkTrainer[StageNetwork]):
@@ -42,6 +51,7 @@ class Trainer(NetworkTrainer[StageNetwork]):
         settings: of the optimiser.
         seed: of weights and every draw.
         device: cpu or cuda.
+        frozen: the frozen encoder, for its text tower.
     """
 
     losses: tuple[str, ...] = ("total", "stage", "within", "progress")
@@ -53,8 +63,10 @@ class Trainer(NetworkTrainer[StageNetwork]):
         settings: OptimiserSettings,
         seed: int,
         device: str = "cpu",
+        frozen: FrozenEncoder | None = None,
     ) -> None:
-        self.description, self.data = description, data
+        self.description, self.data, self.frozen = description, data, frozen
+        self._texts: dict[str, torch.Tensor] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = description.network()
@@ -74,20 +86,38 @@ class Trainer(NetworkTrainer[StageNetwork]):
             self.description.shape,
             self.description.reward.plan,
         )
+        told = [self.data.tasks[episode] for episode in windows.episode.tolist()]
+        reward = self.description.reward
+        windows, told = mismatch_instructions(
+            np.random.default_rng((self.seed, WORDS, step)), windows, told, self.data.tasks, reward.instruction_mismatch
+        )
+        hidden = np.random.default_rng((self.seed, WORDS, step, 1)).random(len(told)) < reward.instruction_dropout
+        # A wrong instruction is never hidden: nothing would tell why the progress is 0.
+        right = [self.data.tasks[episode] for episode in windows.episode.tolist()]
+        told = [
+            "" if hide and text == own else text for text, own, hide in zip(told, right, hidden.tolist(), strict=True)
+        ]
         rng = np.random.default_rng((self.seed, IMAGES, step))
-        slots = windows.frames.shape[1]
-        images: dict[str, npt.NDArray[np.uint8]] = {}
-        for key, (height, width) in self.data.cameras.items():
-            block = np.empty((len(windows.episode), slots, height, width, 3), dtype=np.uint8)
-            for row, episode in enumerate(windows.episode):
-                frames = self.data.images(int(episode), key, windows.frames[row])
-                augment_window(frames, rng, self.description.reward.augmentation, out=block[row])
-            images[key] = block.reshape(-1, height, width, 3)
+        chosen = windows.episode, windows.frames
+        images = {
+            key: np.concatenate([self._look(rng, int(e), key, f) for e, f in zip(*chosen, strict=True)])
+            for key in self.data.cameras
+        }
         state = None
         if self.data.states is not None:
-            rows = [self.data.states[e][f] for e, f in zip(windows.episode, windows.frames, strict=True)]
+            rows = [self.data.states[e][f] for e, f in zip(*chosen, strict=True)]
             state = np.concatenate(rows)
-        return Batch(windows, images, state)
+        return Batch(windows, told, images, state)
+
+    def _look(
+        self, rng: np.random.Generator, episode: int, key: str, frames: npt.NDArray[np.int64]
+    ) -> npt.NDArray[Any]:
+        """Images, changed in appearance, or features of a window, with their change since slot 0 where it is shown."""
+        rows = self.data.images(episode, key, frames)
+        if self.data.features is None:
+            rows = augment_window(rows, rng, self.description.reward.augmentation)
+        # Slot 0 of every window is the first frame of its episode.
+        return with_change(rows, rows[:1]) if self.description.encoder.change else rows
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The masked losses over all slots."""
@@ -102,38 +132,45 @@ class Trainer(NetworkTrainer[StageNetwork]):
 
     def model(self, provenance: Mapping[str, Any]) -> StageRewardModel:
         """The model of the averaged weights as they are now."""
-        return StageRewardModel(copy.deepcopy(self.averaged), self.description, provenance, self.device)
+        model = StageRewardModel(copy.deepcopy(self.averaged), self.description, provenance, self.device)
+        model.stored = self.data.features
+        return model
 
     def _heads(self, batch: Batch) -> Heads:
         reward, network = self.description.reward, self.network
         count, slots = batch.windows.frames.shape
         kind = self.autocast or torch.float32
-        pixels = {key: to_pixels(torch.from_numpy(value).to(self.device), kind) for key, value in batch.images.items()}
+        given = {key: torch.from_numpy(value).to(self.device) for key, value in batch.images.items()}
+        frozen = self.data.features is not None
+        pixels = {key: value.float() if frozen else to_pixels(value, kind) for key, value in given.items()}
         state = first = shown = None
         if network.state is not None and batch.state is not None:
             state = network.state.standardise(torch.from_numpy(batch.state).to(self.device))
             state = state + reward.state_noise * torch.randn_like(state)
             offset = reward.state_offset * torch.randn(count, 1, state.shape[-1], device=state.device)
             state = state + offset.expand(-1, slots, -1).flatten(0, 1)
-            # Slot 0 of every window is the first frame of its episode.
             first = state.unflatten(0, (count, slots))[:, :1].expand(-1, slots, -1).flatten(0, 1)
             shown = self.chance(count, 1 - reward.state_dropout)[:, None].expand(-1, slots).flatten()
         tokens = network.encode(pixels, state, first, shown)
         if reward.image_dropout:
             seen = self.chance(count, 1 - reward.image_dropout).repeat_interleave(slots)
             tokens = torch.cat([tokens[:, :-1] * seen[:, None, None], tokens[:, -1:]], dim=1)
-        told = [
-            self.data.tasks[int(episode)] if keep else ""
-            for episode, keep in zip(
-                batch.windows.episode, self.chance(count, 1 - reward.instruction_dropout).tolist(), strict=True
-            )
-        ]
         truth = torch.from_numpy(batch.windows.stage).to(self.device)
         forced = self.chance(count, reward.teacher_forcing)[:, None]
         heads: Heads = network(
-            tokens.unflatten(0, (count, slots)), told, torch.where(forced, truth, torch.full_like(truth, -1))
+            tokens.unflatten(0, (count, slots)),
+            self._vectors(batch.told),
+            torch.where(forced, truth, torch.full_like(truth, -1)),
         )
         return heads
+
+    def _vectors(self, told: list[str]) -> torch.Tensor:
+        """(B, E) vectors of instructions."""
+        if self.frozen is None or not self.description.encoder.text:
+            return word_vectors(told).to(self.device)
+        for text in set(told) - self._texts.keys():
+            self._texts[text] = torch.from_numpy(self.frozen.encode_text([text])[0]).float()
+        return torch.stack([self._texts[text] for text in told]).to(self.device)
 
 
 def _targets(windows: Windows, device: str) -> Targets:

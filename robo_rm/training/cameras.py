@@ -25,8 +25,9 @@ def chosen_cameras(request: FitRequest) -> dict[str, tuple[int, int]]:
     for key in chosen:
         shape = tuple(store.features[key]["shape"])
         if len(shape) != 3 or shape[-1] != 3:
-            raise StoreError(f"{store.path}: {key} has shape {shape}; the conv encoder reads colour images (H, W, 3)")
-        cameras[key] = input_size(shape[0], shape[1], request.encoder.image_size)
+            raise StoreError(f"{store.path}: {key} has shape {shape}; an image encoder reads colour images (H, W, 3)")
+        shorter = getattr(request.encoder, "image_size", None) or min(shape[:2])
+        cameras[key] = input_size(shape[0], shape[1], shorter)
     return cameras
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.progress import ProgressLabels, episode_segments, label_frames
 from robo_rm.models.frames import Size
 
@@ -20,7 +21,8 @@ class TrainingData:
     """E episodes, ready to have windows gathered from them.
 
     Images of the first episodes are kept as uint8 at the encoder's size until ``budget`` bytes are used; the others
-    are decoded from the store each time, so that memory does not grow with the number of episodes.
+    are decoded from the store each time, so that memory does not grow with the number of episodes. With ``features``
+    (of a frozen encoder) the same holds of float16 features, which take the place of images.
     """
 
     labels: list[ProgressLabels]
@@ -28,7 +30,8 @@ class TrainingData:
     tasks: list[str]
     cameras: dict[str, Size]
     _episodes: list[Any]
-    _cached: list[dict[str, npt.NDArray[np.uint8]]]
+    _cached: list[dict[str, npt.NDArray[Any]]]
+    features: StoredFeatures | None = None
 
     @classmethod
     def load(
@@ -40,6 +43,7 @@ class TrainingData:
         state_key: str | None,
         budget: float,
         done: Callable[[int], None] = lambda frames: None,
+        features: StoredFeatures | None = None,
     ) -> TrainingData:
         """Read stored episodes.
 
@@ -51,27 +55,34 @@ class TrainingData:
             state_key: key of the state, or None.
             budget: bytes of images to keep in memory.
             done: called with the number of frames decoded, now and then.
+            features: of the frozen encoder, made already; they are read instead of images.
         """
         labels = [label_frames(episode_segments(e, stages), priors, e.length, f"episode {e.uuid}") for e in episodes]
         states = None
         if state_key is not None:
             states = [np.asarray(e[state_key][:], dtype=np.float32) for e in episodes]
-        cached: list[dict[str, npt.NDArray[np.uint8]]] = []
+        cached: list[dict[str, npt.NDArray[Any]]] = []
         used = 0.0
+        row_bytes = features.row_bytes if features is not None else sum(h * w * 3 for h, w in cameras.values())
         for episode in episodes:
-            used += sum(episode.length * h * w * 3 for h, w in cameras.values())
+            used += episode.length * row_bytes
             if used > budget:
                 cached.append({})
-                continue
-            cached.append({key: _decode(episode, key, size, done) for key, size in cameras.items()})
+            elif features is None:
+                cached.append({key: _decode(episode, key, size, done) for key, size in cameras.items()})
+            else:
+                cached.append({key: features.read(episode.uuid, key) for key in cameras})
         tasks = [episode.task or "" for episode in episodes]
-        return cls(labels, states, tasks, dict(cameras), list(episodes), cached)
+        return cls(labels, states, tasks, dict(cameras), list(episodes), cached, features)
 
-    def images(self, episode: int, key: str, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """Images (S, h, w, 3) of the frames of an episode, given by its place in the list."""
+    def images(self, episode: int, key: str, frames: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Images (S, h, w, 3) uint8, or features (S, F) float16, of the frames of an episode, given by its place in
+        the list."""
         kept = self._cached[episode].get(key)
         if kept is not None:
             return kept[frames]
+        if self.features is not None:
+            return self.features.read(self._episodes[episode].uuid, key)[frames]
         # A window that pauses or turns back names a frame more than once; decode it once.
         distinct, place = np.unique(frames, return_inverse=True)
         decoded: npt.NDArray[np.uint8] = self._episodes[episode].frames(key, distinct, size=self.cameras[key])

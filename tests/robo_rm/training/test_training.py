@@ -128,17 +128,22 @@ def test_a_batch_of_nothing_known_has_no_loss():
 
 def test_images_and_states_of_a_batch_are_those_of_the_plan():
     off = dataclasses.replace(
-        REWARD, augmentation=dataclasses.replace(REWARD.augmentation, **dict.fromkeys(AUGMENTATIONS, 0.0))
+        REWARD,
+        augmentation=dataclasses.replace(REWARD.augmentation, **dict.fromkeys(AUGMENTATIONS, 0.0)),
+        instruction_mismatch=0.0,
     )
     data = training_data()
     trainer = Trainer(description(reward=off), data, OptimiserSettings(batch=6), seed=3)
     batch = trainer.batch(0)
-    images = batch.images[CAMERA].reshape(6, -1, 24, 32, 3)
+    images = batch.images[CAMERA].reshape(6, -1, 24, 32, 6)
     state = batch.state.reshape(6, -1, 2)
     sources = [arrays(30, 0), arrays(25, 1, until=0.3)]
     for row, episode in enumerate(batch.windows.episode):
         frames = batch.windows.frames[row]
-        assert np.array_equal(images[row], sources[episode][CAMERA][frames])
+        shown = sources[episode][CAMERA][frames]
+        assert np.array_equal(images[row, ..., :3], shown)
+        difference = np.abs(shown.astype(int) - shown[:1].astype(int))
+        assert np.array_equal(images[row, ..., 3:], difference), "the change since the episode's first frame"
         assert np.array_equal(state[row], sources[episode][STATE][frames])
         assert np.array_equal(batch.windows.stage[row], sources[episode]["stage"][frames])
 

@@ -1,0 +1,68 @@
+"""Features of a frozen encoder, computed once and kept beside the episodes in ``derived/features-<hash>/``.
+
+One set for each camera, keyed by what the features depend on (`FrozenEncoder.identity`); an episode's frames never
+change, so its name stands for them. Written episode by episode: an interrupted run loses one episode's work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robo_datasets.console import progress_bar
+from robo_rm.encoders.frozen import FrozenEncoder
+
+NAME = "features"
+DECODE_BLOCK = 64
+
+
+class StoredFeatures:
+    """The features of one encoder in one store.
+
+    Args:
+        store: `DemoStore`.
+        identity: of the encoder, `FrozenEncoder.identity`.
+        cameras: keys of the images.
+    """
+
+    def __init__(self, store: Any, identity: Mapping[str, Any], cameras: Sequence[str]) -> None:
+        self.row_bytes = 2 * int(identity["features"]) * len(cameras)
+        self._sets = {key: store.derive(NAME, {"encoder": dict(identity), "camera": key}) for key in cameras}
+
+    def has(self, uuid: str) -> bool:
+        """Whether the features of an episode are there, for all cameras."""
+        return all(uuid in derived for derived in self._sets.values())
+
+    def read(self, uuid: str, key: str) -> npt.NDArray[np.float16]:
+        """Features (T, F) of an episode and camera.
+
+        Raises:
+            StoreError: they have not been made. CorruptionError: the file is damaged.
+        """
+        features: npt.NDArray[np.float16] = self._sets[key].read(uuid)[NAME]
+        return features
+
+    def make(self, encoder: Callable[[], FrozenEncoder], episodes: Sequence[Any]) -> int:
+        """Compute what is missing and return the number of images encoded; ``encoder`` is only called if need be.
+
+        Raises:
+            ModelError: the encoder cannot be had. StoreError: the store cannot be written to.
+        """
+        waiting = [(episode, key) for episode in episodes for key in self._sets if episode.uuid not in self._sets[key]]
+        if not waiting:
+            return 0
+        total = sum(episode.length for episode in episodes) * len(self._sets)
+        left = sum(episode.length for episode, _ in waiting)
+        run = encoder()
+        with progress_bar("encode images", total, "frames", done=total - left) as bar:
+            for episode, key in waiting:
+                parts = []
+                for start in range(0, episode.length, DECODE_BLOCK):
+                    block = range(start, min(start + DECODE_BLOCK, episode.length))
+                    parts.append(run.encode(episode.frames(key, block, size=run.size)))
+                    bar.advance(len(block))
+                self._sets[key].write(episode.uuid, {NAME: np.concatenate(parts)})
+        return left

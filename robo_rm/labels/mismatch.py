@@ -1,0 +1,81 @@
+"""Wrong instructions for training windows: what is seen is not what was asked for, so there is no progress.
+
+Drawn per window, after SARM's language perturbation (arXiv 2509.25358), which draws it per batch in its public code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from robo_rm.labels.plan import Windows
+
+VERBS = (
+    "open",
+    "close",
+    "push",
+    "pull",
+    "lift",
+    "turn",
+    "fold",
+    "wipe",
+    "pour",
+    "stack",
+    "press",
+    "hang",
+    "cut",
+    "hand",
+)
+THINGS = (
+    "door", "towel", "plate", "lid", "button", "rope", "box", "spoon", "book", "shirt", "valve", "chair", "bag", "lamp",
+    "sponge", "wheel", "basket", "pen", "bolt", "bread", "curtain", "battery", "tray", "key", "brush", "kettle",
+)  # fmt: skip
+LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
+
+
+def mismatch_instructions(
+    rng: np.random.Generator, windows: Windows, told: Sequence[str], tasks: Sequence[str], share: float
+) -> tuple[Windows, list[str]]:
+    """Give a share of windows a wrong instruction, and the labels that go with it: the first stage, nothing done.
+
+    Half of the wrong ones are other tasks of the store, where there are any; the rest are made up, in part of made-up
+    words, so that an instruction that was never heard is not taken for the right one.
+
+    Args:
+        rng: drawn from per window.
+        windows: B of them.
+        told: their instructions.
+        tasks: all instructions of the store, repeated or not.
+        share: of windows that are changed.
+    """
+    known = sorted({task for task in tasks if task})
+    spoken = list(told)
+    wrong = np.zeros(len(spoken), dtype=np.bool_)
+    for row, own in enumerate(told):
+        draw, pick = rng.random(2)
+        if not own or draw >= share:
+            continue
+        others = [task for task in known if task != own]
+        spoken[row] = others[int(rng.integers(len(others)))] if others and pick < 0.5 else made_up(rng)
+        wrong[row] = True
+    if not wrong.any():
+        return windows, spoken
+    here = wrong[:, None]
+    return replace(
+        windows,
+        stage=np.where(here, np.where(windows.supervised, 0, windows.stage), windows.stage),
+        within=np.where(here, np.float32(0), windows.within),
+        progress=np.where(here, np.float32(0), windows.progress),
+        complete=windows.complete | (here & windows.supervised),
+    ), spoken
+
+
+def made_up(rng: np.random.Generator) -> str:
+    """An instruction of two to five words."""
+    words = [VERBS[rng.integers(len(VERBS))]]
+    for _ in range(int(rng.integers(1, 5))):
+        letters = "".join(LETTERS[i] for i in rng.integers(len(LETTERS), size=int(rng.integers(3, 8))))
+        words.append(letters if rng.random() < 0.5 else THINGS[rng.integers(len(THINGS))])
+    return " ".join(words)
