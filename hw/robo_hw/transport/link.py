@@ -112,6 +112,7 @@ class Link:
             answer["execution_horizon"],
             answer["needs"],
             answer["contract_hash"],
+            answer["history"],
         )
         return ServerInfo(
             answer["epoch"],

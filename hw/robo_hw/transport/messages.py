@@ -116,6 +116,7 @@ FROM_SERVER: dict[str, dict[str, Field]] = {
         "kind": _TEXT,
         "chunk_size": _COUNT,
         "execution_horizon": _COUNT,
+        "history": Field("count", 1, 64),
         "action_rate": Field("number", 0, 1e6),
         "contract_hash": _TEXT,
         "needs": Field("shapes"),

@@ -18,14 +18,17 @@ class Observation:
 
     ``values``: key -> array: ``observation.state`` (D,) float32 in the contract's joint order and units,
     ``observation.images.<camera>`` (H, W, 3) uint8 RGB, and what else was sent, (N,) float32. ``observed_at``: seconds
-    by the bridge's steady clock. ``executed``: actions really carried out since the observation of the last chunk, None
-    for the first chunk of an episode; a policy that continues its own last chunk needs it (real-time chunking).
+    by the bridge's steady clock. ``past``: the values of the ``history - 1`` moments before, one action period apart,
+    oldest first, the oldest known repeated at the start of an episode. ``executed``: actions really carried out since
+    the observation of the last chunk, None for the first chunk of an episode; a policy that continues its own last
+    chunk needs it (real-time chunking).
     """
 
     sequence: int
     observed_at: float
     values: Mapping[str, np.ndarray]
     executed: float | None = None
+    past: tuple[Mapping[str, np.ndarray], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class PolicyInfo:
     needs: Mapping[str, tuple[int, ...]]
     contract_hash: str = ""
     """Of the contract it was trained under; empty where that was not recorded."""
+    history: int = 1
+    """Observations it looks at, the newest included; with more than one, send one every action period, wanted or
+    not."""
 
 
 class PolicyRun(Protocol):

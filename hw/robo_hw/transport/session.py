@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +35,12 @@ class Session:
         self.controls = False
         """Whether this client gets chunks; at most one does."""
         self.closed = False
+        contract, policy = server.contract, server.info.policy
+        self._history = policy.history if policy else 1
+        self._period = 1.0 / contract.rates.actions
+        # Observations may come at the control rate, faster than the policy looks back.
+        reach = math.ceil((self._history - 1) * max(contract.rates.control / contract.rates.actions, 1.0)) + 2
+        self._past: deque[tuple[float, dict[str, np.ndarray]]] = deque(maxlen=reach)
         self.name = "a client"
         self.task = ""
         self.episode = 0
@@ -63,6 +71,7 @@ class Session:
                 self._observe(message)
             elif kind == "episode":
                 self.episode, self.task = message["episode"], message["task"]
+                self._past.clear()
             else:
                 raise ConnectionLost("it said hello twice")
 
@@ -123,6 +132,7 @@ class Session:
                 "kind": policy.kind if policy else "",
                 "chunk_size": policy.chunk_size if policy else 0,
                 "execution_horizon": policy.execution_horizon if policy else 0,
+                "history": policy.history if policy else 1,
                 "action_rate": info.action_rate,
                 "contract_hash": policy.contract_hash if policy else "",
                 "needs": {key: list(shape) for key, shape in (policy.needs.items() if policy else ())},
@@ -160,13 +170,22 @@ class Session:
             self._refuse(sequence, str(error))
             return
         self._taken(message)
-        observation = Observation(sequence, message["observed_at"], values)
+        observation = Observation(sequence, message["observed_at"], values, past=self._look_back(message, values))
         job = Job(self, observation, self.task, message)
         job.received = time.monotonic()
         for want, name in (("want_chunk", "chunk"), ("want_progress", "progress")):
             worker = self._server.workers.get(name)
             if message[want] and worker is not None and (name != "chunk" or self.controls):
                 worker.put(job)
+
+    def _look_back(self, message: dict[str, Any], values: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], ...]:
+        """What was seen at the ``history - 1`` action periods before, oldest first, from what was really received."""
+        if self._history == 1:
+            return ()
+        at = message["observed_at"]
+        self._past.append((at, values))
+        moments = [at - k * self._period for k in range(self._history - 1, 0, -1)]
+        return tuple(min(self._past, key=lambda kept: abs(kept[0] - moment))[1] for moment in moments)
 
     def _taken(self, message: dict[str, Any]) -> None:
         self._connection.send({"type": "taken", "sequence": message["sequence"], "slot": message["slot"]}, self._limit)

@@ -1,0 +1,1 @@
+"""Policies and reward models in front of an arm: served to its bridge, and checked before anything moves."""

@@ -1,0 +1,72 @@
+"""From folders to what a policy server serves, with every misfit said in one line before anything is served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from robo_datasets.errors import ConfigError
+from robo_hw import RobotContract
+from robo_hw.progress_watch import ProgressLimits
+from robo_policies.serving.fit import policy_findings, refuse, reward_findings
+from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
+
+if TYPE_CHECKING:
+    from robo_policies.cloning.learned import LearnedPolicy
+    from robo_rm.models.protocol import RewardModel
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A policy, a reward model, or both."""
+
+    policy: LearnedPolicy | None
+    reward_model: RewardModel | None
+
+    def served(
+        self, contract: RobotContract, limits: ProgressLimits | None = None
+    ) -> tuple[ServedLearnedPolicy | None, ServedRewardModel | None]:
+        """Both as the policy server takes them.
+
+        Raises:
+            ModelError: one does not fit the contract; names the first field.
+        """
+        if self.policy is not None:
+            refuse(policy_findings(self.policy, contract), f"the policy in {self.policy.folder}")
+        if self.reward_model is not None:
+            refuse(reward_findings(self.reward_model, contract), "the reward model")
+        return (
+            None if self.policy is None else ServedLearnedPolicy(self.policy, contract),
+            None if self.reward_model is None else ServedRewardModel(self.reward_model, contract, limits),
+        )
+
+
+def load(policy: str | None, reward_model: str | None, device: str = "auto") -> Loaded:
+    """Load from folders.
+
+    Raises:
+        ConfigError: neither is given.
+        ModelError: a folder holds no readable model.
+        MissingPartError: LeRobot is not installed.
+    """
+    if not policy and not reward_model:
+        raise ConfigError("give policy=DIR, reward_model=DIR, or both")
+    from robo_policies import load_policy
+    from robo_rm import load_reward_model
+
+    return Loaded(
+        load_policy(policy, device) if policy else None,
+        load_reward_model(reward_model, device) if reward_model else None,
+    )
+
+
+def warm_up(policy: ServedLearnedPolicy, task: str = "") -> None:
+    """Act once on nothing: the first call of a network is many times slower than the others."""
+    import numpy as np
+
+    from robo_hw.transport import Observation
+
+    values = {
+        key: np.zeros(shape, np.uint8 if len(shape) == 3 else np.float32) for key, shape in policy.info.needs.items()
+    }
+    policy.start(task).act(Observation(0, 0.0, values, past=(values,) * (policy.info.history - 1)))

@@ -1,0 +1,118 @@
+"""Our policies and reward models as what the policy server serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robo_hw import RobotContract
+from robo_hw.progress_watch import ProgressLimits, ProgressWatch
+from robo_hw.transport import Observation, PolicyInfo, ProgressEstimate
+from robo_policies.serving.fit import ACTION, IMAGES, STATE, reward_rate
+
+if TYPE_CHECKING:
+    from robo_policies.cloning.learned import LearnedPolicy
+    from robo_rm.models.protocol import RewardModel
+
+_EARLY = 0.75
+"""A frame that comes before this share of a period since the last is not a step of the stream."""
+
+
+def camera_shapes(contract: RobotContract) -> dict[str, tuple[int, int, int]]:
+    """Key -> (H, W, 3) of every camera of the contract."""
+    return {IMAGES + camera.name: (camera.height, camera.width, 3) for camera in contract.cameras}
+
+
+class ServedLearnedPolicy:
+    """A policy of `robo-rm train-policy`, or a LeRobot checkpoint, behind the policy server.
+
+    The caller has checked that it fits the contract (``policy_findings``).
+    """
+
+    def __init__(self, policy: LearnedPolicy, contract: RobotContract) -> None:
+        self._policy = policy
+        shapes = camera_shapes(contract)
+        needs: dict[str, tuple[int, ...]] = {key: (size,) for key, size in policy.dims.items() if key != ACTION}
+        needs.update({key: shapes[key] for key in policy.cameras})
+        trained = (policy.card.get("store") or {}).get("contract_hash") or ""
+        self.info = PolicyInfo(
+            policy.folder.name,
+            policy.kind,
+            policy.chunk_size,
+            policy.execution_horizon,
+            needs,
+            trained,
+            policy.observation_steps,
+        )
+
+    def start(self, task: str) -> ServedLearnedPolicy:
+        """Begin an episode. The policies that are served read no instruction."""
+        self._policy.reset()
+        return self
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """(H, A) float32 for the newest observation and the ones that the policy looks back on."""
+        now = observation.values
+        if self._policy.observation_steps == 1:
+            return self._policy.act(now)
+        stacked = {
+            key: np.stack([*(past.get(key, now[key]) for past in observation.past), now[key]])[None]
+            for key in self.info.needs
+        }
+        return np.asarray(self._policy.act(stacked)[0])
+
+
+class ServedRewardModel:
+    """A reward model that follows the episode frame by frame, and an advisory watch over what it says."""
+
+    def __init__(self, model: RewardModel, contract: RobotContract, limits: ProgressLimits | None = None) -> None:
+        self._model, self._limits = model, limits or ProgressLimits()
+        self._limits.validate()
+        shapes = camera_shapes(contract)
+        self.needs: Mapping[str, tuple[int, ...]] = {key: shapes[key] for key in model.cameras}
+        if model.state_key == STATE:
+            self.needs = {**self.needs, STATE: (len(contract.joints),)}
+        self.stages = tuple(model.stages)
+        self.rate = reward_rate(model) or contract.rates.actions
+
+    def start(self, task: str) -> ProgressFollower:
+        """Begin an episode."""
+        return ProgressFollower(self._model, task, self.rate, ProgressWatch(self._limits))
+
+
+class ProgressFollower:
+    """One episode. Frames come at the bridge's rate; the model is stepped at its own, as in training."""
+
+    def __init__(self, model: RewardModel, task: str, rate: float, watch: ProgressWatch) -> None:
+        self._model, self._watch = model, watch
+        self._stream = model.stream(task=task or None)
+        self._period = 1.0 / rate
+        self._due: float | None = None
+        self._last: ProgressEstimate | None = None
+
+    def step(self, observation: Observation) -> ProgressEstimate:
+        """The estimate for this frame, or the last one where it is not yet time for the next."""
+        at = observation.observed_at
+        if self._last is not None and self._due is not None and at < self._due:
+            return self._last
+        frames = {key: observation.values[key] for key in self._model.cameras}
+        state = observation.values.get(self._model.state_key) if self._model.state_key else None
+        estimate = self._stream.step(frames, state)
+        verdict = self._watch.update(at, estimate.progress)
+        # Steps keep their rhythm where frames are a little early or late, and begin a new one after a gap.
+        late = self._due is None or at - self._due > self._period
+        beat = at if late or self._due is None else self._due + (1 - _EARLY) * self._period
+        self._due = beat + _EARLY * self._period
+        self._last = ProgressEstimate(
+            estimate.progress,
+            estimate.stage,
+            self._model.stages[estimate.stage],
+            estimate.uncertainty,
+            at,
+            verdict.stalled,
+            verdict.regressed,
+            verdict.message,
+        )
+        return self._last

@@ -1,0 +1,106 @@
+"""Serve a policy, and the progress of a reward model, to the bridge of one arm over a local socket.
+
+Policies of `robo-rm train-policy` and plain LeRobot checkpoints (ACT, Diffusion) are served alike. The contract is the
+arm's: a policy that was trained under another, and a bridge that runs another, are refused and told the field. Stop it
+with Ctrl-C or SIGTERM; start it again at any time, the bridge finds it by itself.
+
+Progress is advisory: it never gates the safety core.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+GROUP = "robot"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """When the reward model's progress asks for help; seconds, and shares of the task."""
+
+    stall_after: float = 8.0
+    """So long without a rise is a stall."""
+    rise: float = 0.02
+    """The least that counts as a rise."""
+    drop: float = 0.15
+    """So far below the best so far, it has gone back."""
+    drop_for: float = 1.0
+    """For so long."""
+    done: float = 0.97
+    """From here on the task is taken for done."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm serve-policy``."""
+
+    policy: str | None = None
+    """Folder of the policy, as train-policy or LeRobot wrote it; null to serve progress only."""
+    reward_model: str | None = None
+    """Folder of a reward model whose progress is streamed; null for none."""
+    contract: str = MISSING
+    """The arm's contract: a YAML file, or the name of a packaged one."""
+    socket: str = MISSING
+    """Where to listen: unix:/path/to.sock, or tcp://127.0.0.1:5555; only this machine can connect."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int = 0
+    """Threads of a network on the CPU; 0 leaves it to torch."""
+    watch: Watch = field(default_factory=Watch)
+    """When progress asks for help."""
+    out: str | None = None
+    """Folder to write metrics.json to at the end; nothing is written without it."""
+
+
+def run(config: Config) -> None:
+    """Serve until a signal comes."""
+    import contextlib
+    import signal
+    import threading
+    from dataclasses import asdict
+
+    from robo_datasets.console import say
+    from robo_datasets.errors import ConfigError
+    from robo_datasets.outputs import OutputFolder
+    from robo_hw import RobotContract
+    from robo_hw.progress_watch import ProgressLimits
+    from robo_hw.transport import Address, PolicyServer
+    from robo_policies.serving.loading import load, warm_up
+
+    contract = RobotContract.load(config.contract)
+    Address.parse(config.socket)
+    limits = ProgressLimits(**asdict(config.watch))
+    limits.validate()
+    if config.threads < 0:
+        raise ConfigError(f"threads={config.threads} must be 0 (torch decides) or more")
+    loaded = load(config.policy, config.reward_model, config.device)
+    policy, progress = loaded.served(contract, limits)
+    if config.threads:
+        import torch
+
+        torch.set_num_threads(config.threads)
+    if policy is not None:
+        warm_up(policy)
+
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with PolicyServer(contract, config.socket, policy, progress, report=say) as server:
+            parts = [f"policy {config.policy}"] if policy else []
+            parts += [f"progress of {config.reward_model}"] if progress else []
+            say(
+                f"serving {' and '.join(parts)} for {contract.robot} (contract {contract.hash[:12]}) at {server.address}"
+            )
+            stop.wait()
+            counts = server.counts()
+    finally:
+        for number, handler in before.items():
+            with contextlib.suppress(ValueError):
+                signal.signal(number, handler)
+    say("stopped")
+    if config.out is not None:
+        out = OutputFolder(config.out, config)
+        out.write_metrics(counts)
+        out.announce()
