@@ -384,6 +384,7 @@ class _World:
 
     def tick(self) -> None:
         now, core = self.clock.now(), self.core
+        before = core.state
         command = core.tick()
         step = 0.0 if self.last_now is None else max(now - self.last_now, 0.0)
         self.last_now = now
@@ -397,8 +398,8 @@ class _World:
                 self.wrong(f"no command while {core.state.value}")
             self.still = None
             return
-        if core.state is State.DISARMED:
-            self.wrong("a command while disarmed")
+        if core.state is State.DISARMED and (before is not State.STOPPING or command.velocities.any()):
+            self.wrong("a command while disarmed, and not the last one of a stop")
         self.check_command(command)
         # The robot follows with a lag of a tick or two.
         self.robot = self.robot + 0.7 * (command.positions - self.robot)

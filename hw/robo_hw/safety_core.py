@@ -280,16 +280,18 @@ class SafetyCore:
             elapsed = 0.0
         self._watch(now, elapsed)
         self._last_tick = now
+        braking = self.state is State.STOPPING
         if self.state is State.RUNNING:
             self._run(now, elapsed)
         elif self.state is State.STOPPING:
             self._brake(now, elapsed)
         motion = self._motion
         motion.note(now)
-        if self.state is State.DISARMED or self._commanded is None:
+        # The last of a stop is sent whatever it leads to, so that the controller is left at rest.
+        if not braking and (self.state is State.DISARMED or self._commanded is None):
             return None
         position, velocity, acceleration = motion.state()
-        self._commanded = position
+        self._commanded = None if self.state is State.DISARMED else position
         self._moving_share = float(np.max(np.abs(velocity) / self._velocity)) if motion.moving else 0.0
         return Command(now, position, velocity, acceleration, self.state, motion.pace.stop_time)
 

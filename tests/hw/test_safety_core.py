@@ -299,4 +299,7 @@ def test_the_braking_that_is_offered_to_the_controller_is_what_the_core_does_whe
         for joint in range(7):
             expected = np.interp(command.time - began, moments, [q[joint] for _, q, _ in offered])
             assert command.positions[joint] == pytest.approx(expected, abs=1e-6)
+    assert bench.core.state is State.DISARMED
+    assert not bench.commands[-1].velocities.any(), "the controller is left at rest"
+    assert bench.core.tick() is None
     assert bench.core.braking(0.001) == []
