@@ -2,43 +2,32 @@
 
 Action Chunking with Transformers (Zhao et al., arXiv 2304.13705): from one observation the network predicts the next H
 actions at once. The network, its configuration and the pre- and post-processors are LeRobot's; what is ours is the
-loss per sample, which weighting needs, and the settings for vectors instead of pictures.
+loss per sample, which weighting needs, and the start of its picture network without pretrained weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robo_datasets.errors import MissingPartError
+from robo_policies.cloning.learner import Learner, features
 from robo_policies.cloning.settings import ActSettings
-from robo_policies.cloning.windows import ACTION, ENVIRONMENT_STATE, STATE
+from robo_policies.cloning.windows import ACTION, Span
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from lerobot.policies.act.configuration_act import ACTConfig
 
+    from robo_policies.cloning.pictures import Size
 
-def act_config(settings: ActSettings, dims: Mapping[str, int], device: str) -> ACTConfig:
-    """LeRobot's configuration for ``settings`` on vectors of the sizes ``dims`` (key -> D).
 
-    Raises:
-        MissingPartError: LeRobot is not installed.
-    """
-    try:
-        from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
-        from lerobot.policies.act.configuration_act import ACTConfig
-    except ImportError as error:
-        raise MissingPartError(
-            f"LeRobot is needed for this policy ({error}); pip install 'robo-rm[lerobot]'"
-        ) from error
+def act_config(settings: ActSettings, dims: Mapping[str, int], cameras: Mapping[str, Size], device: str) -> ACTConfig:
+    """LeRobot's configuration for ``settings``, vectors of the sizes ``dims`` and pictures of the sizes ``cameras``."""
+    from lerobot.configs.types import NormalizationMode
+    from lerobot.policies.act.configuration_act import ACTConfig
 
-    kinds = {STATE: FeatureType.STATE, ENVIRONMENT_STATE: FeatureType.ENV}
     return ACTConfig(
-        input_features={key: PolicyFeature(kinds[key], (dims[key],)) for key in kinds},
-        output_features={ACTION: PolicyFeature(FeatureType.ACTION, (dims[ACTION],))},
+        **features(dims, cameras),
         # LeRobot's default leaves the environment state as it is, in whatever units it has.
         normalization_mapping=dict.fromkeys(("VISUAL", "STATE", "ENV", "ACTION"), NormalizationMode.MEAN_STD),
         chunk_size=settings.chunk_size,
@@ -53,25 +42,39 @@ def act_config(settings: ActSettings, dims: Mapping[str, int], device: str) -> A
         latent_dim=settings.latent_dim,
         kl_weight=settings.kl_weight,
         dropout=settings.dropout,
+        vision_backbone=settings.vision_backbone,
+        pretrained_backbone_weights=None,
         device=device,
         push_to_hub=False,
     )
 
 
-class ActLearner:
+class ActLearner(Learner):
     """LeRobot's ACT network with a loss per sample.
 
     Args:
         settings: the shape of the network.
         dims: key -> D for the observation keys and the action.
+        cameras: key -> (height, width) of the pictures.
         device: "cpu" or "cuda".
     """
 
-    def __init__(self, settings: ActSettings, dims: Mapping[str, int], device: str = "cpu") -> None:
-        config = act_config(settings, dims, device)
+    def __init__(
+        self,
+        settings: ActSettings,
+        dims: Mapping[str, int],
+        cameras: Mapping[str, Size] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        config = act_config(settings, dims, cameras or {}, device)
         from lerobot.policies.act.modeling_act import ACTPolicy
 
         self.policy = ACTPolicy(config).to(device)
+        self.span = Span(settings.chunk_size)
+        if cameras:
+            import torch
+
+            self.policy.model.backbone.to(memory_format=torch.channels_last)
 
     @property
     def network(self) -> torch.nn.Module:
@@ -83,7 +86,7 @@ class ActLearner:
 
         Masked L1 over chunk and joints, plus ``kl_weight`` times the divergence of the latent (ACT, equation 3).
         """
-        actions, (mean, log_variance) = self.policy.model(dict(batch))
+        actions, (mean, log_variance) = self.network(self._with_pictures(batch))
         error = (actions.float() - batch[ACTION]).abs() * ~batch["action_is_pad"][..., None]
         losses = error.mean((1, 2))
         if mean is not None:
@@ -92,14 +95,36 @@ class ActLearner:
             losses = losses + self.policy.config.kl_weight * divergence
         return losses
 
-    def save(self, folder: Path, statistics: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-        """Write the files that LeRobot's own training writes: configuration, weights, both processors."""
+    def _with_pictures(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        cameras = self.policy.config.image_features
+        pictures = {"observation.images": [batch[key] for key in cameras]} if cameras else {}
+        return {**batch, **pictures}
+
+    def prepare(self, batch: Mapping[str, torch.Tensor]) -> None:
+        """Set the normalisation layers of the picture network to what a first batch shows.
+
+        LeRobot freezes them at the statistics of the pretrained weights. Without pretrained weights they would do
+        nothing, and activations would grow from block to block; as here, each starts with mean 0 and deviation 1.
+        """
+        if not self.policy.config.image_features:
+            return
         import torch
+        from torchvision.ops.misc import FrozenBatchNorm2d
+
+        def measure(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            layer.running_mean.copy_(inputs[0].mean((0, 2, 3)))  # type: ignore[operator]
+            layer.running_var.copy_(inputs[0].var((0, 2, 3)).clamp_min(1e-6))  # type: ignore[operator]
+
+        backbone = self.policy.model.backbone
+        layers = [layer for layer in backbone.modules() if isinstance(layer, FrozenBatchNorm2d)]
+        hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
+        with torch.no_grad():
+            backbone(torch.cat([batch[key] for key in self.policy.config.image_features]))
+        for hook in hooks:
+            hook.remove()
+
+    def processors(self, statistics: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[Any, Any]:
+        """LeRobot's own pre- and post-processor for ``statistics``."""
         from lerobot.policies.act.processor_act import make_act_pre_post_processors
 
-        tensors: dict[str, dict[str, Any]] = {
-            key: {name: torch.from_numpy(value) for name, value in values.items()} for key, values in statistics.items()
-        }
-        self.policy.save_pretrained(folder)
-        for pipeline in make_act_pre_post_processors(self.policy.config, tensors):
-            pipeline.save_pretrained(folder)
+        return make_act_pre_post_processors(self.policy.config, statistics)

@@ -1,12 +1,7 @@
-"""A trained policy in a folder: saved so that plain LeRobot loads it, loaded with every fault named.
-
-Beside LeRobot's own files stands ``robo_policy.json``: what the policy was trained on, how it is to be executed, and a
-checksum of each of LeRobot's files.
-"""
+"""A trained policy, loaded from its folder, whoever trained it: ours and LeRobot's own checkpoints alike."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,72 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError, MissingPartError, ModelError
-from robo_datasets.outputs import write_atomically
+from robo_datasets.errors import MissingPartError, ModelError
+from robo_datasets.jpeg import resize
+from robo_policies.cloning.checkpoint import pick_device, read_card
 from robo_policies.cloning.windows import ACTION
 
 if TYPE_CHECKING:
-    from lerobot.policies.act.modeling_act import ACTPolicy
-
-CARD = "robo_policy.json"
-FORMAT = 1
-
-
-def pick_device(name: str) -> str:
-    """``auto`` becomes cuda where there is one and cpu elsewhere; anything else must exist.
-
-    Raises:
-        ConfigError: the device does not exist here.
-    """
     import torch
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise ConfigError(f"device={name!r} is not known; use auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: no CUDA device was found; use device=auto")
-    return name
+    from robo_policies.cloning.pictures import Size
+    from robo_policies.cloning.steering import Steering
 
-
-def policy_files(folder: Path) -> list[Path]:
-    """The files of LeRobot's that make up the policy in ``folder``."""
-    names = ("config.json", "model.safetensors", "policy_preprocessor*", "policy_postprocessor*")
-    return sorted(path for name in names for path in folder.glob(name))
-
-
-def write_card(folder: Path, card: Mapping[str, Any]) -> None:
-    """Write ``robo_policy.json``, last of all, with the SHA-256 of each of LeRobot's files."""
-    files = {path.name: _sha256(path) for path in policy_files(folder)}
-    write_atomically(folder / CARD, json.dumps({"format": FORMAT, **card, "files": files}, indent=1) + "\n")
-
-
-def read_card(folder: Path) -> dict[str, Any] | None:
-    """What ``robo_policy.json`` says, or None where there is none (a folder that LeRobot wrote).
-
-    Raises:
-        ModelError: the card is damaged or of a newer format, or a file does not match its checksum.
-    """
-    path = folder / CARD
-    if not path.exists():
-        return None
-    try:
-        card = json.loads(path.read_text())
-    except ValueError as error:
-        raise ModelError(f"{path} is damaged: {error}") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise ModelError(f"{path} is not of format {FORMAT}, which this version reads")
-    for name, expected in card.get("files", {}).items():
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder} lacks {name}; the policy was copied or saved only in part")
-        if _sha256(folder / name) != expected:
-            raise ModelError(f"{folder / name} does not match its checksum; the file was changed or damaged")
-    return card
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+KINDS = ("act", "diffusion")
+NOISE_SEED = 0
 
 
 class LearnedPolicy:
@@ -88,31 +30,48 @@ class LearnedPolicy:
     Attributes:
         folder: where it was loaded from.
         card: what ``robo_policy.json`` says; empty for a folder that LeRobot wrote.
-        dims: key -> D for each observation key and ``action``.
+        kind: "act" or "diffusion".
+        dims: key -> D for each vector of the observation, and ``action``.
+        cameras: key -> (height, width) that pictures are brought to.
+        observation_steps: observations that are taken, the present one included.
         chunk_size: H, the actions in a chunk.
         execution_horizon: how many of them to carry out before asking again.
     """
 
-    def __init__(self, folder: Path, policy: ACTPolicy, pre: Any, post: Any, card: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, policy: Any, pre: Any, post: Any, card: Mapping[str, Any]) -> None:
+        import torch
+
         self.folder = folder
         self.card = dict(card)
+        self.kind = str(policy.name)
         config = policy.config
-        self.dims = {key: int(feature.shape[0]) for key, feature in config.input_features.items()}
+        pictures = config.image_features
+        self.dims = {key: int(value.shape[0]) for key, value in config.input_features.items() if key not in pictures}
         self.dims[ACTION] = int(config.output_features[ACTION].shape[0])
-        self.chunk_size = int(config.chunk_size)
+        self.cameras: dict[str, Size] = {
+            key: (int(value.shape[1]), int(value.shape[2])) for key, value in pictures.items()
+        }
+        self.observation_steps = int(config.n_obs_steps)
+        self.chunk_size = int(config.chunk_size if self.kind == "act" else config.horizon - config.n_obs_steps + 1)
         self.execution_horizon = int(config.n_action_steps)
+        self._steering: Steering | None = None
         self._policy, self._pre, self._post = policy, pre, post
+        self._noise = torch.Generator(config.device)
+        self.reset()
 
     @property
     def device(self) -> str:
         """Where the network is."""
         return str(self._policy.config.device)
 
-    def act(self, observation: Mapping[str, Any]) -> np.ndarray:
+    def act(self, observation: Mapping[str, Any], noise: np.ndarray | None = None) -> np.ndarray:
         """The next actions, in the units of the demonstrations.
 
         Args:
-            observation: key -> (D,) for one environment, or (B, D) for several at once; other keys are ignored.
+            observation: key -> (D,) for one environment, (B, D) for several at once, or (B, n, D) for the last n
+                observations of each, oldest first; cameras uint8 RGB with (H, W, 3) for D. Other keys are ignored.
+                A policy of several observations that gets one takes it for all of them.
+            noise: (B, H, A) what a diffusion policy starts from; drawn if not given.
 
         Returns:
             (H, A) float32, or (B, H, A).
@@ -123,29 +82,121 @@ class LearnedPolicy:
         import torch
 
         batch, single = {}, False
-        for key, size in self.dims.items():
+        for key in (*self.dims, *self.cameras):
             if key == ACTION:
                 continue
             if key not in observation:
+                kind = "camera" if key in self.cameras else "value"
                 raise ModelError(
-                    f"the policy in {self.folder} needs {key!r}; the observation has {sorted(observation)}"
+                    f"the policy in {self.folder} needs the {kind} {key!r}; the observation has {sorted(observation)}"
                 )
-            values = np.asarray(observation[key], np.float32)
-            if values.ndim not in (1, 2) or values.shape[-1] != size:
-                raise ModelError(
-                    f"the policy in {self.folder} was trained on {size} values of {key!r}; the observation has shape "
-                    f"{values.shape}"
-                )
-            single = values.ndim == 1
-            batch[key] = torch.from_numpy(values[None] if single else values)
-        with torch.inference_mode():
-            chunk = self._post(self._policy.predict_action_chunk(self._pre(batch)))
+            values, single = self._stacked(key, np.asarray(observation[key]))
+            batch[key] = torch.from_numpy(values if self._takes_time else values[:, -1])
+        with torch.no_grad():
+            batch = self._pre(batch)
+            if self.kind == "diffusion":
+                start = None if noise is None else torch.from_numpy(np.asarray(noise, np.float32))
+                chunk = self._diffuse(batch, start, observation)
+            else:
+                chunk = self._policy.predict_action_chunk(batch)
+            chunk = self._post(chunk)
         actions = chunk.float().numpy()
         return actions[0] if single else actions
 
     def reset(self) -> None:
-        """Start a new episode. ACT keeps nothing between chunks, so this changes nothing; other policies may."""
+        """Start new episodes; the noise of a diffusion policy starts anew, so that its episodes can be repeated."""
         self._policy.reset()
+        self._noise.manual_seed(NOISE_SEED)
+
+    @property
+    def steering(self) -> Steering | None:
+        """What steers the chunks to come; None for nothing. ACT has no denoising to steer.
+
+        Raises:
+            ModelError: steering is set on a policy that is not a diffusion policy.
+        """
+        return self._steering
+
+    @steering.setter
+    def steering(self, steering: Steering | None) -> None:
+        if steering is not None and self.kind != "diffusion":
+            raise ModelError(
+                f"the policy in {self.folder} is of type {self.kind!r}; only diffusion policies can be steered"
+            )
+        self._steering = steering
+
+    def check_contract(self, contract_hash: str, name: str) -> None:
+        """Refuse to run on a robot with another contract than that of the demonstrations.
+
+        Args:
+            contract_hash: of the robot's contract.
+            name: of the robot or its file, for the message.
+
+        Raises:
+            ModelError: the policy was trained under another contract. One that does not say which is let through.
+        """
+        trained = (self.card.get("store") or {}).get("contract_hash")
+        if trained and trained != contract_hash:
+            raise ModelError(
+                f"the policy in {self.folder} was trained under the robot contract {trained[:12]}, and {name} is "
+                f"{contract_hash[:12]}: joints, limits or cameras may differ. Train on demonstrations of this contract"
+            )
+
+    @property
+    def _takes_time(self) -> bool:
+        return self.kind == "diffusion"
+
+    def _stacked(self, key: str, values: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Values as (B, n, D) float32, or (B, n, 3, H, W) in [0, 1]; and whether they were of one environment."""
+        shape: tuple[int, ...] = (self.dims.get(key, 0),)
+        if key in self.cameras:
+            shape = (*values.shape[-3:-1], 3)
+            if values.dtype != np.uint8:
+                raise ModelError(
+                    f"the policy in {self.folder} takes uint8 RGB pictures (H, W, 3) of {key!r}; got {values.dtype}"
+                )
+        single = values.ndim == len(shape)
+        if values.shape[values.ndim - len(shape) :] != shape or not 0 <= values.ndim - len(shape) <= 2:
+            wanted = "pictures (H, W, 3)" if key in self.cameras else f"{shape[0]} values"
+            raise ModelError(
+                f"the policy in {self.folder} was trained on {wanted} of {key!r}; the observation has shape "
+                f"{values.shape}"
+            )
+        if values.ndim < len(shape) + 2:
+            values = values.reshape(-1, 1, *shape).repeat(self.observation_steps, 1)
+        elif values.shape[1] != self.observation_steps:
+            raise ModelError(
+                f"the policy in {self.folder} takes {self.observation_steps} observations; "
+                f"{key!r} has {values.shape[1]}"
+            )
+        if key not in self.cameras:
+            return values.astype(np.float32), single
+        resized = np.stack([resize(frame, self.cameras[key]) for frame in values.reshape(-1, *shape)])
+        pictures = resized.reshape(*values.shape[:2], *self.cameras[key], 3).astype(np.float32) / 255
+        return np.moveaxis(pictures, -1, -3), single
+
+    def _diffuse(
+        self, batch: dict[str, torch.Tensor], noise: torch.Tensor | None, observation: Mapping[str, Any]
+    ) -> torch.Tensor:
+        """All actions from the present one on, (B, H, A), still normalised."""
+        import torch
+
+        from robo_policies.cloning.steering import guided_sample
+
+        diffusion, config = self._policy.diffusion, self._policy.config
+        if self.cameras:
+            batch["observation.images"] = torch.stack([batch[key] for key in config.image_features], -4)
+        condition = diffusion._prepare_global_conditioning(batch)
+        if noise is not None:
+            noise = noise.to(self.device)
+        if self.steering is None:
+            actions = diffusion.conditional_sample(len(condition), condition, self._noise, noise)
+        else:
+            seen = {key: np.asarray(value) for key, value in observation.items()}
+            past = config.n_obs_steps - 1
+            actions = guided_sample(diffusion, condition, self._noise, noise, self.steering, self._post, seen, past)
+        chunk: torch.Tensor = actions[:, config.n_obs_steps - 1 :]
+        return chunk
 
 
 def load_policy(folder: str | Path, device: str = "auto") -> LearnedPolicy:
@@ -168,15 +219,16 @@ def load_policy(folder: str | Path, device: str = "auto") -> LearnedPolicy:
         kind = json.loads((folder / "config.json").read_text()).get("type")
     except (ValueError, AttributeError) as error:
         raise ModelError(f"{folder / 'config.json'} is damaged: {error}") from error
-    if kind != "act":
-        raise ModelError(f"{folder} holds a policy of type {kind!r}; this version runs 'act'")
-    return _load_act(folder, pick_device(device), card or {})
+    if kind not in KINDS:
+        raise ModelError(f"{folder} holds a policy of type {kind!r}; this version runs {' and '.join(KINDS)}")
+    return LearnedPolicy(folder, *_load(folder, kind, pick_device(device)), card or {})
 
 
-def _load_act(folder: Path, device: str, card: Mapping[str, Any]) -> LearnedPolicy:
+def _load(folder: Path, kind: str, device: str) -> tuple[Any, Any, Any]:
+    """LeRobot's policy with its pre- and post-processor."""
     try:
         from lerobot.configs.policies import PreTrainedConfig
-        from lerobot.policies.act.modeling_act import ACTPolicy
+        from lerobot.policies.factory import get_policy_class
         from lerobot.processor import PolicyProcessorPipeline
         from lerobot.processor.converters import policy_action_to_transition, transition_to_policy_action
     except ImportError as error:
@@ -188,9 +240,12 @@ def _load_act(folder: Path, device: str, card: Mapping[str, Any]) -> LearnedPoli
     from safetensors.torch import load_file
 
     try:
+        get_policy_class(kind)  # registers the kind with LeRobot's configurations
         config = PreTrainedConfig.from_pretrained(folder)
         config.device = device
-        policy = ACTPolicy(config)
+        # The weights stand in the folder: nothing is to be fetched to start from.
+        config.pretrained_backbone_weights = None
+        policy = get_policy_class(kind)(config)
         policy.load_state_dict(load_file(folder / "model.safetensors"))
         pre = PolicyProcessorPipeline.from_pretrained(
             folder,
@@ -204,5 +259,5 @@ def _load_act(folder: Path, device: str, card: Mapping[str, Any]) -> LearnedPoli
             to_output=transition_to_policy_action,
         )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError, DraccusException) as error:
-        raise ModelError(f"{folder} does not hold a readable ACT policy: {str(error).splitlines()[0]}") from error
-    return LearnedPolicy(folder, policy.to(device).eval(), pre, post, card)
+        raise ModelError(f"{folder} does not hold a readable {kind} policy: {str(error).splitlines()[0]}") from error
+    return policy.to(device).eval(), pre, post

@@ -35,8 +35,13 @@ class SampleWeights:
     @property
     def effective_samples(self) -> float:
         """Kish's effective sample size, (sum w)^2 / sum w^2."""
-        values = self.values.astype(np.float64)
-        return float(values.sum() ** 2 / (values**2).sum())
+        return effective_samples(self.values)
+
+
+def effective_samples(weights: np.ndarray) -> float:
+    """Kish's effective sample size of weights that are not all zero, (sum w)^2 / sum w^2."""
+    values = weights.astype(np.float64)
+    return float(values.sum() ** 2 / (values**2).sum())
 
 
 def sample_weights(store: DemoStore, demonstrations: Demonstrations, settings: WeightSettings) -> SampleWeights:

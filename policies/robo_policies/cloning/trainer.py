@@ -17,10 +17,10 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,22 +32,12 @@ from robo_policies.cloning.settings import Budget, CloningSettings
 if TYPE_CHECKING:
     import torch
 
+    from robo_policies.cloning.learner import Learner
     from robo_policies.cloning.windows import Windows
 
 CHECKPOINT = "state.safetensors"
 WARM_UP = 0.03  # share of the training during which the learning rate rises
 LAST_RATE = 0.01  # the learning rate at the end, relative to its peak
-
-
-class Learner(Protocol):
-    """What the loop needs of a policy."""
-
-    @property
-    def network(self) -> torch.nn.Module:
-        """The module whose parameters are trained."""
-
-    def losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The loss of each sample of ``batch``, (B,)."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +94,20 @@ def clone(
     """
     import torch
 
+    learner.prepare(windows.batch(0, settings.batch_size, seed))
     run = _Run(learner, budget, settings, seed, fingerprint, device)
     run.restore(checkpoints / CHECKPOINT)
     unit = "steps" if budget.minutes is None else "s"
     learner.network.train()
+    if settings.compile:
+        learner.compile()
     saved = last = time.monotonic()
-    with progress_bar(title, total=budget.total, unit=unit, done=run.done()) as bar:
+    with (
+        progress_bar(title, total=budget.total, unit=unit, done=run.done()) as bar,
+        closing(windows.batches(run.step, settings.batch_size, seed)) as batches,
+    ):
         while run.fraction() < 1:
-            loss = run.advance(windows.batch(run.step, settings.batch_size, seed))
+            loss = run.advance(next(batches))
             now = time.monotonic()
             run.seconds += now - last
             bar.advance(1 if budget.minutes is None else now - last, note=f"loss {run.recent_loss():.3f}")

@@ -13,26 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError
-from robo_policies.cloning.act import ActLearner
-from robo_policies.cloning.learned import (
-    CARD,
-    LearnedPolicy,
-    load_policy,
-    pick_device,
-    policy_files,
-    read_card,
-    write_card,
-)
-from robo_policies.cloning.sample_weights import sample_weights
-from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, WeightSettings
+from robo_datasets.errors import ConfigError, StoreError
+from robo_policies.cloning.checkpoint import CARD, pick_device, policy_files, read_card, write_card
+from robo_policies.cloning.holdout import held_out_errors, hold_out
+from robo_policies.cloning.learned import LearnedPolicy, load_policy
+from robo_policies.cloning.learner import make_learner
+from robo_policies.cloning.pictures import Pictures, pick_cameras
+from robo_policies.cloning.sample_weights import effective_samples, sample_weights
+from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, PolicySettings, WeightSettings
 from robo_policies.cloning.trainer import CloningResult, check_fingerprint, clone
-from robo_policies.cloning.windows import ACTION, Windows, load_demonstrations, normalisation
+from robo_policies.cloning.windows import ACTION, ENVIRONMENT_STATE, Windows, load_demonstrations, normalisation
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
 
 TRAINING_FOLDER = "training"
+NOT_IN_THE_RESULT = ("checkpoint_seconds", "cache_gb")
 
 
 @dataclass(frozen=True)
@@ -56,12 +52,13 @@ def train_policy(
     store: DemoStore,
     out: Path,
     budget: Budget,
-    policy: ActSettings | None = None,
+    policy: PolicySettings | None = None,
     weights: WeightSettings | None = None,
     training: CloningSettings | None = None,
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
+    holdout: int = 0,
     title: str = "train policy",
 ) -> TrainedPolicy:
     """Clone the demonstrations of ``store`` into a policy in the folder ``out``.
@@ -69,15 +66,16 @@ def train_policy(
     The same call after an interruption goes on where it stopped; after the end it returns what is there.
 
     Args:
-        store: demonstrations with ``observation.state``, ``observation.environment_state`` and ``action``.
+        store: demonstrations with ``observation.state``, ``action``, and ``observation.environment_state`` or cameras.
         out: the policy's folder, in LeRobot's own layout.
         budget: steps or minutes.
-        policy: shape of the network.
+        policy: which policy, its cameras and the shape of its network.
         weights: where sample weights come from.
         training: optimiser settings.
         seed: names initial weights, order and noise.
         device: auto, cpu or cuda.
         overwrite: delete what an earlier run with other settings left in ``out``.
+        holdout: episodes that are not trained on, drawn by ``seed``; the error of the actions on them is measured.
         title: what the progress bar says.
 
     Raises:
@@ -92,15 +90,21 @@ def train_policy(
     device = pick_device(device)
     demonstrations = load_demonstrations(store)
     sampled = sample_weights(store, demonstrations, weights)
+    held = hold_out(demonstrations, holdout, seed)
+    trained = np.where(held, 0, sampled.values).astype(np.float32)
+    if not trained.any():
+        raise StoreError(f"{store.path}: nothing with a weight is left once {holdout} episodes are held out")
     dims = {key: values.shape[1] for key, values in demonstrations.arrays.items()}
+    cameras = pick_cameras(store, policy.cameras, policy.image_size, ENVIRONMENT_STATE in dims)
     fingerprint = {
         "store": demonstrations.content_hash,
         "weights": sampled.provenance,
         "weights_hash": hashlib.sha256(sampled.values.tobytes()).hexdigest(),
         "policy": dataclasses.asdict(policy),
         **dataclasses.asdict(budget),
-        **{key: value for key, value in dataclasses.asdict(training).items() if key != "checkpoint_seconds"},
+        **{key: value for key, value in dataclasses.asdict(training).items() if key not in NOT_IN_THE_RESULT},
         "seed": seed,
+        "holdout": holdout,
     }
     if overwrite and out.is_dir():
         _clear(out)
@@ -111,13 +115,19 @@ def train_policy(
     import torch
 
     torch.manual_seed(seed)
-    learner = ActLearner(policy, dims, device)
-    statistics = normalisation(demonstrations, sampled.values)
-    windows = Windows(demonstrations, sampled.values, policy.chunk_size, statistics, device)
+    learner = make_learner(policy, dims, cameras, device)
+    pictures = None
+    if cameras:
+        pictures = Pictures(store, demonstrations.uuids, demonstrations.starts, cameras, training.cache_gb)
+    statistics = normalisation(demonstrations, trained, pictures)
+    windows = Windows(demonstrations, trained, learner.span, statistics, device, pictures, policy.shift)
     result = clone(learner, windows, budget, training, seed, out / TRAINING_FOLDER, fingerprint, device, title=title)
     learner.save(out, statistics)
     np.save(out / TRAINING_FOLDER / "losses.npy", result.losses)
-    metrics = _metrics(result, windows, sampled.effective_samples, demonstrations.frames, training.batch_size)
+    metrics = _metrics(result, windows, effective_samples(trained), demonstrations.frames, training.batch_size)
+    if holdout:
+        weighed = sampled.values if weights.mode == "rabc" else None
+        metrics |= held_out_errors(load_policy(out, device), demonstrations, held, statistics, pictures, weighed)
     write_card(
         out,
         {
@@ -125,6 +135,7 @@ def train_policy(
             "task": demonstrations.task,
             "fps": demonstrations.fps,
             "dims": dims,
+            "cameras": {key: list(size) for key, size in cameras.items()},
             "actions": _names(store, ACTION),
             "chunk_size": policy.chunk_size,
             "execution_horizon": policy.execution_horizon,
@@ -132,7 +143,14 @@ def train_policy(
                 "path": str(store.path),
                 "content_hash": demonstrations.content_hash,
                 "episodes": len(demonstrations.uuids),
-                "robot": getattr(store, "robot", None),
+                "robot": store.robot,
+                "contract_hash": store.contract_hash,
+                "contract": store.contract,
+                "held_out": [
+                    uuid
+                    for uuid, first in zip(demonstrations.uuids, demonstrations.starts, strict=False)
+                    if held[first]
+                ],
             },
             "trained_with": json.loads(json.dumps(fingerprint)),
             "metrics": metrics,

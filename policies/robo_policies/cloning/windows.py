@@ -1,23 +1,27 @@
 """Training windows for policies: the low-dimensional arrays of a demo store in memory, cut by fancy indexing.
 
 A sample is one frame: its observation, and the chunk of actions that starts there. Chunks that run over the end of
-their episode are padded, and the padding is marked so that it trains nothing.
+their episode are padded, and the padding is marked so that it trains nothing. Pictures are read ahead by a thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robo_datasets.errors import ModelError, StoreError
+from robo_policies.cloning.pictures import shifted
 
 if TYPE_CHECKING:
     import torch
 
     from robo_datasets import DemoStore
+    from robo_policies.cloning.pictures import Pictures
 
 STATE = "observation.state"
 ENVIRONMENT_STATE = "observation.environment_state"
@@ -26,6 +30,8 @@ ACTION = "action"
 # A dimension that never moves in the demonstrations must not be divided by its (zero) deviation: the smallest
 # difference on the robot would then be an enormous input.
 SMALLEST_STD = 1e-4
+# Batches of pictures that are read before they are needed.
+AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -60,16 +66,21 @@ class Demonstrations:
         """(N,) int64, for each frame the first frame after its episode."""
         return np.repeat(self.starts[1:], np.diff(self.starts))
 
+    @property
+    def firsts(self) -> np.ndarray:
+        """(N,) int64, for each frame the first frame of its episode."""
+        return np.repeat(self.starts[:-1], np.diff(self.starts))
 
-def load_demonstrations(store: DemoStore, keys: Sequence[str] = (STATE, ENVIRONMENT_STATE)) -> Demonstrations:
-    """Read ``keys`` and the actions of every episode of ``store`` into memory.
+
+def load_demonstrations(store: DemoStore) -> Demonstrations:
+    """Read state, actions and, where the store has it, environment state of every episode of ``store`` into memory.
 
     Raises:
-        StoreError: the store is empty, lacks a key, or holds a value that is not finite.
+        StoreError: the store is empty, lacks state or actions, or holds a value that is not finite.
     """
     if len(store) == 0:
         raise StoreError(f"{store.path} holds no episodes; record or import some first")
-    wanted = [*keys, ACTION]
+    wanted = [STATE, *([ENVIRONMENT_STATE] if ENVIRONMENT_STATE in store.features else []), ACTION]
     for key in wanted:
         if key not in store.features:
             held = ", ".join(sorted(store.features))
@@ -104,26 +115,75 @@ def load_demonstrations(store: DemoStore, keys: Sequence[str] = (STATE, ENVIRONM
     )
 
 
-def normalisation(demonstrations: Demonstrations, weights: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Mean and standard deviation of every key over the frames that are trained on.
+def normalisation(
+    demonstrations: Demonstrations, weights: np.ndarray, pictures: Pictures | None = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """Mean, standard deviation, least and greatest value of every key over the frames that are trained on.
 
     Args:
         demonstrations: the frames.
         weights: (N,) float32 sample weights; frames of weight 0 do not count, all others count once.
+        pictures: cameras, whose colours are measured on 200 of those frames.
 
     Returns:
-        key -> {"mean": (D,), "std": (D,)} float32. A dimension that never moves gets a deviation of 1.
+        key -> {"mean", "std", "min", "max"}, each (D,) float32; (3, 1, 1) of values in [0, 1] for a camera. A dimension
+        that never moves gets a deviation of 1, and bounds 1 below and above its value. The bounds are those of all
+        frames of an episode that has a frame with a weight: the chunks of that frame reach into them.
     """
     kept = weights > 0
+    used = np.logical_or.reduceat(kept, demonstrations.starts[:-1])
+    reached = np.repeat(used, np.diff(demonstrations.starts))
     result = {}
     for key, values in demonstrations.arrays.items():
         chosen = values[kept].astype(np.float64)
-        std = chosen.std(0)
-        result[key] = {
-            "mean": chosen.mean(0).astype(np.float32),
-            "std": np.where(std < SMALLEST_STD, 1.0, std).astype(np.float32),
-        }
+        mean, std = chosen.mean(0), chosen.std(0)
+        low, high = values[reached].min(0), values[reached].max(0)
+        still = high - low < SMALLEST_STD
+        result[key] = _float32(
+            mean=mean,
+            std=np.where(std < SMALLEST_STD, 1.0, std),
+            min=np.where(still, mean - 1.0, low),
+            max=np.where(still, mean + 1.0, high),
+        )
+    if pictures is not None:
+        frames = np.flatnonzero(kept)
+        sample = frames[np.linspace(0, len(frames) - 1, min(200, len(frames))).astype(np.int64)]
+        for key, values in pictures.read(np.unique(sample)).items():
+            scaled = values.reshape(-1, 3) / 255.0
+            bounds = {"min": np.zeros(3), "max": np.ones(3)}
+            std = np.maximum(scaled.std(0), 0.01)
+            result[key] = {
+                name: value.reshape(3, 1, 1) for name, value in _float32(mean=scaled.mean(0), std=std, **bounds).items()
+            }
     return result
+
+
+def _float32(**values: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: value.astype(np.float32) for name, value in values.items()}
+
+
+def affine(statistics: Mapping[str, np.ndarray], bounded: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What to subtract, and what to divide by: mean and deviation, or (``bounded``) what brings values into [-1, 1]."""
+    if bounded:
+        return (statistics["min"] + statistics["max"]) / 2, (statistics["max"] - statistics["min"]) / 2
+    return statistics["mean"], statistics["std"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which frames a sample takes, counted from its own.
+
+    Attributes:
+        chunk_size: actions from the sample's own frame on.
+        past: observations before the sample's own; the chunk starts as many actions earlier.
+        stacked: whether observations have a dimension for time, (B, past + 1, D) instead of (B, D).
+        bounded: whether vectors are brought into [-1, 1] by their bounds, or to mean 0 and deviation 1.
+    """
+
+    chunk_size: int
+    past: int = 0
+    stacked: bool = False
+    bounded: bool = False
 
 
 class Windows:
@@ -136,9 +196,11 @@ class Windows:
     Args:
         demonstrations: the frames, N of them.
         weights: (N,) float32, the sample weight of each frame, not negative and not all zero.
-        chunk_size: actions per sample, H.
+        span: what a sample takes.
         statistics: what :func:`normalisation` gave.
         device: where batches are needed; the arrays live there.
+        pictures: the cameras to look at.
+        shift: most pixels that pictures are shifted by at random.
 
     Raises:
         ModelError: the weights do not fit the frames, are negative or NaN, or are all zero.
@@ -148,9 +210,11 @@ class Windows:
         self,
         demonstrations: Demonstrations,
         weights: np.ndarray,
-        chunk_size: int,
+        span: Span,
         statistics: Mapping[str, Mapping[str, np.ndarray]],
         device: torch.device | str = "cpu",
+        pictures: Pictures | None = None,
+        shift: int = 0,
     ) -> None:
         import torch
 
@@ -161,15 +225,21 @@ class Windows:
         self._eligible = np.flatnonzero(weights > 0)
         if len(self._eligible) == 0:
             raise ModelError("every weight is zero, so there is nothing to train on")
-        self._tensors = {
-            key: torch.from_numpy((values - statistics[key]["mean"]) / statistics[key]["std"]).to(device)
-            for key, values in demonstrations.arrays.items()
-        }
-        self._ends = torch.from_numpy(demonstrations.ends).to(device)
+        self._tensors = {}
+        for key, values in demonstrations.arrays.items():
+            offset, scale = affine(statistics[key], span.bounded)
+            self._tensors[key] = torch.from_numpy((values - offset) / scale).to(device)
+        self._ends, self._firsts = demonstrations.ends, demonstrations.firsts
+        self._bounds = torch.from_numpy(np.stack([self._firsts, self._ends - 1])).to(device)
         # Divided by the mean over the data set, not over the batch: a batch of poor frames must not be scaled up.
         self._weights = torch.from_numpy(weights / weights[self._eligible].mean()).float().to(device)
-        self._ahead = torch.arange(chunk_size, device=device)
-        self._device = device
+        self._span, self._device = span, device
+        self._actions = torch.arange(-span.past, span.chunk_size, device=device)
+        self._pictures, self._shift = pictures, shift
+        self._colours = {
+            key: [torch.from_numpy(statistics[key][name]).to(device) for name in ("mean", "std")]
+            for key in (pictures.cameras if pictures else ())
+        }
         self._epoch: tuple[int, int] | None = None
         self._order = self._eligible
 
@@ -177,27 +247,63 @@ class Windows:
         """Number of frames with a weight above zero."""
         return len(self._eligible)
 
+    def batches(self, step: int, size: int, seed: int) -> Generator[dict[str, torch.Tensor]]:
+        """The batches of training step ``step`` and all later ones; pictures are read ahead by a thread. Close it."""
+        with ThreadPoolExecutor(1, "pictures") as pool:
+            waiting: deque[tuple[np.ndarray, Future[dict[str, np.ndarray]] | None]] = deque()
+            while True:
+                while len(waiting) < AHEAD:
+                    frames = self._draw(step * size, size, seed)
+                    reading = pool.submit(self._read, frames, (seed, step)) if self._pictures else None
+                    waiting.append((frames, reading))
+                    step += 1
+                frames, reading = waiting.popleft()
+                yield self._join(frames, reading.result() if reading else {})
+
     def batch(self, step: int, size: int, seed: int) -> dict[str, torch.Tensor]:
         """The batch of training step ``step``.
 
         Returns:
-            The observation keys (B, D), ``action`` (B, H, A), ``action_is_pad`` (B, H) bool and ``weight`` (B,), whose
-            mean over the data set is 1.
+            The observation keys, (B, D), or (B, n, D) where observations are stacked; pictures are (B, 3, H, W) or
+            (B, n, 3, H, W). Further ``action`` (B, H, A) from the first observation's frame on, ``action_is_pad``
+            (B, H) bool and ``weight`` (B,), whose mean over the data set is 1.
         """
+        frames = self._draw(step * size, size, seed)
+        return self._join(frames, self._read(frames, (seed, step)))
+
+    def gather(self, frames: np.ndarray) -> dict[str, torch.Tensor]:
+        """The samples of ``frames`` (B,) int64, pictures as they are; see :meth:`batch`."""
+        return self._join(frames, self._read(frames, None))
+
+    def _read(self, frames: np.ndarray, draw: tuple[int, int] | None) -> dict[str, np.ndarray]:
+        """The pictures of samples, (B, n, H, W, 3) uint8, shifted as ``draw`` (seed, step) says."""
+        if self._pictures is None:
+            return {}
+        seen = np.maximum(frames[:, None] + np.arange(-self._span.past, 1), self._firsts[frames][:, None])
+        read = self._pictures.read(seen.ravel())
+        result = {key: values.reshape(*seen.shape, *values.shape[1:]) for key, values in read.items()}
+        if draw is not None and self._shift:
+            random = np.random.default_rng([*draw, self._shift])
+            result = {key: shifted(values, self._shift, random) for key, values in result.items()}
+        return result
+
+    def _join(self, frames: np.ndarray, pictures: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
         import torch
 
-        return self.gather(torch.from_numpy(self._draw(step * size, size, seed)).to(self._device))
-
-    def gather(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The samples that start at ``frames`` (B,) int64; see :meth:`batch`."""
-        import torch
-
-        ahead = frames[:, None] + self._ahead
-        last = (self._ends[frames] - 1)[:, None]
-        batch = {key: values[frames] for key, values in self._tensors.items() if key != ACTION}
-        batch[ACTION] = self._tensors[ACTION][torch.minimum(ahead, last)]
-        batch["action_is_pad"] = ahead > last
-        batch["weight"] = self._weights[frames]
+        at = torch.from_numpy(frames).to(self._device)
+        first, last = self._bounds[:, at, None]
+        seen = (
+            at if not self._span.stacked else torch.maximum(at[:, None] + self._actions[: self._span.past + 1], first)
+        )
+        batch = {key: values[seen] for key, values in self._tensors.items() if key != ACTION}
+        wanted = at[:, None] + self._actions
+        batch[ACTION] = self._tensors[ACTION][wanted.clamp(first, last)]
+        batch["action_is_pad"] = (wanted < first) | (wanted > last)
+        batch["weight"] = self._weights[at]
+        for key, values in pictures.items():
+            mean, std = self._colours[key]
+            picture = torch.from_numpy(values if self._span.stacked else values[:, -1]).to(self._device)
+            batch[key] = (picture.movedim(-1, -3).float() / 255 - mean) / std
         return batch
 
     def _draw(self, first: int, count: int, seed: int) -> np.ndarray:

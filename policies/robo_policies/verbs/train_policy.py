@@ -2,7 +2,9 @@
 
 `weights=none` clones every frame alike. `weights=rabc` reads the weights that `robo-rm score` put into the store, so
 that frames that made progress count and frames that wasted or undid it do not. `weights=success_only` keeps successful
-episodes only. The folder written is a LeRobot checkpoint: `ACTPolicy.from_pretrained(out)` loads it.
+episodes only. `policy=act` and `policy=diffusion` look at the state, the environment state and cameras; the settings
+of each are shown by `robo-rm train-policy policy=NAME --help`. The folder written is a LeRobot checkpoint:
+`ACTPolicy.from_pretrained(out)` or `DiffusionPolicy.from_pretrained(out)` loads it.
 
 Interrupt it when you like: the same command goes on where it stood.
 """
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from robo_policies.cloning.settings import ActSettings, CloningSettings, WeightSettings
+from robo_policies.cloning.settings import POLICIES, ActSettings, CloningSettings, PolicySettings, WeightSettings
 
 GROUP = "policies"
 
@@ -23,11 +25,11 @@ class Config:
     """Settings of ``robo-rm train-policy``."""
 
     store: str = MISSING
-    """Demo store to learn from; needs observation.state, observation.environment_state and action."""
+    """Demo store to learn from; needs observation.state and action, and observation.environment_state or a camera."""
     out: str = MISSING
     """Folder for the policy, its metrics and its loss curve."""
-    policy: ActSettings = field(default_factory=ActSettings)
-    """Which policy and its shape; policy=act."""
+    policy: PolicySettings = field(default_factory=ActSettings)
+    """Which policy, its cameras and its shape; policy=act or policy=diffusion."""
     weights: WeightSettings = field(default_factory=WeightSettings)
     """What each frame counts; weights=none, weights=rabc or weights=success_only."""
     steps: int = 2000
@@ -36,12 +38,21 @@ class Config:
     """Train for so many minutes instead of `steps`; the result then depends on the machine's speed."""
     training: CloningSettings = field(default_factory=CloningSettings)
     """Batch size, learning rate and the like."""
+    holdout: int = 0
+    """Episodes that are not trained on, drawn by `seed`; the error of the actions on them goes into metrics.json."""
+    contract: str = ""
+    """Robot contract that the policy is for; training is refused where the demonstrations are of another."""
     seed: int = 0
     """Seed of initial weights, order of samples and noise."""
     device: str = "auto"
     """auto, cpu or cuda."""
     overwrite: bool = False
     """Start again where `out` holds a policy trained with other settings."""
+
+
+def group_schema(group: str, choice: str) -> type | None:
+    """Each policy has settings of its own."""
+    return POLICIES.get(choice) if group == "policy" else None
 
 
 def run(config: Config) -> None:
@@ -59,8 +70,13 @@ def run(config: Config) -> None:
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=policy")
+    store = DemoStore.open(config.store)
+    if config.contract:
+        from robo_policies.cloning.contracts import check_store_contract
+
+        check_store_contract(store, config.contract)
     trained = train_policy(
-        DemoStore.open(config.store),
+        store,
         Path(config.out),
         Budget(config.steps, config.minutes),
         config.policy,
@@ -69,6 +85,7 @@ def run(config: Config) -> None:
         config.seed,
         config.device,
         config.overwrite,
+        config.holdout,
     )
     if trained.resumed:
         say(f"{config.out} already holds this policy; nothing was trained")

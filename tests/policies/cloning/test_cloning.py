@@ -11,7 +11,7 @@ from robo_policies.cloning import trainer as cloning
 from robo_policies.cloning.act import ActLearner
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings
 from robo_policies.cloning.trainer import CHECKPOINT, clone
-from robo_policies.cloning.windows import Windows, load_demonstrations, normalisation
+from robo_policies.cloning.windows import Span, Windows, load_demonstrations, normalisation
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def demonstrations(point_store):
 def samples(demonstrations, settings, weights=None, statistics=None):
     weights = np.ones(demonstrations.frames, np.float32) if weights is None else weights
     statistics = statistics or normalisation(demonstrations, weights)
-    return Windows(demonstrations, weights, settings.chunk_size, statistics)
+    return Windows(demonstrations, weights, Span(settings.chunk_size), statistics)
 
 
 def fresh(settings, demonstrations, seed=0):
@@ -72,7 +72,7 @@ def test_the_expected_loss_is_the_weighted_mean_over_the_data_set(demonstrations
     windows = samples(demonstrations, settings, weights)
     epoch = windows.batch(0, len(windows), 0)
     drawn = float((learner.losses(epoch) * epoch["weight"]).mean().detach())
-    every = windows.gather(torch.arange(demonstrations.frames))
+    every = windows.gather(np.arange(demonstrations.frames))
     losses = learner.losses(every).detach().numpy()
     assert drawn == pytest.approx((weights * losses).sum() / weights.sum(), rel=1e-5)
 

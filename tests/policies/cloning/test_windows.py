@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robo_datasets import DemoStore
 from robo_datasets.errors import ModelError, StoreError
-from robo_policies.cloning.windows import Demonstrations, Windows, load_demonstrations, normalisation
+from robo_policies.cloning.windows import Demonstrations, Span, Windows, load_demonstrations, normalisation
 
 
 def numbered(lengths: list[int]) -> Demonstrations:
@@ -41,7 +42,7 @@ def plain(demonstrations: Demonstrations) -> dict[str, dict[str, np.ndarray]]:
 )
 def test_a_chunk_starts_at_its_observation_and_never_leaves_its_episode(lengths, chunk, step, seed):
     demonstrations = numbered(lengths)
-    windows = Windows(demonstrations, np.ones(sum(lengths), np.float32), chunk, plain(demonstrations))
+    windows = Windows(demonstrations, np.ones(sum(lengths), np.float32), Span(chunk), plain(demonstrations))
     batch = windows.batch(step, 6, seed)
     for state, actions, padded in zip(batch["observation.state"], batch["action"], batch["action_is_pad"], strict=True):
         episode, frame = int(state[0]), int(state[1])
@@ -57,7 +58,7 @@ def test_an_epoch_holds_every_weighted_frame_once_and_no_other(count, size, seed
     demonstrations = numbered([count])
     weights = (np.arange(count) % 3 > 0).astype(np.float32)
     weights[0] = 0.5
-    windows = Windows(demonstrations, weights, 3, plain(demonstrations))
+    windows = Windows(demonstrations, weights, Span(3), plain(demonstrations))
     drawn = np.concatenate(
         [windows.batch(step, size, seed)["observation.state"][:, 1] for step in range(2 * len(windows))]
     )
@@ -69,8 +70,8 @@ def test_an_epoch_holds_every_weighted_frame_once_and_no_other(count, size, seed
 def test_batches_depend_on_seed_and_step_alone():
     demonstrations = numbered([30])
     weights = np.ones(30, np.float32)
-    one = Windows(demonstrations, weights, 3, plain(demonstrations))
-    other = Windows(demonstrations, weights, 3, plain(demonstrations))
+    one = Windows(demonstrations, weights, Span(3), plain(demonstrations))
+    other = Windows(demonstrations, weights, Span(3), plain(demonstrations))
     for step in range(9):
         one.batch(step, 7, 0)
     assert (one.batch(9, 7, 0)["action"] == other.batch(9, 7, 0)["action"]).all()
@@ -79,7 +80,7 @@ def test_batches_depend_on_seed_and_step_alone():
 
 def test_weights_have_a_mean_of_one_over_the_data_set():
     demonstrations = numbered([4])
-    windows = Windows(demonstrations, np.array([0, 1, 2, 6], np.float32), 1, plain(demonstrations))
+    windows = Windows(demonstrations, np.array([0, 1, 2, 6], np.float32), Span(1), plain(demonstrations))
     batch = windows.batch(0, 3, 0)
     assert dict(zip(batch["observation.state"][:, 1].tolist(), batch["weight"].tolist(), strict=True)) == pytest.approx(
         {1.0: 1 / 3, 2.0: 2 / 3, 3.0: 2.0}
@@ -106,7 +107,7 @@ def test_statistics_ignore_frames_of_weight_zero_and_leave_constant_dimensions_a
 def test_weights_that_cannot_be_are_refused(weights, words):
     demonstrations = numbered([4])
     with pytest.raises(ModelError, match=words):
-        Windows(demonstrations, weights, 2, plain(demonstrations))
+        Windows(demonstrations, weights, Span(2), plain(demonstrations))
 
 
 def test_a_store_is_read_whole(point_store):
@@ -118,11 +119,15 @@ def test_a_store_is_read_whole(point_store):
     np.testing.assert_array_equal(demonstrations.arrays["action"][: len(first)], first)
 
 
-def test_a_store_without_episodes_or_without_a_key_is_refused(new_store):
+def test_a_store_without_episodes_or_without_a_key_is_refused(new_store, tmp_path):
     with pytest.raises(StoreError, match="holds no episodes"):
         load_demonstrations(new_store(good=0))
-    with pytest.raises(StoreError, match=r"has no 'observation\.force'"):
-        load_demonstrations(new_store(good=1, name="other.zarr"), ["observation.force"])
+    features = {"observation.environment_state": {"shape": (2,), "dtype": "float32"}}
+    store = DemoStore.create(tmp_path / "other.zarr", features=features, fps=10)
+    with store.writer(task="none") as episode:
+        episode.add({"observation.environment_state": np.zeros(2, np.float32)})
+    with pytest.raises(StoreError, match=r"has no 'observation\.state'"):
+        load_demonstrations(store)
 
 
 def test_a_value_that_is_not_finite_names_episode_and_frame(new_store, point_store):

@@ -1,0 +1,43 @@
+"""Does what a store holds fit the robot that the policy is for?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from robo_datasets.errors import StoreError
+from robo_policies.cloning.windows import ACTION
+
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore
+
+
+def check_store_contract(store: DemoStore, contract: str) -> None:
+    """Refuse demonstrations of another robot than that of ``contract``, a file or the name of an example.
+
+    Raises:
+        StoreError: the store was recorded under another contract, or its actions are not the contract's joints.
+        ContractError: the contract cannot be read, or is wrong.
+    """
+    from robo_hw.contract import RobotContract
+
+    wanted = RobotContract.load(contract)
+    if store.contract_hash is not None and store.contract_hash != wanted.hash:
+        raise StoreError(
+            f"{store.path} was recorded under the robot contract {store.contract_hash[:12]}, and {contract} is "
+            f"{wanted.hash[:12]}; record again, or give the contract that it was recorded under"
+        )
+    feature = store.features.get(ACTION)
+    size = int(feature["shape"][0]) if feature else 0
+    if size != len(wanted.joints):
+        raise StoreError(
+            f"{store.path}: its actions have {size} values, and {contract} has {len(wanted.joints)} joints "
+            f"({', '.join(wanted.joint_names)})"
+        )
+    names = feature.get("names") if feature else None
+    if isinstance(names, list | tuple) and sorted(names) == sorted(wanted.joint_names):
+        for place, (held, named) in enumerate(zip(names, wanted.joint_names, strict=True)):
+            if held != named:
+                raise StoreError(
+                    f"{store.path}: value {place} of its actions is joint {held!r}, and of {contract} {named!r}; "
+                    "the order of the joints differs"
+                )

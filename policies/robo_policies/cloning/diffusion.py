@@ -1,0 +1,117 @@
+"""LeRobot's Diffusion Policy as a learner: its own network, its own files, a loss per sample.
+
+Diffusion Policy (Chi et al., arXiv 2303.04137): the network learns to take noise out of action chunks, and acts by
+starting from noise alone. With DDIM (Song et al., arXiv 2010.02502) it may skip most noise levels when it acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from robo_policies.cloning.learner import Learner, features
+from robo_policies.cloning.settings import DiffusionSettings
+from robo_policies.cloning.windows import ACTION, Span
+
+if TYPE_CHECKING:
+    import torch
+    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+
+    from robo_policies.cloning.pictures import Size
+
+
+def diffusion_config(
+    settings: DiffusionSettings, dims: Mapping[str, int], cameras: Mapping[str, Size], device: str
+) -> DiffusionConfig:
+    """LeRobot's configuration for ``settings``, vectors of the sizes ``dims`` and pictures of the sizes ``cameras``."""
+    from lerobot.configs.types import NormalizationMode
+    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+
+    modes = dict.fromkeys(("STATE", "ENV", "ACTION"), NormalizationMode.MIN_MAX)
+    return DiffusionConfig(
+        **features(dims, cameras),
+        normalization_mapping={"VISUAL": NormalizationMode.MEAN_STD, **modes},
+        n_obs_steps=settings.observation_steps,
+        horizon=settings.horizon,
+        n_action_steps=settings.execution_horizon,
+        drop_n_last_frames=0,
+        down_dims=tuple(settings.down_dims),
+        kernel_size=settings.kernel_size,
+        diffusion_step_embed_dim=settings.diffusion_step_embed_dim,
+        noise_scheduler_type=settings.noise_scheduler_type,
+        num_train_timesteps=settings.num_train_timesteps,
+        num_inference_steps=settings.num_inference_steps,
+        prediction_type=settings.prediction_type,
+        vision_backbone=settings.vision_backbone,
+        pretrained_backbone_weights=None,
+        spatial_softmax_num_keypoints=settings.keypoints,
+        # What lies past the end of an episode was never demonstrated, so it trains nothing.
+        do_mask_loss_for_padding=True,
+        device=device,
+        push_to_hub=False,
+    )
+
+
+class DiffusionLearner(Learner):
+    """LeRobot's diffusion network with a loss per sample.
+
+    Args:
+        settings: the shape of the network.
+        dims: key -> D for the observation keys and the action.
+        cameras: key -> (height, width) of the pictures.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(
+        self,
+        settings: DiffusionSettings,
+        dims: Mapping[str, int],
+        cameras: Mapping[str, Size] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        config = diffusion_config(settings, dims, cameras or {}, device)
+        from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
+
+        self.policy = DiffusionPolicy(config).to(device)
+        self.span = Span(settings.chunk_size, settings.past, stacked=True, bounded=True)
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """What is trained."""
+        return self.policy.diffusion
+
+    def losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The loss of each sample, (B,) float32: LeRobot's own before it takes the mean.
+
+        The squared error of the noise (or of the actions) at one random noise level a sample, padding masked.
+        """
+        import torch
+
+        diffusion, config = self.policy.diffusion, self.policy.config
+        actions = batch[ACTION]
+        condition = diffusion._prepare_global_conditioning(_with_pictures(batch, config.image_features))
+        noise = torch.randn(actions.shape, device=actions.device)
+        levels = torch.randint(0, config.num_train_timesteps, (len(actions),), device=actions.device)
+        noisy = diffusion.noise_scheduler.add_noise(actions, noise, levels)
+        predicted = diffusion.unet(noisy, levels, global_cond=condition).float()
+        target = noise if config.prediction_type == "epsilon" else actions
+        error = (predicted - target).square() * ~batch["action_is_pad"][..., None]
+        return error.mean((1, 2))
+
+    def compile(self) -> None:
+        """Compile the U-Net; names of the weights stay as they are."""
+        self.policy.diffusion.unet.compile()
+
+    def processors(self, statistics: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[Any, Any]:
+        """LeRobot's own pre- and post-processor for ``statistics``."""
+        from lerobot.policies.diffusion.processor_diffusion import make_diffusion_pre_post_processors
+
+        return make_diffusion_pre_post_processors(self.policy.config, statistics)
+
+
+def _with_pictures(batch: Mapping[str, torch.Tensor], cameras: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The batch with all cameras in one tensor, (B, n, cameras, 3, H, W), as LeRobot's network takes them."""
+    import torch
+
+    pictures = {"observation.images": torch.stack([batch[key] for key in cameras], -4)} if cameras else {}
+    return {**batch, **pictures}

@@ -1,0 +1,104 @@
+"""What training and checkpoint need of a policy, and what all of LeRobot's policies have in common here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robo_datasets.errors import MissingPartError
+from robo_policies.cloning.settings import ActSettings, DiffusionSettings, PolicySettings
+from robo_policies.cloning.windows import ACTION, ENVIRONMENT_STATE, STATE, Span
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from robo_policies.cloning.pictures import Size
+
+
+class Learner:
+    """A policy of LeRobot's in training: its own network and files, and a loss per sample.
+
+    Attributes:
+        policy: LeRobot's.
+        span: which frames a sample takes.
+    """
+
+    policy: Any
+    span: Span
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """What is trained."""
+        raise NotImplementedError
+
+    def losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The loss of each sample, (B,) float32: LeRobot's own before it takes the mean."""
+        raise NotImplementedError
+
+    def processors(self, statistics: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[Any, Any]:
+        """LeRobot's own pre- and post-processor for ``statistics``."""
+        raise NotImplementedError
+
+    def prepare(self, batch: Mapping[str, torch.Tensor]) -> None:
+        """Look at a first batch before training, the same each time a run is started or continued."""
+
+    def compile(self) -> None:
+        """Compile what takes the time; names of the weights stay as they are."""
+        self.network.compile()
+
+    def save(self, folder: Path, statistics: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Write the files that LeRobot's own training writes: configuration, weights, both processors."""
+        import torch
+
+        tensors = {
+            key: {name: torch.from_numpy(value) for name, value in values.items()} for key, values in statistics.items()
+        }
+        self.policy.save_pretrained(folder)
+        for pipeline in self.processors(tensors):
+            pipeline.save_pretrained(folder)
+
+
+def make_learner(
+    settings: PolicySettings, dims: Mapping[str, int], cameras: Mapping[str, Size], device: str = "cpu"
+) -> Learner:
+    """The learner that ``settings`` ask for.
+
+    Args:
+        settings: which policy, and its shape.
+        dims: key -> D for the observation keys and the action.
+        cameras: key -> (height, width) of the pictures.
+        device: "cpu" or "cuda".
+
+    Raises:
+        MissingPartError: LeRobot is not installed.
+    """
+    try:
+        import lerobot  # noqa: F401
+    except ImportError as error:
+        raise MissingPartError(
+            f"LeRobot is needed for this policy ({error}); pip install 'robo-rm[lerobot]'"
+        ) from error
+    if isinstance(settings, ActSettings):
+        from robo_policies.cloning.act import ActLearner
+
+        return ActLearner(settings, dims, cameras, device)
+    if isinstance(settings, DiffusionSettings):
+        from robo_policies.cloning.diffusion import DiffusionLearner
+
+        return DiffusionLearner(settings, dims, cameras, device)
+    raise NotImplementedError(f"{type(settings).__name__} has no learner")
+
+
+def features(dims: Mapping[str, int], cameras: Mapping[str, Size]) -> dict[str, Any]:
+    """The part of LeRobot's configuration that says what goes in and what comes out."""
+    from lerobot.configs.types import FeatureType, PolicyFeature
+
+    kinds = {STATE: FeatureType.STATE, ENVIRONMENT_STATE: FeatureType.ENV}
+    vectors = {key: PolicyFeature(kinds[key], (dims[key],)) for key in kinds if key in dims}
+    pictures = {key: PolicyFeature(FeatureType.VISUAL, (3, *size)) for key, size in cameras.items()}
+    return {
+        "input_features": vectors | pictures,
+        "output_features": {ACTION: PolicyFeature(FeatureType.ACTION, (dims[ACTION],))},
+    }
