@@ -10,7 +10,7 @@ What an action means depends on the world:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ Floats = npt.NDArray[np.float32]
 STATE = "observation.state"
 ENVIRONMENT_STATE = "observation.environment_state"
 HOLD, TARGETS = "hold", "targets"
+
+Proposer = Callable[[Mapping[str, Floats]], Floats]
+"""A cloned policy: observations {key: (n, D)} to actions (n, A) in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ class DecisionWorlds:
         potential: for N environments, looking every ``actions.repeat`` steps.
         discount: g for one control step.
         seed: of the first episodes; each further episode counts on.
+        propose: the cloned policy, observations {key: (n, ...)} to actions (n, A); None for none.
 
     Raises:
         ConfigError: no world.
@@ -151,11 +155,13 @@ class DecisionWorlds:
         potential: Potential,
         discount: float,
         seed: int,
+        propose: Proposer | None = None,
     ) -> None:
         if not worlds:
             raise ConfigError("give one world at least")
         self.worlds, self.actions, self.potential, self.discount = list(worlds), actions, potential, discount
-        self._next_seed = seed
+        self._next_seed, self._propose = seed, propose
+        self._proposed: Floats | None = None
         count = len(worlds)
         self._seen: list[Mapping[str, Any]] = [{}] * count
         self._infos: list[dict[str, Any]] = [{} for _ in worlds]
@@ -179,6 +185,11 @@ class DecisionWorlds:
             self._here[begun] = self._score(begun)
             self._start[begun] = self._here[begun]
         self._flat = [flat(observation) for observation in self._seen]
+        self._proposed = self._proposals()
+
+    def proposals(self) -> Floats | None:
+        """(N, A) what the cloned policy proposes now, or None without one."""
+        return self._proposed
 
     def observations(self) -> Floats:
         """(N, O + 1) what the learner sees, the potential last."""
@@ -206,10 +217,12 @@ class DecisionWorlds:
         after[live] = self._score(live)
         self._here = after
         self._flat = [flat(observation) for observation in self._seen]
+        self._proposed = self._proposals()
         rows: dict[str, npt.NDArray[Any]] = {
             "observation": np.stack(before),
             "next_observation": np.stack(self._flat),
             "action": np.clip(actions, -1, 1),
+            "next_proposal": np.zeros_like(actions) if self._proposed is None else self._proposed,
             "gold": gold,
             "potential": potential,
             "next_potential": after.copy(),
@@ -233,6 +246,13 @@ class DecisionWorlds:
             if terminated or truncated:
                 break
         return golds, bool(terminated), bool(truncated and not terminated)
+
+    def _proposals(self) -> Floats | None:
+        if self._propose is None:
+            return None
+        keys = [key for key in (STATE, ENVIRONMENT_STATE) if key in self._seen[0]]
+        seen = {key: np.stack([np.asarray(one[key], dtype=np.float32) for one in self._seen]) for key in keys}
+        return np.clip(self._propose(seen), -1, 1).astype(np.float32)
 
     def _score(self, which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         if not len(which):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_datasets.errors import ConfigError, StoreError
-from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap
+from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap, Proposer
 from robo_rm.shaping.core import decision_gold
 
 ACTION = "action"
@@ -48,6 +48,7 @@ def demonstrated_decisions(
     actions: ActionMap,
     discount: float,
     potentials: Sequence[npt.ArrayLike] | None = None,
+    propose: Proposer | None = None,
 ) -> Iterator[dict[str, npt.NDArray[Any]]]:
     """Each episode as rows for `Replay.add`.
 
@@ -60,6 +61,7 @@ def demonstrated_decisions(
         actions: how the learner's actions are carried out; k is its repeat.
         discount: g for one control step.
         potentials: (T,) of each episode at every frame, or None for 0.
+        propose: the cloned policy, or None.
 
     Raises:
         StoreError: an episode lacks the state or actions, or its success is not known.
@@ -80,14 +82,19 @@ def demonstrated_decisions(
                 f"the potential of episode {episode.uuid} has shape {potential.shape} for {episode.length} frames"
             )
         if episode.length > 1:
-            yield _decisions(episode, actions, discount, potential)
+            yield _decisions(episode, actions, discount, potential, propose)
 
 
 def _decisions(
-    episode: Any, actions: ActionMap, discount: float, potential: npt.NDArray[np.float64]
+    episode: Any,
+    actions: ActionMap,
+    discount: float,
+    potential: npt.NDArray[np.float64],
+    propose: Proposer | None,
 ) -> dict[str, npt.NDArray[Any]]:
     keys = [key for key in (STATE, ENVIRONMENT_STATE) if key in episode]
-    seen = np.concatenate([np.asarray(episode[key][:], dtype=np.float32) for key in keys], axis=1)
+    arrays = {key: np.asarray(episode[key][:], dtype=np.float32) for key in keys}
+    seen = np.concatenate(list(arrays.values()), axis=1)
     commands = np.asarray(episode[ACTION][:], dtype=np.float32)
     last = episode.length - 1
     starts = np.arange(0, last, actions.repeat)
@@ -98,11 +105,16 @@ def _decisions(
         golds[-1] = decision_gold([0.0] * (int(steps[-1]) - 1) + [1.0], discount)
     ended = np.zeros(len(starts), dtype=bool)
     ended[-1] = True
+    size = commands.shape[1]
+    proposed: npt.NDArray[np.float32] = np.zeros((len(stops), size), np.float32)
+    if propose is not None:
+        proposed = np.clip(propose({key: values[stops] for key, values in arrays.items()}), -1, 1)
     pairs = zip(starts.tolist(), stops.tolist(), strict=True)
     return {
         "observation": seen[starts],
         "next_observation": seen[stops],
         "action": np.stack([actions.action(seen[a], commands[a:b]) for a, b in pairs]),
+        "next_proposal": proposed,
         "gold": golds,
         "potential": potential[starts],
         "next_potential": potential[stops],

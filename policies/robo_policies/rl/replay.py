@@ -1,9 +1,9 @@
 """Replay that stores what happened and composes the reward when it is sampled.
 
 Each entry is one decision: observation, action, gold, the potentials before and after it and of its episode's start,
-the steps it took, how it ended and the observation it really led to (the last one of its episode, never the next
-episode's first). Another shaping mode, scale or potential therefore needs no new experience, and a new reward model
-relabels everything in one call. Potentials of different versions never mix.
+the steps it took, how it ended, the observation it really led to (the last one of its episode, never the next
+episode's first) and what a cloned policy proposes there. Another shaping mode, scale or potential therefore needs no
+new experience, and a new reward model relabels everything in one call. Potentials of different versions never mix.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Batch:
         bootstrap: (B,) factor on the value of the next observation: g^steps, 0 where the task ended, not 0 where only
             the time did.
         next_observation: (B, O + 1).
+        next_proposal: (B, A) what the cloned policy proposes there; zeros without one.
         gold: (B,).
     """
 
@@ -46,6 +47,7 @@ class Batch:
     reward: Floats
     bootstrap: Floats
     next_observation: Floats
+    next_proposal: Floats
     gold: Floats
 
 
@@ -68,6 +70,7 @@ class Replay:
             "observation": np.zeros((capacity, observation_size), np.float32),
             "next_observation": np.zeros((capacity, observation_size), np.float32),
             "action": np.zeros((capacity, action_size), np.float32),
+            "next_proposal": np.zeros((capacity, action_size), np.float32),
             **{name: np.zeros(capacity, np.float32) for name in ("gold", *POTENTIALS)},
             "terminated": np.zeros(capacity, np.bool_),
             "truncated": np.zeros(capacity, np.bool_),
@@ -129,6 +132,7 @@ class Replay:
             reward=reward,
             bootstrap=bootstrap,
             next_observation=_with(chosen["next_observation"], chosen["next_potential"]),
+            next_proposal=chosen["next_proposal"],
             gold=chosen["gold"],
         )
 

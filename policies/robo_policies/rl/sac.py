@@ -8,7 +8,7 @@ target critics prefer is carried out and bootstrapped from. The discount of a de
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,7 @@ import torch
 
 from robo_datasets.errors import ModelError
 from robo_policies.rl.networks import Actor, Critics
-from robo_policies.rl.replay import Batch
-
-Proposer = Callable[[torch.Tensor], torch.Tensor]
-"""Observations (B, O + 1) to actions (B, A) in [-1, 1]: the cloned policy."""
+from robo_policies.rl.replay import Batch, Floats
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Sac:
         action_size: A.
         settings: of the learner.
         seed: of the weights and every draw.
-        proposer: the cloned policy, or None for SAC without proposals.
+        proposals: whether a cloned policy proposes actions beside the actor's.
         device: cpu or cuda.
     """
 
@@ -65,14 +62,14 @@ class Sac:
         action_size: int,
         settings: SacSettings,
         seed: int,
-        proposer: Proposer | None = None,
+        proposals: bool = False,
         device: str = "cpu",
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             actor = Actor(observation_size, action_size, settings.width)
             critics = Critics(observation_size, action_size, settings.width, settings.critics)
-        self.settings, self.device, self.proposer = settings, device, proposer
+        self.settings, self.device, self.proposals = settings, device, proposals
         self.actor, self.critics = actor.to(device), critics.to(device)
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_temperature = torch.tensor(float(np.log(settings.temperature)), device=device, requires_grad=True)
@@ -86,14 +83,23 @@ class Sac:
         self._temperature_steps = make([self.log_temperature], settings.learning_rate)
 
     @torch.no_grad()
-    def act(self, observations: npt.NDArray[np.float32], explore: bool) -> tuple[npt.NDArray[np.float32], float]:
-        """Actions (n, A) for observations (n, O + 1), and the share of them that the cloned policy proposed."""
+    def act(
+        self, observations: Floats, explore: bool, proposed: Floats | None = None
+    ) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Actions (n, A) for observations (n, O + 1), and which of them (n,) the cloned policy proposed.
+
+        Args:
+            observations: what is seen.
+            explore: draw from the actor's distribution rather than take its middle.
+            proposed: (n, A) of the cloned policy; None for the actor alone.
+        """
         seen = torch.from_numpy(observations).to(self.device)
         own = self.actor(seen, self._noise(len(seen)))[0] if explore else self.actor.best(seen)
-        if self.proposer is None:
-            return own.cpu().numpy(), 0.0
-        chosen, proposed = self._prefer(seen, own, self.proposer(seen))
-        return chosen.cpu().numpy(), float(proposed.float().mean())
+        if proposed is None:
+            return own.cpu().numpy(), np.zeros(len(seen), dtype=bool)
+        offered = torch.from_numpy(proposed).to(self.device)
+        better = self._pessimistic(seen, offered) > self._pessimistic(seen, own)
+        return torch.where(better[:, None], offered, own).cpu().numpy(), better.cpu().numpy()
 
     def update(self, fresh: Batch, demonstrated: Batch | None) -> dict[str, float]:
         """One update of the critics and, every so often, of the actor; returns losses and values.
@@ -106,15 +112,15 @@ class Sac:
             ModelError: a loss is NaN or infinite.
         """
         batches = [fresh] if demonstrated is None else [fresh, demonstrated]
-        seen, action, reward, bootstrap, after = (
-            torch.from_numpy(np.concatenate([getattr(b, name) for b in batches])).to(self.device)
-            for name in ("observation", "action", "reward", "bootstrap", "next_observation")
-        )
-        figures = self._update_critics(seen, action, reward, bootstrap, after)
+        parts = {
+            name: torch.from_numpy(np.concatenate([getattr(b, name) for b in batches])).to(self.device)
+            for name in ("observation", "action", "reward", "bootstrap", "next_observation", "next_proposal")
+        }
+        figures = self._update_critics(parts)
         self.updates += 1
         if self.updates % self.settings.actor_every == 0:
             shown = len(demonstrated.reward) if demonstrated is not None else 0
-            figures |= self._update_actor(seen, action, shown)
+            figures |= self._update_actor(parts["observation"], parts["action"], shown)
         with torch.no_grad():
             torch._foreach_lerp_(list(self.targets.parameters()), list(self.critics.parameters()), self.settings.tau)
         values = {name: float(value) for name, value in figures.items()}
@@ -123,21 +129,15 @@ class Sac:
             raise ModelError(f"learning diverged at update {self.updates}: {bad[0]} is {values[bad[0]]}")
         return values
 
-    def _update_critics(
-        self,
-        seen: torch.Tensor,
-        action: torch.Tensor,
-        reward: torch.Tensor,
-        bootstrap: torch.Tensor,
-        after: torch.Tensor,
-    ) -> dict[str, torch.Tensor]:
+    def _update_critics(self, parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        after = parts["next_observation"]
         with torch.no_grad():
             following, _ = self.actor(after, self._noise(len(after)))
             value = self._pessimistic(after, following)
-            if self.proposer is not None:
-                value = torch.maximum(value, self._pessimistic(after, self.proposer(after)))
-            aim = reward + bootstrap * value
-        values = self.critics(seen, action)
+            if self.proposals:
+                value = torch.maximum(value, self._pessimistic(after, parts["next_proposal"]))
+            aim = parts["reward"] + parts["bootstrap"] * value
+        values = self.critics(parts["observation"], parts["action"])
         loss = (values - aim).square().mean(dim=1).sum()
         self._critic_steps.zero_grad(set_to_none=True)
         loss.backward()
@@ -177,12 +177,6 @@ class Sac:
             values = values[pair]
         least: torch.Tensor = values.min(dim=0).values
         return least
-
-    def _prefer(
-        self, seen: torch.Tensor, own: torch.Tensor, proposed: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        better = self._pessimistic(seen, proposed) > self._pessimistic(seen, own)
-        return torch.where(better[:, None], proposed, own), better
 
     def _noise(self, count: int) -> torch.Tensor:
         return torch.randn(count, self._action_size, generator=self._generator, device=self.device)

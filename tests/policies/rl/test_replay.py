@@ -22,6 +22,7 @@ def decisions(count: int, seed: int = 0) -> dict[str, np.ndarray]:
         "observation": rng.normal(size=(count, 3)),
         "next_observation": rng.normal(size=(count, 3)),
         "action": rng.uniform(-1, 1, (count, 2)),
+        "next_proposal": rng.uniform(-1, 1, (count, 2)),
         "gold": rng.integers(0, 2, count).astype(float),
         "potential": rng.random(count),
         "next_potential": rng.random(count),
@@ -104,7 +105,7 @@ def test_saved_and_loaded_it_samples_the_same(tmp_path: Path) -> None:
     for again in (replay, other):
         again.add(decisions(3, 9), "a")
     first, second = (r.sample(np.random.default_rng(3), 32, ShapingSettings(), DISCOUNT) for r in (replay, other))
-    for name in ("observation", "action", "reward", "bootstrap", "next_observation"):
+    for name in ("observation", "action", "reward", "bootstrap", "next_observation", "next_proposal"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 

@@ -19,7 +19,7 @@ def bandit(rng: np.random.Generator, count: int = 64) -> Batch:
     seen = rng.uniform(-0.8, 0.8, (count, 2)).astype(np.float32)
     action = rng.uniform(-1, 1, (count, 1)).astype(np.float32)
     reward = 1 - np.square(action[:, 0] - seen[:, 0])
-    return Batch(seen, action, reward, np.zeros(count, np.float32), seen, reward)
+    return Batch(seen, action, reward, np.zeros(count, np.float32), seen, action, reward)
 
 
 def trained(steps: int, **changes) -> Sac:
@@ -35,7 +35,7 @@ def test_the_actor_finds_what_pays() -> None:
     seen = np.array([[-0.6, 0.0], [0.0, 0.3], [0.6, -0.5]], dtype=np.float32)
     action, proposed = learner.act(seen, explore=False)
     np.testing.assert_allclose(action[:, 0], seen[:, 0], atol=0.25)
-    assert proposed == 0
+    assert not proposed.any()
 
 
 def test_the_value_of_a_decision_is_discounted_by_its_steps() -> None:
@@ -50,7 +50,7 @@ def test_the_value_of_a_decision_is_discounted_by_its_steps() -> None:
         reward = np.where(here, 0.0, 1.0).astype(np.float32)
         bootstrap = np.where(here, 0.9**5, 0.0).astype(np.float32)
         after = np.broadcast_to(second, (64, 2)).astype(np.float32)
-        learner.update(Batch(seen, action, reward, bootstrap, after, reward), None)
+        learner.update(Batch(seen, action, reward, bootstrap, after, action, reward), None)
     with torch.no_grad():
         values = learner.critics(torch.from_numpy(np.stack([first, second])), torch.zeros(2, 1)).mean(0)
     assert values.tolist() == pytest.approx([0.9**5, 1.0], abs=0.08)
@@ -60,17 +60,37 @@ def test_a_better_proposal_is_carried_out_and_a_worse_one_is_not() -> None:
     learner = trained(400)
     seen = np.array([[0.5, 0.0]] * 4, dtype=np.float32)
     own, _ = learner.act(seen, explore=False)
-    learner.proposer = lambda observations: torch.full((len(observations), 1), -1.0)
-    action, proposed = learner.act(seen, explore=False)
-    assert proposed == 0
+    action, proposed = learner.act(seen, explore=False, proposed=np.full((4, 1), -1.0, np.float32))
+    assert not proposed.any()
     np.testing.assert_array_equal(action, own)
     learner.actor = Actor(2, 1, 32)
     with torch.no_grad():
-        next(iter(learner.actor.body.children())).bias.fill_(-5.0)
-    learner.proposer = lambda observations: observations[:, :1]
-    action, proposed = learner.act(seen, explore=False)
-    assert proposed == 1
+        list(learner.actor.body.children())[-1].bias.fill_(-5.0)
+    action, proposed = learner.act(seen, explore=False, proposed=seen[:, :1])
+    assert proposed.all()
     np.testing.assert_array_equal(action[:, 0], seen[:, 0])
+
+
+def test_a_better_proposal_is_bootstrapped_from() -> None:
+    """The next state's value is that of the proposal where the actor's own action is worth less."""
+    with_proposals = trained(400, proposals=True)
+    seen = np.full((64, 2), 0.5, np.float32)
+    zeros = np.zeros(64, np.float32)
+    with_proposals.actor = Actor(2, 1, 32)
+    with torch.no_grad():
+        list(with_proposals.actor.body.children())[-1].bias.fill_(-5.0)
+        good = with_proposals.targets(torch.from_numpy(seen), torch.full((64, 1), 0.5)).min(0).values.mean()
+        own = with_proposals.targets(torch.from_numpy(seen), torch.full((64, 1), -1.0)).min(0).values.mean()
+    assert float(good) > float(own) + 0.5
+    batch = Batch(seen, seen[:, :1], zeros, zeros + 1, seen, np.full((64, 1), 0.5, np.float32), zeros)
+    for _ in range(150):
+        with_proposals._update_critics({n: torch.from_numpy(getattr(batch, n)) for n in _PARTS})
+    with torch.no_grad():
+        value = with_proposals.critics(torch.from_numpy(seen), torch.from_numpy(batch.action)).mean()
+    assert float(value) == pytest.approx(float(good), abs=0.1)
+
+
+_PARTS = ("observation", "action", "reward", "bootstrap", "next_observation", "next_proposal")
 
 
 def test_a_resumed_learner_goes_on_bit_for_bit() -> None:
