@@ -40,16 +40,18 @@ class HopPlan:
         store, reward = request.store, request.reward
         cameras = chosen_cameras(request)
         state_key = STATE_KEY if reward.use_state and STATE_KEY in store.features else None
-        stages, priors = _stages(request, train, by_time, init)
-        self.truths = [time_truth(e.length) if by_time else stage_truth(e, priors) for e in train]
-        reached = [place for place, truth in enumerate(self.truths) if truth.reached]
         tasks = [episode.task or "" for episode in train]
+        # Which episodes reach the goal does not depend on the shares of the stages.
+        even = np.full(len(store.stages or [ONE_STAGE]), 1.0)
+        reached = [n for n, episode in enumerate(train) if by_time or stage_truth(episode, even / even.sum()).reached]
         lacking = sorted(set(tasks) - {tasks[place] for place in reached})
         if lacking:
             raise LabelError(
                 f"no training episode of {store.path} reaches the goal of the task {lacking[0]!r}, so there is no goal "
                 "image; the hop model needs one success of each task (mark it with store.set_success), or holdout=0"
             )
+        stages, priors = _stages(request, train, by_time, init)
+        self.truths = [time_truth(e.length) if by_time else stage_truth(e, priors) for e in train]
         self.distance = start_goal_distance([train[place] for place in reached], list(cameras), state_key)
         if reward.start_near_goal == "refuse" and self.distance < NEAR:
             raise ConfigError(_near_goal(self.distance))
