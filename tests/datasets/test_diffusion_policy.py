@@ -364,3 +364,32 @@ def test_an_archive_whose_names_lead_out_is_refused(tmp_path):
             archive.writestr(name, "boom")
         with pytest.raises(ImportSourceError, match="leads out of the archive"):
             ZipFiles(tmp_path / "x.zip")
+
+
+def chunks_of_two_megabytes(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Chunks as diffusion_policy chooses them: whole inner sides, and about 2 MB in all."""
+    chunks, size = [], itemsize
+    for side in reversed(shape):
+        fits = min(side, max(1, -(-2_000_000 // size)))
+        chunks.append(fits)
+        size *= fits
+    return tuple(reversed(chunks))
+
+
+def test_a_buffer_saved_by_diffusion_policy_is_read(tmp_path, run_command):
+    """Its own defaults: Blosc LZ4 without shuffling, 2 MB a chunk, ends uncompressed, and a note that is no array."""
+    arrays = {**sim_arrays(), "img": np.repeat(np.repeat(sim_arrays()["img"], 12, 1), 12, 2)}
+    root = zarr.open_group(tmp_path / "pusht.zarr", mode="w", zarr_format=2)
+    data, meta = root.create_group("data"), root.create_group("meta")
+    plain = numcodecs.Blosc("lz4", 5, numcodecs.Blosc.NOSHUFFLE)
+    for key, rows in arrays.items():
+        chunks = chunks_of_two_megabytes(rows.shape, rows.itemsize)
+        array = data.create_array(key, shape=rows.shape, chunks=chunks, dtype=rows.dtype, compressors=plain)
+        array[:] = rows
+    assert data["img"].chunks[0] < TOTAL
+    meta.create_array("episode_ends", shape=(3,), chunks=(3,), dtype="int64", compressors=None)[:] = ENDS
+    meta.create_array("seed", shape=(), chunks=(), dtype="int64")[()] = 7
+    store = bring_in(run_command, tmp_path / "pusht.zarr", tmp_path / "d.zarr", "fps=10", "codec=raw")
+    for key, feature in (("img", IMG), ("state", "observation.state"), ("action", "action")):
+        read = np.concatenate([episode[feature][:] for episode in store])
+        np.testing.assert_array_equal(read, arrays[key].astype(read.dtype))

@@ -217,3 +217,44 @@ def test_a_shaped_reward_says_nothing_about_success(source, tmp_path, run_comman
     edit(lambda f: f["data"].attrs.__setitem__("env_args", json.dumps(shaped)))(source)
     store = bring_in(run_command, source, tmp_path / "d.zarr", "success=unknown")
     assert [episode.success for episode in store] == [None] * 3
+
+
+def write_as_robomimic_does(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """A file with all that robomimic's extraction script writes: more groups, attributes and splits than are read."""
+    written = {}
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        for seed in range(3):
+            arrays = demo_arrays(6 + seed, seed)
+            arrays["actions_abs"] = arrays["actions"] + 1
+            demo = data.create_group(f"demo_{seed}")
+            for key, rows in arrays.items():
+                packed = {"compression": "gzip"} if key.startswith("obs/") else {}
+                demo.create_dataset(key, data=rows, **packed)
+                if key.startswith("obs/"):
+                    demo.create_dataset(f"next_{key}", data=np.roll(rows, -1, 0), **packed)
+            demo.create_dataset("datagen_info/eef_pose", data=np.zeros((6 + seed, 4, 4)))
+            demo.create_dataset("action_dict/rel_pos", data=np.zeros((6 + seed, 3)))
+            demo.attrs["model_file"] = "<mujoco model='base'>" + "<body/>" * 2000 + "</mujoco>"
+            demo.attrs["ep_info"] = json.dumps({"lang": "lift the cube"})
+            demo.attrs["num_samples"] = 6 + seed
+            written[demo.name] = arrays
+        data.attrs["total"] = sum(len(arrays["actions"]) for arrays in written.values())
+        camera = {"camera_names": ["agentview"], "camera_heights": 24, "camera_widths": 32}
+        settings = {**ENV["env_kwargs"], **camera, "has_renderer": False, "controller_configs": {"type": "OSC_POSE"}}
+        environment = {"env_name": "Lift", "env_version": "1.4.1", "type": 1, "env_kwargs": settings}
+        data.attrs["env_args"] = json.dumps(environment, indent=4)
+        for name, demos in {"train": ["demo_0", "demo_2"], "valid": ["demo_1"], "20_percent_train": ["demo_0"]}.items():
+            file.create_dataset(f"mask/{name}", data=np.array(demos, dtype="S"))
+    return written
+
+
+def test_a_file_as_robomimic_writes_it_arrives_whole(tmp_path, run_command):
+    written = write_as_robomimic_does(tmp_path / "image.hdf5")
+    store = bring_in(run_command, tmp_path / "image.hdf5", tmp_path / "d.zarr")
+    assert [episode.length for episode in store] == [6, 7, 8]
+    assert store[0].attributes["masks"] == ["20_percent_train", "train"]
+    for episode, arrays in zip(store, written.values(), strict=True):
+        np.testing.assert_array_equal(episode["action"][:], arrays["actions"])
+        np.testing.assert_array_equal(episode["action.absolute"][:], arrays["actions_abs"])
+        np.testing.assert_array_equal(episode["simulator.state"][:], arrays["states"])

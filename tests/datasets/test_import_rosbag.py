@@ -12,9 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from robo_datasets import DemoStore
@@ -74,15 +75,19 @@ def trajectory(time: int, positions: list[float]) -> Any:
 def write_bag(path: Path, messages: dict[str, list[tuple[int, Any]]], storage: StoragePlugin) -> Path:
     """Write (arrival time, message) by topic."""
     with Writer(path, version=9, storage_plugin=storage) as writer:
-        connections = {
-            topic: writer.add_connection(topic, found[0][1].__msgtype__, typestore=TYPES)
-            for topic, found in messages.items()
-            if found
-        }
-        every = [(time, topic, message) for topic, found in messages.items() for time, message in found]
-        for time, topic, message in sorted(every, key=lambda entry: entry[0]):
-            writer.write(connections[topic], time, TYPES.serialize_cdr(message, message.__msgtype__))
+        fill(writer, messages)
     return path
+
+
+def fill(writer: Writer, messages: dict[str, list[tuple[int, Any]]]) -> None:
+    connections = {
+        topic: writer.add_connection(topic, found[0][1].__msgtype__, typestore=TYPES)
+        for topic, found in messages.items()
+        if found
+    }
+    every = [(time, topic, message) for topic, found in messages.items() for time, message in found]
+    for time, topic, message in sorted(every, key=lambda entry: entry[0]):
+        writer.write(connections[topic], time, TYPES.serialize_cdr(message, message.__msgtype__))
 
 
 def scene(seconds: float = SECONDS) -> dict[str, list[tuple[int, Any]]]:
@@ -411,3 +416,73 @@ def test_stamps_are_read_in_either_byte_order():
     assert header_stamp(raw) == time
     big = bytes(TYPES.serialize_cdr(joints(time, [0.0] * 3), "sensor_msgs/msg/JointState", little_endian=False))
     assert header_stamp(big) == time
+
+
+@pytest.mark.parametrize("mode", ["FILE", "MESSAGE", "STORAGE"])
+def test_compressed_bags_read_the_same(tmp_path, mapping, run_command, mode):
+    plain = write_bag(tmp_path / "plain", scene(1.0), StoragePlugin.MCAP)
+    packed = Writer(tmp_path / "packed", version=8, storage_plugin=StoragePlugin.MCAP)
+    packed.set_compression(CompressionMode[mode], CompressionFormat.ZSTD)
+    with packed as writer:
+        fill(writer, scene(1.0))
+    stores = [
+        bring_in(run_command, bag, tmp_path / f"{bag.name}.zarr", f"mapping={mapping}")
+        for bag in (plain, tmp_path / "packed")
+    ]
+    for key in (FRONT, "observation.state", "action"):
+        np.testing.assert_array_equal(stores[1][0][key][:], stores[0][0][key][:])
+
+
+def test_a_bag_split_as_ros2_bag_record_splits_it_is_one_episode(tmp_path, mapping, run_command):
+    """Files <name>_0.db3 and <name>_1.db3, and metadata of version 5, as ROS 2 Humble writes them."""
+    whole = write_bag(tmp_path / "whole", scene(), StoragePlugin.SQLITE3)
+    half, bag = START + 10**9, tmp_path / "teleop"
+    bag.mkdir()
+    files, counts = [], {}
+    for number, (first, last) in enumerate(((0, half), (half, 2**63))):
+        part = {topic: [m for m in found if first <= m[0] < last] for topic, found in scene().items()}
+        write_bag(tmp_path / f"part{number}", part, StoragePlugin.SQLITE3)
+        shutil.move(tmp_path / f"part{number}/part{number}.db3", bag / f"teleop_{number}.db3")
+        times = [time for found in part.values() for time, _ in found]
+        files.append((f"teleop_{number}.db3", min(times), max(times), len(times)))
+        for topic, found in part.items():
+            counts[topic] = counts.get(topic, 0) + len(found)
+    types = {topic: found[0][1].__msgtype__ for topic, found in scene().items()}
+    said = {
+        "version": 5,
+        "storage_identifier": "sqlite3",
+        "duration": {"nanoseconds": files[1][2] - files[0][1]},
+        "starting_time": {"nanoseconds_since_epoch": files[0][1]},
+        "message_count": sum(counts.values()),
+        "topics_with_message_count": [
+            {
+                "topic_metadata": {
+                    "name": topic, "type": types[topic], "serialization_format": "cdr", "offered_qos_profiles": "",
+                },
+                "message_count": count,
+            }
+            for topic, count in counts.items()
+        ],
+        "compression_format": "",
+        "compression_mode": "",
+        "relative_file_paths": [name for name, *_ in files],
+        "files": [
+            {
+                "path": name,
+                "starting_time": {"nanoseconds_since_epoch": start},
+                "duration": {"nanoseconds": end - start},
+                "message_count": count,
+            }
+            for name, start, end, count in files
+        ],
+    }  # fmt: skip
+    (bag / "metadata.yaml").write_text(yaml.safe_dump({"rosbag2_bagfile_information": said}))
+    one = bring_in(run_command, whole, tmp_path / "one.zarr", f"mapping={mapping}")
+    two = bring_in(run_command, bag, tmp_path / "two.zarr", f"mapping={mapping}")
+    assert len(two) == 1
+    for key in (FRONT, "observation.state", "action"):
+        np.testing.assert_array_equal(two[0][key][:], one[0][key][:])
+    (bag / "teleop_1.db3").unlink()
+    words = ("import", "rosbag", f"source={bag}", f"store={tmp_path / 'c.zarr'}", f"mapping={mapping}")
+    code, _, complaint = run_command(*words)
+    assert (code, "teleop" in complaint, (tmp_path / "c.zarr").exists()) == (2, True, False), complaint

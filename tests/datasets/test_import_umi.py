@@ -176,3 +176,27 @@ def test_a_bad_archive_is_one_clear_line(unpacked, tmp_path, run_command, fault)
     assert (code, len(lines), words in lines[-1] if lines else False) == (2, 1, True), err
     assert not (tmp_path / "d.zarr").exists()
     assert not (tmp_path.parent / "evil.py").exists()
+
+
+def test_an_archive_as_umi_writes_it_is_read(unpacked, tmp_path, run_command):
+    """Frames of lossy JPEG XL with all of the codec's settings, group files, and members that were written twice."""
+    frames = smooth_frames(12, 32, 40)
+    codec = {
+        "id": "imagecodecs_jpegxl", "level": 99, "effort": None, "distance": None, "lossless": False,
+        "decodingspeed": None, "photometric": None, "planar": None, "usecontainer": None, "index": None,
+        "keeporientation": None, "numthreads": 1,
+    }  # fmt: skip
+    edit(unpacked, "camera0_rgb", compressor=codec)
+    lossy = [imagecodecs.jpegxl_encode(image, level=99, lossless=False, numthreads=1) for image in frames]
+    for number, data in enumerate(lossy):
+        frame(unpacked, number).write_bytes(data)
+    source = pack(unpacked, tmp_path / "cup.zarr.zip")
+    with zipfile.ZipFile(source, "a") as archive:
+        for name in ("data/.zgroup", "meta/.zgroup"):
+            archive.writestr(name, '{"zarr_format": 2}')
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr(".zgroup", '{"zarr_format": 2}')
+    store = bring_in(run_command, source, tmp_path / "d.zarr", "codec=lossless")
+    read = np.concatenate([episode[CAMERA][:] for episode in store])
+    np.testing.assert_array_equal(read, np.stack([imagecodecs.jpegxl_decode(data) for data in lossy]))
+    assert np.abs(read.astype(int) - frames).mean() < 2

@@ -29,7 +29,13 @@ IMAGES, OBSERVATION, STATE = "observation.images.", "observation.", "observation
 
 # Where a data set has them, these make up the robot's state; "object" is the state of the scene.
 _STATE_PARTS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
-_OTHER = {"actions": "action", "states": "simulator.state", "rewards": "next.reward", "dones": "next.done"}
+_OTHER = {
+    "actions": "action",
+    "actions_abs": "action.absolute",
+    "states": "simulator.state",
+    "rewards": "next.reward",
+    "dones": "next.done",
+}
 _SCENE = {"object": "observation.environment_state"}
 _NAMES = ["height", "width", "channel"]
 # gzip packs at most about 1030 to 1; a shape that promises more was made up.
