@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from robo_rm.baselines.placing import OneStage, demonstrations, every_episode, place_in_stages, stages_and_priors
+from robo_rm.baselines.episodes import OneStage, demonstrations, every_episode
 from robo_rm.models.card import plain_card
+from robo_rm.models.placing import place_in_stages, stages_and_priors
 from robo_rm.models.prediction import Estimate, Prediction
 from robo_rm.models.protocol import Observations
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind

@@ -27,10 +27,10 @@ import torch
 import torch.nn.functional as F
 
 from robo_datasets.errors import ConfigError
+from robo_rm.baselines.episodes import demonstrations, every_episode
 from robo_rm.baselines.network import FrameData, FrameNetwork, Samples, look_at, run_network
-from robo_rm.baselines.per_frame import BLOCK, Looks, PerFrameModel
-from robo_rm.baselines.placing import demonstrations, every_episode
 from robo_rm.models.card import plain_card
+from robo_rm.models.per_frame import BLOCK, Looks, PerFrameModel
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.models.saving import built, fill_weights, save_model_folder
 from robo_rm.settings import ConvSettings, ImageAugmentation

@@ -24,10 +24,11 @@ import numpy.typing as npt
 import torch
 
 from robo_datasets.errors import ConfigError, MissingPartError, ModelError
-from robo_rm.baselines.per_frame import Looks, PerFrameModel
-from robo_rm.baselines.placing import every_episode, stages_and_priors
+from robo_rm.baselines.episodes import every_episode
 from robo_rm.labels.split import split_episodes
 from robo_rm.models.card import plain_card
+from robo_rm.models.per_frame import Looks, PerFrameModel
+from robo_rm.models.placing import stages_and_priors
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.models.saving import built, read_tensors, save_model_folder
 from robo_rm.training.cameras import chosen_cameras

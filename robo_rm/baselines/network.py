@@ -14,10 +14,11 @@ from torch import nn
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError
-from robo_rm.baselines.per_frame import Looks
-from robo_rm.baselines.placing import OneStage, stages_and_priors
+from robo_rm.baselines.episodes import OneStage
 from robo_rm.encoders.conv import ConvEncoder, StateEncoder
 from robo_rm.models.frames import resize
+from robo_rm.models.per_frame import Looks
+from robo_rm.models.placing import stages_and_priors
 from robo_rm.models.registry import FitRequest
 from robo_rm.settings import ConvSettings, ImageAugmentation
 from robo_rm.stage.model import to_pixels

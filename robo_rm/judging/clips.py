@@ -12,12 +12,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+IMAGES = "observation.images."
+
 
 class Clip:
-    """An episode whose frame t is the source's frame ``order[t]``; a reward model reads it like any episode."""
+    """An episode whose frame t is the source's frame ``order[t]``; a reward model reads it like any episode.
 
-    def __init__(self, episode: Any, order: npt.ArrayLike, keys: Sequence[str]) -> None:
+    ``images`` (T,) is the order of the cameras' frames where it is another, as of a camera that has frozen.
+    """
+
+    def __init__(
+        self, episode: Any, order: npt.ArrayLike, keys: Sequence[str], images: npt.ArrayLike | None = None
+    ) -> None:
         self.order: npt.NDArray[np.int64] = np.asarray(order, dtype=np.int64)
+        self.images = self.order if images is None else np.asarray(images, dtype=np.int64)
         self.length = len(self.order)
         self.task = getattr(episode, "task", None)
         self._episode, self._keys = episode, list(keys)
@@ -36,7 +44,14 @@ class Clip:
 
     def __getitem__(self, key: str) -> ClipArray:
         """One feature in the clip's order."""
-        return ClipArray(self._episode[key], self.order)
+        return ClipArray(self._episode[key], self.images if key.startswith(IMAGES) else self.order)
+
+    def frames(self, key: str, indices: Any, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+        """Frames (n, h, w, 3) of a camera, as `robo_datasets` episodes give them."""
+        order = self.images if key.startswith(IMAGES) else self.order
+        unique, place = np.unique(order[np.asarray(list(indices), dtype=np.int64)], return_inverse=True)
+        found: npt.NDArray[np.uint8] = self._episode.frames(key, [int(i) for i in unique], size=size)
+        return found[place]
 
 
 class ClipArray:
@@ -78,3 +93,15 @@ def rewound(length: int, at: float = 0.6) -> npt.NDArray[np.int64]:
     """Order of a video that turns at the share ``at`` of its length and runs back."""
     turn = max(int(length * at) - 1, 0)
     return np.maximum(turn - np.abs(np.arange(length) - turn), 0)
+
+
+def hovering(length: int, at: int, reach: int) -> npt.NDArray[np.int64]:
+    """Order of a video that comes up to frame ``at`` and then goes to and fro over the ``reach`` frames before it."""
+    reach = max(1, min(reach, at))
+    swing = np.abs((np.arange(length) - at) % (2 * reach) - reach)
+    return np.where(np.arange(length) <= at, np.arange(length), at - reach + swing)
+
+
+def shuffled(length: int, seed: int = 0) -> npt.NDArray[np.int64]:
+    """Order of a video whose frames after the first come at random."""
+    return np.concatenate([[0], 1 + np.random.default_rng(seed).permutation(length - 1)])[:length]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError, ModelError, StoreError
-from robo_rm.judging.clips import Clip, backwards, paused, rewound
-from robo_rm.judging.figures import Judged, ProbeClips, by_kind, figures
+from robo_rm.judging.figures import Judged, by_kind, by_probe, figures
+from robo_rm.judging.probes import ProbeClips, probe_episode, probe_recorded
 from robo_rm.labels.progress import episode_segments, label_frames
 from robo_rm.metrics import Interval
 from robo_rm.models.prediction import Prediction
@@ -54,6 +54,8 @@ class Evaluation:
     """Which episodes were judged, in words."""
     seen: bool = False
     """Whether the model was trained on some of them."""
+    by_probe: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Clips, frames and the share claimed beyond the truth, of each probe."""
 
     @property
     def failures(self) -> list[Judged]:
@@ -75,12 +77,13 @@ def choose_episodes(model: RewardModel, store: Any, which: str = "unseen") -> tu
         raise ConfigError(f"episodes={which} is unknown; choose unseen or all")
     if not len(store):
         raise StoreError(f"{store.path} holds no episode to judge the model on")
-    trained = set(model.provenance.get("train_uuids", ()))
+    # What has calibrated the model has been seen too.
+    trained = {*model.provenance.get("train_uuids", ()), *model.provenance.get("calibration_uuids", ())}
     held_out = set(model.provenance.get("holdout_uuids", ()))
     if which == "all":
         seen = sum(uuid in trained for uuid in store.uuids)
         return list(store.uuids), f"all {len(store)} episodes, {seen} of them trained on", seen > 0
-    chosen = [uuid for uuid in store.uuids if uuid in held_out]
+    chosen = [uuid for uuid in store.uuids if uuid in held_out - trained]
     if chosen:
         return chosen, f"the {len(chosen)} episodes held out of training", False
     chosen = [uuid for uuid in store.uuids if uuid not in trained]
@@ -96,8 +99,9 @@ def evaluate_reward_model(
     model: RewardModel,
     store: Any,
     *,
-    which: str = "unseen",
+    which: str | Sequence[str] = "unseen",
     probes: int = 6,
+    probe_store: Any = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
@@ -106,8 +110,9 @@ def evaluate_reward_model(
     Args:
         model: the reward model.
         store: a demo store with stage labels.
-        which: ``unseen`` or ``all``; see `choose_episodes`.
-        probes: episodes that did not fail from which probe clips are made: backwards, paused, turned back.
+        which: ``unseen`` or ``all``, see `choose_episodes`; or the uuids of the episodes themselves.
+        probes: episodes that did not fail from which probe clips are made, see `robo_rm.judging.probes`.
+        probe_store: a store of episodes that were recorded to probe with, such as an empty scene.
         resamples: of the bootstrap intervals.
         seed: of the bootstrap.
 
@@ -118,19 +123,30 @@ def evaluate_reward_model(
     """
     check_model_fits(model, store)
     priors = model_priors(model)
-    uuids, scope, seen = choose_episodes(model, store, which)
+    if isinstance(which, str):
+        uuids, scope, seen = choose_episodes(model, store, which)
+    else:
+        uuids, scope, seen = list(which), f"{len(which)} episodes", False
     _check_labels(store, uuids)
+    if probe_store is not None:
+        check_model_fits(model, probe_store)
+        _check_labels(probe_store, probe_store.uuids)
+    if hasattr(model, "store_features"):
+        # A frozen encoder's features are kept in the store, so that each frame is encoded once, whoever asks.
+        model.store_features(store, [store.episode(uuid) for uuid in uuids])
     judged, seconds = _judge(model, store, uuids, priors, probes)
+    recorded = [] if probe_store is None else probe_recorded(model, probe_store)
     frames = sum(len(episode.stage) for episode in judged)
     return Evaluation(
         stages=list(model.stages),
         fps=store.fps,
         episodes=judged,
-        figures=figures(judged, store.fps, resamples=resamples, seed=seed),
+        figures=figures(judged, store.fps, recorded=recorded, resamples=resamples, seed=seed),
         by_kind=by_kind(judged, store.fps),
         speed=_streaming_speed(model, store.episode(uuids[0]), frames / max(seconds, 1e-9)),
         scope=scope,
         seen=seen,
+        by_probe=by_probe(judged, recorded),
     )
 
 
@@ -176,7 +192,7 @@ def _judge(
             check_prediction(prediction, uuid)
             clips = ProbeClips()
             if probes and episode.success is not False:
-                clips = _probe(model, episode)
+                clips = probe_episode(model, episode, store.fps)
                 probes -= 1
             judged.append(_judged(episode, prediction, priors, clips))
             bar.advance(episode.length)
@@ -199,22 +215,6 @@ def _judged(episode: Any, prediction: Prediction, priors: npt.NDArray[np.float64
         simulator=simulator,
         clips=clips,
     )
-
-
-def _probe(model: RewardModel, episode: Any) -> ProbeClips:
-    keys = [*model.cameras, *([model.state_key] if model.state_key else [])]
-    stage = np.asarray(episode.stage, dtype=np.int64)
-    claimed, frames = 0, 0
-    for order in (paused(episode.length), rewound(episode.length)):
-        seen = model.predict(Clip(episode, order, keys), episode.task).stage
-        # The clip departs from the episode where time stops running forward.
-        begin = int(np.argmax(np.append(np.diff(order), 0) <= 0)) + 1
-        truth = stage[order][begin:]
-        known = truth >= 0
-        claimed += int((seen[begin:][known] > truth[known]).sum())
-        frames += int(known.sum())
-    turned = model.predict(Clip(episode, backwards(episode.length), keys), episode.task)
-    return ProbeClips(turned.progress, claimed, frames)
 
 
 def _streaming_speed(model: RewardModel, episode: Any, frames_per_second: float, steps: int = 40) -> Speed:

@@ -12,21 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_rm import metrics
+from robo_rm.judging.probes import Count, ProbeClips
 from robo_rm.metrics import Interval, bootstrap_interval
 from robo_rm.models.prediction import Prediction
-
-
-@dataclass(frozen=True)
-class ProbeClips:
-    """What the model says of clips made from an episode; empty where none were made."""
-
-    reversed_progress: npt.NDArray[np.float32] | None = None
-    """(T,) of the video played backwards."""
-    claimed: int = 0
-    """Frames of the paused and the rewound clip, after they depart from the episode, whose predicted stage is beyond
-    that of the picture shown."""
-    frames: int = 0
-    """Labelled frames there."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +59,40 @@ class Judged:
         return float(np.nansum([mean, claimed, 0.5 * wrong_end]))
 
 
-def figures(judged: Sequence[Judged], fps: float, *, resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
-    """Every figure with its bootstrap interval over episodes, failures first; NaN where the data do not support it."""
-    statistics = _statistics(judged, fps)
-    return {
+def figures(
+    judged: Sequence[Judged],
+    fps: float,
+    *,
+    recorded: Sequence[tuple[str, Count]] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Every figure with its bootstrap interval over episodes, failures first; NaN where the data do not support it.
+
+    ``recorded`` are the probes that were recorded as episodes, see `probe_recorded`.
+    """
+    found = {
         name: bootstrap_interval(statistic, len(judged), resamples=resamples, seed=seed)
-        for name, statistic in statistics.items()
+        for name, statistic in statistics_of(judged, fps).items()
     }
+    if recorded:
+        clips = [Count(episode.clips.claimed, episode.clips.frames) for episode in judged if episode.clips.frames]
+        units = _counts((count.claimed, count.frames) for count in [*clips, *(count for _, count in recorded)])
+        claimed = bootstrap_interval(_ratio(*units), len(units[0]), resamples=resamples, seed=seed)
+        found["hallucination_probes"] = claimed
+    return found
+
+
+def by_probe(judged: Sequence[Judged], recorded: Sequence[tuple[str, Count]] = ()) -> dict[str, dict[str, float]]:
+    """For each probe: clips, frames, and the share of frames claimed beyond the truth."""
+    made = [(name, count) for episode in judged for name, count in episode.clips.counts.items()]
+    table: dict[str, dict[str, float]] = {}
+    for kind in dict.fromkeys(name for name, _ in [*made, *recorded]):
+        counts = [count for name, count in [*made, *recorded] if name == kind]
+        frames = sum(count.frames for count in counts)
+        claimed = sum(count.claimed for count in counts) / frames if frames else float("nan")
+        table[kind] = {"clips": len(counts), "frames": frames, "claimed": claimed}
+    return table
 
 
 def by_kind(judged: Sequence[Judged], fps: float) -> dict[str, dict[str, float]]:
@@ -86,7 +101,7 @@ def by_kind(judged: Sequence[Judged], fps: float) -> dict[str, dict[str, float]]
     for kind in sorted({episode.kind for episode in judged}):
         members = [episode for episode in judged if episode.kind == kind]
         everyone = np.arange(len(members))
-        statistics = _statistics(members, fps)
+        statistics = statistics_of(members, fps)
         table[kind] = {
             "episodes": len(members),
             "successes": sum(episode.success is True for episode in members),
@@ -102,7 +117,7 @@ def by_kind(judged: Sequence[Judged], fps: float) -> dict[str, dict[str, float]]
 Statistic = Callable[[npt.NDArray[np.int64]], float]
 
 
-def _statistics(judged: Sequence[Judged], fps: float) -> dict[str, Statistic]:
+def statistics_of(judged: Sequence[Judged], fps: float) -> dict[str, Statistic]:
     """Each figure as a function of which episodes are drawn."""
     known = np.array([episode.success is not None for episode in judged])
     good = np.array([episode.success is True for episode in judged])

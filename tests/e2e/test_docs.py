@@ -53,7 +53,8 @@ def run_page(page: Path) -> int:
     count = 0
     for language, text in blocks(page):
         if language == "python":
-            exec(compile(text, f"{page.name} (python block)", "exec"), {"__name__": "__docs__"})  # our own pages
+            code = compile(text, f"{page.name} (python block)", "exec", dont_inherit=True)
+            exec(code, {"__name__": "__docs__"})  # our own pages
             count += 1
         elif language == "bash":
             for command in commands(text):

@@ -11,9 +11,9 @@ from tiny_clip import make_clip
 
 from robo_datasets.errors import ConfigError, LabelError, ModelError
 from robo_rm.baselines.image_text import ImageTextSettings
-from robo_rm.baselines.placing import place_in_stages
 from robo_rm.baselines.success import platt
 from robo_rm.models.checker import check_reward_model
+from robo_rm.models.placing import place_in_stages
 from robo_rm.models.registry import FitRequest, reward_kind
 from robo_rm.models.saving import load_reward_model
 from robo_rm.settings import OptimiserSettings

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 from robo_datasets.errors import ModelError
-from robo_rm.baselines.placing import place_in_stages
 from robo_rm.models.frames import EpisodeView, Size, checked_images, checked_state
+from robo_rm.models.placing import place_in_stages
 from robo_rm.models.prediction import Estimate, Prediction
 from robo_rm.models.protocol import Observations
 

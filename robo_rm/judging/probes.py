@@ -1,0 +1,104 @@
+"""What a model claims on probe clips: videos in which nothing is being achieved, made from a stored episode.
+
+| probe | the clip | what is true of it |
+|---|---|---|
+| pause | stands still from the middle on | the stage of the picture |
+| rewind | turns at 60 % and runs back | the stage of the picture |
+| hover | goes to and fro for the rest of the time just before a stage would be finished | the stage of the picture |
+| shuffled | frames in random order | the stage of the picture |
+| frozen camera | pictures stand still from the middle on, the joints go on | the stage the robot is really in |
+
+Frames are counted from where the clip departs from the episode. *Claimed* are those whose predicted stage is beyond the
+true one. Probes that need other pictures (an empty scene, the wrong object, a robot that only hovers) are recorded
+episodes of a store of their own: every frame of them counts, against their own stage labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robo_rm.judging.clips import Clip, backwards, hovering, paused, rewound, shuffled
+from robo_rm.models.protocol import RewardModel
+
+HOVER_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Count:
+    """Frames of a probe whose stage is known, and how many were claimed beyond it."""
+
+    claimed: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class ProbeClips:
+    """What the model says of clips made from one episode; empty where none were made."""
+
+    reversed_progress: npt.NDArray[np.float32] | None = None
+    """(T,) of the video played backwards."""
+    counts: dict[str, Count] = field(default_factory=dict)
+    """By name of the probe."""
+
+    @property
+    def claimed(self) -> int:
+        """Frames claimed beyond the truth, over all probes."""
+        return sum(count.claimed for count in self.counts.values())
+
+    @property
+    def frames(self) -> int:
+        """Labelled frames of all probes."""
+        return sum(count.frames for count in self.counts.values())
+
+
+def probe_episode(model: RewardModel, episode: Any, fps: float) -> ProbeClips:
+    """Show a model every clip that can be made from a stored episode that did not fail."""
+    keys = [*model.cameras, *([model.state_key] if model.state_key else [])]
+    length = episode.length
+    stage = np.asarray(episode.stage, dtype=np.int64)
+    orders = {"pause": paused(length), "rewind": rewound(length), "shuffled": shuffled(length)}
+    at = _before_a_boundary(stage)
+    if at is not None:
+        orders["hover"] = hovering(length, at, max(2, round(HOVER_SECONDS * fps)))
+    counts = {}
+    for name, order in orders.items():
+        seen = model.predict(Clip(episode, order, keys), episode.task).stage
+        begin = int(np.argmax(np.append(np.diff(order), 0) != 1)) + 1
+        counts[name] = _count(seen[begin:], stage[order][begin:])
+    still = paused(length)
+    frozen = Clip(episode, np.arange(length), keys, images=still)
+    begin = int(np.argmax(np.append(np.diff(still), 0) != 1)) + 1
+    counts["frozen camera"] = _count(model.predict(frozen, episode.task).stage[begin:], stage[begin:])
+    turned = model.predict(Clip(episode, backwards(length), keys), episode.task)
+    return ProbeClips(turned.progress, counts)
+
+
+def probe_recorded(model: RewardModel, store: Any) -> list[tuple[str, Count]]:
+    """(probe, what was claimed) of each episode of a store that was recorded to probe with.
+
+    Its name is the attribute ``probe``, else ``quality``, else the task.
+    """
+    found = []
+    for episode in store:
+        seen = model.predict(episode).stage
+        attributes = episode.attributes or {}
+        name = str(attributes.get("probe") or attributes.get("quality") or episode.task or "recorded")
+        found.append((name.replace("_", " "), _count(seen, np.asarray(episode.stage, dtype=np.int64))))
+    return found
+
+
+def _count(seen: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> Count:
+    known = truth >= 0
+    return Count(int((seen[known] > truth[known]).sum()), int(known.sum()))
+
+
+def _before_a_boundary(stage: npt.NDArray[np.int64]) -> int | None:
+    """The frame before the episode first enters the stage that begins nearest to its middle; None without one."""
+    rises = np.flatnonzero((np.diff(stage) > 0) & (stage[:-1] >= 0))
+    if not rises.size:
+        return None
+    return int(rises[np.argmin(np.abs(rises - len(stage) / 2))])
