@@ -125,11 +125,13 @@ class Outcome:
         rows: one array (N, ...) for each field of the replay.
         ended: (N,) the episode is over, by success or time.
         infos: the worlds' last infos.
+        seeds: (N,) of the episodes that the decisions belong to.
     """
 
     rows: dict[str, npt.NDArray[Any]]
     ended: npt.NDArray[np.bool_]
     infos: list[dict[str, Any]]
+    seeds: npt.NDArray[np.int64]
 
 
 class DecisionWorlds:
@@ -168,22 +170,25 @@ class DecisionWorlds:
         self._here = np.zeros(count)
         self._start = np.zeros(count)
         self._flat: list[Floats] = []
-
-    @property
-    def next_seed(self) -> int:
-        """Seed of the next episode to begin."""
-        return self._next_seed
+        self.seeds = np.zeros(count, dtype=np.int64)
+        self._done: list[list[Floats]] = [[] for _ in worlds]
 
     def reset(self, which: npt.NDArray[np.int64] | None = None) -> None:
         """Begin new episodes in the worlds given, or in all."""
-        begun = np.arange(len(self.worlds)) if which is None else which
+        self._begin(np.arange(len(self.worlds)) if which is None else which)
+        self._look()
+
+    def _begin(self, begun: npt.NDArray[np.int64]) -> None:
         for index in begun.tolist():
+            self.seeds[index], self._done[index] = self._next_seed, []
             self._seen[index], self._infos[index] = self.worlds[index].reset(seed=self._next_seed)
             self._next_seed += 1
         if len(begun):
             self.potential.begin(begun)
             self._here[begun] = self._score(begun)
             self._start[begun] = self._here[begun]
+
+    def _look(self) -> None:
         self._flat = [flat(observation) for observation in self._seen]
         self._proposed = self._proposals()
 
@@ -205,19 +210,19 @@ class DecisionWorlds:
             world = int(np.argwhere(~np.isfinite(actions))[0][0])
             raise ModelError(f"the policy's action for world {world} is {actions[world].tolist()}")
         count = len(self.worlds)
-        before, potential = list(self._flat), self._here.copy()
+        before, potential, seeds = list(self._flat), self._here.copy(), self.seeds.copy()
         gold, steps = np.zeros(count), np.zeros(count, dtype=np.int64)
         terminated, truncated = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
         for place, env in enumerate(self.worlds):
             golds = self._carry_out(place, env, actions[place])
             gold[place], steps[place] = decision_gold(golds[0], self.discount), len(golds[0])
             terminated[place], truncated[place] = golds[1], golds[2]
+            self._done[place].append(actions[place].copy())
         after = np.zeros(count)
         live = np.flatnonzero(~terminated)
         after[live] = self._score(live)
         self._here = after
-        self._flat = [flat(observation) for observation in self._seen]
-        self._proposed = self._proposals()
+        self._look()
         rows: dict[str, npt.NDArray[Any]] = {
             "observation": np.stack(before),
             "next_observation": np.stack(self._flat),
@@ -235,7 +240,30 @@ class DecisionWorlds:
         ended = terminated | truncated
         if ended.any():
             self.reset(np.flatnonzero(ended))
-        return Outcome(rows, ended, infos)
+        return Outcome(rows, ended, infos, seeds)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Where the worlds stand, in plain values: each episode's seed and its actions so far."""
+        done = [[action.tolist() for action in actions] for actions in self._done]
+        return {"next_seed": self._next_seed, "seeds": self.seeds.tolist(), "actions": done}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back to a snapshot, by carrying out the same actions from the same seeds.
+
+        The worlds' states are the same to the bit; potentials of several worlds, which are scored one by one here, to
+        the rounding of their batches.
+        """
+        for place, (seed, actions) in enumerate(zip(snapshot["seeds"], snapshot["actions"], strict=True)):
+            only = np.array([place])
+            self._next_seed = int(seed)
+            self._begin(only)
+            for action in actions:
+                chosen = np.array(action, dtype=np.float32)
+                self._carry_out(place, self.worlds[place], chosen)
+                self._done[place].append(chosen)
+                self._here[only] = self._score(only)
+        self._next_seed = int(snapshot["next_seed"])
+        self._look()
 
     def _carry_out(self, index: int, world: gymnasium.Env[Any, Any], action: Floats) -> tuple[list[float], bool, bool]:
         golds: list[float] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -150,3 +151,20 @@ def test_demonstrations_that_do_not_say_enough_are_refused() -> None:
         list(demonstrated_decisions([lacking], mapping, DISCOUNT))
     with pytest.raises(ConfigError, match="one world"):
         DecisionWorlds([], mapping, NoPotential(), DISCOUNT, 0)
+
+
+def test_worlds_go_on_from_a_snapshot_bit_for_bit() -> None:
+    rng = np.random.default_rng(2)
+    actions = rng.uniform(-1, 1, (9, 2, 7)).astype(np.float32)
+    first = drawers(2)
+    first.reset()
+    for action in actions[:7]:
+        first.step(action)
+    again = drawers(2)
+    again.restore(json.loads(json.dumps(first.snapshot())))
+    np.testing.assert_array_equal(again.observations(), first.observations())
+    for action in actions[7:]:
+        one, other = first.step(action), again.step(action)
+        for name, values in one.rows.items():
+            np.testing.assert_array_equal(values, other.rows[name], err_msg=name)
+        assert one.seeds.tolist() == other.seeds.tolist()

@@ -1,0 +1,127 @@
+"""Watching for reward hacking: a shaped return that grows while the task does not get done.
+
+Potential-based shaping pays nothing for hovering in the long run, but a learner in training can still fall for a
+potential that is wrong off the demonstrations, and the other shaping modes invite it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robo_datasets.errors import ConfigError
+
+NEAR_GOLD = 0.8
+"""Potential from which an episode looks nearly done."""
+STILL = 0.005
+"""Change of the potential in a decision below which nothing happens."""
+WINDOW = 50
+"""Episodes in the two halves that are compared."""
+
+
+@dataclass(frozen=True)
+class EpisodeTrace:
+    """One finished episode, as far as hacking shows in it.
+
+    Attributes:
+        success: it gained gold.
+        shaped: sum of the learning rewards.
+        best: highest potential.
+        dwell: share of decisions spent at a potential near gold.
+        stalled: share of decisions in which the potential stood still.
+        drift: mean disagreement of the potential's members, 0 where it has none.
+    """
+
+    success: bool
+    shaped: float
+    best: float
+    dwell: float
+    stalled: float
+    drift: float
+
+
+class HackingMonitor:
+    """Collects the decisions of N worlds into episodes and says what looks wrong.
+
+    Args:
+        worlds: N.
+        reference_drift: disagreement of the potential's members on demonstrations; 0 where it has none.
+    """
+
+    def __init__(self, worlds: int, reference_drift: float = 0.0) -> None:
+        if worlds < 1:
+            raise ConfigError(f"a monitor of {worlds} worlds watches nothing")
+        self.episodes: list[EpisodeTrace] = []
+        self._reference = reference_drift
+        self._open: list[list[tuple[float, float, float, float, float]]] = [[] for _ in range(worlds)]
+
+    def add(self, rows: Mapping[str, npt.NDArray[Any]], rewards: npt.ArrayLike, drift: npt.ArrayLike = 0.0) -> None:
+        """Take in one decision of every world: the replay's rows, the composed rewards (N,) and disagreement (N,)."""
+        count = len(self._open)
+        shaped = np.broadcast_to(np.asarray(rewards, dtype=np.float64), count)
+        apart = np.broadcast_to(np.asarray(drift, dtype=np.float64), count)
+        for world in range(count):
+            values = [float(rows[name][world]) for name in ("gold", "potential", "next_potential")]
+            ended = bool(rows["terminated"][world] or rows["truncated"][world])
+            # What a model says of a terminal state counts for nothing.
+            after = values[1] if rows["terminated"][world] else values[2]
+            self._open[world].append((values[0], values[1], after, float(shaped[world]), float(apart[world])))
+            if ended:
+                self.episodes.append(_trace(np.array(self._open[world])))
+                self._open[world] = []
+
+    def figures(self) -> dict[str, float]:
+        """Means over the last episodes; empty before the first has ended."""
+        last = self.episodes[-WINDOW:]
+        if not last:
+            return {}
+        names = ("success", "shaped", "best", "dwell", "stalled", "drift")
+        return {name: float(np.mean([getattr(episode, name) for episode in last])) for name in names}
+
+    def warnings(self) -> list[str]:
+        """What looks like hacking over the last episodes, in plain words; empty when nothing does."""
+        recent = self.episodes[-WINDOW:]
+        if len(recent) < WINDOW // 2:
+            return []
+        found = []
+        failures = [episode for episode in recent if not episode.success]
+        if failures:
+            dwell = float(np.mean([episode.dwell for episode in failures]))
+            if dwell > 0.3:
+                found.append(
+                    f"failed episodes spend {dwell:.0%} of their decisions at a potential above {NEAR_GOLD:g}: "
+                    "the reward model takes them for nearly done"
+                )
+            stalled = float(np.mean([episode.stalled for episode in failures]))
+            if stalled > 0.6 and dwell > 0.1:
+                found.append(f"failed episodes hover: the potential stands still in {stalled:.0%} of their decisions")
+        earlier = self.episodes[-2 * WINDOW : -WINDOW]
+        if len(earlier) >= WINDOW // 2:
+            gain = np.mean([e.shaped for e in recent]) - np.mean([e.shaped for e in earlier])
+            spread = np.std([e.shaped for e in earlier]) / np.sqrt(len(earlier)) + 1e-9
+            lost = np.mean([e.success for e in earlier]) - np.mean([e.success for e in recent])
+            if gain > 3 * spread and lost > 0.1:
+                found.append(f"the learning reward grew by {gain:.2f} an episode while success fell by {lost:.0%}")
+        drift = float(np.mean([episode.drift for episode in recent]))
+        if self._reference > 0 and drift > 3 * self._reference:
+            found.append(
+                f"the members of the potential disagree {drift / self._reference:.1f} times as much as on "
+                "demonstrations: the policy has left what the reward model knows"
+            )
+        return found
+
+
+def _trace(decisions: npt.NDArray[np.float64]) -> EpisodeTrace:
+    gold, before, after, shaped, drift = decisions.T
+    return EpisodeTrace(
+        success=bool(gold.sum() > 0),
+        shaped=float(shaped.sum()),
+        best=float(max(before.max(), after.max())),
+        dwell=float((before >= NEAR_GOLD).mean()),
+        stalled=float((np.abs(after - before) < STILL).mean()),
+        drift=float(drift.mean()),
+    )

@@ -1,0 +1,117 @@
+"""Cloned policies that propose actions to the learner (IBRL, arXiv 2311.02198)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from robo_datasets.errors import ConfigError, ModelError
+from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap
+from robo_policies.rl.replay import Floats, Replay
+
+
+class PolicyProposals:
+    """A policy folder's chunks as actions of decisions.
+
+    Args:
+        policy: what `robo_policies.load_policy` gives; reads the state, and the environment's state if it wants to.
+        actions: how the learner's actions are carried out.
+
+    Raises:
+        ConfigError: the policy looks at images, or its chunk is shorter than a decision.
+    """
+
+    def __init__(self, policy: Any, actions: ActionMap) -> None:
+        seen = [key for key in policy.dims if key.startswith("observation.images.")]
+        if getattr(policy, "cameras", None) or seen:
+            raise ConfigError(
+                "the cloned policy looks at images, which are not rendered for every decision; "
+                "train one from the state: robo-rm train-policy policy=act"
+            )
+        if policy.chunk_size < actions.repeat:
+            raise ConfigError(
+                f"the cloned policy's chunk of {policy.chunk_size} actions is shorter than a decision of "
+                f"{actions.repeat} steps; give a smaller repeat"
+            )
+        self._policy, self._actions = policy, actions
+
+    def __call__(self, observations: Mapping[str, Floats]) -> Floats:
+        """Actions (n, A) for observations {key: (n, D)}."""
+        wanted = {key: value for key, value in observations.items() if key in self._policy.dims}
+        chunks = np.asarray(self._policy.act(wanted), dtype=np.float32)
+        states = observations[STATE]
+        return np.stack(
+            [self._actions.action(s, c[: self._actions.repeat]) for s, c in zip(states, chunks, strict=True)]
+        )
+
+
+class ClonedDecisions:
+    """A small network cloned from the demonstrated decisions: the proposer where no policy folder is given.
+
+    Args:
+        observation_size: O, without the potential.
+        action_size: A.
+        width: of its two hidden layers.
+        seed: of the weights and the batches.
+    """
+
+    def __init__(self, observation_size: int, action_size: int, width: int, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = nn.Sequential(
+                nn.Linear(observation_size, width), nn.LayerNorm(width), nn.ReLU(),
+                nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(),
+                nn.Linear(width, action_size), nn.Tanh(),
+            )  # fmt: skip
+        self._seed = seed
+        self._mean = torch.zeros(observation_size)
+        self._scale = torch.ones(observation_size)
+
+    def train(self, demonstrations: Replay, steps: int, learning_rate: float = 1e-3) -> float:
+        """Clone the demonstrated actions; returns the mean squared error of the last hundred steps."""
+        seen = torch.from_numpy(demonstrations["observation"].copy())
+        action = torch.from_numpy(demonstrations["action"].copy())
+        self._mean, self._scale = seen.mean(0), seen.std(0, correction=0).clamp_min(1e-3)
+        optimiser = torch.optim.AdamW(self.network.parameters(), learning_rate, weight_decay=1e-3)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        rng = np.random.default_rng(self._seed)
+        losses = []
+        for _ in range(steps):
+            rows = torch.from_numpy(rng.integers(0, len(seen), 256))
+            loss = (self.network((seen[rows] - self._mean) / self._scale) - action[rows]).square().mean()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+        return float(np.mean(losses[-100:]))
+
+    @torch.no_grad()
+    def __call__(self, observations: Mapping[str, Floats]) -> Floats:
+        """Actions (n, A) for observations {key: (n, D)}."""
+        keys = [key for key in (STATE, ENVIRONMENT_STATE) if key in observations]
+        seen = torch.from_numpy(np.concatenate([observations[key] for key in keys], axis=1))
+        made: Floats = self.network((seen - self._mean) / self._scale).numpy()
+        return made
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Its weights by name."""
+        held = {f"clone.{name}": value.clone() for name, value in self.network.state_dict().items()}
+        return {**held, "clone_mean": self._mean.clone(), "clone_scale": self._scale.clone()}
+
+    def load_state(self, held: Mapping[str, torch.Tensor]) -> None:
+        """Take up a `state`.
+
+        Raises:
+            ModelError: it is of another clone.
+        """
+        try:
+            mine = {n.removeprefix("clone."): v for n, v in held.items() if n.startswith("clone.")}
+            self.network.load_state_dict(mine)
+            self._mean, self._scale = held["clone_mean"], held["clone_scale"]
+        except (KeyError, RuntimeError) as error:
+            raise ModelError(f"the checkpoint holds another cloned policy or none ({error})") from error
