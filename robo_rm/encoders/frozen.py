@@ -122,8 +122,10 @@ class FrozenEncoder:
         # SigLIP was trained on texts filled up to the full length.
         fill = "max_length" if self.settings.name == "siglip" else True
         told = self._tokenizer(list(texts), padding=fill, truncation=True, return_tensors="pt").to(self.device)
+        # SigLIP's tower was trained to read the filling too.
+        wanted = ("input_ids",) if self.settings.name == "siglip" else ("input_ids", "attention_mask")
         with torch.inference_mode():
-            output = self._text(**told)
+            output = self._text(**{name: told[name] for name in wanted})
         name = "text_embeds" if self._family.output == "embeds" else self._family.output
         return np.asarray(output[name].to(torch.float16).cpu().numpy())
 
@@ -162,7 +164,7 @@ class FrozenEncoder:
             raise ModelError(f"encoder={self.settings.name} has no text tower; use encoder.text=false")
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:  # the library's ways to miss a file
             raise ModelError(
                 f"{self._folder} holds no tokenizer that can be read ({_first_line(error)}); add its files "
                 "(tokenizer.json, tokenizer_config.json), or use encoder.text=false"
@@ -220,6 +222,7 @@ def _from_hub(source: str) -> Path:
 
 def _quietly(kind: Any, folder: Path, settings: FrozenSettings) -> Any:
     """A model with the weights of a folder, without the library's remarks on the half that is left out."""
+    import safetensors
     import transformers
 
     verbosity = transformers.logging.get_verbosity()
@@ -228,7 +231,7 @@ def _quietly(kind: Any, folder: Path, settings: FrozenSettings) -> Any:
         model, told = kind().from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, safetensors.SafetensorError) as error:
         raise ModelError(f"encoder.source={settings.source} cannot be read: {_first_line(error)}") from error
     finally:
         transformers.logging.set_verbosity(verbosity)

@@ -62,7 +62,8 @@ class StoredFeatures:
                 parts = []
                 for start in range(0, episode.length, DECODE_BLOCK):
                     block = range(start, min(start + DECODE_BLOCK, episode.length))
-                    parts.append(run.encode(episode.frames(key, block, size=run.size)))
+                    # Whole frames, as a stream has them: decoding at a smaller size gives slightly other pixels.
+                    parts.append(run.encode(episode[key][block.start : block.stop]))
                     bar.advance(len(block))
                 self._sets[key].write(episode.uuid, {NAME: np.concatenate(parts)})
         return left
