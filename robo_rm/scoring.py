@@ -88,6 +88,8 @@ def score_progress(model: RewardModel, model_id: str, store: Any) -> Any:
     provenance = {"source": "model", "model_sha256": model_id, "stages": list(model.stages)}
     derived = store.derive(PROGRESS, provenance)
     waiting = [uuid for uuid in store.uuids if uuid not in derived]
+    if hasattr(model, "store_features"):
+        model.store_features(store, [store.episode(uuid) for uuid in waiting])
     lengths = store.lengths
     total = sum(lengths.values())
     done = total - sum(lengths[uuid] for uuid in waiting)
