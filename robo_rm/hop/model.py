@@ -74,10 +74,9 @@ class HopDescription:
 class HopRewardModel:
     """Progress of a task as hops between moments, after Robo-Dopamine (arXiv 2512.23703).
 
-    Each moment is compared with the one a gap earlier and with start and goal images of training demonstrations, in
-    sight of the episode's own first frame; the three perspectives are fused (`robo_rm.hop.fusion`). The uncertainty is
-    a standard deviation: that of the hops' distributions, of their difference from one reference to another, and of the
-    perspectives from each other.
+    Each moment is compared with the one a gap earlier and with start and goal images of training demonstrations; the
+    three perspectives are fused (`robo_rm.hop.fusion`). The uncertainty is a standard deviation: that of the hops'
+    distributions, of their difference from one reference to another, and of the perspectives from each other.
 
     Stage probabilities follow from progress: the chance that a normal distribution about it, as wide as the
     uncertainty, gives each stage's interval of progress (the stage priors added up).
@@ -140,7 +139,7 @@ class HopRewardModel:
             here = np.arange(start, min(start + FRAMES_PER_BLOCK, view.length))
             earlier = np.maximum(here - self.description.gap, 0)
             rows = [torch.from_numpy(_fill(frames, FRAMES_PER_BLOCK)).to(self.device) for frames in (earlier, here)]
-            moments += self.compare(embedded[rows[0]], embedded[rows[1]], embedded[:1], references)[: len(here)]
+            moments += self.compare(embedded[rows[0]], embedded[rows[1]], references)[: len(here)]
         fused: list[Fused] = []
         for t, seen in enumerate(moments):
             before = fused[max(t - self.description.gap, 0)].progress if t else None
@@ -199,25 +198,21 @@ class HopRewardModel:
         with torch.inference_mode(), _exact_arithmetic(self.device):
             return self.network.encode(pixels, joint, origin)[:count]
 
-    def compare(
-        self, earlier: torch.Tensor, here: torch.Tensor, first: torch.Tensor, references: torch.Tensor
-    ) -> list[Perspectives]:
+    def compare(self, earlier: torch.Tensor, here: torch.Tensor, references: torch.Tensor) -> list[Perspectives]:
         """What the network says of n moments.
 
         Args:
             earlier: embeddings (n, E) of the moments one gap earlier.
             here: embeddings (n, E).
-            first: embedding (1, E) of the episode's first frame.
             references: (2, R, E), starts before goals.
         """
         count, pairs = len(here), references.shape[1]
         starts, goals = references.repeat(1, count, 1)
         then, now = earlier.repeat_interleave(pairs, 0), here.repeat_interleave(pairs, 0)
-        begun = first.expand_as(now)
         with torch.inference_mode(), _exact_arithmetic(self.device):
             seen = []
             for origin in (then, starts, goals):
-                hop = self.network.expected(self.network(starts, goals, begun, origin, now))
+                hop = self.network.expected(self.network(starts, goals, origin, now))
                 value, variance = (part.view(count, pairs).double() for part in hop)
                 # What the references do not agree on is not known either.
                 spread = variance.mean(1) + value.var(1, correction=0)
@@ -286,14 +281,13 @@ class HopStream:
         gap = model.description.gap
         self._recent: deque[torch.Tensor] = deque(maxlen=gap + 1)
         self._fused: deque[float] = deque(maxlen=gap)
-        self._first: torch.Tensor | None = None
         self._first_state: npt.NDArray[np.float32] | None = None
 
     def reset(self) -> None:
         """Begin a new episode."""
         self._recent.clear()
         self._fused.clear()
-        self._first = self._first_state = None
+        self._first_state = None
 
     def step(self, frames: Mapping[str, npt.NDArray[np.uint8]], state: npt.ArrayLike | None = None) -> Estimate:
         """Estimate for the newest frame; images (H, W, 3) uint8 by key, state (D,).
@@ -314,9 +308,8 @@ class HopStream:
             self._first_state = joint if self._first_state is None else self._first_state
         here = model.encode_block(images, joint, self._first_state, 1)
         model.frames_encoded += len(images)
-        self._first = here if self._first is None else self._first
         self._recent.append(here)
-        seen = model.compare(self._recent[0], here, self._first, self._references)[0]
+        seen = model.compare(self._recent[0], here, self._references)[0]
         # Both hold what lies one gap back at their left end, or the first frame where there is no more.
         before = self._fused[0] if self._fused else None
         fused = fuse(seen, before, model.description.reward)

@@ -52,8 +52,8 @@ class HopNetwork(nn.Module):
         self.state = StateEncoder(state_size, width) if state_size else None
         tokens = len(self.cameras) + (self.state is not None)
         self.width = tokens * width
-        # One linear map of (start, goal, first, here, there): it can take the differences that a hop is made of.
-        self.compare = nn.Linear(5 * self.width, hidden)
+        # One linear map of (start, goal, here, there): it can take the differences that a hop is made of.
+        self.compare = nn.Linear(4 * self.width, hidden)
         self.head = nn.Sequential(
             nn.LayerNorm(hidden),
             nn.GELU(),
@@ -91,15 +91,9 @@ class HopNetwork(nn.Module):
             tokens.append(felt if feel is None else felt * feel[:, None])
         return torch.cat([token.to(tokens[0].dtype) for token in tokens], dim=-1)
 
-    def forward(
-        self, start: torch.Tensor, goal: torch.Tensor, first: torch.Tensor, here: torch.Tensor, there: torch.Tensor
-    ) -> torch.Tensor:
-        """Logits (B, bins) of the hop from ``here`` to ``there``.
-
-        All are embeddings (B, E); ``start`` and ``goal`` are references, ``first`` is the first frame of the episode
-        that is looked at: where a task is done the other way round, it tells which way is meant.
-        """
-        logits: torch.Tensor = self.head(self.compare(torch.cat([start, goal, first, here, there], dim=-1)))
+    def forward(self, start: torch.Tensor, goal: torch.Tensor, here: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        """Logits (B, bins) of the hop from ``here`` to ``there``, all embeddings (B, E)."""
+        logits: torch.Tensor = self.head(self.compare(torch.cat([start, goal, here, there], dim=-1)))
         return logits.float()
 
     def expected(self, logits: torch.Tensor) -> Hop:

@@ -77,11 +77,6 @@ class HopSettings:
     """Offset of each joint, drawn once per training hop, in units of its spread."""
     image_dropout: float = 0.2
     """Share of training hops in which the images are hidden."""
-    first_dropout: float = 0.2
-    """Share of training hops in which the episode's first frame is hidden."""
-    first_moved: float = 0.1
-    """Share of training hops in which another frame of the episode takes the place of its first one, as in a video that
-    begins in the middle or runs backwards."""
     references: int = 4
     """Pairs of start and goal images kept with the model for each task; the estimates are averaged over them."""
     progress: str = "auto"
@@ -128,8 +123,6 @@ def check_hop_settings(settings: HopSettings) -> None:
         "dropout": settings.dropout,
         "state_dropout": settings.state_dropout,
         "image_dropout": settings.image_dropout,
-        "first_dropout": settings.first_dropout,
-        "first_moved": settings.first_moved,
         "plan.zero": plan.zero,
         "plan.negatives": plan.negatives,
         "plan.exchange": plan.exchange,

@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     """B hops, their U pairs of reference moments, and the images and states of all.
 
     The moments of ``images`` (M, h, w, 3) uint8 by key, ``state`` and ``origin`` (M, D_s) are, in this order: here (B),
-    there (B), first (B), starts (U), goals (U). ``origin`` is the state at the first frame of each moment's episode.
+    there (B), starts (U), goals (U). ``origin`` is the state at the first frame of each moment's episode.
     ``reference`` (B,) says which pair a hop is seen with. ``low`` and ``high`` (2, B) bound the progress of here and
     there; ``zero`` (B,) marks hops from a frame to itself.
     """
@@ -99,21 +99,19 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         rng = np.random.default_rng((self.seed, WINDOWS, step))
         hops = self.sampler.draw(rng, self.description.reward.hops)
         reference, places = self._references(rng, hops)
-        first = self._firsts(rng, hops)
         zero = hops.here == hops.there
         # (episode, frame) of the moments of each hop, and of each pair of references.
-        hopped = np.stack([np.stack([hops.episode, frames], axis=1) for frames in (hops.here, hops.there, first)])
+        hopped = np.stack([np.stack([hops.episode, frames], axis=1) for frames in (hops.here, hops.there)])
         ends = np.array([reference_frames(self.truths[place]) for place in places], dtype=np.int64).reshape(-1, 2)
         paired = np.stack([np.stack([places, frames], axis=1) for frames in ends.T])
         images = self._images(np.random.default_rng((self.seed, IMAGES, step)), hopped, paired, zero)
         state = origin = None
         if self.data.states is not None:
             moments = np.concatenate([hopped.reshape(-1, 2), paired.reshape(-1, 2)])
-            begun = np.concatenate([np.tile(first, 3), np.zeros(2 * len(places), dtype=np.int64)])
             state = np.stack([self.data.states[episode][frame] for episode, frame in moments.tolist()])
-            origin = np.stack([self.data.states[e][f] for e, f in zip(moments[:, 0], begun, strict=True)])
+            origin = np.stack([self.data.states[episode][0] for episode in moments[:, 0].tolist()])
         low, high = (
-            np.array([[getattr(self.truths[e], side)[f] for e, f in rows] for rows in hopped[:2].tolist()], float)
+            np.array([[getattr(self.truths[e], side)[f] for e, f in rows] for rows in hopped.tolist()], float)
             for side in ("low", "high")
         )
         return Batch(images, state, origin, reference, low, high, zero)
@@ -123,15 +121,13 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         with self.half():
             embedded = self._embed(batch)
             count = len(batch.reference)
-            here, there, first = embedded[: 3 * count].unflatten(0, (3, count))
-            first = first * self.chance(count, 1 - self.description.reward.first_dropout)[:, None]
-            start, goal = embedded[3 * count :].unflatten(0, (2, -1))[
+            here, there = embedded[: 2 * count].unflatten(0, (2, count))
+            start, goal = embedded[2 * count :].unflatten(0, (2, -1))[
                 :, torch.from_numpy(batch.reference).to(self.device)
             ]
             origin = torch.cat([here, there, start, start, goal, goal])
             arrival = torch.cat([there, here, here, there, here, there])
-            seen_with = (rows.repeat(6, 1) for rows in (start, goal, first))
-            logits = self.network(*seen_with, origin, arrival)
+            logits = self.network(start.repeat(6, 1), goal.repeat(6, 1), origin, arrival)
         low, high = hop_targets(batch.low, batch.high, batch.zero)
         lowest, highest = (torch.from_numpy(side).float().to(self.device) for side in (low, high))
         return hop_loss(self.network, logits, lowest, highest, self.description.reward.loss)
@@ -155,21 +151,15 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         episodes, reference = np.unique(chosen, return_inverse=True)
         return reference.astype(np.int64), episodes.astype(np.int64)
 
-    def _firsts(self, rng: np.random.Generator, hops: Hops) -> npt.NDArray[np.int64]:
-        """The frame (B,) that each hop's episode is taken to begin with."""
-        moved = rng.random(len(hops.episode)) < self.description.reward.first_moved
-        lengths = [len(self.truths[episode].low) for episode in hops.episode]
-        return np.where(moved, rng.integers(0, lengths), 0)
-
     def _images(
         self, rng: np.random.Generator, hopped: Indices, paired: Indices, zero: npt.NDArray[np.bool_]
     ) -> dict[str, npt.NDArray[np.uint8]]:
-        """Images of the moments (3, B, 2) of hops and (2, U, 2) of references, each (episode, frame)."""
+        """Images of the moments (2, B, 2) of hops and (2, U, 2) of references, each (episode, frame)."""
         settings = self.description.reward.augmentation
         images: dict[str, npt.NDArray[np.uint8]] = {}
         for key, (height, width) in self.data.cameras.items():
             block = np.empty((hopped[..., 0].size + paired[..., 0].size, height, width, 3), dtype=np.uint8)
-            together = block[: hopped[..., 0].size].reshape(3, -1, height, width, 3)
+            together = block[: hopped[..., 0].size].reshape(2, -1, height, width, 3)
             for row, still in enumerate(zero):
                 shown = self.data.images(int(hopped[0, row, 0]), key, hopped[:, row, 1])
                 together[:, row] = augment_window(shown, rng, settings)
@@ -186,11 +176,11 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         reward, network, count = self.description.reward, self.network, len(batch.reference)
         kind = self.autocast or torch.float32
         pixels = {key: to_pixels(torch.from_numpy(value).to(self.device), kind) for key, value in batch.images.items()}
-        pairs = (len(next(iter(batch.images.values()))) - 3 * count) // 2
+        pairs = (len(next(iter(batch.images.values()))) - 2 * count) // 2
 
         def spread(rows: torch.Tensor) -> torch.Tensor:
             """From one row for each hop and each pair of references to one for each of their moments."""
-            return torch.cat([torch.cat([rows[:count]] * 3), torch.cat([rows[count:]] * 2)])
+            return torch.cat([torch.cat([rows[:count]] * 2), torch.cat([rows[count:]] * 2)])
 
         state = origin = see = feel = None
         if network.state is not None and batch.state is not None and batch.origin is not None:

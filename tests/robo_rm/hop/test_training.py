@@ -120,7 +120,7 @@ def test_a_batch_carries_the_labels_of_its_frames(store, tmp_path):
         for image, share in zip(batch.images[CAMERA][rows], shares, strict=True):
             columns = np.flatnonzero(np.abs(image.astype(int) - 90).sum(axis=(0, 2)) > 400)
             assert columns.min() == pytest.approx(share * (WIDTH - 6), abs=2.5)
-    starts, goals = batch.state[3 * count :, 0].reshape(2, -1)
+    starts, goals = batch.state[2 * count :, 0].reshape(2, -1)
     assert np.all(starts == 0)
     assert np.all(goals > 0.9)
     assert batch.zero.sum() == (batch.low[0] == batch.low[1])[batch.zero].sum()
