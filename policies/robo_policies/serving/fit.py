@@ -46,7 +46,9 @@ def contract_finding(
             lines = RobotContract.from_dict(dict(recorded), source=f"of the {part}").difference(contract)
         except ContractError:
             lines = ["its own contract cannot be read by this version"]
-    shown = "; ".join(line.replace(" here,", f" in the {part},") for line in lines[:3])
+    shown = "; ".join(
+        line.replace(" here,", f" in the {part},").replace(" there", " in this contract") for line in lines[:3]
+    )
     more = f"; and {len(lines) - 3} more fields" if len(lines) > 3 else ""
     detail = f"made under contract {recorded_hash[:12]}, this is {contract.hash[:12]}"
     return Finding(part, check, NO_GO, f"{detail}: {shown}{more}" if shown else detail)
@@ -63,7 +65,7 @@ def policy_findings(policy: LearnedPolicy, contract: RobotContract) -> list[Find
 
     size = policy.dims[ACTION]
     problem = f"its actions have {size} values, the contract {len(joints)} joints" if size != len(joints) else ""
-    add("joints", problem or _order(card.get("actions"), joints, "action"), ", ".join(joints))
+    add("joints", problem or order_problem(card.get("actions"), joints, "action"), ", ".join(joints))
     size = policy.dims.get(STATE, len(joints))
     add(
         "state",
@@ -90,9 +92,7 @@ def policy_findings(policy: LearnedPolicy, contract: RobotContract) -> list[Find
         add("action rate", rate if different else "", f"{contract.rates.actions:g} Hz")
     further = [key for key in policy.dims if key not in (STATE, ACTION)]
     if further:
-        text = (
-            f"needs {', '.join(f'{key} ({policy.dims[key]})' for key in further)}: the bridge has to be given a topic"
-        )
+        text = f"needs {', '.join(f'{key} ({policy.dims[key]})' for key in further)}: give the bridge a topic"
         findings.append(Finding("checkpoint", "further inputs", WARN, text))
     return findings
 
@@ -152,9 +152,12 @@ def refuse(findings: Sequence[Finding], what: str) -> None:
         raise ModelError(f"{what} does not fit the contract: {wrong[0].check}: {wrong[0].detail}{more}")
 
 
-def _order(names: Any, joints: tuple[str, ...], what: str) -> str:
+def order_problem(names: Any, joints: tuple[str, ...], what: str) -> str:
+    """Where the names of a feature's values are not the contract's joints in its order; empty where they are."""
     if not isinstance(names, (list, tuple)):
         return ""
+    if len(names) != len(joints):
+        return f"{len(names)} names of {what}s, {len(joints)} joints in the contract"
     for place, (name, joint) in enumerate(zip(names, joints, strict=True)):
         if name != joint:
             return f"{what} {place} is {name!r}, joint {place} of the contract is {joint!r}"

@@ -90,9 +90,8 @@ def run(config: Config) -> None:
         with PolicyServer(contract, config.socket, policy, progress, report=say) as server:
             parts = [f"policy {config.policy}"] if policy else []
             parts += [f"progress of {config.reward_model}"] if progress else []
-            say(
-                f"serving {' and '.join(parts)} for {contract.robot} (contract {contract.hash[:12]}) at {server.address}"
-            )
+            robot = f"{contract.robot} (contract {contract.hash[:12]})"
+            say(f"serving {' and '.join(parts)} for {robot} at {server.address}")
             stop.wait()
             counts = server.counts()
     finally:

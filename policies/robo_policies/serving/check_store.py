@@ -1,0 +1,119 @@
+"""Do recorded demonstrations fit an arm's contract: joints, cameras, rate, and what they ask of the limits?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robo_hw import RobotContract
+from robo_hw.contract import Joint
+from robo_policies.serving.fit import (
+    ACTION,
+    GO,
+    IMAGES,
+    NO_GO,
+    STATE,
+    WARN,
+    Finding,
+    contract_finding,
+    order_problem,
+)
+
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore
+
+MANY = 0.05
+"""Share of frames beyond a limit from which on the demonstrations are taken for another robot's."""
+
+
+def store_findings(store: DemoStore, contract: RobotContract) -> list[Finding]:
+    """Contract hash, joint order, cameras, rate, and the actions against position and velocity limits."""
+    findings = [contract_finding("store", contract, store.contract_hash, store.contract)]
+    joints = contract.joint_names
+
+    def add(check: str, problem: str, good: str) -> None:
+        findings.append(Finding("store", check, NO_GO if problem else GO, problem or good))
+
+    for key in (STATE, ACTION):
+        feature = store.features.get(key)
+        shape = tuple(feature["shape"]) if feature else ()
+        problem = f"has shape {shape}, the contract {len(joints)} joints" if shape != (len(joints),) else ""
+        if not problem and feature is not None:
+            problem = order_problem(feature.get("names"), joints, key)
+        add(key, problem or ("" if feature else "missing"), f"{len(joints)} joints in the contract's order")
+    for camera in contract.cameras:
+        feature = store.features.get(IMAGES + camera.name)
+        found = tuple(feature["shape"]) if feature else "missing"
+        wanted = (camera.height, camera.width, 3)
+        problem = "" if found == wanted else f"{found}; the contract says {wanted}"
+        # A policy may do without a camera that the arm has; whether it does is the checkpoint's own finding.
+        verdict = GO if not problem else WARN if feature is None else NO_GO
+        findings.append(Finding("store", f"camera {camera.name}", verdict, problem or f"{wanted[0]}x{wanted[1]}"))
+    different = abs(store.fps - contract.rates.actions) > 1e-6 * contract.rates.actions
+    add(
+        "rate",
+        f"{store.fps:g} frames/s, rates.actions is {contract.rates.actions:g} Hz" if different else "",
+        f"{store.fps:g} Hz",
+    )
+    if any(finding.verdict == NO_GO and finding.check in (STATE, ACTION) for finding in findings):
+        return findings
+    return findings + action_findings("store", [store[i][ACTION][:] for i in range(len(store))], contract)
+
+
+def action_findings(part: str, sequences: Sequence[np.ndarray], contract: RobotContract) -> list[Finding]:
+    """What actions ask of the contract's limits.
+
+    ``sequences``: (T, D) actions that follow each other at ``rates.actions``. A few beyond a limit are the core's to
+    hold; many mean that contract and data are not of one robot.
+    """
+    low, high = contract.array("position").T
+    saturate = np.array([joint.saturate for joint in contract.joints])
+    actions = np.concatenate([np.asarray(sequence, np.float64) for sequence in sequences])
+    excess = np.maximum(low - actions, actions - high)
+    excess[:, saturate] = -np.inf
+    beyond = (excess > 1e-6 * (high - low)).any(axis=1)
+    span = (actions - low) / (high - low)
+    worst = int(np.argmax(np.maximum(-span, span - 1).max(axis=0)))
+    joint = contract.joints[worst]
+    detail = (
+        f"{joint.name} comes nearest: {actions[:, worst].min():.3g} to {actions[:, worst].max():.3g} {unit(joint)}, "
+        f"limits {joint.position[0]:.3g} to {joint.position[1]:.3g}"
+    )
+    findings = [_share(part, "action range", beyond, detail)]
+
+    held = np.where(saturate, np.clip(actions, low, high), actions)
+    lengths = np.cumsum([len(sequence) for sequence in sequences])[:-1]
+    steps = np.concatenate([np.abs(np.diff(rows, axis=0)) for rows in np.split(held, lengths)])
+    if not len(steps):
+        return findings
+    ratio = steps * contract.rates.actions / contract.array("velocity")
+    worst = int(np.argmax(ratio.max(axis=0)))
+    detail = (
+        f"{contract.joint_names[worst]} asks most: {ratio[:, worst].max():.2f} of its velocity limit at the worst, "
+        f"{np.quantile(ratio[:, worst], 0.99):.2f} in 99 of 100"
+    )
+    # Beyond the limit the core slows down along the path: not wrong, and worth knowing.
+    share = float((ratio > 1).any(axis=1).mean())
+    verdict = GO if share == 0 else WARN
+    findings.append(Finding(part, "velocity asked", verdict, f"{detail}; {share:.1%} of steps would be slowed"))
+    wild = (steps > contract.array("action_jump")).any(axis=1)
+    if wild.any():
+        row = int(np.argmax((steps / contract.array("action_jump")).max(axis=1)))
+        column = int(np.argmax(steps[row] / contract.array("action_jump")))
+        joint = contract.joints[column]
+        text = f"{joint.name} jumps by {steps[row, column]:.3g} {unit(joint)}, action_jump is {joint.action_jump:.3g}"
+        findings.append(Finding(part, "action jumps", NO_GO, f"{text}; such a chunk is rejected"))
+    return findings
+
+
+def unit(joint: Joint) -> str:
+    """The joint's unit for people: a fraction's "1" says nothing."""
+    return "of 1" if joint.unit == "1" else joint.unit
+
+
+def _share(part: str, check: str, beyond: np.ndarray, detail: str) -> Finding:
+    share = float(beyond.mean())
+    verdict = GO if share == 0 else WARN if share < MANY else NO_GO
+    return Finding(part, check, verdict, f"{share:.1%} of actions lie beyond a position limit; {detail}")
