@@ -192,6 +192,13 @@ class DecisionWorlds:
         self._flat = [flat(observation) for observation in self._seen]
         self._proposed = self._proposals()
 
+    @property
+    def observation_size(self) -> int:
+        """O, without the potential."""
+        space = self.worlds[0].observation_space
+        assert isinstance(space, spaces.Dict)
+        return sum(int(np.prod(space[key].shape or ())) for key in (STATE, ENVIRONMENT_STATE) if key in space.spaces)
+
     def proposals(self) -> Floats | None:
         """(N, A) what the cloned policy proposes now, or None without one."""
         return self._proposed
@@ -271,6 +278,8 @@ class DecisionWorlds:
         for command in self.actions.commands(state, action):
             self._seen[index], reward, terminated, truncated, self._infos[index] = world.step(command)
             golds.append(float(reward))
+            # A number that is none must not hide between two decisions.
+            flat(self._seen[index])
             if terminated or truncated:
                 break
         return golds, bool(terminated), bool(truncated and not terminated)

@@ -7,7 +7,7 @@ potential that is wrong off the demonstrations, and the other shaping modes invi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ class HackingMonitor:
             raise ConfigError(f"a monitor of {worlds} worlds watches nothing")
         self.episodes: list[EpisodeTrace] = []
         self._reference = reference_drift
-        self._open: list[list[tuple[float, float, float, float, float]]] = [[] for _ in range(worlds)]
+        self._open: list[list[tuple[float, ...]]] = [[] for _ in range(worlds)]
 
     def add(self, rows: Mapping[str, npt.NDArray[Any]], rewards: npt.ArrayLike, drift: npt.ArrayLike = 0.0) -> None:
         """Take in one decision of every world: the replay's rows, the composed rewards (N,) and disagreement (N,)."""
@@ -73,6 +73,15 @@ class HackingMonitor:
             if ended:
                 self.episodes.append(_trace(np.array(self._open[world])))
                 self._open[world] = []
+
+    def snapshot(self) -> dict[str, Any]:
+        """What is remembered, in plain values, as far as it still counts."""
+        return {"episodes": [asdict(episode) for episode in self.episodes[-2 * WINDOW :]], "open": self._open}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Take up a `snapshot`."""
+        self.episodes = [EpisodeTrace(**episode) for episode in snapshot["episodes"]]
+        self._open = [[tuple(decision) for decision in world] for world in snapshot["open"]]
 
     def figures(self) -> dict[str, float]:
         """Means over the last episodes; empty before the first has ended."""

@@ -1,0 +1,129 @@
+"""The loop learns a tiny task, goes on after being killed, and stops with a dump where a number is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from line_world import LineWorld
+
+from robo_datasets.errors import ModelError
+from robo_policies.rl.decisions import DecisionWorlds, action_map
+from robo_policies.rl.learning import CRASH, NOTE, Learning
+from robo_policies.rl.sac import Sac, SacSettings
+from robo_policies.rl.settings import LearningSettings
+from robo_rm.shaping.modes import ShapingSettings
+from robo_rm.shaping.potential import TrueProgress
+
+LOOP = LearningSettings(
+    repeat=4, worlds=2, updates_per_decision=1, warmup=20, capacity=2000, evaluate_every=600, evaluation_episodes=6
+)
+LEARNER = SacSettings(width=32, batch=64, learning_rate=2e-3, tau=0.02)
+
+
+def worlds(seed: int, count: int = 2, propose: Any = None, make: Any = LineWorld) -> DecisionWorlds:
+    made = [make() for _ in range(count)]
+    mapping = action_map(made[0].action_space, LOOP.repeat)
+    return DecisionWorlds(made, mapping, TrueProgress(), LOOP.discount, seed, propose)
+
+
+def learning(folder: Path, fingerprint: str = "a", **changes: Any) -> Learning:
+    sac = Sac(3, 1, LEARNER, seed=0)
+    return Learning(worlds(0, **changes), worlds, sac, None, ShapingSettings("pbrs"), LOOP, 0, folder, fingerprint)
+
+
+def nothing(*_: Any) -> None:
+    """Nobody to tell."""
+
+
+def test_it_learns_a_tiny_task(tmp_path: Path) -> None:
+    run = learning(tmp_path)
+    curve = run.run(2400, nothing)
+    assert curve[0]["success"] < 0.7
+    assert curve[-1]["success"] == 1.0
+    assert [point["steps"] for point in curve] == sorted(point["steps"] for point in curve)
+    assert run.note.steps >= 2400
+
+
+def test_a_run_that_was_killed_goes_on_as_if_it_was_not(tmp_path: Path) -> None:
+    whole = learning(tmp_path / "whole")
+    whole.run(600, nothing)
+    first = learning(tmp_path / "parts")
+    first.run(300, nothing)
+    # What the first part evaluated at its end is no part of a run that goes on.
+    second = learning(tmp_path / "parts")
+    assert second.load()
+    second.run(600, nothing)
+    assert second.note.decisions == whole.note.decisions
+    assert whole.replay is not None
+    assert second.replay is not None
+    for name in ("observation", "action", "gold", "potential", "next_potential", "terminated", "steps"):
+        np.testing.assert_allclose(second.replay[name], whole.replay[name], atol=1e-6, err_msg=name)
+    for name, value in whole.sac.state().items():
+        np.testing.assert_allclose(second.sac.state()[name].numpy(), value.numpy(), atol=1e-4, err_msg=name)
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path: Path) -> None:
+    learning(tmp_path).run(100, nothing)
+    with pytest.raises(ModelError, match="other settings"):
+        learning(tmp_path, fingerprint="b").load()
+    assert not learning(tmp_path / "elsewhere").load()
+
+
+@pytest.mark.parametrize("damage", ["note", "learner", "replay", "gone"])
+def test_a_damaged_checkpoint_is_told(tmp_path: Path, damage: str) -> None:
+    learning(tmp_path).run(100, nothing)
+    if damage == "note":
+        (tmp_path / NOTE).write_text("{")
+    else:
+        pattern = "learner" if damage == "gone" else damage
+        (path,) = tmp_path.glob(f"{pattern}-*.safetensors")
+        path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelError, match="damaged"):
+        learning(tmp_path).load()
+
+
+def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
+    run = learning(tmp_path)
+    for steps in (100, 200):
+        run.run(steps, nothing)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+class Breaks(LineWorld):
+    """Shows NaN after some time."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, *rest = super().step(action)
+        if self.steps == 13:
+            observation["observation.state"][1] = np.nan
+        return (observation, *rest)
+
+
+def test_a_number_that_is_none_stops_with_a_dump_that_replays(tmp_path: Path) -> None:
+    run = learning(tmp_path, count=1, make=Breaks)
+    with pytest.raises(ModelError, match="value 1 of the observation"):
+        run.run(400, nothing)
+    crash = json.loads((tmp_path / CRASH).read_text())
+    again = worlds(0, count=1, make=Breaks)
+    before, last = crash["worlds"]["actions"][0][:-1], crash["worlds"]["actions"][0][-1]
+    again.restore({**crash["worlds"], "actions": [before]})
+    with pytest.raises(ModelError, match="value 1 of the observation"):
+        again.step(np.array([last], dtype=np.float32))
+
+
+def test_proposals_of_a_good_policy_are_taken_from_the_start(tmp_path: Path) -> None:
+    def towards_the_goal(observations: Any) -> Any:
+        state = observations["observation.state"]
+        return np.sign(state[:, 1:2] - state[:, :1]).astype(np.float32)
+
+    def proposing(seed: int) -> DecisionWorlds:
+        return worlds(seed, propose=towards_the_goal)
+
+    sac = Sac(3, 1, LEARNER, seed=0, proposals=True)
+    run = Learning(proposing(0), proposing, sac, None, ShapingSettings("sparse"), LOOP, 0, tmp_path, "a")
+    curve = run.run(800, nothing)
+    assert curve[-1]["success"] >= 0.8
