@@ -20,7 +20,7 @@ HEADINGS = ("whole line", "datasets", "reward model", "policies", "robot")
 ORDER = (
     "demo info bench "
     "record import.lerobot import.keyframes export.lerobot doctor cache "
-    "annotate train-reward eval-reward score inspect "
+    "annotate train-reward eval-reward leaderboard calibrate score inspect "
     "train-policy train-rl eval-policy "
     "serve-policy deploy-check"
 ).split()

@@ -34,7 +34,9 @@ FIGURES: dict[str, Figure] = {
     ),
     "hallucination": Figure("frames of failures whose predicted stage is beyond the true one", "low", "failures"),
     "hallucination_probes": Figure(
-        "frames of paused and turned-back video whose predicted stage is beyond the picture's", "low", "successes"
+        "frames of probe clips (paused, turned back, hovering, ...) whose predicted stage is beyond the true one",
+        "low",
+        "successes",
     ),
     "stage_accuracy_failures": Figure("frames of failures with the right stage", "high", "failures"),
     "rho": Figure(
@@ -181,6 +183,8 @@ def flat_metrics(evaluation: Evaluation, advice: list[Advice]) -> dict[str, floa
         "encodes_per_step": evaluation.speed.encodes_per_step,
     }
     flat |= {f"trust_{item.use}": item.mark for item in advice if item.use}
+    for kind, row in evaluation.by_probe.items():
+        flat |= {f"by_probe.{kind.replace(' ', '_')}.{name}": value for name, value in row.items()}
     for kind, row in evaluation.by_kind.items():
         flat |= {f"by_kind.{kind.replace(' ', '_')}.{name}": value for name, value in row.items()}
     return flat

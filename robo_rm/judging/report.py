@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from robo_rm.judging import probe_table
 from robo_rm.judging.advice import KIND_COLUMNS, Advice, confusion, figure_rows, kind_rows, missing_figures
 from robo_rm.judging.evaluation import Evaluation
 from robo_rm.judging.figures import Judged, stage_confidence
@@ -43,6 +44,9 @@ def write_report(
         page.prose(f"Not to be had from these episodes: {missing}.")
     if len(evaluation.by_kind) > 1:
         page.table(KIND_COLUMNS, kind_rows(evaluation))
+    if evaluation.by_probe:
+        page.prose("Where nothing is being achieved, a model should claim nothing. " + probe_table.ABOUT)
+        page.table(probe_table.COLUMNS, probe_table.rows(evaluation))
     speed = evaluation.speed
     if math.isfinite(speed.stream_ms):
         page.prose(

@@ -28,7 +28,10 @@ class Config:
     episodes: str = "unseen"
     """`unseen`: held out or never trained on; `all`: every episode, which flatters the model."""
     probes: int = 6
-    """Episodes that did not fail from which probe clips are made: played backwards, paused, turned back."""
+    """Episodes that did not fail from which probe clips are made: paused, turned back, hovering, shuffled, with a
+    frozen camera, backwards."""
+    probe_store: str | None = None
+    """Store of episodes that were recorded to probe with, such as an empty scene."""
     resamples: int = 1000
     """Bootstrap draws of the intervals."""
     seed: int = 0
@@ -43,6 +46,7 @@ def run(config: Config) -> None:
     from robo_datasets.console import print_table, say
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
+    from robo_rm.judging import probe_table
     from robo_rm.judging.advice import (
         KIND_COLUMNS,
         advise,
@@ -64,6 +68,7 @@ def run(config: Config) -> None:
         store,
         which=config.episodes,
         probes=config.probes,
+        probe_store=None if config.probe_store is None else DemoStore.open(config.probe_store),
         resamples=config.resamples,
         seed=config.seed,
     )
@@ -78,6 +83,8 @@ def run(config: Config) -> None:
         say(f"not to be had from these episodes: {missing}")
     if len(evaluation.by_kind) > 1:
         print_table("By kind of episode", KIND_COLUMNS, kind_rows(evaluation))
+    if evaluation.by_probe:
+        print_table("Probe clips", probe_table.COLUMNS, probe_table.rows(evaluation))
     marks = {"yes": "+", "no": "-", "care": "!", "know": " "}
     for item in advice:
         say(f"{marks[item.mark]} {item.text}")

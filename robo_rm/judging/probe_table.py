@@ -1,0 +1,32 @@
+"""The table of probe clips, in the same words on every page."""
+
+from __future__ import annotations
+
+import math
+
+from robo_rm.judging.evaluation import Evaluation
+
+ABOUT = (
+    "Pause: the video stands still from its middle on. Rewind: it turns back at 60 %. Hover: it goes to and fro just "
+    "before a stage would be finished. Shuffled: its frames come at random. Frozen camera: pictures stand still, the "
+    "joints go on. Other names are episodes recorded to probe with."
+)
+COLUMNS = ("probe", "clips", "frames", "claimed beyond the truth")
+
+
+def rows(evaluation: Evaluation) -> list[list[str]]:
+    """(probe, clips, frames, share claimed) of each probe, the worst first."""
+    found = sorted(evaluation.by_probe.items(), key=lambda item: -_or_zero(item[1]["claimed"]))
+    return [
+        [
+            kind,
+            f"{row['clips']:.0f}",
+            f"{row['frames']:.0f}",
+            "-" if math.isnan(row["claimed"]) else f"{row['claimed']:.3f}",
+        ]
+        for kind, row in found
+    ]
+
+
+def _or_zero(value: float) -> float:
+    return 0.0 if math.isnan(value) else value

@@ -1,0 +1,137 @@
+"""Several models on the same episodes: the better one first, differences paired, the page and the numbers agree."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from brightness_model import BrightnessModel, load_brightness_model, make_bright_store
+
+from robo_datasets import DemoStore
+from robo_datasets.errors import ConfigError, StoreError
+from robo_rm.judging.board_report import verdicts
+from robo_rm.judging.evaluation import evaluate_reward_model
+from robo_rm.judging.leaderboard import common_episodes, compare, most_disputed
+from robo_rm.verbs.leaderboard import distinct_names
+
+KINDS = ("clean", "clean", "pause", "partial", "partial", "dazzle", "clean", "partial")
+PRIORS = {"priors": [1 / 3, 1 / 3, 1 / 3]}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> DemoStore:
+    return make_bright_store(tmp_path_factory.mktemp("store") / "demos.zarr", KINDS)
+
+
+@pytest.fixture(scope="module")
+def probes(tmp_path_factory) -> DemoStore:
+    """An empty, bright scene: nothing has been achieved in it."""
+    store = make_bright_store(tmp_path_factory.mktemp("probes") / "probes.zarr", ["dazzle", "dazzle"])
+    for uuid in store.uuids:
+        store.set_stages(uuid, np.zeros(store.episode(uuid).length, dtype=np.int16))
+    return store
+
+
+def right(**provenance) -> BrightnessModel:
+    return BrightnessModel(provenance={**PRIORS, **provenance})
+
+
+def dim(**provenance) -> BrightnessModel:
+    return BrightnessModel(gain=0.4, provenance={**PRIORS, **provenance})
+
+
+def test_the_better_model_comes_first_with_a_paired_difference(store):
+    board = compare({"dim": dim(), "right": right()}, store, resamples=200)
+    assert board.best == "right"
+    assert board.places["right"] < board.places["dim"]
+    worse = board.differences["dim"]["mse"]
+    assert worse.value > 0
+    assert worse.low > 0
+    value = {name: e.figures["mse"].value for name, e in board.evaluations.items()}
+    assert worse.value == pytest.approx(value["dim"] - value["right"])
+    marks = dict(verdicts(board))
+    assert any("ahead of dim" in text and "mse" in text for _, text in verdicts(board))
+    assert "know" in marks
+
+
+def test_a_model_beside_itself_differs_in_nothing(store):
+    board = compare({"one": right(), "two": right()}, store, resamples=100)
+    for interval in board.differences["two"].values():
+        assert np.isnan(interval.value) or interval == (0, 0, 0) or (interval.value == 0 and np.isnan(interval.low))
+    assert any("cannot be told apart" in text for _, text in verdicts(board))
+
+
+def test_only_episodes_that_no_model_has_learned_from_are_judged(store):
+    uuids = store.uuids
+    first = right(train_uuids=uuids[:2], holdout_uuids=uuids[2:6])
+    second = right(train_uuids=uuids[:3], holdout_uuids=uuids[3:5])
+    assert common_episodes({"a": first, "b": second}, store)[0] == uuids[3:5]
+    third = right(train_uuids=uuids[3:5])
+    assert common_episodes({"a": first, "c": third}, store)[0] == [uuids[2], uuids[5]]
+    with pytest.raises(StoreError, match="none has seen"):
+        common_episodes({"a": right(train_uuids=uuids[:5]), "b": right(train_uuids=uuids[5:])}, store)
+    with pytest.raises(ConfigError, match="two models at least"):
+        compare({"a": first}, store)
+
+
+def test_episodes_that_calibrated_a_model_do_not_judge_it(store):
+    uuids = store.uuids
+    model = right(train_uuids=uuids[:2], holdout_uuids=uuids[2:6], calibration_uuids=uuids[2:4])
+    assert common_episodes({"a": model, "b": right()}, store)[0] == uuids[4:6]
+
+
+def test_the_most_disputed_episode_is_the_one_on_which_the_curves_part(store):
+    board = compare({"right": right(), "dim": dim()}, store, probes=0, resamples=20)
+    kinds = {e.uuid: e.kind for e in board.evaluations["right"].episodes}
+    assert kinds[most_disputed(board, 1)[0]] == "dazzle"
+
+
+def test_recorded_probes_count_as_clips_do(store, probes):
+    without = evaluate_reward_model(right(), store, resamples=50)
+    result = evaluate_reward_model(right(), store, probe_store=probes, resamples=50)
+    assert {"pause", "rewind", "hover", "shuffled", "frozen camera", "dazzle"} == set(result.by_probe)
+    assert result.by_probe["dazzle"]["claimed"] == 1
+    assert result.by_probe["pause"] == without.by_probe["pause"]
+    assert result.figures["hallucination_probes"].value > without.figures["hallucination_probes"].value
+    total = sum(row["frames"] for row in result.by_probe.values())
+    claimed = sum(row["frames"] * row["claimed"] for row in result.by_probe.values())
+    assert result.figures["hallucination_probes"].value == pytest.approx(claimed / total)
+
+
+def test_names_tell_the_folders_apart():
+    assert distinct_names(["/a/rm", "/b/rm"]) == ["a/rm", "b/rm"]
+    assert distinct_names(["/a/x", "/a/y"]) == ["x", "y"]
+    with pytest.raises(ConfigError, match="two different model folders"):
+        distinct_names(["/a/x", "/a/../a/x"])
+
+
+def test_the_verb_writes_page_and_numbers(store, probes, tmp_path, run_command, monkeypatch):
+    import robo_rm.models.saving
+
+    monkeypatch.setattr(
+        robo_rm.models.saving, "load_reward_model", lambda folder, device="auto": load_brightness_model(folder)
+    )
+    right().save(tmp_path / "right")
+    dim().save(tmp_path / "dim")
+    words = [
+        f"models=[{tmp_path / 'dim'},{tmp_path / 'right'}]",
+        f"store={store.path}",
+        f"probe_store={probes.path}",
+        f"out={tmp_path / 'board'}",
+        "resamples=50",
+    ]
+    code, printed, errors = run_command("leaderboard", *words)
+    assert code == 0, errors
+    metrics = json.loads((tmp_path / "board" / "metrics.json").read_text())
+    assert metrics["best"] == "right"
+    assert metrics["dim.mse_minus_best"] == pytest.approx(metrics["dim.mse"] - metrics["right.mse"])
+    assert metrics["dim.mse_minus_best_low"] > 0
+    page = (tmp_path / "board" / "report.html").read_text()
+    assert page.index("Which one?") < page.index("The figures") < page.index("Where nothing happens")
+    assert page.count("data:image/jpeg") == 5
+    assert "http" not in page
+    assert "ahead of dim" in printed
+    code, _, errors = run_command("leaderboard", f"models=[{tmp_path / 'dim'}]", *words[1:])
+    assert code == 2
+    assert "models=[rm_a,rm_b]" in errors
