@@ -221,10 +221,10 @@ class DecisionWorlds:
         gold, steps = np.zeros(count), np.zeros(count, dtype=np.int64)
         terminated, truncated = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
         for place, env in enumerate(self.worlds):
+            self._done[place].append(actions[place].copy())
             golds = self._carry_out(place, env, actions[place])
             gold[place], steps[place] = decision_gold(golds[0], self.discount), len(golds[0])
             terminated[place], truncated[place] = golds[1], golds[2]
-            self._done[place].append(actions[place].copy())
         after = np.zeros(count)
         live = np.flatnonzero(~terminated)
         after[live] = self._score(live)
