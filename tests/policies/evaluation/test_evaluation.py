@@ -8,7 +8,7 @@ import pytest
 from robo_datasets.errors import ConfigError, ModelError
 from robo_policies import Execution, evaluate, load_policy
 from robo_policies.cloning.act import ActLearner
-from robo_policies.cloning.learned import write_card
+from robo_policies.cloning.checkpoint import write_card
 from robo_policies.evaluation.evaluate import Evaluation, start_seed
 from robo_policies.evaluation.rollouts import WAVE, Rollout
 
