@@ -1,0 +1,233 @@
+"""The arm of tidy_drawer in MuJoCo, on the topics of a real one: try everything without hardware.
+
+It takes its joints, cameras and topics from the same contract as the bridge, follows the commands of either interface
+as a controller would, gives up on silence like one, and can play faults. Beyond what a real arm tells it publishes what
+only a simulation knows: the environment state that state-based policies read, the true stage and progress, success.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.node import Node
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Bool, Float32, String
+from std_srvs.srv import Trigger
+
+from robo_hw.contract import RobotContract
+from robo_hw.errors import HardwareError
+from robo_rm_bridge import commands, reporting
+from robo_rm_bridge.arm_faults import FAULTS, FaultPlayer
+from robo_rm_bridge.controller import CommandFollower
+from robo_rm_bridge.conversions import image_from_rgb, joint_state, latched_qos, qos, sensor_qos, time_message
+from robo_rm_bridge.settings import Setting, declare
+
+SETTINGS = (
+    Setting("contract", "tidy_drawer", "the robot contract: a YAML file, or the name of a packaged example"),
+    Setting("seed", 0, "start of the next episode: cube, drawer and arm pose", 0, 2**31 - 1, live=True),
+    Setting("cmd_timeout", 0.2, "seconds of silence behind the last command until the controller gives up", 0.02, 10.0),
+    Setting("cameras", True, "render and publish the contract's cameras"),
+    Setting("fault", "none", "a fault to play", choices=tuple(FAULTS), live=True),
+)
+_LONGEST_CATCH_UP = 0.1
+"""Seconds of simulation made up for after the computer was busy; more than that is lost."""
+
+
+class MujocoArmNode(Node):
+    """See the module.
+
+    Raises:
+        HardwareError: MuJoCo or the world cannot be had, a parameter is wrong, or the contract is another arm's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("mujoco_arm")
+        settings = declare(self, SETTINGS)
+        self.contract = RobotContract.load(settings.contract)
+        self._world, self._mujoco = _make_world(self.contract, settings.cameras)
+        self._contract_cameras = self.contract.cameras if settings.cameras else ()
+        self._timestep = float(self._world.model.opt.timestep)
+        self._timeout = settings.cmd_timeout
+        self._faults = FaultPlayer()
+        self._faults.choose(settings.fault, time.time())
+        self._seed = settings.seed
+        self._frozen: dict[str, np.ndarray] = {}
+        self._succeeded = False
+        self._start_episode()
+        contract = self.contract
+        self._joint_topic = self.create_publisher(JointState, contract.joint_states.name, qos(contract.joint_states))
+        self._image_topics = {
+            camera.name: self.create_publisher(Image, camera.topic, sensor_qos()) for camera in self._contract_cameras
+        }
+        self._environment_topic = self.create_publisher(JointState, "/environment_state", sensor_qos())
+        self._stage_topic = self.create_publisher(String, "~/stage", 10)
+        self._progress_topic = self.create_publisher(Float32, "~/progress", 10)
+        self._success_topic = self.create_publisher(Bool, "~/success", latched_qos())
+        self._diagnostics_topic = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        take = self._on_trajectory if contract.command_interface == "joint_trajectory" else self._on_positions
+        self.create_subscription(commands.message_type(contract), contract.command.name, take, qos(contract.command))
+        self.create_service(Trigger, "~/reset", self._reset)
+        self.add_on_set_parameters_callback(self._on_parameters)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0 / contract.rates.joint_states, self._step, clock=steady)
+        rate = max((camera.rate for camera in contract.cameras), default=contract.rates.actions)
+        self.create_timer(1.0 / rate, self._show, clock=steady)
+        self.create_timer(1.0, self._diagnose, clock=steady)
+
+    # Time and physics -----------------------------------------------------------------------------------------------
+
+    def _start_episode(self) -> None:
+        self._world.reset(seed=self._seed)
+        self._simulated = time.monotonic()
+        self._follower = CommandFollower(self.contract.joint_names, self._measured()[0], self._timeout)
+        self._succeeded = False
+
+    def _measured(self) -> tuple[np.ndarray, np.ndarray]:
+        from robo_policies.worlds.scene import FINGER_TRAVEL
+
+        positions, velocities = self._world.data.qpos[:7].copy(), self._world.data.qvel[:7].copy()
+        positions[6] /= FINGER_TRAVEL
+        velocities[6] /= FINGER_TRAVEL
+        return positions, velocities
+
+    def _advance(self) -> None:
+        """Simulate up to now; the controller gives a target for every physics step."""
+        from robo_policies.worlds.scene import FINGER_TRAVEL
+
+        now = time.monotonic()
+        if now - self._simulated > _LONGEST_CATCH_UP:
+            self._simulated = now - _LONGEST_CATCH_UP
+        data = self._world.data
+        while self._simulated + self._timestep <= now:
+            self._simulated += self._timestep
+            if self._follower.watch(self._simulated, self._measured()[0]):
+                self.get_logger().warning("no command came in time: holding where the arm is")
+            target, _ = self._follower.target(self._simulated)
+            data.ctrl[:6] = target[:6]
+            data.ctrl[6] = target[6] * FINGER_TRAVEL
+            self._mujoco.mj_step(self._world.model, data)
+        self._mujoco.mj_kinematics(self._world.model, data)
+
+    def _step(self) -> None:
+        self._advance()
+        positions, velocities = self._measured()
+        told = self._faults.joints(self.contract.joint_names, positions)
+        if told is not None:
+            names, shown = told
+            self._joint_topic.publish(joint_state(names, shown, velocities[: len(names)], self._stamp()))
+
+    def _show(self) -> None:
+        from robo_policies.worlds.tidy_drawer import ENVIRONMENT_STATE_NAMES
+
+        world = self._world
+        observation, info = world.look()
+        stamp = self._stamp()
+        self._environment_topic.publish(
+            joint_state(ENVIRONMENT_STATE_NAMES, observation["observation.environment_state"], None, stamp)
+        )
+        self._stage_topic.publish(String(data=info["stage_name"]))
+        self._progress_topic.publish(Float32(data=float(info["progress"])))
+        self._succeeded = self._succeeded or info["success"]
+        self._success_topic.publish(Bool(data=bool(self._succeeded)))
+        if self._image_topics and not self._faults.no_pictures:
+            if not (self._faults.frozen_pictures and self._frozen):
+                names = [camera.name for camera in self._contract_cameras]
+                self._frozen = world.render_cameras(names)
+            for name, topic in self._image_topics.items():
+                topic.publish(image_from_rgb(self._frozen[f"observation.images.{name}"], name, stamp))
+
+    def _stamp(self) -> Any:
+        return time_message(self._faults.stamp(time.time()))
+
+    # What others ask ------------------------------------------------------------------------------------------------
+
+    def _on_trajectory(self, message: Any) -> None:
+        self._advance()
+        times = [point.time_from_start.sec + point.time_from_start.nanosec * 1e-9 for point in message.points]
+        try:
+            positions = np.array([point.positions for point in message.points], dtype=np.float64)
+            velocities = np.array([point.velocities for point in message.points], dtype=np.float64)
+        except ValueError:  # rows of different lengths
+            self._follower.refused += 1
+            return
+        problem = self._follower.trajectory(
+            time.monotonic(), message.joint_names, times, positions, velocities if velocities.size else None
+        )
+        if problem is not None:
+            self.get_logger().error(f"command refused: {problem}", throttle_duration_sec=1.0)
+
+    def _on_positions(self, message: Any) -> None:
+        self._advance()
+        problem = self._follower.positions(time.monotonic(), message.data)
+        if problem is not None:
+            self.get_logger().error(f"command refused: {problem}", throttle_duration_sec=1.0)
+
+    def _reset(self, request: Any, response: Any) -> Any:
+        if not self._follower.silent:
+            response.success, response.message = False, "the arm is being commanded; disarm the bridge first"
+            return response
+        self._start_episode()
+        response.success, response.message = True, f"a new episode from seed {self._seed}"
+        self._seed += 1
+        return response
+
+    def _on_parameters(self, parameters: Any) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name == "fault" and parameter.value not in FAULTS:
+                return SetParametersResult(successful=False, reason=f"choose one of: {', '.join(FAULTS)}")
+        for parameter in parameters:
+            if parameter.name == "fault":
+                self._faults.choose(parameter.value, time.time())
+            elif parameter.name == "seed":
+                self._seed = parameter.value
+        return SetParametersResult(successful=True)
+
+    def _diagnose(self) -> None:
+        follower, fault = self._follower, self._faults.fault
+        level, message = (reporting.WARN, f"plays a fault: {fault}") if fault != "none" else (reporting.OK, "simulated")
+        values = {
+            "fault": fault,
+            "commanded": not follower.silent,
+            "timeouts": follower.timeouts,
+            "refused": follower.refused,
+            "seed": self._seed,
+        }
+        status = reporting.entry(f"{self.get_name()}: arm", level, message, values, self.contract.robot)
+        self._diagnostics_topic.publish(reporting.stamped([status], self.get_clock().now().to_msg()))
+
+
+def _make_world(contract: RobotContract, cameras: bool) -> tuple[Any, Any]:
+    """The world and the mujoco module."""
+    try:
+        from robo_policies.rendering import import_mujoco
+        from robo_policies.worlds.tidy_drawer import STATE_NAMES, TidyDrawer
+    except ImportError as error:
+        raise HardwareError(
+            f"the simulated arm needs robo-rm with its simulator in this Python ({error}): pip install 'robo-rm[sim]'"
+        ) from error
+    from robo_datasets.errors import RoboError
+
+    if contract.joint_names != tuple(STATE_NAMES):
+        raise HardwareError(
+            f"contract {contract.robot}: its joints are not the simulated arm's ({', '.join(STATE_NAMES)})"
+        )
+    sizes = {(camera.width, camera.height) for camera in contract.cameras}
+    if len(sizes) > 1 or any(width != height for width, height in sizes):
+        raise HardwareError("the simulated arm's cameras are square and all of one size; see the contract's cameras")
+    try:
+        size = next(iter(sizes), (128, 128))[0]
+        world = TidyDrawer(image_size=size)
+        if cameras and contract.cameras:
+            world.render_cameras([camera.name for camera in contract.cameras])  # a missing driver shows here, not later
+        return world, import_mujoco()
+    except RoboError as error:
+        raise HardwareError(str(error)) from error
+
+
+NODE = MujocoArmNode
