@@ -65,7 +65,8 @@ class HopPlan:
             fps=float(store.fps),
             references={task: len(places) for task, places in self.chosen.items()},
             reward=reward,
-            encoder=request.encoder,
+            # A hop is a difference already; the encoder is not shown another.
+            encoder=replace(request.encoder, change=False),
         )
         self.frames_per_step = 2 * reward.hops
         self.provenance: Mapping[str, Any] = {

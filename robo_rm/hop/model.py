@@ -131,6 +131,14 @@ class HopRewardModel:
 
     def fused(self, episode: Observations, task: str | None = None) -> list[Fused]:
         """T estimates with the perspectives that they were made of; arguments and errors as in `predict`."""
+        fused: list[Fused] = []
+        for t, seen in enumerate(self.perspectives(episode, task)):
+            before = fused[max(t - self.description.gap, 0)].progress if t else None
+            fused.append(fuse(seen, before, self.description.reward))
+        return fused
+
+    def perspectives(self, episode: Observations, task: str | None = None) -> list[Perspectives]:
+        """What the network says of each of T frames, before fusion; arguments and errors as in `predict`."""
         view = EpisodeView(episode, self.description.cameras, self.state_key)
         references = self._pick(task if task is not None else view.task)
         embedded = self._encode_all(view)
@@ -140,11 +148,7 @@ class HopRewardModel:
             earlier = np.maximum(here - self.description.gap, 0)
             rows = [torch.from_numpy(_fill(frames, FRAMES_PER_BLOCK)).to(self.device) for frames in (earlier, here)]
             moments += self.compare(embedded[rows[0]], embedded[rows[1]], references)[: len(here)]
-        fused: list[Fused] = []
-        for t, seen in enumerate(moments):
-            before = fused[max(t - self.description.gap, 0)].progress if t else None
-            fused.append(fuse(seen, before, self.description.reward))
-        return fused
+        return moments
 
     def stream(self, task: str | None = None) -> HopStream:
         """Follow an episode frame by frame, at the rate of the training store (``provenance["fps"]``)."""
