@@ -1,0 +1,174 @@
+"""LeRobot's SARM, fed with features directly: its processor wants CLIP weights from a hub.
+
+Windows, rewinding, labels and the loss are its own functions; what is written here is the batch that its processor
+would make of them. One sparse head over the store's stages, which is the least work it can be asked to do.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from lerobot.policies.sarm.configuration_sarm import SARMConfig
+from lerobot.policies.sarm.modeling_sarm import SARMRewardModel
+from lerobot.policies.sarm.sarm_utils import (
+    apply_rewind_augmentation,
+    compute_absolute_indices,
+    find_stage_and_tau,
+)
+
+from robo_rm.models.prediction import Prediction
+
+BATCH = 32
+STATES = 32
+
+
+class Sarm:
+    """The released model at its defaults.
+
+    Args:
+        features: (T, F) of each episode by uuid.
+        states: (T, D) of each, standardised.
+        segments: (stage, start, end) of each.
+        stages: names.
+        priors: (K,) of the training split.
+        train: uuids.
+        bfloat16: train under autocast, which its own script does not do on a CPU.
+        warmup: steps; its own 500 are more than there is time for here.
+    """
+
+    def __init__(
+        self,
+        features: dict[str, np.ndarray],
+        states: dict[str, np.ndarray],
+        segments: dict[str, list[tuple[int, int, int]]],
+        stages: list[str],
+        priors: np.ndarray,
+        train: list[str],
+        bfloat16: bool,
+        warmup: int = 500,
+        seed: int = 0,
+    ) -> None:
+        torch.manual_seed(seed)
+        random.seed(seed)
+        config = SARMConfig(device="cpu", image_dim=next(iter(features.values())).shape[1])
+        config.num_sparse_stages = len(stages)
+        config.sparse_subtask_names = list(stages)
+        config.sparse_temporal_proportions = [float(share) for share in priors]
+        self.config, self.model = config, SARMRewardModel(config)
+        # Its scoring hands the stage probabilities to numpy, which knows no bfloat16.
+        self.model.stage_model.register_forward_hook(lambda module, given, logits: logits.float())
+        self.features, self.states, self.segments, self.train = features, states, segments, train
+        self.bfloat16, self.warmup = bfloat16, warmup
+        self.rng = np.random.default_rng(seed)
+        # In place of CLIP's reading of the instruction: one direction for the task, others for wrong ones.
+        self.task = torch.from_numpy(self.rng.standard_normal(config.text_dim)).float()
+        preset = config.get_optimizer_preset()
+        self.rate, self.steps = preset.lr, 0
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=preset.lr, weight_decay=preset.weight_decay, betas=preset.betas
+        )
+        self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
+
+    def window(self, uuid: str, frame: int, rewind: int | None) -> list[int]:
+        """Frames of a training window: 9 around the frame, then those gone back to."""
+        config, length = self.config, len(self.features[uuid])
+        frames = compute_absolute_indices(frame, 0, length, config.n_obs_steps, config.frame_gap)[0].tolist()
+        if rewind is None:
+            back = apply_rewind_augmentation(
+                frame, 0, config.n_obs_steps, config.max_rewind_steps, frame_gap=config.frame_gap
+            )[1]
+            frames += back
+        return frames
+
+    def batch(self) -> dict[str, Any]:
+        """A batch as its processor makes it in training."""
+        slots = self.config.num_frames
+        rewind = None if random.random() < self.config.rewind_probability else 0
+        wrong = random.random() < self.config.language_perturbation_probability
+        video = np.zeros((BATCH, slots, self.config.image_dim), np.float32)
+        state = np.zeros((BATCH, slots, STATES), np.float32)
+        targets, lengths = np.zeros((BATCH, slots), np.float32), np.zeros(BATCH, np.int32)
+        for row in range(BATCH):
+            uuid = self.train[int(self.rng.integers(len(self.train)))]
+            frames = self.window(uuid, int(self.rng.integers(len(self.features[uuid]))), rewind)
+            lengths[row] = len(frames)
+            video[row, : len(frames)] = self.features[uuid][frames]
+            state[row, : len(frames), : self.states[uuid].shape[1]] = self.states[uuid][frames]
+            if not wrong:
+                targets[row, : len(frames)] = [self.target(uuid, frame) for frame in frames]
+        text = torch.from_numpy(self.rng.standard_normal(self.config.text_dim)).float() if wrong else self.task
+        return {
+            "video_features": torch.from_numpy(video),
+            "text_features": text.expand(BATCH, -1),
+            "state_features": torch.from_numpy(state),
+            "lengths": torch.from_numpy(lengths),
+            "sparse_targets": torch.from_numpy(targets),
+        }
+
+    def target(self, uuid: str, frame: int) -> float:
+        """Stage and share of a frame in its form."""
+        names = self.config.sparse_subtask_names
+        segments = self.segments[uuid]
+        found = find_stage_and_tau(
+            frame,
+            len(self.features[uuid]),
+            [names[stage] for stage, _, _ in segments],
+            [start for _, start, _ in segments],
+            [end - 1 for _, _, end in segments],
+            names,
+            dict(zip(names, self.config.sparse_temporal_proportions, strict=True)),
+            return_combined=True,
+        )
+        return float(found)
+
+    def step(self) -> int:
+        """One step of training; returns the frames supervised, all slots counted as its loss counts them."""
+        self.model.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate * min(1.0, (self.steps + 1) / self.warmup)
+        batch = self.batch()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            loss, _ = self.model(batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 10.0)
+        self.optimiser.step()
+        self.steps += 1
+        return BATCH * self.config.num_frames
+
+    def fit(self, seconds: float) -> float:
+        """Train for so long; returns the seconds it took."""
+        start = time.monotonic()
+        while time.monotonic() - start < seconds:
+            self.step()
+        return time.monotonic() - start
+
+    def predict(self, uuid: str) -> Prediction:
+        """Every frame of an episode as its own script scores it: from a window around the frame, 4 s of which are
+        future."""
+        self.model.eval()
+        length, middle = len(self.features[uuid]), self.config.n_obs_steps // 2
+        progress, stages = [], []
+        for start in range(0, length, BATCH):
+            frames = np.array([self.window(uuid, t, 0) for t in range(start, min(start + BATCH, length))])
+            rewards, chances = self.reward(self.features[uuid][frames], self.states[uuid][frames])
+            progress.append(rewards[:, middle])
+            stages.append(chances[:, middle])
+        values = np.concatenate(progress).astype(np.float32)
+        return Prediction(values, np.concatenate(stages).astype(np.float32), np.zeros_like(values))
+
+    def reward(self, features: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Progress (B, 9) and stage probabilities (B, 9, K) of windows of features and states (B, 9, .)."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            rewards, chances = self.model.calculate_rewards(
+                self.task.expand(len(features), -1).numpy(),
+                features.astype(np.float32),
+                states.astype(np.float32),
+                return_all_frames=True,
+                return_stages=True,
+            )
+        return np.asarray(rewards, np.float32), np.asarray(chances, np.float32)
