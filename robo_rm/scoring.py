@@ -21,7 +21,7 @@ from robo_datasets.console import progress_bar
 from robo_datasets.errors import ModelError, StoreError
 from robo_rm.models.prediction import Prediction
 from robo_rm.models.protocol import RewardModel
-from robo_rm.weights.options import Calibration
+from robo_rm.weights.options import Advantage, Calibration, TopFraction
 from robo_rm.weights.rabc import StoreWeights, store_weights
 from robo_rm.weights.report import WeightReport, weight_report
 
@@ -45,7 +45,7 @@ def model_hash(folder: str | os.PathLike[str]) -> str:
         ModelError: there is nothing of the kind in the folder.
     """
     root = Path(folder)
-    names = ("*.safetensors", "config.yaml", "config.json")
+    names = ("*.safetensors", "config.yaml", "config.json", "calibration.json")
     files = sorted(path for name in names for path in root.glob(name))
     if not files:
         raise ModelError(f"{root} holds no reward model; train one with robo-rm train-reward out={root}")
@@ -140,23 +140,32 @@ def score_weights(
     horizon: int,
     kappa: float,
     calibration: Calibration,
+    top: TopFraction | None = None,
+    advantage: Advantage | None = None,
+    name: str = WEIGHTS,
 ) -> Scores:
-    """Weigh every frame of the store and write the derived set ``weights``: weight (T,) f32.
+    """Weigh every frame of the store and write the derived set ``name``: weight (T,) f32.
 
     Args:
         store: the demo store.
         progress: of every episode, by uuid.
         source: provenance of the progress, kept with the weights.
-        mode: ``paper`` or ``calibrated``.
+        mode: see `robo_rm.weights.rabc.store_weights`.
         horizon: frames in an action chunk.
         kappa: see `robo_rm.weights.rabc.rabc_weights`.
         calibration: the mends of ``calibrated`` mode.
+        top: which episodes ``top_fraction`` keeps.
+        advantage: the classes of ``advantage``.
+        name: of the derived set; sets of several names stand side by side.
 
     Raises:
         ModelError: progress that is not a number. ConfigError: a setting out of range.
     """
     success = {uuid: store.episode(uuid).success for uuid in progress}
-    result = store_weights(progress, horizon, mode, kappa, success=success, calibration=calibration)
+    top, advantage = top or TopFraction(), advantage or Advantage()
+    result = store_weights(
+        progress, horizon, mode, kappa, success=success, calibration=calibration, top=top, advantage=advantage
+    )
     provenance: dict[str, Any] = {
         "mode": mode,
         "horizon": horizon,
@@ -165,9 +174,13 @@ def score_weights(
         "statistics": asdict(result.statistics),
         "store_hash": store.content_hash(),
     }
-    if mode == "calibrated":
+    if mode in ("calibrated", "advantage"):
         provenance["calibration"] = asdict(calibration)
-    derived = store.derive(WEIGHTS, provenance)
+    if mode == "advantage":
+        provenance["advantage"] = asdict(advantage)
+    if mode == "top_fraction":
+        provenance["top"] = asdict(top)
+    derived = store.derive(name, provenance)
     with progress_bar("weights", total=len(progress), unit="episodes") as bar:
         for uuid, weight in result.weights.items():
             if uuid not in derived:

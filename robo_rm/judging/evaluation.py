@@ -194,12 +194,22 @@ def _judge(
             if probes and episode.success is not False:
                 clips = probe_episode(model, episode, store.fps)
                 probes -= 1
-            judged.append(_judged(episode, prediction, priors, clips))
+            judged.append(_judged(episode, prediction, priors, clips, _chance_of_success(model, prediction)))
             bar.advance(episode.length)
     return judged, seconds
 
 
-def _judged(episode: Any, prediction: Prediction, priors: npt.NDArray[np.float64], clips: ProbeClips) -> Judged:
+def _chance_of_success(model: RewardModel, prediction: Prediction) -> float | None:
+    """What a calibrated model makes of the final progress; None where it was not calibrated for that."""
+    calibration = getattr(model, "calibration", None)
+    if calibration is None or calibration.success is None:
+        return None
+    return float(np.interp(prediction.progress[-1], *calibration.success))
+
+
+def _judged(
+    episode: Any, prediction: Prediction, priors: npt.NDArray[np.float64], clips: ProbeClips, chance: float | None
+) -> Judged:
     segments = episode_segments(episode, len(priors))
     labels = label_frames(segments, priors, episode.length, f"episode {episode.uuid}")
     simulator = None
@@ -214,6 +224,7 @@ def _judged(episode: Any, prediction: Prediction, priors: npt.NDArray[np.float64
         label=np.where(labels.complete, labels.progress, np.float32(np.nan)),
         simulator=simulator,
         clips=clips,
+        chance=chance,
     )
 
 

@@ -34,6 +34,8 @@ class Judged:
     """(T,) the simulator's own progress."""
     clips: ProbeClips = field(default_factory=ProbeClips)
     """What the model says of clips made from the episode."""
+    chance: float | None = None
+    """Probability of success that a calibrated model gives the episode's end; None: final progress stands for it."""
 
     @property
     def failed(self) -> bool:
@@ -123,6 +125,7 @@ def statistics_of(judged: Sequence[Judged], fps: float) -> dict[str, Statistic]:
     good = np.array([episode.success is True for episode in judged])
     final = np.array([episode.final for episode in judged])
     highest = np.array([episode.highest for episode in judged])
+    chance = np.array([episode.final if episode.chance is None else episode.chance for episode in judged])
     kept = np.array([not episode.failed for episode in judged])
     failed = ~kept
     value_order = metrics.voc_per_episode([episode.prediction.progress for episode in judged])
@@ -162,7 +165,7 @@ def statistics_of(judged: Sequence[Judged], fps: float) -> dict[str, Statistic]:
         "stage_accuracy": _ratio(*_only(stages, kept)),
         "boundary_f1": _ratio(2 * counts[:, 0], counts[:, 1] + counts[:, 2]),
         "ece_stage": _calibration_of_stages(judged),
-        "ece_success": over_known(metrics.expected_calibration_error, np.clip(final, 0, 1)),
+        "ece_success": over_known(metrics.expected_calibration_error, np.clip(chance, 0, 1)),
     }
 
 

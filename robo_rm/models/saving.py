@@ -4,6 +4,7 @@ config.yaml           `model`: format, version, kind, settings, checksum of the 
 model.safetensors     the weights
 provenance.json       where it came from: episodes trained on and held out, store, priors, code version
 card.md               the same for people
+calibration.json      only where `robo-rm calibrate` has run
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_origin, get_type_hints
 
 from robo_datasets.errors import ModelError
 from robo_datasets.outputs import write_atomically
+from robo_rm.models.calibration import CALIBRATION, CalibratedModel, read_calibration
 from robo_rm.models.protocol import RewardModel
 
 if TYPE_CHECKING:
@@ -49,7 +51,9 @@ def load_reward_model(folder: str | os.PathLike[str], device: str = "auto") -> R
         raise ModelError(f"{root / WEIGHTS} is damaged or half written: its checksum is not the one in {CONFIG}")
     provenance = read_provenance(root)
     description = {key: value for key, value in described.items() if key not in _HEADER}
-    return reward_kind(name).load(root, description, provenance, device)
+    model = reward_kind(name).load(root, description, provenance, device)
+    calibration = read_calibration(root, str(described["weights_sha256"]))
+    return model if calibration is None else CalibratedModel(model, calibration)
 
 
 def save_model_folder(
@@ -88,6 +92,8 @@ def save_model_folder(
     }
     config = yaml.safe_dump({**_plain(dict(settings or {})), "model": described}, sort_keys=False, allow_unicode=True)
     root.mkdir(parents=True, exist_ok=True)
+    # A calibration that is left in the folder belongs to the model before.
+    (root / CALIBRATION).unlink(missing_ok=True)
     write_atomically(root / WEIGHTS, raw)
     write_atomically(root / PROVENANCE, json.dumps(dict(provenance), indent=1, ensure_ascii=False) + "\n")
     write_atomically(root / CARD, card)
