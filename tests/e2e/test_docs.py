@@ -1,9 +1,10 @@
 """Every command and every Python block in the README and in docs/ runs, in the order of its page.
 
 The README runs first, in a folder that holds what a user would bring (a small LeRobot data set called
-``my_lerobot_data`` with its ``subtasks.json``); each other page runs in a copy of what the README left. Settings that
-only cost time are cut down by adding words to the command; everything else runs as printed. Blocks marked ``sh`` name
-files that only the reader has: their verbs and settings are checked, and the tests of each verb run it.
+``my_lerobot_data`` with its ``subtasks.json``, and a small recording in every other format); each other page runs in a
+copy of what the README left. Settings that only cost time are cut down by adding words to the command; everything else
+runs as printed. Blocks marked ``sh`` name files that only the reader has: their verbs and settings are checked, and the
+tests of each verb run it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import small_recordings
 
 from robo_rm.cli.compose import compose_settings
 from robo_rm.cli.main import main
@@ -83,6 +85,7 @@ def readme_folder(tmp_path_factory, lerobot_data_set):
     """A folder in which the README has been followed."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(lerobot_data_set, folder / "my_lerobot_data")
+    small_recordings.write_all(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert run_page(ROOT / "README.md") >= 6
