@@ -1,7 +1,8 @@
-"""What a store says of itself: the ``robo_demos`` attributes of its ``zarr.json``, made once and sealed."""
+"""What a store says of itself: the ``robo_demos`` attributes of its ``zarr.json``, sealed."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 from robo_datasets.errors import CorruptionError, StoreError
 from robo_datasets.layout import DERIVED, EPISODES, FORMAT_VERSION, GROUP_FILE, ROOT_KEY
-from robo_datasets.sealed import open_seal, seal, sync_folder, write_durably
+from robo_datasets.sealed import open_seal, replace_durably, seal, sync_folder, write_durably
 from robo_datasets.zarr_meta import group_json
 
 
@@ -64,6 +65,30 @@ def make_root(root: Path, description: dict[str, Any]) -> None:
         sync_folder(root.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def name_stages(root: Path, stages: Sequence[str]) -> dict[str, Any]:
+    """Give a store that has no stages these; returns the description.
+
+    Raises:
+        StoreError: it has others, or cannot be written to.
+    """
+    names = check_stages(stages)
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # of two at once, one names them
+        description = read_description(root)
+        if description["stages"] != names:
+            if description["stages"]:
+                raise StoreError(f"{root} has the stages {description['stages']}; they cannot become {names}")
+            description["stages"] = names
+            document = json.loads(group_json({ROOT_KEY: description}))
+            replace_durably(root / GROUP_FILE, seal(document, ("attributes", ROOT_KEY)))
+    except OSError as error:
+        raise StoreError(f"{root} cannot be written to: {error.strerror}") from error
+    finally:
+        os.close(handle)
+    return description
 
 
 def check_fps(fps: float) -> float:

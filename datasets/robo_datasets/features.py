@@ -91,6 +91,25 @@ def parse_features(
     return parsed
 
 
+def check_same(own: Mapping[str, Feature], wanted: Mapping[str, Feature], where: str) -> None:
+    """Check that episodes of the features ``wanted`` may be appended to a store of the features ``own``.
+
+    Raises:
+        StoreError: names the first difference and ``where``.
+    """
+    if wanted.keys() != own.keys():
+        missing, extra = sorted(own.keys() - wanted.keys()), sorted(wanted.keys() - own.keys())
+        raise StoreError(
+            f"{where} is a store of another schema: the new episodes lack {missing} and add {extra}; use another store"
+        )
+    for key, feature in wanted.items():
+        if (feature.shape, feature.dtype) != (own[key].shape, own[key].dtype):
+            raise StoreError(
+                f"{where} is a store of another schema: {key} is {list(own[key].shape)} {own[key].dtype} there and "
+                f"{list(feature.shape)} {feature.dtype} in the new episodes; use another store"
+            )
+
+
 def _parse_feature(key: str, entry: Any, codec: str, quality: int, subsampling: str) -> Feature:
     if not isinstance(key, str) or not _KEY.match(key):
         raise StoreError(f"feature key {key!r} must be letters, digits, '_', '-' and '.', and not start with a dot")

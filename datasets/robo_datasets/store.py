@@ -21,10 +21,10 @@ import numpy as np
 
 from robo_datasets.annotations import add_edit, newest_file, runs_of
 from robo_datasets.derived import Derived, make_derived, newest_derived
-from robo_datasets.description import check_fps, check_stages, make_root, read_description
+from robo_datasets.description import check_fps, check_stages, make_root, name_stages, read_description
 from robo_datasets.episode import Episode
 from robo_datasets.errors import LabelError, StoreError
-from robo_datasets.features import Feature, parse_features
+from robo_datasets.features import Feature, check_same, parse_features
 from robo_datasets.frame_cache import CachedCamera, FrameCache
 from robo_datasets.index import load_entries, write_index
 from robo_datasets.jpeg import DEFAULT_QUALITY, DEFAULT_SUBSAMPLING, reduction_for
@@ -171,6 +171,8 @@ class DemoStore:
             return cls.create(root, features, fps, stages, **options)
         store = cls.open(root)
         store.check_schema(features, fps, stages)
+        if stages and not store.stages:
+            store.name_stages(stages)
         wanted = options.get("contract_hash")
         if wanted and store.contract_hash and wanted != store.contract_hash:
             raise StoreError(
@@ -185,25 +187,11 @@ class DemoStore:
         Raises:
             StoreError: names the first difference.
         """
-        wanted = parse_features(features)
-        if wanted.keys() != self.schema.keys():
-            missing = sorted(self.schema.keys() - wanted.keys())
-            extra = sorted(wanted.keys() - self.schema.keys())
-            raise StoreError(
-                f"{self.path} is a store of another schema: the new episodes lack {missing} and add {extra}; "
-                "use another store"
-            )
-        for key, feature in wanted.items():
-            own = self.schema[key]
-            if (feature.shape, feature.dtype) != (own.shape, own.dtype):
-                raise StoreError(
-                    f"{self.path} is a store of another schema: {key} is {list(own.shape)} {own.dtype} there and "
-                    f"{list(feature.shape)} {feature.dtype} in the new episodes; use another store"
-                )
+        check_same(self.schema, parse_features(features), str(self.path))
         if fps != self.fps:
             raise StoreError(f"{self.path} is recorded at {self.fps:g} frames/s, the new episodes at {fps:g}")
         unknown = [name for name in stages if name not in self.stages]
-        if unknown:
+        if unknown and self.stages:
             raise StoreError(f"{self.path} does not know the stages {unknown}; it has {self.stages}")
 
     def refresh(self) -> None:
@@ -428,6 +416,16 @@ class DemoStore:
                 f"({self.stages})"
             )
         add_edit(self.path, uuid, "stage", runs_of(stage))
+
+    def name_stages(self, stages: Sequence[str]) -> None:
+        """Name the stages of a store that was made without any, so that its episodes can be labelled.
+
+        Raises:
+            StoreError: it has other stages, or the names repeat.
+        """
+        self._check_local()
+        self._description = name_stages(self.path, stages)
+        self.stages = list(self._description["stages"])
 
     def set_success(self, uuid: str, success: bool | None) -> None:
         """Replace an episode's success.

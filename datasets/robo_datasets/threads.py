@@ -45,26 +45,43 @@ def decode_threads() -> int:
 
 
 def share(work: Callable[[Part], Any], parts: Sequence[Part]) -> list[Any]:
-    """``[work(part) for part in parts]``, the parts on the pool's threads and the first one on the caller's.
+    """``[work(part) for part in parts]``, the parts taken in turn by the caller and the pool's threads.
+
+    A thread that does not get a core in time costs nothing: the caller goes on with what is left.
 
     Raises:
-        Whatever ``work`` raises, for the first part that does; all parts have ended by then.
+        Whatever ``work`` raises, for the first part that does; all work has ended by then.
     """
-    if len(parts) < 2 or decode_threads() < 2:
+    helpers = min(decode_threads(), len(parts)) - 1
+    if helpers < 1:
         return [work(part) for part in parts]
-    futures = [_threads().submit(work, part) for part in parts[1:]]
-    try:
-        first = work(parts[0])
-    finally:
-        for future in futures:
-            future.exception()  # waits
-    return [first, *(future.result() for future in futures)]
+    results: list[Any] = [None] * len(parts)
+    errors: dict[int, BaseException] = {}
+    left = iter(range(len(parts)))  # advancing it is one step of the interpreter: no two threads get the same number
+
+    def take() -> None:
+        for number in left:
+            try:
+                results[number] = work(parts[number])
+            except BaseException as error:  # noqa: BLE001, raised again by the caller
+                errors[number] = error
+                return
+
+    futures = [_threads().submit(take) for _ in range(helpers)]
+    take()
+    for future in futures:
+        if not future.cancel():  # it began: wait for the part that it is at
+            future.result()
+    if errors:
+        raise errors[min(errors)]
+    return results
 
 
 def spans(count: int, least: int) -> list[range]:
-    """Cut ``count`` items into as many runs of neighbours as there are threads, none shorter than ``least``."""
-    pieces = max(1, min(decode_threads(), count // least))
-    return [range(count * piece // pieces, count * (piece + 1) // pieces) for piece in range(pieces)]
+    """Cut ``count`` items into runs of ``least`` neighbours (a last one may be shorter); one run without helpers."""
+    if decode_threads() < 2:
+        return [range(count)]
+    return [range(start, min(start + least, count)) for start in range(0, count, least)]
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -234,7 +234,7 @@ def test_threads_give_the_same_frames_in_the_same_order(make_store, four_threads
 
 def test_a_damaged_frame_on_any_thread_is_an_error(make_store, four_threads):
     episode = make_store(episodes=1)[0]
-    assert len(spans(12, 2)) == 4
+    assert len(spans(12, 2)) == 6
     shard = next((episode.path / FRONT).glob("c.*"))
     raw = bytearray(shard.read_bytes())
     raw[-16 * 12 - 4 - 30] ^= 1
@@ -245,8 +245,12 @@ def test_a_damaged_frame_on_any_thread_is_an_error(make_store, four_threads):
 
 def test_threads_share_work_only_in_the_main_process(four_threads):
     assert share(lambda part: part + 1, [1, 2, 3]) == [2, 3, 4]
-    inside = share(lambda part: decode_threads(), [0, 1, 2])
-    assert inside[1:] == [1, 1]
+    caller = threading.get_ident()
+    seen = share(lambda part: (threading.get_ident(), decode_threads(), time.sleep(0.01)), range(12))
+    assert len({thread for thread, *_ in seen}) > 1
+    assert {threads for thread, threads, _ in seen if thread != caller} == {1}
+    with pytest.raises(ZeroDivisionError):
+        share(lambda part: 1 // (part - 2), range(6))
     set_decode_threads(None)
     import multiprocessing
 

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from robo_datasets import DemoStore
+from robo_datasets.doctor.examine import examine
+from robo_datasets.errors import StoreError
 from robo_datasets.testing import smooth_frames
 
 CAMERA = "observation.images.cam"
@@ -433,3 +435,38 @@ def test_other_stages_reach_episodes_that_are_there_only_when_asked_to(dataset, 
     unknown = stage_file(tmp_path / "3.json", [(0, [("fly", 0, 7)])])
     code, _, said = run_command(*words, f"stages={unknown}", "relabel=true")
     assert (code, "unknown stage 'fly'" in said) == (2, True)
+
+
+def test_a_store_without_stages_takes_those_of_its_first_annotation(dataset, tmp_path, run_command):
+    words = ["import", "lerobot", f"source={dataset}", f"store={tmp_path / 'a.zarr'}"]
+    assert run_command(*words)[0] == 0
+    before = (tmp_path / "a.zarr/zarr.json").read_bytes()
+    stages = stage_file(tmp_path / "1.json", [(0, [("reach", 0, 3), ("grasp", 3, 7)]), (1, [("reach", 0, 5)])])
+    _, said, _ = run_command(*words, f"stages={stages}")
+    assert "2 of these have other stages than this command gives" in said
+    assert (tmp_path / "a.zarr/zarr.json").read_bytes() == before
+    assert run_command(*words, f"stages={stages}", "relabel=true")[0] == 0
+    store = DemoStore.open(tmp_path / "a.zarr")
+    assert store.stages == ["reach", "grasp"]
+    assert [episode.stage.tolist() for episode in store] == [[0] * 3 + [1] * 4, [0] * 5, [-1] * 6]
+    assert [episode.success for episode in store] == [True, False, True]
+    assert not [finding for finding in examine(store.path).findings if finding.check in ("store", "annotations")]
+    with pytest.raises(StoreError, match="cannot become"):
+        store.name_stages(["fly"])
+
+
+def test_a_failed_import_takes_back_the_names_of_stages_too(dataset, pristine, tmp_path, run_command):
+    path = tmp_path / "a.zarr"
+    other = shutil.copytree(pristine, tmp_path / "other")
+    info = json.loads((other / "meta/info.json").read_text())
+    (other / "meta/info.json").write_text(json.dumps({**info, "note": "another data set"}))
+    assert run_command("import", "lerobot", f"source={other}", f"store={path}", "workers=0")[0] == 0
+    before = snapshot(path)
+    video = dataset / f"videos/chunk-000/{CAMERA}/episode_000001.mp4"
+    raw = bytearray(video.read_bytes())
+    raw[len(raw) // 3 : len(raw) // 2] = bytes(len(raw) // 2 - len(raw) // 3)
+    video.write_bytes(raw)
+    stages = stage_file(tmp_path / "1.json", [(0, [("reach", 0, 7)])])
+    words = (f"source={dataset}", f"store={path}", f"stages={stages}", "workers=0")
+    assert run_command("import", "lerobot", *words)[0] == 2
+    assert snapshot(path) == before

@@ -61,7 +61,7 @@ def plan_import(
     if stage_names is not None:
         check_names(segments, names, stages or str(source.path))
     if segments and (Path(store) / GROUP_FILE).exists():
-        known = DemoStore.open(store).stages
+        known = DemoStore.open(store).stages or names  # a store without stages takes those of its first annotation
         check_names(segments, known, stages or str(source.path))
         names = [name for name in known if name in names]
     labels = {number: frame_labels(found, lengths[number], names) for number, found in segments.items()}

@@ -24,6 +24,7 @@ from robo_datasets.console import progress_bar
 from robo_datasets.errors import ImportSourceError, StoreError
 from robo_datasets.importers.source import Source, episode_uuid, source_record
 from robo_datasets.layout import EPISODES, GROUP_FILE, is_uuid, utc_now
+from robo_datasets.sealed import replace_durably
 from robo_datasets.store import DemoStore
 
 _PARENT_CHECK_S = 0.25
@@ -102,6 +103,10 @@ def import_source(
             source.check(source.episodes[number])
             bar.advance()
     skipped = len(source.episodes) - len(todo)
+    before = None
+    if existing is not None and plan.stages and not existing.stages and (todo or relabel):
+        before = (path / GROUP_FILE).read_bytes()
+        existing.name_stages(plan.stages)
     if not todo:
         return ImportResult(0, 0, skipped, *_label_again(existing, source, todo, plan, relabel))
     store = existing
@@ -119,6 +124,8 @@ def import_source(
         ) from error
     except Exception:
         # Only what this run added: another one may be importing the same source.
+        if before is not None:
+            replace_durably(path / GROUP_FILE, before)
         _undo(path, [episode_uuid(source, source.episodes[number]) for number in added], made=existing is None)
         raise
     DemoStore.open(path)  # brings index.json up to date
@@ -137,6 +144,8 @@ def _label_again(
     """Compare the episodes that were there with the plan: how many were labelled anew, how many differ and stay."""
     if store is None or not (plan.labels or relabel):
         return 0, 0
+    if not set(plan.stages) <= set(store.stages):  # it has none, and was not to be given these
+        return 0, sum(episode.number in (plan.labels or {}) for episode in source.episodes)
     stages = np.array([*_stage_numbers(store, plan), -1], np.int16)  # the last one stands for unlabelled
     changed = differing = 0
     for position in sorted(set(range(len(source.episodes))) - set(added)):
