@@ -35,6 +35,7 @@ from robo_datasets.windows import read_ahead
 
 SIZES = ((128, 128), (240, 320))
 ROUNDS = 5
+STEP_S = 0.02
 # Settings of the demo store, the default one first.
 STORES: dict[str, dict[str, Any]] = {
     "jpeg": {},
@@ -43,7 +44,14 @@ STORES: dict[str, dict[str, Any]] = {
     "jpeg + cache": {"cached": True},
     "raw": {"codec": "raw"},
 }
-LOADERS = (("dataloader_0", 0, False), ("dataloader_2", 2, False), ("dataloader_0_ahead", 0, True))
+# Name, worker processes, whether a thread reads ahead, and seconds a batch that training leaves the processor alone.
+LOADERS = (
+    ("dataloader_0", 0, False, 0.0),
+    ("dataloader_2", 2, False, 0.0),
+    ("training_0", 0, False, STEP_S),
+    ("training_0_ahead", 0, True, STEP_S),
+    ("training_2", 2, False, STEP_S),
+)
 OPEN_COUNTS = (10, 1000, 10_000)
 MEMORY_READS = 50_000
 
@@ -93,8 +101,13 @@ def sequential(reads: dict[str, Callable[[int], Any]], top: int, seconds: float)
     return {name: rate(read, (number % top for number in range(10**9)), seconds) for name, read in reads.items()}
 
 
-def loader_rate(dataset: Any, workers: int, seconds: float, frames: int, ahead: bool = False) -> tuple[float, float]:
-    """Frames a second that a DataLoader of random windows delivers, its start left out, and cores kept busy."""
+def loader_rate(
+    dataset: Any, workers: int, seconds: float, frames: int, ahead: bool, step: float
+) -> tuple[float, float]:
+    """Frames a second that a DataLoader of random windows delivers, its start left out, and cores kept busy.
+
+    ``step`` seconds pass after each batch, as while an accelerator works.
+    """
     from torch.utils.data import DataLoader, RandomSampler
 
     busy, began = sum(os.times()[:4]), time.perf_counter()
@@ -106,6 +119,8 @@ def loader_rate(dataset: Any, workers: int, seconds: float, frames: int, ahead: 
     while (spent := time.perf_counter() - started) < seconds:
         next(batches)
         done += 16 * frames
+        if step:
+            time.sleep(step)
     del batches  # waits for the workers, whose time counts from then on
     return done / spent, (sum(os.times()[:4]) - busy) / (time.perf_counter() - began)
 
@@ -135,8 +150,10 @@ def measure_size(episodes: list[np.ndarray], folder: Path, seconds: float) -> di
         for name, value in found.items():
             table[name][what] = value
     for contender in contenders[:-1]:
-        for what, workers, ahead in LOADERS if contender in stores else LOADERS[:2]:
-            found_rate, cores = loader_rate(contender.dataset(), workers, 2 * seconds, WINDOW, ahead)
+        for what, workers, ahead, step in LOADERS:
+            if ahead and contender not in stores:
+                continue
+            found_rate, cores = loader_rate(contender.dataset(), workers, 2 * seconds, WINDOW, ahead, step)
             table[contender.name] |= {what: found_rate, f"{what}_cores": cores}
     return table
 
