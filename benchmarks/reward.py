@@ -8,7 +8,8 @@ folder with a CLIP), or, where none is given, the first 512 principal components
 need no weights. Speed does not depend on what the features say. Streaming is timed with a CLIP ViT-B/32 in any case
 (random weights where none are given).
 
-Parts: speed (training and offline scoring), streaming, cameras (three of them, conv encoder, ours alone), quality. Contenders take turns, figures are medians of rounds.
+Parts: speed (training and offline scoring), streaming, cameras (three of them with the conv encoder, ours alone),
+quality. Contenders take turns, figures are medians of rounds.
 Written to OUT/reward.json as it comes; the same command goes on where it was interrupted.
 `benchmarks/reward_baselines.py` compares the model with the conv encoder and the baselines.
 """
