@@ -223,10 +223,10 @@ def test_what_the_policy_cannot_use_is_told_and_the_connection_stays(socket_path
             return client.status().policy_error
 
         assert "observation.images.wrist" in refusal({"front": pictures()["front"]})
-        policy.wrong = np.full((20, 7), np.nan)
-        assert "base_yaw" in refusal(pictures())
-        policy.wrong = np.zeros((20, 6))
-        assert "(20, 6)" in refusal(pictures())
+        policy.wrong = np.zeros((10_000, 7))
+        assert "(10000, 7)" in refusal(pictures())
+        policy.wrong = "left"
+        assert "actions" in refusal(pictures())
         policy.wrong = RuntimeError("out of memory")
         assert "out of memory" in refusal(pictures())
         policy.wrong = None
@@ -279,6 +279,31 @@ def test_an_address_that_is_taken_is_refused_and_what_a_killed_server_left_is_re
         PolicyServer(ARM, str(tmp_path / "no" / "x.sock"), Rising(ARM))
     with pytest.raises(TransportError, match="nothing to serve"):
         PolicyServer(ARM, str(tmp_path / "y.sock"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        (np.where(np.arange(7) == 2, np.nan, np.zeros((20, 7))), "elbow_pitch: action 0 is nan"),
+        (np.zeros((20, 6)), "shape (20, 6)"),
+        (np.zeros(7), "shape (7,)"),
+    ],
+)
+def test_a_broken_chunk_reaches_the_core_as_it_is_and_is_rejected_there(socket_path, wrong, match):
+    policy, clock = Rising(ARM), SteadyClock()
+    core = SafetyCore(ARM, clock)
+    with PolicyServer(ARM, socket_path, policy) as server, PolicyClient(ARM, str(server.address), clock) as client:
+        connected(client)
+        policy.wrong = wrong
+        for picture in range(3):
+            core.observe(NAMES, REST, stamp=clock.now())
+            for camera in ARM.cameras:
+                core.observe_camera(camera.name, picture, stamp=clock.now())
+            time.sleep(0.002)
+        core.arm()
+        result = core.submit(ask(client, observed_at=clock.now(), epoch=core.epoch))
+        assert result.malformed
+        assert match in result.message
 
 
 class Spawned:

@@ -71,6 +71,11 @@ class PolicyServer:
             tuple(progress.stages) if progress else (),
         )
         self.report = report or (lambda text: None)
+        # First of all that has to be given back: an address that is taken leaves nothing behind.
+        parsed = Address.parse(address)
+        self._listening = parsed.listen()
+        self.address = parsed.bound(self._listening)
+        self._identity = _identity(self.address)
         self.workers: dict[str, Worker] = {}
         if policy is not None:
             self.workers["chunk"] = policy_worker(policy, contract, self.report)
@@ -80,10 +85,6 @@ class PolicyServer:
         self._lock = threading.Lock()
         self._sessions: set[Session] = set()
         self._threads: list[threading.Thread] = []
-        parsed = Address.parse(address)
-        self._listening = parsed.listen()
-        self.address = parsed.bound(self._listening)
-        self._identity = _identity(self.address)
         self._acceptor = threading.Thread(target=self._accept, name="policy-server", daemon=True)
         self._acceptor.start()
 

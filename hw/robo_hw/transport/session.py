@@ -81,6 +81,8 @@ class Session:
             self._connection.send(message, self._limit)
         except ConnectionLost:
             self._connection.interrupt()
+        except FrameError as error:
+            self._server.report(f"an answer could not be sent: {error}")
 
     def interrupt(self) -> None:
         """Make ``run`` end, from any thread."""
