@@ -201,7 +201,8 @@ def _stages(
     stages = list(request.store.stages or [ONE_STAGE])
     if init is not None and init.stages == stages:
         return stages, init.priors.tolist()
-    if by_time or request.reward.progress == "keyframes":
+    labelled = not by_time or any((np.asarray(episode.stage) >= 0).any() for episode in train)
+    if request.reward.progress == "keyframes" or not labelled:
         return stages, [1 / len(stages)] * len(stages)
     return stages, training_priors(train, len(stages)).tolist()
 
