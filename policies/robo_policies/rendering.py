@@ -19,7 +19,7 @@ GL_FIX = f"install the rendering libraries, on Debian or Ubuntu: sudo apt-get in
 SIM_FIX = "pip install 'robo-rm[sim]'"
 MAX_IMAGE_SIZE = 1024
 
-_GL_BACKENDS = ("egl", "osmesa", "glfw")
+PRESETS = ("fast", "default")
 
 
 def import_mujoco() -> Any:
@@ -83,6 +83,22 @@ def _gl_fix(chosen: str) -> str:
     if chosen != "osmesa" and find_library("OSMesa") is not None:
         return "draw without the graphics driver: put MUJOCO_GL=osmesa before the command"
     return GL_FIX
+
+
+def check_preset(name: str) -> None:
+    """Raise ``ConfigError`` where ``name`` is no render preset."""
+    if name not in PRESETS:
+        raise ConfigError(f"render={name!r} is no render preset; choose one of: {', '.join(PRESETS)}")
+
+
+def lighten(model: mujoco.MjModel, preset: str) -> None:
+    """Switch off, in a compiled model, what the ``fast`` preset does without and is fixed when its context is made.
+
+    Multisampling and shadow maps; the flags of the scene are set by :class:`CameraRenderer`.
+    """
+    if preset == "fast":
+        model.vis.quality.offsamples = 0
+        model.vis.quality.shadowsize = 0
 
 
 class CameraRenderer:

@@ -23,17 +23,15 @@ from robo_datasets import DemoStore
 from robo_datasets.errors import ConfigError, StoreError
 from robo_datasets.layout import STAGING
 from robo_policies.worlds import make_env
-from robo_policies.worlds.qualities import QUALITIES, demonstrate
-from robo_policies.worlds.tidy_drawer import ENVIRONMENT_STATE_NAMES, STATE_NAMES
+from robo_policies.worlds.world import MIXED, QUALITIES
 
 if TYPE_CHECKING:
-    from robo_policies.worlds.tidy_drawer import TidyDrawer
+    from robo_policies.worlds.world import World
 
 LONGEST = 900
-"""Control steps after which a recording ends, done or not."""
+"""Decisions after which a recording ends, done or not."""
 FRAMES_AFTER_SUCCESS = 8
 """How long the operator's recording runs on after success."""
-MIXED = "mixed"
 
 _NAMESPACE = uuid.UUID("6b1e1c61-4a6e-4c1c-9d6c-1f0f6b2d7f1a")
 _GOLDEN = 0.6180339887498949
@@ -56,6 +54,7 @@ class RecordingPlan:
     cameras: tuple[str, ...] = ("front", "wrist")
     render: str = "fast"
     mixture: Mapping[str, float] | None = None
+    action_repeat: int | None = None
 
     def __post_init__(self) -> None:
         if self.quality not in (*QUALITIES, MIXED):
@@ -65,17 +64,18 @@ class RecordingPlan:
         if self.quality == MIXED:
             check_mixture(self.mixture)
 
-    def make_env(self) -> TidyDrawer:
+    def make_env(self) -> World:
         """The world to record in; its observations carry no images, they are rendered when a frame is kept."""
-        return make_env(self.env, self.render, self.image_size, max_steps=LONGEST)
+        return make_env(self.env, self.render, self.image_size, max_steps=LONGEST, action_repeat=self.action_repeat)
 
-    def features(self) -> dict[str, dict[str, Any]]:
-        """Features of the recorded store in LeRobot's form."""
+    def features(self, env: World | None = None) -> dict[str, dict[str, Any]]:
+        """Features in LeRobot's form of a store of this plan's episodes; ``env``: the world, where it is made."""
+        env = env or self.make_env()
         image = {"dtype": "video", "shape": (self.image_size, self.image_size, 3)}
         named = {
-            "observation.state": STATE_NAMES,
-            "observation.environment_state": ENVIRONMENT_STATE_NAMES,
-            "action": STATE_NAMES,
+            "observation.state": env.state_names,
+            "observation.environment_state": env.environment_state_names,
+            "action": env.action_names,
             "simulator.progress": ("progress",),
         }
         low_dim = {
@@ -101,7 +101,9 @@ class RecordingPlan:
     def uuid_of(self, index: int) -> str:
         """Name of an episode in the store; the same for the same world, quality, mixture, seed and index."""
         mixture = sorted(check_mixture(self.mixture).items()) if self.quality == MIXED else None
-        identity = [self.env, self.quality, mixture, self.seed, index]
+        identity: list[Any] = [self.env, self.quality, mixture, self.seed, index]
+        if self.action_repeat is not None:
+            identity.append(self.action_repeat)
         return str(uuid.uuid5(_NAMESPACE, json.dumps(identity)))
 
 
@@ -133,7 +135,7 @@ class Recorded:
     length: int
 
 
-def record_episode(store: DemoStore, env: TidyDrawer, plan: RecordingPlan, index: int, created: str) -> Recorded:
+def record_episode(store: DemoStore, env: World, plan: RecordingPlan, index: int, created: str) -> Recorded:
     """Record one demonstration and commit it.
 
     A frame holds what the operator saw and the action then taken, the true stage and progress at that moment; the
@@ -157,9 +159,9 @@ def record_episode(store: DemoStore, env: TidyDrawer, plan: RecordingPlan, index
             task=env.task, source=source, attributes=attributes, uuid=name, created=created, sequence=index
         ) as episode,
     ):
-        action = observation["observation.state"]
+        action = np.zeros(len(env.action_names), np.float32)
         after = 0
-        for action in demonstrate(env, quality, random):
+        for action in env.demonstrate(quality, random):
             _add(episode, env, plan, observation, info, action)
             observation, _, _, truncated, info = env.step(action)
             after += info["success"]
@@ -173,7 +175,7 @@ def record_episode(store: DemoStore, env: TidyDrawer, plan: RecordingPlan, index
 
 def _add(
     episode: Any,
-    env: TidyDrawer,
+    env: World,
     plan: RecordingPlan,
     observation: Mapping[str, np.ndarray],
     info: Mapping[str, Any],

@@ -10,7 +10,7 @@ import numpy as np
 
 from robo_datasets import DemoStore
 from robo_datasets.console import print_table
-from robo_policies.worlds.qualities import QUALITIES
+from robo_policies.worlds.world import QUALITIES
 
 
 def summarise(store: DemoStore, names: Iterable[str]) -> dict[str, Any]:

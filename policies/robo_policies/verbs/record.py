@@ -24,7 +24,7 @@ class Mixture:
     wandering: float = 0.0
     """Detours and missed grasps."""
     drop_and_regrasp: float = 0.0
-    """Drops the cube on the way and fetches it again."""
+    """Lets go of the object on the way and fetches it again."""
     stops_partway: float = 0.0
     """Gives up: a failure."""
     wrong_order: float = 0.0
@@ -38,7 +38,7 @@ class Config:
     store: str = MISSING
     """Demo store to record into; made where there is none."""
     env: str = "tidy_drawer"
-    """World to record."""
+    """World to record: tidy_drawer, or metaworld/<task> such as metaworld/drawer-open-v3."""
     episodes: int = 80
     """Episodes that the store shall hold of this world, quality and seed."""
     quality: str = "mixed"
@@ -54,6 +54,8 @@ class Config:
     contract: str | None = "auto"
     """Robot contract to record under, a file or a packaged name; auto: the world's own where pictures and rate are the
     contract's; null: none."""
+    action_repeat: int | None = None
+    """Control steps that one action lasts, in metaworld/<task>; null for the world's own."""
     mixture: Mixture = field(default_factory=Mixture)
     """Relative frequency of each quality in quality=mixed."""
     processes: int = 0
@@ -66,6 +68,8 @@ def run(config: Config) -> None:
     """Record what is missing and print what the store holds of it."""
     import time
 
+    import numpy as np
+
     from robo_datasets import DemoStore
     from robo_datasets.console import progress_bar, say
     from robo_datasets.errors import ConfigError
@@ -75,6 +79,7 @@ def run(config: Config) -> None:
     from robo_policies.recording.pool import cores, record_here, record_in_processes
     from robo_policies.recording.recorder import Recorded, RecordingPlan, creation_time, missing_indices
     from robo_policies.recording.summary import print_summary, summarise
+    from robo_policies.worlds.world import QUALITIES
 
     if config.episodes < 1:
         raise ConfigError(f"episodes={config.episodes} must be at least 1")
@@ -88,16 +93,19 @@ def run(config: Config) -> None:
         tuple(config.cameras),
         config.render,
         asdict(config.mixture),
+        config.action_repeat,
     )
     env = plan.make_env()
     try:
         env.reset(seed=0)
+        # A world without a scripted operator says so.
+        env.demonstrate(QUALITIES[0], np.random.default_rng(0))
         # Rendering once finds a wrong camera or a missing GL backend before anything is written.
         env.render_cameras(plan.cameras)
         contract = recorded_contract(config.contract, plan, env.fps)
         options = {} if contract is None else {"contract_hash": contract.hash, "contract": contract.to_dict()}
         store = DemoStore.open_or_create(
-            config.store, plan.features(), env.fps, env.stages, robot=f"{plan.env} arm", **options
+            config.store, plan.features(env), env.fps, env.stages, robot=f"{plan.env} arm", **options
         )
     finally:
         env.close()

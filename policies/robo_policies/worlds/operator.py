@@ -6,7 +6,7 @@ Skills are generators of actions; they look at the true state when they begin an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +16,8 @@ from robo_policies.rendering import SIM_FIX, import_mujoco
 from robo_policies.worlds import scene
 from robo_policies.worlds.progress import SHUT, cube_held, cube_in_tray
 from robo_policies.worlds.tidy_drawer import TidyDrawer
+from robo_policies.worlds.world import Actions
 
-Actions = Iterator[np.ndarray]
 Point = tuple[float, float, float]
 
 TRAVEL_HEIGHT = 0.125

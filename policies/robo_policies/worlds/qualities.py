@@ -17,11 +17,11 @@ from itertools import islice
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError
 from robo_policies.worlds import scene
-from robo_policies.worlds.operator import GRIP_OPEN, GRIP_SHUT, TRAVEL_HEIGHT, Actions, Operator, Style
+from robo_policies.worlds.operator import GRIP_OPEN, GRIP_SHUT, TRAVEL_HEIGHT, Operator, Style
 from robo_policies.worlds.progress import cube_in_tray
 from robo_policies.worlds.tidy_drawer import TidyDrawer
+from robo_policies.worlds.world import QUALITIES, Actions, check_quality
 
 ROOF = (scene.DRAWER_FRONT_X + 0.03, scene.DRAWER_Y, scene.CABINET_TOP + scene.CUBE_HALF)
 BESIDE = (0.20, -0.02, scene.CUBE_HALF)
@@ -34,8 +34,7 @@ def demonstrate(env: TidyDrawer, quality: str, random: np.random.Generator) -> A
         ConfigError: ``quality`` is unknown.
         MissingPartError: mink is not installed.
     """
-    if quality not in QUALITIES:
-        raise ConfigError(f"quality={quality!r} is unknown; choose one of: {', '.join((*QUALITIES, 'mixed'))}")
+    check_quality(quality)
     return _SCRIPTS[quality](env, random)
 
 
@@ -149,12 +148,6 @@ def _cut(actions: Actions, steps: float) -> Actions:
     yield from islice(actions, int(steps))
 
 
-_SCRIPTS: dict[str, Callable[[TidyDrawer, np.random.Generator], Actions]] = {
-    "clean": _clean,
-    "slow": _slow,
-    "wandering": _wandering,
-    "drop_and_regrasp": _drop_and_regrasp,
-    "stops_partway": _stops_partway,
-    "wrong_order": _wrong_order,
-}
-QUALITIES = tuple(_SCRIPTS)
+_SCRIPTS: dict[str, Callable[[TidyDrawer, np.random.Generator], Actions]] = dict(
+    zip(QUALITIES, (_clean, _slow, _wandering, _drop_and_regrasp, _stops_partway, _wrong_order), strict=True)
+)

@@ -5,7 +5,7 @@ Everything is a primitive. Metres, radians, kilograms; x points away from the ro
 
 from __future__ import annotations
 
-from robo_datasets.errors import ConfigError
+from robo_policies.rendering import check_preset
 
 CONTROL_HZ = 20
 TIMESTEP = 0.005
@@ -34,7 +34,6 @@ TRAY_CENTRE_X = DRAWER_FRONT_X + 0.008 + TRAY_HALF_X
 """x of the tray's middle when the drawer is shut."""
 
 CAMERAS = ("front", "wrist")
-PRESETS = ("fast", "default")
 
 # Who touches whom: things (table, cabinet, drawer) 1, cube 2, fingers 4. The arm's links touch nothing.
 _THING = 'contype="1" conaffinity="0"'
@@ -147,8 +146,7 @@ def scene_xml(preset: str = "fast") -> str:
     Raises:
         ConfigError: ``preset`` is neither ``fast`` nor ``default``.
     """
-    if preset not in PRESETS:
-        raise ConfigError(f"render={preset!r} is no render preset; choose one of: {', '.join(PRESETS)}")
+    check_preset(preset)
     motors = "".join(
         f'<position name="{name}" joint="{name}" kp="{kp}" dampratio="1" ctrlrange="{low} {high}"'
         f' forcerange="-{torque} {torque}"/>'

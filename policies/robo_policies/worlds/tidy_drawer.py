@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from robo_datasets.errors import ConfigError
-from robo_policies.rendering import MAX_IMAGE_SIZE, CameraRenderer, import_mujoco
+from robo_policies.rendering import MAX_IMAGE_SIZE, CameraRenderer, check_preset, import_mujoco
 from robo_policies.worlds.progress import STAGES, Situation, is_success, progress_of
 from robo_policies.worlds.scene import (
     ARM_JOINTS,
@@ -20,10 +20,10 @@ from robo_policies.worlds.scene import (
     CONTROL_HZ,
     CUBE_HALF,
     FINGER_TRAVEL,
-    PRESETS,
     SUBSTEPS,
     scene_xml,
 )
+from robo_policies.worlds.world import Actions
 
 MAX_STEPS = 600
 HOME = (0.0, 0.0, 0.0, 0.0, 1.57, 0.0)
@@ -68,6 +68,11 @@ class TidyDrawer(gymnasium.Env[Any, np.ndarray]):
     stages = STAGES
     task = TASK
     fps = CONTROL_HZ
+    absolute_actions = (6,)
+    """Actions that are absolute commands (the gripper); the others are joint targets."""
+    state_names = STATE_NAMES
+    environment_state_names = ENVIRONMENT_STATE_NAMES
+    action_names = STATE_NAMES
 
     def __init__(
         self,
@@ -76,8 +81,7 @@ class TidyDrawer(gymnasium.Env[Any, np.ndarray]):
         cameras: Sequence[str] = (),
         max_steps: int = MAX_STEPS,
     ) -> None:
-        if render not in PRESETS:
-            raise ConfigError(f"render={render!r} is no render preset; choose one of: {', '.join(PRESETS)}")
+        check_preset(render)
         check_cameras(cameras)
         if not 8 <= image_size <= MAX_IMAGE_SIZE:
             raise ConfigError(f"image_size={image_size} is out of range; choose between 8 and {MAX_IMAGE_SIZE} pixels")
@@ -147,6 +151,12 @@ class TidyDrawer(gymnasium.Env[Any, np.ndarray]):
         terminated = info["success"]
         truncated = not terminated and self._steps >= self.max_steps
         return self._observation(), float(terminated), terminated, truncated, info
+
+    def demonstrate(self, quality: str, random: np.random.Generator) -> Actions:
+        """Actions of one demonstration from the present state; step the environment between them."""
+        from robo_policies.worlds.qualities import demonstrate
+
+        return demonstrate(self, quality, random)
 
     def look(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Observation and info of the present state, for whoever moves ``data`` without ``step``."""
