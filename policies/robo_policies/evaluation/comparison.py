@@ -1,0 +1,90 @@
+"""Whether one policy succeeds more often than another, judged on the starts that both faced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from robo_datasets.errors import ConfigError
+from robo_rm.metrics.intervals import Interval, paired_bootstrap
+
+LEVEL = 0.05
+"""Below this probability a difference counts as one."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two policies on the same starts.
+
+    Attributes:
+        pairs: starts that both faced.
+        both: starts on which both succeeded.
+        only_first: starts on which only the first policy succeeded.
+        only_second: starts on which only the second did.
+        difference: success of the second minus that of the first, with the 95 % bootstrap interval over starts.
+        p_value: McNemar's exact test of both being equally good.
+    """
+
+    pairs: int
+    both: int
+    only_first: int
+    only_second: int
+    difference: Interval
+    p_value: float
+
+    @property
+    def neither(self) -> int:
+        """Starts on which both failed."""
+        return self.pairs - self.both - self.only_first - self.only_second
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse`` or ``undecided``: the second policy against the first."""
+        if self.p_value >= LEVEL:
+            return "undecided"
+        return "better" if self.only_second > self.only_first else "worse"
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """Two-sided exact McNemar test (McNemar 1947): a fair coin on the pairs that differ.
+
+    Args:
+        only_first: pairs in which only the first succeeded.
+        only_second: pairs in which only the second did.
+
+    Returns:
+        The probability of a split at least so uneven if both are equally good; 1 where no pair differs.
+    """
+    from scipy.stats import binomtest
+
+    if only_first < 0 or only_second < 0:
+        raise ValueError(f"counts of pairs must be 0 or more, not {only_first} and {only_second}")
+    if only_first + only_second == 0:
+        return 1.0
+    return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
+
+
+def compare(first: Sequence[bool], second: Sequence[bool]) -> Comparison:
+    """Compare the successes of two policies, start by start.
+
+    Args:
+        first: (N,) success of the policy compared with.
+        second: (N,) success of the other one on the same starts, in the same order.
+
+    Raises:
+        ConfigError: they are not as many, or there are none.
+    """
+    if len(first) != len(second) or not len(first):
+        raise ConfigError(f"{len(first)} and {len(second)} episodes cannot be paired; both need the same, one or more")
+    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
+    return Comparison(
+        pairs=len(a),
+        both=int((a & b).sum()),
+        only_first=only_first,
+        only_second=only_second,
+        difference=paired_bootstrap(a, b),
+        p_value=mcnemar_exact(only_first, only_second),
+    )
