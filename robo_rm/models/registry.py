@@ -48,6 +48,12 @@ class FitRequest:
     """Episodes held out, by episode."""
     seed: int = 0
     """Of the split, the weights and every random draw."""
+    validation: int = 0
+    """Episodes cut from the training split that decide when to stop, by `robo_rm.training.stopping`; 0: train on."""
+    patience: int = 3
+    """Looks at them without a better figure after which training ends."""
+    split_seed: int | None = None
+    """Of the split alone, where it is another: members of an ensemble share a split."""
     cameras: list[str] | None = None
     """Cameras to look at; all of the store's if None."""
     device: str = "auto"

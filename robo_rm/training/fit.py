@@ -28,6 +28,7 @@ from robo_rm.models.registry import FitRequest, FitResult
 from robo_rm.models.saving import PROVENANCE, load_reward_model, read_provenance
 from robo_rm.scoring import model_hash
 from robo_rm.training.held_out import held_out_figures
+from robo_rm.training.stopping import EarlyStopping
 from robo_rm.training.trainer import read_note
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -108,7 +109,15 @@ class Fit:
     ) -> None:
         self.request, self.folder = request, request.folder
         self.device = pick_device(request.device)
-        train, self.held_out = split_episodes(episodes(request.store), request.holdout, request.seed)
+        train, self.held_out = split_episodes(
+            episodes(request.store),
+            request.holdout,
+            request.seed if request.split_seed is None else request.split_seed,
+        )
+        self.stopping: EarlyStopping | None = None
+        if request.validation:
+            train, watched = split_episodes(train, request.validation, request.seed + 1)
+            self.stopping = EarlyStopping(watched, request.patience, self.folder)
         self.train = learn_from(train)
         self.plan = prepare(request, self.train)
         frames = sum(episode.length for episode in self.train)
@@ -145,13 +154,16 @@ class Fit:
         curve: list[list[float]] = []
         if self._standing == "resume":
             note = trainer.load(self.folder / CHECKPOINT)
+            if self.stopping is not None:
+                self.stopping.restore(note["stopping"])
             curve, started = note["curve"], time.monotonic() - float(note["seconds"])
         first, began, away = trainer.steps, time.monotonic(), 0.0
         spent, saved, held_out = self._budget.spent(first, began - started), began, ""
         recent: list[list[float]] = []
         with progress_bar("train reward", 100, "%", done=100 * spent) as bar, ThreadPoolExecutor(1) as ahead:
             coming = ahead.submit(trainer.batch, first)
-            while spent < 1 or not curve:
+            stop = False
+            while not stop and (spent < 1 or not curve):
                 batch, coming = coming.result(), ahead.submit(trainer.batch, trainer.steps + 1)
                 values = trainer.step(batch, spent)
                 recent.append([values[name] for name in trainer.losses])
@@ -160,19 +172,24 @@ class Fit:
                 if trainer.steps % STEPS_PER_POINT == 0 or spent >= 1:
                     curve.append([trainer.steps, round(now - started, 2), *np.mean(recent, axis=0).tolist()])
                     recent.clear()
+                if self.stopping is not None and not recent and curve and self.stopping.due(spent):
+                    stop = self.stopping.look(trainer, self.provenance, spent)
                 note_text = f"step {trainer.steps}, loss {curve[-1][2]:.3f}{held_out}" if curve else ""
                 bar.advance(100 * (spent - before), note_text)
                 if now - saved > SECONDS_BETWEEN_CHECKPOINTS and not recent and spent < 1:
                     held_out = self._held_out_note(trainer)
                     seconds = time.monotonic() - started
-                    fingerprint = self.provenance["fingerprint"]
-                    trainer.save(
-                        self.folder / CHECKPOINT, {"seconds": seconds, "curve": curve, "fingerprint": fingerprint}
-                    )
+                    held: dict[str, Any] = {"seconds": seconds, "curve": curve}
+                    held["fingerprint"] = self.provenance["fingerprint"]
+                    if self.stopping is not None:
+                        held["stopping"] = self.stopping.state()
+                    trainer.save(self.folder / CHECKPOINT, held)
                     saved = time.monotonic()
                     away += saved - now
         ended = time.monotonic()
         frames = (trainer.steps - first) * self.plan.frames_per_step
+        if self.stopping is not None:
+            self.stopping.go_back(trainer)
         return curve, ended - started, frames / max(ended - began - away, 1e-9)
 
     def _held_out_note(self, trainer: Trainer) -> str:
@@ -197,12 +214,15 @@ class Fit:
             "holdout": request.holdout,
             "seed": request.seed,
             "cameras": request.cameras,
+            **({"split_seed": request.split_seed} if request.split_seed is not None else {}),
+            **({"validation": [request.validation, request.patience]} if request.validation else {}),
             **({"init": model_hash(request.init)} if request.init is not None else {}),
         }
         asked = json.dumps({"settings": settings, "store_hash": store_hash}, sort_keys=True)
         return {
             "train_uuids": [episode.uuid for episode in self.train],
             "holdout_uuids": [episode.uuid for episode in self.held_out],
+            **({"validation_uuids": [e.uuid for e in self.stopping.episodes]} if self.stopping is not None else {}),
             "store": str(request.store.path),
             "store_hash": store_hash,
             **self.plan.provenance,
