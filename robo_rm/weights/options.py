@@ -1,4 +1,4 @@
-"""The mends of `calibrated` RA-BC weights, each one a switch of its own.
+"""The mends of `calibrated` RA-BC weights, each one a switch of its own, and the settings of the other modes.
 
 Kept apart from the arithmetic so that a command can show and check these settings without importing numpy.
 """
@@ -9,7 +9,11 @@ from dataclasses import dataclass
 
 from robo_datasets.errors import ConfigError
 
-MODES = ("paper", "calibrated")
+# paper and calibrated are RA-BC; the others are there to be compared with, see robo_rm.weights.selection.
+RABC_MODES = ("paper", "calibrated")
+FILTERS = ("success_only", "top_fraction")
+MODES = (*RABC_MODES, *FILTERS, "advantage")
+RANKINGS = ("final_progress", "mean_return")
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,47 @@ class Calibration:
             raise ConfigError(f"calibration.smoothing={self.smoothing} must be 0 frames or more")
         if not 0 <= self.failure_discount <= 1:
             raise ConfigError(f"calibration.failure_discount={self.failure_discount} must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class TopFraction:
+    """Which episodes `top_fraction` keeps."""
+
+    fraction: float = 0.5
+    """Share of the episodes that are kept."""
+    by: str = "final_progress"
+    """`final_progress`, or `mean_return`: the mean progress over the episode's frames, which prefers fast episodes."""
+
+    def check(self) -> None:
+        """Raise ConfigError for a value out of range, naming the setting."""
+        if not 0 < self.fraction <= 1:
+            raise ConfigError(f"top.fraction={self.fraction} must be above 0, at most 1")
+        if self.by not in RANKINGS:
+            raise ConfigError(f"top.by={self.by} is unknown; choose one of {', '.join(RANKINGS)}")
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """How `advantage` sorts frames into three classes."""
+
+    positive: float = 0.3
+    """Share of the frames, those with the most advantage, that weigh 1."""
+    negative: float = 0.3
+    """Share of the frames, those with the least advantage, that weigh nothing."""
+    neutral: float = 0.5
+    """Weight of the frames between."""
+    bins: int = 20
+    """Frames are compared with those of the same bin of progress; so many bins."""
+
+    def check(self) -> None:
+        """Raise ConfigError for a value out of range, naming the setting."""
+        for name in ("positive", "negative", "neutral"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"advantage.{name}={getattr(self, name)} must lie between 0 and 1")
+        if self.positive + self.negative > 1 or not self.positive:
+            raise ConfigError(
+                f"advantage.positive={self.positive} and advantage.negative={self.negative}: the first must be above "
+                "0, and both together at most 1"
+            )
+        if self.bins < 1:
+            raise ConfigError(f"advantage.bins={self.bins} must be at least 1")

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robo_datasets.errors import ConfigError, ModelError
-from robo_rm.weights.options import MODES, Calibration
+from robo_rm.weights.options import MODES, RABC_MODES, Advantage, Calibration, TopFraction
+from robo_rm.weights.selection import advantage_labels, success_only, top_fraction
 
 EPSILON = 1e-6
 ROUNDING = 1e-8
@@ -109,6 +110,8 @@ def rabc_weights(
     """
     calibration = calibration or Calibration()
     check_settings(horizon, mode, kappa, calibration)
+    if mode not in RABC_MODES:
+        raise ConfigError(f"mode={mode} compares episodes; weigh the whole data set with store_weights")
     frames = _Frames([np.asarray(progress)], ["of this episode"])
     statistics = _statistics(frames, horizon, mode, kappa, calibration, [success], mean_length, mean, std)
     return _weights(frames, horizon, mode, calibration, [success], statistics).astype(np.float32)
@@ -122,30 +125,46 @@ def store_weights(
     *,
     success: Mapping[str, bool | None] | None = None,
     calibration: Calibration | None = None,
+    top: TopFraction | None = None,
+    advantage: Advantage | None = None,
 ) -> StoreWeights:
     """Weights of every frame of a data set, measured against the statistics of the whole data set.
 
     Args:
         progress: by episode uuid, (T,) learned progress.
         horizon: frames in an action chunk, D.
-        mode: ``paper`` or ``calibrated``; see `rabc_weights`.
+        mode: ``paper`` or ``calibrated``, see `rabc_weights`; or, to compare with, ``success_only``, ``top_fraction``
+            or ``advantage``, see `robo_rm.weights.selection`.
         kappa: as in `rabc_weights`.
         success: by episode uuid; an episode that is missing counts as unknown.
-        calibration: the mends of ``calibrated`` mode; None: the defaults.
+        calibration: the mends of ``calibrated`` and ``advantage`` mode; None: the defaults.
+        top: which episodes ``top_fraction`` keeps; None: the defaults.
+        advantage: the classes of ``advantage``; None: the defaults.
 
     Raises:
         ModelError: a progress array holds NaN or infinity; names episode and frame.
-        ConfigError: a setting is out of range, or there is no episode.
+        ConfigError: a setting is out of range, there is no episode, or ``success_only`` finds no success.
     """
-    calibration = calibration or Calibration()
+    calibration, top, advantage = calibration or Calibration(), top or TopFraction(), advantage or Advantage()
     check_settings(horizon, mode, kappa, calibration)
+    top.check()
+    advantage.check()
     if not progress:
         raise ConfigError("no episode to weigh: the progress is empty")
     names = list(progress)
     outcome = [None if success is None else success.get(name) for name in names]
     frames = _Frames([np.asarray(progress[name]) for name in names], [f"of episode {name}" for name in names])
     statistics = _statistics(frames, horizon, mode, kappa, calibration, outcome, None, None, None)
-    flat = _weights(frames, horizon, mode, calibration, outcome, statistics).astype(np.float32)
+    if mode == "success_only":
+        flat = success_only(outcome)[frames.episode]
+    elif mode == "top_fraction":
+        flat = top_fraction([np.asarray(progress[name]) for name in names], top)[frames.episode]
+    elif mode == "advantage":
+        deltas = _calibrated_deltas(frames, horizon, calibration, outcome, statistics.mean_length)
+        flat = np.array([0.0, advantage.neutral, 1.0])[advantage_labels(deltas, frames.progress, advantage) + 1]
+    else:
+        flat = _weights(frames, horizon, mode, calibration, outcome, statistics)
+    flat = flat.astype(np.float32)
     return StoreWeights(
         weights=dict(zip(names, frames.split(flat), strict=True)),
         statistics=statistics,
@@ -172,7 +191,7 @@ def _statistics(
         mean_length = float(frames.lengths[kept].mean() if kept.any() else frames.lengths.mean())
     deltas = (
         _paper_deltas(frames, horizon)
-        if mode == "paper"
+        if mode != "calibrated" and mode != "advantage"
         else _calibrated_deltas(frames, horizon, calibration, success, mean_length)
     )
     if mode == "calibrated" and calibration.quantile is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robo_rm.metrics import voc
+from robo_rm.weights.options import FILTERS
 from robo_rm.weights.rabc import StoreWeights
 
 FULL = 0.99
@@ -123,7 +124,7 @@ def _warnings(
             f"the weights are nearly uniform ({low:.2f} to {high:.2f} in {UNIFORM_SHARE:.0%} of frames): "
             f"training with them is plain cloning{advice}"
         )
-    elif 1.0 - full - nothing < BINARY_SHARE:
+    elif 1.0 - full - nothing < BINARY_SHARE and result.mode not in FILTERS:  # filters are meant to be binary
         advice = (
             "try mode=calibrated" if result.mode == "paper" else "lower calibration.dead_zone or raise the quantile"
         )
