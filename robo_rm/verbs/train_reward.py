@@ -38,6 +38,11 @@ class Config:
     """Batch size, learning rate and the like."""
     holdout: int = 8
     """Labelled episodes that are not trained on and judge the model at the end."""
+    validation: int = 0
+    """Episodes cut from the training split, failures among them, that decide when to stop: by auroc and hallucination,
+    never by the error on demonstrations. 0: train to the end of the budget."""
+    patience: int = 3
+    """With validation: looks (one every tenth of the budget) without a better figure before training ends."""
     passes: float | None = 7.0
     """How often each training frame is supervised, on average, 300 steps at least; more learns single episodes
     by heart. Where passes or steps end the training, the same seed gives the same model."""
@@ -107,6 +112,8 @@ def run(config: Config) -> None:
         optimiser=config.optimiser,
         budget=budget,
         holdout=config.holdout,
+        validation=config.validation,
+        patience=config.patience,
         seed=config.seed,
         cameras=config.cameras,
         device=config.device,
