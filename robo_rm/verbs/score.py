@@ -7,19 +7,27 @@ you like: the same command goes on with the episodes that are left.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
 
 from robo_datasets.errors import ConfigError
-from robo_rm.weights.options import Calibration
+from robo_rm.weights.options import Advantage, Calibration, TopFraction
 
 if TYPE_CHECKING:
     from robo_rm.scoring import Scores
 
 GROUP = "reward model"
 DEFAULT_SECONDS = 0.6
+# What full weight and no weight stand for, mode by mode.
+MEANINGS = {
+    "calibrated": ("gain more than kappa = {kappa:.4g} over the horizon", "pauses, detours, regressions"),
+    "success_only": ("frames of successful episodes", "frames of all other episodes"),
+    "top_fraction": ("frames of the best episodes", "frames of all other episodes"),
+    "advantage": ("more gain than others as far along", "less gain than others as far along"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,14 +41,21 @@ class Config:
     progress_key: str = ""
     """Instead of a model: a feature of the store that holds the true progress, such as `simulator.progress`."""
     mode: str = "calibrated"
-    """`calibrated`, or `paper` for SARM's equations 5-9 as they stand."""
+    """`calibrated`, or `paper` for SARM's equations 5-9 as they stand; to compare with: `success_only`, `top_fraction`,
+    `advantage`."""
     horizon: int | None = None
     """Frames to look ahead, best the part of an action chunk that the policy carries out. None: 0.6 seconds of them.
     The paper has 25."""
     kappa: float = 0.01
     """Progress per horizon that earns full weight; in calibrated mode only with calibration.quantile=null."""
     calibration: Calibration = field(default_factory=Calibration)
-    """The mends of calibrated mode."""
+    """The mends of calibrated mode; `advantage` measures with them too."""
+    top: TopFraction = field(default_factory=TopFraction)
+    """Which episodes mode=top_fraction keeps."""
+    advantage: Advantage = field(default_factory=Advantage)
+    """The classes of mode=advantage."""
+    name: str = "weights"
+    """Name of the set of weights in the store; train-policy reads another than `weights` with weights.name=NAME."""
     out: str = ""
     """Folder for metrics.json and a picture of weights over example episodes; empty: none is written."""
     device: str = "auto"
@@ -63,6 +78,10 @@ def run(config: Config) -> None:
     store = DemoStore.open(config.store)
     horizon = max(2, round(DEFAULT_SECONDS * store.fps)) if config.horizon is None else config.horizon
     weights.check_settings(horizon, config.mode, config.kappa, config.calibration)
+    config.top.check()
+    config.advantage.check()
+    if not re.fullmatch(r"[A-Za-z0-9_]+", config.name) or config.name == "progress":
+        raise ConfigError(f"name={config.name!r}: give letters, digits and _, and not 'progress'")
     source: dict[str, Any]
     if config.model:
         from robo_rm.models.saving import load_reward_model
@@ -82,6 +101,9 @@ def run(config: Config) -> None:
         horizon=horizon,
         kappa=config.kappa,
         calibration=config.calibration,
+        top=config.top,
+        advantage=config.advantage,
+        name=config.name,
     )
     _print(scores)
     if config.out:
@@ -95,6 +117,7 @@ def _print(scores: Scores) -> None:
     from robo_datasets.console import print_table, say
 
     report, statistics = scores.report, scores.result.statistics
+    full, nothing = MEANINGS.get(scores.result.mode, MEANINGS["calibrated"])
     print_table(
         f"Weights, {scores.result.mode} mode, horizon {scores.result.horizon} frames",
         ["figure", "value", "what it is"],
@@ -105,9 +128,9 @@ def _print(scores: Scores) -> None:
                 f"{report.effective:.0f}  ({report.effective / report.frames:.0%})",
                 "(sum w)^2 / sum w^2: as many frames of equal weight say as much",
             ],
-            ["full weight", f"{report.full:.1%}", f"gain more than kappa = {statistics.kappa:.4g} over the horizon"],
+            ["full weight", f"{report.full:.1%}", full.format(kappa=statistics.kappa)],
             ["part weight", f"{report.fractional:.1%}", "between nothing and full"],
-            ["no weight", f"{report.nothing:.1%}", "pauses, detours, regressions"],
+            ["no weight", f"{report.nothing:.1%}", nothing],
             ["mean, successes", _or_dash(report.mean_success), "mean weight in episodes marked as successes"],
             ["mean, failures", _or_dash(report.mean_failure), "mean weight in episodes marked as failures"],
         ],

@@ -2,7 +2,7 @@
 
 Action Chunking with Transformers (Zhao et al., arXiv 2304.13705): from one observation the network predicts the next H
 actions at once. The network, its configuration and the pre- and post-processors are LeRobot's; what is ours is the
-loss per sample, which weighting needs, and the start of its picture network without pretrained weights.
+loss per sample, which weighting needs, and the settings for vectors and for pictures without pretrained weights.
 """
 
 from __future__ import annotations
@@ -99,29 +99,6 @@ class ActLearner(Learner):
         cameras = self.policy.config.image_features
         pictures = {"observation.images": [batch[key] for key in cameras]} if cameras else {}
         return {**batch, **pictures}
-
-    def prepare(self, batch: Mapping[str, torch.Tensor]) -> None:
-        """Set the normalisation layers of the picture network to what a first batch shows.
-
-        LeRobot freezes them at the statistics of the pretrained weights. Without pretrained weights they would do
-        nothing, and activations would grow from block to block; as here, each starts with mean 0 and deviation 1.
-        """
-        if not self.policy.config.image_features:
-            return
-        import torch
-        from torchvision.ops.misc import FrozenBatchNorm2d
-
-        def measure(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            layer.running_mean.copy_(inputs[0].mean((0, 2, 3)))  # type: ignore[operator]
-            layer.running_var.copy_(inputs[0].var((0, 2, 3)).clamp_min(1e-6))  # type: ignore[operator]
-
-        backbone = self.policy.model.backbone
-        layers = [layer for layer in backbone.modules() if isinstance(layer, FrozenBatchNorm2d)]
-        hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
-        with torch.no_grad():
-            backbone(torch.cat([batch[key] for key in self.policy.config.image_features]))
-        for hook in hooks:
-            hook.remove()
 
     def processors(self, statistics: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[Any, Any]:
         """LeRobot's own pre- and post-processor for ``statistics``."""

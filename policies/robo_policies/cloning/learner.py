@@ -41,9 +41,6 @@ class Learner:
         """LeRobot's own pre- and post-processor for ``statistics``."""
         raise NotImplementedError
 
-    def prepare(self, batch: Mapping[str, torch.Tensor]) -> None:
-        """Look at a first batch before training, the same each time a run is started or continued."""
-
     def compile(self) -> None:
         """Compile what takes the time; names of the weights stay as they are."""
         self.network.compile()

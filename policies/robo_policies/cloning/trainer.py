@@ -94,7 +94,6 @@ def clone(
     """
     import torch
 
-    learner.prepare(windows.batch(0, settings.batch_size, seed))
     run = _Run(learner, budget, settings, seed, fingerprint, device)
     run.restore(checkpoints / CHECKPOINT)
     unit = "steps" if budget.minutes is None else "s"
