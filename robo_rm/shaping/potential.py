@@ -19,10 +19,13 @@ TRUE_PROGRESS = "simulator.progress"
 class Potential(Protocol):
     """F(h) of N episodes that go on at once; h is all that was observed since the episode began."""
 
-    version: str
-    """Changes whenever the numbers would; replay refuses to mix versions."""
-    cameras: Sequence[str]
-    """Image keys it looks at; nothing has to be rendered for a potential without any."""
+    @property
+    def version(self) -> str:
+        """Changes whenever the numbers would; replay refuses to mix versions."""
+
+    @property
+    def cameras(self) -> Sequence[str]:
+        """Image keys it looks at; nothing has to be rendered for a potential without any."""
 
     def begin(self, which: npt.NDArray[np.int64]) -> None:
         """New episodes begin at the environments given; their next observations are the first."""

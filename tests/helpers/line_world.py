@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+
+from robo_datasets import DemoStore
 
 
 class LineWorld(gymnasium.Env[Any, Any]):
@@ -36,3 +39,61 @@ class LineWorld(gymnasium.Env[Any, Any]):
         progress = 1 - min(1.0, abs(self.place - self.goal) / abs(self.goal))
         state = np.array([self.place, self.goal], dtype=np.float32)
         return {"observation.state": state}, {"progress": progress, "success": progress > 0.95}
+
+    def render_cameras(self, cameras: Any) -> dict[str, np.ndarray]:
+        """A picture with the point and the goal as bright columns."""
+        image = np.full((24, 32, 3), 40, dtype=np.uint8)
+        for place, colour in ((self.goal, (40, 220, 40)), (self.place, (220, 40, 40))):
+            column = round((place + 1.2) / 2.4 * 28)
+            image[:, column : column + 3] = colour
+        return {f"observation.images.{camera}": image for camera in cameras}
+
+
+def line_store(path: Path, episodes: int = 6, failures: int = 1) -> DemoStore:
+    """Demonstrations that walk to the goal at half speed; the last ones give up half-way."""
+    features = {
+        "observation.state": {"shape": (2,), "dtype": "float32"},
+        "action": {"shape": (1,), "dtype": "float32"},
+        "simulator.progress": {"shape": (1,), "dtype": "float32"},
+        "observation.images.front": {"shape": (24, 32, 3), "dtype": "uint8"},
+    }
+    store = DemoStore.create(path, features=features, fps=10, stages=["reach", "arrive"])
+    world = LineWorld(200)
+    for number in range(episodes):
+        observation, info = world.reset(seed=1000 + number)
+        failed = number >= episodes - failures
+        with store.writer(task=LineWorld.task, success=not failed) as episode:
+            for t in range(200):
+                place, goal = observation["observation.state"]
+                action = np.array([0.5 * np.sign(goal - place)], dtype=np.float32)
+                frame = {**observation, "action": action, "simulator.progress": [info["progress"]]}
+                stage = int(info["progress"] > 0.5)
+                episode.add({**frame, **world.render_cameras(["front"])}, timestamp=t / 10, stage=stage)
+                if info["success"] or (failed and info["progress"] > 0.5):
+                    break
+                observation, _, _, _, info = world.step(action)
+    return store
+
+
+def line_model(folder: Path) -> Path:
+    """A small reward model of the world with fresh weights, saved."""
+    import torch
+
+    from robo_rm.settings import ConvSettings, StageSettings
+    from robo_rm.stage.model import StageDescription, StageRewardModel
+
+    torch.manual_seed(0)
+    reward = StageSettings(history=2, gap_seconds=0.4, width=16, layers=1, heads=2, dropout=0.0, use_state=False)
+    described = StageDescription(
+        stages=["reach", "arrive"],
+        priors=[0.5, 0.5],
+        cameras={"observation.images.front": (24, 32)},
+        state_key=None,
+        state_size=0,
+        fps=10.0,
+        task=LineWorld.task,
+        reward=reward,
+        encoder=ConvSettings(image_size=24, channels=[8, 8, 16], stem=2, dropout=0.0),
+    )
+    StageRewardModel(described.network(), described, {"fps": 10.0, "priors": [0.5, 0.5]}).save(folder)
+    return folder

@@ -199,8 +199,11 @@ class LearnedPolicy:
         return chunk
 
 
-def load_policy(folder: str | Path, device: str = "auto") -> LearnedPolicy:
-    """Load a policy that `robo-rm train-policy` or LeRobot saved.
+def load_policy(folder: str | Path, device: str = "auto") -> Any:
+    """Load a policy that `robo-rm train-policy`, LeRobot or `robo-rm train-rl` saved.
+
+    Returns:
+        A `LearnedPolicy`, or for train-rl's a `robo_policies.rl.policy.RlPolicy`, which is used alike.
 
     Raises:
         ModelError: the folder is missing, holds no policy, holds one of another kind, or a file is damaged.
@@ -210,6 +213,10 @@ def load_policy(folder: str | Path, device: str = "auto") -> LearnedPolicy:
     folder = Path(folder)
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; give one that `robo-rm train-policy` wrote")
+    if (folder / "rl_policy.json").is_file():
+        from robo_policies.rl.policy import load_rl_policy
+
+        return load_rl_policy(folder, pick_device(device))
     if not (folder / "config.json").is_file():
         unfinished = (folder / "training").is_dir()
         hint = "its training is unfinished, repeat the same train-policy command" if unfinished else "train one first"

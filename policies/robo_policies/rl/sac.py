@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,30 +17,7 @@ import torch
 from robo_datasets.errors import ModelError
 from robo_policies.rl.networks import Actor, Critics
 from robo_policies.rl.replay import Batch, Floats
-
-
-@dataclass(frozen=True)
-class SacSettings:
-    """The learner."""
-
-    width: int = 256
-    """Width of the hidden layers."""
-    critics: int = 2
-    """Critics in the ensemble; the target is the least of two drawn at random."""
-    batch: int = 256
-    """Decisions in a batch, half of them from demonstrations where there are any."""
-    learning_rate: float = 3e-4
-    """Of actor, critics and temperature."""
-    tau: float = 0.005
-    """Share of the critics that flows into the target critics at each update."""
-    temperature: float = 0.02
-    """Entropy bonus at the start; then adapted."""
-    entropy_per_action: float = -0.5
-    """Entropy aimed at, for each dimension of the action."""
-    actor_every: int = 2
-    """Critic updates per actor update."""
-    imitation: float = 0.1
-    """Weight of staying near the demonstrated actions that the critics prefer to the actor's own."""
+from robo_policies.rl.settings import SacSettings
 
 
 class Sac:

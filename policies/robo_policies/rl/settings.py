@@ -31,3 +31,27 @@ class LearningSettings:
     """Control steps between evaluations."""
     evaluation_episodes: int = 20
     """Episodes of an evaluation, always with the same starts."""
+
+
+@dataclass(frozen=True)
+class SacSettings:
+    """The learner."""
+
+    width: int = 256
+    """Width of the hidden layers."""
+    critics: int = 2
+    """Critics in the ensemble; the target is the least of two drawn at random."""
+    batch: int = 256
+    """Decisions in a batch, half of them from demonstrations where there are any."""
+    learning_rate: float = 3e-4
+    """Of actor, critics and temperature."""
+    tau: float = 0.005
+    """Share of the critics that flows into the target critics at each update."""
+    temperature: float = 0.02
+    """Entropy bonus at the start; then adapted."""
+    entropy_per_action: float = -0.5
+    """Entropy aimed at, for each dimension of the action."""
+    actor_every: int = 2
+    """Critic updates per actor update."""
+    imitation: float = 0.1
+    """Weight of staying near the demonstrated actions that the critics prefer to the actor's own."""

@@ -13,8 +13,8 @@ from line_world import LineWorld
 from robo_datasets.errors import ModelError
 from robo_policies.rl.decisions import DecisionWorlds, action_map
 from robo_policies.rl.learning import CRASH, NOTE, Learning
-from robo_policies.rl.sac import Sac, SacSettings
-from robo_policies.rl.settings import LearningSettings
+from robo_policies.rl.sac import Sac
+from robo_policies.rl.settings import LearningSettings, SacSettings
 from robo_rm.shaping.modes import ShapingSettings
 from robo_rm.shaping.potential import TrueProgress
 

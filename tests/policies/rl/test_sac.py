@@ -9,7 +9,8 @@ import torch
 from robo_datasets.errors import ModelError
 from robo_policies.rl.networks import Actor
 from robo_policies.rl.replay import Batch
-from robo_policies.rl.sac import Sac, SacSettings
+from robo_policies.rl.sac import Sac
+from robo_policies.rl.settings import SacSettings
 
 SMALL = SacSettings(width=32, batch=64, learning_rate=3e-3, tau=0.05)
 

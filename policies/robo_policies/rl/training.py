@@ -1,0 +1,275 @@
+"""Setting up a run of reinforcement learning: world, demonstrations, potential, proposals, learner."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robo_datasets.errors import ConfigError, StoreError
+from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap, DecisionWorlds, Proposer, action_map
+from robo_policies.rl.demonstrations import SIMULATOR_PROGRESS, demonstrated_decisions, demonstrated_reach
+from robo_policies.rl.learning import Learning
+from robo_policies.rl.policy import save_rl_policy
+from robo_policies.rl.proposals import ClonedDecisions, PolicyProposals
+from robo_policies.rl.replay import Replay
+from robo_policies.rl.sac import Sac
+from robo_policies.rl.settings import LearningSettings, SacSettings
+from robo_rm.shaping.modes import ShapingSettings, check_settings
+from robo_rm.shaping.potential import NoPotential, Potential, TrueProgress, VideoPotential
+
+POTENTIALS = ("model", "true", "none")
+# Worlds that an evaluation steps together.
+EVALUATION_WORLDS = 4
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that makes a run.
+
+    Attributes:
+        env: world to learn in.
+        store: demo store, or None to learn without demonstrations.
+        demonstrations: most demonstrations used; None for all.
+        reward_model: folder of the reward model, or None.
+        potential: ``model``, ``true`` (the simulator's progress) or ``none``.
+        policy: folder of the cloned policy that proposes, or None.
+        shaping: how the learning reward is made.
+        learning: the loop.
+        learner: the networks and their training.
+        seed: of everything.
+        max_steps: control steps of an episode; None for the world's own.
+    """
+
+    env: str
+    store: str | None
+    demonstrations: int | None
+    reward_model: str | None
+    potential: str
+    policy: str | None
+    shaping: ShapingSettings
+    learning: LearningSettings
+    learner: SacSettings
+    seed: int
+    max_steps: int | None
+
+
+class RlTraining:
+    """A run that is set up.
+
+    Args:
+        settings: what to learn from and how.
+        folder: for the checkpoint and the policy.
+        device: cpu or cuda; the reward model runs there too.
+
+    Raises:
+        ConfigError: settings that do not fit each other.
+        StoreError: the store lacks what learning needs.
+        ModelError: the reward model or the policy does not fit the world.
+    """
+
+    def __init__(self, settings: RunSettings, folder: Path, device: str = "cpu") -> None:
+        from robo_policies.worlds import make_env
+
+        check_settings(settings.shaping)
+        _check(settings)
+        self.settings, self.folder, self.device = settings, folder, device
+        self._make = lambda: make_env(settings.env, max_steps=settings.max_steps)
+        world = self._make()
+        self.store = _open(settings.store)
+        self.episodes = _chosen(self.store, settings)
+        self.dims = _dims(world, self.store)
+        absolute = getattr(world.unwrapped, "absolute_actions", None)
+        repeat = settings.learning.repeat
+        reach = None
+        if absolute is not None:
+            if not self.episodes:
+                raise ConfigError(
+                    f"{settings.env} takes joint targets, whose reach is learnt from demonstrations; give store=..."
+                )
+            reach = demonstrated_reach(self.episodes, repeat, absolute)
+        self.actions: ActionMap = action_map(world.action_space, repeat, reach)
+        inner: Any = world.unwrapped
+        self._fps, self._task = float(inner.fps), str(inner.task)
+        world.close()
+        self.reward_model = self._load_reward_model()
+        self.version = self._version()
+        self.clone: ClonedDecisions | None = None
+        size = sum(value for key, value in self.dims.items() if key != "action")
+        propose = self._proposer(size)
+        self.demonstrations = self._replay(propose)
+        self._propose = propose
+        if self.clone is not None and self.demonstrations is not None:
+            self.clone_error = self.clone.train(self.demonstrations, settings.learning.clone_steps)
+            self._fill_proposals()
+        sac = Sac(size + 1, self.dims["action"], settings.learner, settings.seed, propose is not None, device)
+        self.learning = Learning(
+            self._worlds(settings.learning.worlds, settings.seed),
+            lambda seed: self._worlds(min(EVALUATION_WORLDS, settings.learning.evaluation_episodes), seed),
+            sac,
+            self.demonstrations,
+            settings.shaping,
+            settings.learning,
+            settings.seed,
+            folder / "training",
+            self.fingerprint(),
+        )
+
+    def fingerprint(self) -> str:
+        """Hash of the settings and of what they name: a checkpoint of another run is not taken up."""
+        held = {
+            "settings": asdict(self.settings),
+            "version": self.version,
+            "demonstrations": [episode.uuid for episode in self.episodes],
+        }
+        return hashlib.sha256(json.dumps(held, sort_keys=True, default=str).encode()).hexdigest()
+
+    def save_policy(self, facts: dict[str, Any]) -> None:
+        """Write the policy folder beside the checkpoint."""
+        uses_model = self.settings.potential == "model" and self.settings.reward_model is not None
+        save_rl_policy(
+            self.folder,
+            self.learning.sac,
+            self.clone,
+            self.actions,
+            self.dims,
+            Path(str(self.settings.reward_model)) if uses_model else None,
+            Path(self.settings.policy) if self.settings.policy else None,
+            {"env": self.settings.env, "store": {"path": self.settings.store}, "fps": self._fps, **facts},
+        )
+
+    def _load_reward_model(self) -> Any:
+        if self.settings.potential != "model":
+            return None
+        from robo_rm import load_reward_model
+
+        model = load_reward_model(str(self.settings.reward_model), self.device)
+        rate = model.provenance.get("fps")
+        if rate is not None and abs(float(rate) - self._fps) > 0.01 * self._fps:
+            raise ConfigError(
+                f"the reward model was trained at {float(rate):g} frames/s and {self.settings.env} runs at "
+                f"{self._fps:g}"
+            )
+        return model
+
+    def _version(self) -> str:
+        if self.reward_model is None:
+            return {"true": TrueProgress.version, "none": NoPotential.version}[self.settings.potential]
+        from robo_rm.scoring import model_hash
+
+        return f"model {model_hash(str(self.settings.reward_model))[:16]}"
+
+    def _potential(self, worlds: int) -> Potential:
+        if self.reward_model is not None:
+            repeat = self.settings.learning.repeat
+            return VideoPotential(self.reward_model, worlds, repeat, self._task, version=self.version)
+        return TrueProgress() if self.settings.potential == "true" else NoPotential()
+
+    def _worlds(self, count: int, seed: int) -> DecisionWorlds:
+        worlds = [self._make() for _ in range(count)]
+        discount = self.settings.learning.discount
+        return DecisionWorlds(worlds, self.actions, self._potential(count), discount, seed, self._propose)
+
+    def _proposer(self, size: int) -> Proposer | None:
+        if self.settings.policy:
+            from robo_policies import load_policy
+
+            return PolicyProposals(load_policy(self.settings.policy, self.device), self.actions)
+        if self.episodes and self.settings.learning.clone_steps:
+            self.clone = ClonedDecisions(size, self.dims["action"], self.settings.learner.width, self.settings.seed)
+            return self.clone
+        return None
+
+    def _replay(self, propose: Proposer | None) -> Replay | None:
+        if not self.episodes:
+            return None
+        rows = list(
+            demonstrated_decisions(
+                self.episodes, self.actions, self.settings.learning.discount, self._demonstrated(), propose
+            )
+        )
+        size = sum(value for key, value in self.dims.items() if key != "action")
+        replay = Replay(sum(len(row["gold"]) for row in rows), size, self.dims["action"], self.version)
+        for row in rows:
+            replay.add(row, self.version)
+        return replay
+
+    def _demonstrated(self) -> list[npt.NDArray[np.float64]] | None:
+        """The potential of every frame of every demonstration."""
+        if self.reward_model is not None:
+            from robo_rm.scoring import model_hash, read_prediction, score_progress
+
+            derived = score_progress(self.reward_model, model_hash(str(self.settings.reward_model)), self.store)
+            return [read_prediction(derived, e.uuid).progress.astype(np.float64) for e in self.episodes]
+        if self.settings.potential == "true":
+            lacking = [episode.uuid for episode in self.episodes if SIMULATOR_PROGRESS not in episode]
+            if lacking:
+                raise StoreError(f"episode {lacking[0]} has no {SIMULATOR_PROGRESS}; potential=true needs it")
+            return [np.asarray(e[SIMULATOR_PROGRESS][:], dtype=np.float64).ravel() for e in self.episodes]
+        return None
+
+    def _fill_proposals(self) -> None:
+        """Proposals of the clone for the demonstrations, which it learnt from only after they were laid out."""
+        assert self.demonstrations is not None
+        assert self.clone is not None
+        seen = self.demonstrations["next_observation"]
+        parts, start = {}, 0
+        for key in (STATE, ENVIRONMENT_STATE):
+            if key in self.dims:
+                parts[key] = seen[:, start : start + self.dims[key]]
+                start += self.dims[key]
+        self.demonstrations["next_proposal"][:] = np.clip(self.clone(parts), -1, 1)
+
+
+def _check(settings: RunSettings) -> None:
+    if settings.potential not in POTENTIALS:
+        raise ConfigError(f"potential={settings.potential!r} is not known; choose one of: {', '.join(POTENTIALS)}")
+    if settings.potential == "model" and not settings.reward_model:
+        raise ConfigError("potential=model needs reward_model=FOLDER; train one with robo-rm train-reward")
+    if settings.potential == "none" and settings.shaping.mode != "sparse":
+        raise ConfigError(
+            f"shaping={settings.shaping.mode} needs a potential: reward_model=FOLDER, or potential=true for the "
+            "simulator's own progress"
+        )
+
+
+def _open(path: str | None) -> Any:
+    if not path:
+        return None
+    from robo_datasets import DemoStore
+
+    return DemoStore.open(path)
+
+
+def _chosen(store: Any, settings: RunSettings) -> list[Any]:
+    if store is None:
+        return []
+    uuids = list(store.uuids)
+    if settings.demonstrations is not None:
+        if settings.demonstrations < 1:
+            raise ConfigError(f"demonstrations={settings.demonstrations}: give 1 or more, or leave store out")
+        order = np.random.default_rng(settings.seed).permutation(len(uuids))[: settings.demonstrations]
+        uuids = [uuids[index] for index in sorted(order.tolist())]
+    if not uuids:
+        raise StoreError(f"{store.path} holds no episode to learn from")
+    return [store.episode(uuid) for uuid in uuids]
+
+
+def _dims(world: Any, store: Any) -> dict[str, int]:
+    """Sizes of what the learner sees and does, in the order it sees them; the store must have the same."""
+    spaces = world.observation_space.spaces
+    dims = {key: int(np.prod(spaces[key].shape)) for key in (STATE, ENVIRONMENT_STATE) if key in spaces}
+    dims["action"] = int(world.action_space.shape[0])
+    if store is not None:
+        for key, size in dims.items():
+            if key not in store.features:
+                raise StoreError(f"{store.path} has no {key}, which this world gives; record demonstrations in it")
+            held = int(np.prod(store.features[key]["shape"]))
+            if held != size:
+                raise StoreError(f"{key} has {held} values in {store.path} and {size} in this world")
+    return dims

@@ -1,0 +1,116 @@
+"""Learn a policy by reinforcement in a simulated world, from demonstrations and a policy-invariant shaped reward.
+
+The reward is the world's own success (gold) plus `g^k F(h') - F(h)`, with F the progress that a reward model sees in
+the camera images: learning is led towards progress, and what is best stays what it is. `shaping=sparse` leaves F out;
+the other choices of `shaping` are there to be compared with. The demonstrations fill half of each batch, and a policy
+cloned from them proposes actions from the start.
+
+Interrupt it when you like: the same command goes on where it stood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from robo_policies.rl.settings import LearningSettings, SacSettings
+from robo_rm.shaping.settings import ShapingSettings
+
+GROUP = "policies"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm train-rl``."""
+
+    env: str = "tidy_drawer"
+    """World to learn in."""
+    out: str = MISSING
+    """Folder for the policy, its metrics, its learning curve and the TensorBoard log."""
+    store: str | None = None
+    """Demo store of demonstrations in this world; null to learn without any."""
+    demonstrations: int | None = None
+    """Most demonstrations used, drawn by `seed`; null for all."""
+    reward_model: str | None = None
+    """Folder of the reward model whose progress is the potential."""
+    potential: str | None = None
+    """model, true (the simulator's own progress) or none; null for the reward model where there is one."""
+    policy: str | None = None
+    """Folder of a cloned policy (train-policy) that proposes actions; null for a small one cloned here."""
+    shaping: ShapingSettings = field(default_factory=ShapingSettings)
+    """How gold and potential make the learning reward; shaping=pbrs keeps the best policy."""
+    steps: int = 50_000
+    """Control steps to learn for."""
+    minutes: float | None = None
+    """Most minutes of this call; null for no bound. The same command goes on afterwards."""
+    learning: LearningSettings = field(default_factory=LearningSettings)
+    """The loop: decisions, batches, evaluations."""
+    learner: SacSettings = field(default_factory=SacSettings)
+    """The networks and their training."""
+    max_steps: int | None = None
+    """Control steps of an episode; null for the world's own limit."""
+    seed: int = 0
+    """Seed of weights, exploration, starts and batches."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    overwrite: bool = False
+    """Learn anew where `out` holds a run of other settings."""
+
+
+def run(config: Config) -> None:
+    """Learn, then write the policy, its metrics and its curve."""
+    import shutil
+    from pathlib import Path
+
+    import torch
+
+    from robo_datasets.console import print_table, progress_bar, say
+    from robo_datasets.errors import ConfigError
+    from robo_datasets.outputs import OutputFolder
+    from robo_policies.cloning.checkpoint import pick_device
+    from robo_policies.rl.log import RunLog
+    from robo_policies.rl.training import RlTraining, RunSettings
+    from robo_rm.report.style import save_picture
+    from robo_rm.shaping.modes import describe_terms
+
+    if not config.out:
+        raise ConfigError("out is empty; give the folder to write to, for example out=rl")
+    if config.steps < 1:
+        raise ConfigError(f"steps={config.steps}: give 1 or more")
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+    chosen = config.potential or ("model" if config.reward_model else "none")
+    settings = RunSettings(
+        env=config.env,
+        store=config.store,
+        demonstrations=config.demonstrations,
+        reward_model=config.reward_model,
+        potential=chosen,
+        policy=config.policy,
+        shaping=config.shaping,
+        learning=config.learning,
+        learner=config.learner,
+        seed=config.seed,
+        max_steps=config.max_steps,
+    )
+    if config.overwrite:
+        shutil.rmtree(Path(config.out) / "training", ignore_errors=True)
+    training = RlTraining(settings, Path(config.out), pick_device(config.device))
+    learning = training.learning
+    print_table("the reward", ["term", "what it is"], describe_terms(config.shaping, config.learning.discount))
+    if learning.load():
+        say(f"going on at {learning.note.steps} of {config.steps} control steps")
+    out = OutputFolder(config.out, config)
+    log = RunLog(out.path("tensorboard"), learning)
+    with progress_bar("train-rl", total=config.steps, unit="steps", done=min(learning.note.steps, config.steps)) as bar:
+        curve = learning.run(config.steps, lambda note, losses: log.tell(bar, note, losses), config.minutes)
+    log.close()
+    warnings = learning.monitor.warnings()
+    for warning in warnings:
+        say(f"warning: {warning}")
+    metrics = log.metrics(curve)
+    training.save_policy({"steps": learning.note.steps, "seed": config.seed, "warnings": warnings})
+    out.write_metrics(metrics)
+    save_picture(log.figure(curve), out.path("curve.png"))
+    print_table("train-rl", ["figure", "value"], [[name, value] for name, value in metrics.items()])
+    out.announce()

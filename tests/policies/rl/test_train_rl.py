@@ -1,0 +1,168 @@
+"""The verb: a run from demonstrations to a policy that loads, with every potential, and bad input told in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from line_world import LineWorld, line_model, line_store
+
+from robo_datasets.errors import ConfigError, ModelError, RoboError, StoreError
+from robo_policies import load_policy
+from robo_policies.rl.settings import LearningSettings, SacSettings
+from robo_policies.verbs import train_rl
+from robo_rm.shaping.settings import ShapingSettings
+
+LOOP = LearningSettings(
+    repeat=4, updates_per_decision=1, warmup=10, capacity=2000, evaluate_every=400, evaluation_episodes=5,
+    clone_steps=300, discount=0.98,
+)  # fmt: skip
+LEARNER = SacSettings(width=32, batch=64, learning_rate=2e-3, tau=0.02)
+
+
+@pytest.fixture(autouse=True)
+def line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: LineWorld(max_steps or 40))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(line_store(tmp_path_factory.mktemp("line") / "demos.zarr").path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return line_model(tmp_path_factory.mktemp("model") / "rm")
+
+
+def settings(out: Path, store: Path | None, **changes: Any) -> train_rl.Config:
+    values: dict[str, Any] = {
+        "env": "line",
+        "out": str(out),
+        "store": str(store) if store else None,
+        "steps": 800,
+        "learning": LOOP,
+        "learner": LEARNER,
+        "device": "cpu",
+        "shaping": ShapingSettings("pbrs" if {"potential", "reward_model"} & set(changes) else "sparse"),
+    }
+    return train_rl.Config(**{**values, **changes})
+
+
+def succeed(policy: Any, episodes: int) -> float:
+    """Share of episodes that the policy solves, run as an evaluation would."""
+    solved = 0
+    for seed in range(episodes):
+        world = LineWorld()
+        policy.reset()
+        observation, _ = world.reset(seed=seed)
+        over = False
+        while not over:
+            pictures = world.render_cameras(["front"]) if policy.cameras else {}
+            for action in policy.act({**observation, **pictures}):
+                observation, reward, terminated, truncated, _ = world.step(action)
+                solved += int(reward)
+                over = terminated or truncated
+                if over:
+                    break
+    return solved / episodes
+
+
+def test_true_progress_from_demonstrations_to_a_policy(tmp_path: Path, store: Path) -> None:
+    train_rl.run(settings(tmp_path, store, potential="true"))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["success"] == 1.0
+    assert metrics["steps_to_90"] <= 800
+    assert (tmp_path / "curve.png").stat().st_size > 5000
+    assert list((tmp_path / "tensorboard").glob("events*"))
+    policy = load_policy(tmp_path)
+    assert policy.chunk_size == policy.execution_horizon == 4
+    assert succeed(policy, 8) == 1.0
+    with pytest.raises(ModelError, match="needs 'observation"):
+        policy.act({})
+
+
+def test_a_learned_potential_goes_into_the_policy(tmp_path: Path, store: Path, model: Path) -> None:
+    train_rl.run(settings(tmp_path, store, reward_model=str(model), steps=500))
+    policy = load_policy(tmp_path)
+    assert set(policy.cameras) == {"observation.images.front"}
+    assert policy.follows_episodes
+    world = LineWorld()
+    alone, together = [], []
+    for first, rows in ((0, alone), (3, together)):
+        policy.reset()
+        observation, _ = world.reset(seed=5)
+        for _ in range(5):
+            seen = {**observation, **world.render_cameras(["front"])}
+            if rows is alone:
+                rows.append(policy.act(seen))
+            else:
+                batch = {key: np.stack([np.zeros_like(value), value]) for key, value in seen.items()}
+                rows.append(policy.act(batch, which=[0, first])[1])
+            for action in rows[-1]:
+                observation, *_ = world.step(action)
+    np.testing.assert_allclose(alone, together, atol=1e-4)
+
+
+def test_the_same_command_goes_on(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_rl.run(settings(tmp_path, store, steps=200))
+    train_rl.run(settings(tmp_path, store, steps=400))
+    assert "going on at 20" in capsys.readouterr().out
+    with pytest.raises(ModelError, match="other settings"):
+        train_rl.run(settings(tmp_path, store, steps=400, seed=1))
+    train_rl.run(settings(tmp_path, store, steps=200, seed=1, overwrite=True))
+
+
+def test_a_damaged_policy_is_told(tmp_path: Path, store: Path) -> None:
+    train_rl.run(settings(tmp_path, store, steps=100))
+    weights = tmp_path / "rl_policy.safetensors"
+    raw = weights.read_bytes()
+    weights.write_bytes(raw[:-10])
+    with pytest.raises(ModelError, match="checksum"):
+        load_policy(tmp_path)
+    weights.write_bytes(raw)
+    card = tmp_path / "rl_policy.json"
+    card.write_text(card.read_text().replace('"format": 1', '"format": 9'))
+    with pytest.raises(ModelError, match="upgrade"):
+        load_policy(tmp_path)
+
+
+WRONG: list[tuple[dict[str, Any], type[RoboError], str]] = [
+    ({"out": ""}, ConfigError, "out is empty"),
+    ({"steps": 0}, ConfigError, "steps=0"),
+    ({"shaping": ShapingSettings("pbrs")}, ConfigError, "shaping=pbrs needs a potential"),
+    ({"shaping": ShapingSettings("dense")}, ConfigError, "'dense' is not known"),
+    ({"potential": "good"}, ConfigError, "potential='good'"),
+    ({"potential": "model"}, ConfigError, "needs reward_model"),
+    ({"demonstrations": 0}, ConfigError, "demonstrations=0"),
+    ({"reward_model": "/nowhere"}, ModelError, "no model folder"),
+    ({"policy": "/nowhere"}, ModelError, "not a folder"),
+    ({"learning": LearningSettings(repeat=0)}, ConfigError, "repeat=0"),
+    ({"learning": LearningSettings(demonstration_share=1.0)}, ConfigError, "demonstration_share"),
+]
+
+
+@pytest.mark.parametrize(("changes", "kind", "message"), WRONG, ids=[message for _, _, message in WRONG])
+def test_bad_input_is_told_in_one_line(
+    tmp_path: Path, store: Path, changes: dict[str, Any], kind: type[RoboError], message: str
+) -> None:
+    given = {"shaping": ShapingSettings("sparse"), **changes}
+    with pytest.raises(kind, match=message):
+        train_rl.run(settings(**{"out": tmp_path / "out", "store": store, **given}))
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_a_store_of_another_world_is_told(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wide(LineWorld):
+        def __init__(self, max_steps: int = 40) -> None:
+            super().__init__(max_steps)
+            box = self.observation_space.spaces["observation.state"]
+            wide = type(box)(-2, 2, (3,), np.float32)
+            self.observation_space.spaces["observation.state"] = wide
+
+    monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: Wide())
+    with pytest.raises(StoreError, match=r"has 2 values in .* and 3 in this world"):
+        train_rl.run(settings(tmp_path, store, shaping=ShapingSettings("sparse")))
