@@ -49,6 +49,8 @@ class Config:
     """Cameras to record; [] for none."""
     image_size: int = 128
     """Height and width of the frames, pixels."""
+    codec: str = "jpeg"
+    """How a new store keeps frames: jpeg, lossless, or raw (fastest to read, and largest)."""
     render: str = "fast"
     """Render preset: fast (no shadows, multisampling, reflections) or default."""
     contract: str | None = "auto"
@@ -105,7 +107,13 @@ def run(config: Config) -> None:
         contract = recorded_contract(config.contract, plan, env.fps)
         options = {} if contract is None else {"contract_hash": contract.hash, "contract": contract.to_dict()}
         store = DemoStore.open_or_create(
-            config.store, plan.features(env), env.fps, env.stages, robot=f"{plan.env} arm", **options
+            config.store,
+            plan.features(env),
+            env.fps,
+            env.stages,
+            robot=f"{plan.env} arm",
+            codec=config.codec,
+            **options,
         )
     finally:
         env.close()
