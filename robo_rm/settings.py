@@ -17,8 +17,10 @@ class PlanSettings:
     """Share of windows that turn back."""
     rewind_frames: int = 4
     """Most frames that a window goes back."""
-    pause: float = 0.1
-    """Share of windows that stand still for some slots."""
+    pause: float = 0.2
+    """Share of windows that stand still for some slots, half of them to their end."""
+    hover: float = 0.1
+    """Share of windows that go to and fro at their end."""
     hold: float = 0.15
     """Share of windows that reach the episode's last frame and stay there; few others show it."""
 

@@ -130,10 +130,16 @@ def _steps(rng: np.random.Generator, shape: WindowShape, settings: PlanSettings)
     jitter = rng.uniform(1 - settings.jitter, 1 + settings.jitter, count)
     steps = np.maximum(1, np.rint(shape.gap * factor * jitter)).astype(np.int64)
     if count and rng.random() < settings.pause:
-        still = int(rng.integers(1, count + 1))
-        begin = int(rng.integers(0, count - still + 1))
+        begin = int(rng.integers(0, count))
+        # Half of the pauses last to the end of the window, as when a robot has stopped: time alone is no progress.
+        still = count - begin if rng.random() < 0.5 else int(rng.integers(1, count - begin + 1))
         steps[begin : begin + still] = 0
-    if count and rng.random() < settings.rewind:
+    if count > 1 and rng.random() < settings.hover:
+        # To and fro until the end, a part of a gap each way: moving alone is no progress either.
+        begin = int(rng.integers(0, count - 1))
+        reach = max(1, round(shape.gap * rng.uniform(0.2, 1.0)))
+        steps[begin:] = reach * (-1) ** np.arange(count - begin)
+    elif count and rng.random() < settings.rewind:
         back = int(rng.integers(1, min(settings.rewind_frames, count) + 1))
         # The frames shown last are shown again in reverse, as far back as the walk has been.
         back = min(back, count // 2)

@@ -18,6 +18,7 @@ settings_of_plans = st.builds(
     rewind=st.sampled_from([0.0, 0.5, 1.0]),
     rewind_frames=st.integers(1, 9),
     pause=st.sampled_from([0.0, 0.5, 1.0]),
+    hover=st.sampled_from([0.0, 0.5, 1.0]),
     hold=st.sampled_from([0.0, 0.5, 1.0]),
 )
 shapes = st.builds(WindowShape, history=st.integers(1, 9), gap=st.integers(1, 12))
@@ -53,7 +54,7 @@ def test_an_image_never_carries_another_frames_label(sizes, shape, settings, see
 
 @given(shapes, st.integers(0, 2**32 - 1))
 def test_without_augmentation_a_window_is_a_regular_one(shape, seed):
-    plain = PlanSettings(stretch=0, jitter=0, rewind=0, rewind_frames=1, pause=0, hold=0)
+    plain = PlanSettings(stretch=0, jitter=0, rewind=0, rewind_frames=1, pause=0, hover=0, hold=0)
     labels = [labels_of(150)]
     windows = draw_windows(np.random.default_rng(seed), labels, [0], shape, plain)
     steps = np.diff(windows.frames[0, 1:])
@@ -62,7 +63,7 @@ def test_without_augmentation_a_window_is_a_regular_one(shape, seed):
 
 
 def test_rewind_shows_past_frames_again_in_reverse():
-    always = PlanSettings(stretch=0, jitter=0.5, rewind=1.0, rewind_frames=4, pause=0, hold=0)
+    always = PlanSettings(stretch=0, jitter=0.5, rewind=1.0, rewind_frames=4, pause=0, hover=0, hold=0)
     turned = 0
     for seed in range(30):
         windows = draw_windows(np.random.default_rng(seed), [labels_of(300)], [0], WindowShape(8, 10), always)
@@ -76,13 +77,32 @@ def test_rewind_shows_past_frames_again_in_reverse():
 
 
 def test_pause_shows_a_frame_again():
-    always = PlanSettings(stretch=0, jitter=0, rewind=0, rewind_frames=1, pause=1.0, hold=0)
+    always = PlanSettings(stretch=0, jitter=0, rewind=0, rewind_frames=1, pause=1.0, hover=0, hold=0)
     windows = draw_windows(np.random.default_rng(0), [labels_of(300)], [0], WindowShape(8, 10), always)
     assert (np.diff(windows.frames[0, 1:]) == 0).any()
 
 
+def test_half_of_the_pauses_last_to_the_end_of_the_window():
+    always = PlanSettings(stretch=0, jitter=0, rewind=0, rewind_frames=1, pause=1.0, hover=0, hold=0)
+    rng = np.random.default_rng(0)
+    walks = [draw_windows(rng, [labels_of(300)], [0], WindowShape(8, 10), always).frames[0, 1:] for _ in range(60)]
+    stopped = [walk[-1] == walk[-2] for walk in walks]
+    assert 25 < sum(stopped) < 55
+    assert any(np.ptp(walk) == 0 for walk in walks)
+
+
+def test_hovering_windows_go_to_and_fro_at_their_end():
+    always = PlanSettings(stretch=0, jitter=0, rewind=0, rewind_frames=1, pause=0, hover=1.0, hold=0)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        walk = draw_windows(rng, [labels_of(300)], [0], WindowShape(8, 10), always).frames[0, 1:]
+        steps = np.diff(walk)
+        assert steps[-1] == -steps[-2]
+        assert 1 <= abs(steps[-1]) <= 10
+
+
 def test_hold_reaches_the_last_frame_and_stays():
-    always = PlanSettings(stretch=0, jitter=0, rewind=0, rewind_frames=1, pause=0, hold=1.0)
+    always = PlanSettings(stretch=0, jitter=0, rewind=0, rewind_frames=1, pause=0, hover=0, hold=1.0)
     rng = np.random.default_rng(0)
     walks = [draw_windows(rng, [labels_of(300)], [0], WindowShape(8, 10), always).frames[0, 1:] for _ in range(20)]
     assert all(walk[-1] == 299 for walk in walks)
@@ -90,7 +110,7 @@ def test_hold_reaches_the_last_frame_and_stays():
 
 
 def test_every_frame_is_shown_often_the_ends_too():
-    plain = PlanSettings(stretch=0, jitter=0, rewind=0, rewind_frames=1, pause=0, hold=0)
+    plain = PlanSettings(stretch=0, jitter=0, rewind=0, rewind_frames=1, pause=0, hover=0, hold=0)
     rng = np.random.default_rng(1)
     count = np.zeros(60)
     for _ in range(2000):
