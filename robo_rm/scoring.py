@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ModelError, StoreError
+from robo_rm.labels.grouping import as_trained
 from robo_rm.models.prediction import Prediction
 from robo_rm.models.protocol import RewardModel
 from robo_rm.weights.options import Advantage, Calibration, TopFraction
@@ -84,6 +85,7 @@ def score_progress(model: RewardModel, model_id: str, store: Any) -> Any:
     Raises:
         ModelError: the model does not fit the store, or predicts something that is not a number.
     """
+    store = as_trained(store, model.provenance)
     check_model_fits(model, store)
     provenance = {"source": "model", "model_sha256": model_id, "stages": list(model.stages)}
     derived = store.derive(PROGRESS, provenance)

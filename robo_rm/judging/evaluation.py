@@ -19,6 +19,7 @@ from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError, ModelError, StoreError
 from robo_rm.judging.figures import Judged, by_kind, by_probe, figures
 from robo_rm.judging.probes import ProbeClips, probe_episode, probe_recorded
+from robo_rm.labels.grouping import as_trained
 from robo_rm.labels.progress import episode_segments, label_frames
 from robo_rm.metrics import Interval
 from robo_rm.models.prediction import Prediction
@@ -121,6 +122,7 @@ def evaluate_reward_model(
         StoreError: the episodes have no stage labels, or there is none to judge on.
         LabelError: a stage label is out of range.
     """
+    store = as_trained(store, model.provenance)
     check_model_fits(model, store)
     priors = model_priors(model)
     if isinstance(which, str):
@@ -129,6 +131,7 @@ def evaluate_reward_model(
         uuids, scope, seen = list(which), f"{len(which)} episodes", False
     _check_labels(store, uuids)
     if probe_store is not None:
+        probe_store = as_trained(probe_store, model.provenance)
         check_model_fits(model, probe_store)
         _check_labels(probe_store, probe_store.uuids)
     if hasattr(model, "store_features"):

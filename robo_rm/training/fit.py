@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ import torch
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError, ModelError
+from robo_rm.labels.grouping import GroupedStore
 from robo_rm.labels.split import labelled_episodes, split_episodes
 from robo_rm.models.protocol import RewardModel
 from robo_rm.models.registry import FitRequest, FitResult
@@ -107,6 +108,8 @@ class Fit:
         episodes: Callable[[Any], list[Any]] = labelled_episodes,
         learn_from: Callable[[Sequence[Any]], list[Any]] = list,
     ) -> None:
+        if request.stage_groups is not None:
+            request = replace(request, store=GroupedStore(request.store, request.stage_groups))
         self.request, self.folder = request, request.folder
         self.device = pick_device(request.device)
         train, self.held_out = split_episodes(
@@ -204,6 +207,7 @@ class Fit:
         from robo_rm import __version__
 
         request = self.request
+        groups = None if request.stage_groups is None else request.store.groups
         store_hash = request.store.content_hash()
         # Everything that decides what model comes out: a folder that was begun with the same is gone on with.
         settings = {
@@ -215,6 +219,7 @@ class Fit:
             "seed": request.seed,
             "cameras": request.cameras,
             **({"split_seed": request.split_seed} if request.split_seed is not None else {}),
+            **({"stage_groups": groups} if groups else {}),
             **({"validation": [request.validation, request.patience]} if request.validation else {}),
             **({"init": model_hash(request.init)} if request.init is not None else {}),
         }
@@ -225,6 +230,7 @@ class Fit:
             **({"validation_uuids": [e.uuid for e in self.stopping.episodes]} if self.stopping is not None else {}),
             "store": str(request.store.path),
             "store_hash": store_hash,
+            **({"stage_groups": groups} if groups else {}),
             **self.plan.provenance,
             "seed": request.seed,
             "code_version": __version__,

@@ -1,0 +1,120 @@
+"""Coarser stages for a store: SARM's sparse annotation made from the dense one, or the whole task as one stage.
+
+A view of the store: episodes, frames and everything else are the store's own, only stages and their labels differ. A
+model trained on it says so in its provenance (``stage_groups``), and is scored and judged on the same view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robo_datasets.errors import ConfigError, StoreError
+
+SINGLE = "task"
+
+
+class GroupedStore:
+    """A store whose stages are put together.
+
+    Args:
+        store: `DemoStore`.
+        groups: new stage -> places of the store's stages in it, in the order of the task; every stage in one group,
+            neighbours together. ``{"task": []}`` takes every frame as the one stage "task", labelled or not.
+
+    Raises:
+        ConfigError: a stage is missing, named twice or unknown, or the order of the task is broken.
+    """
+
+    def __init__(self, store: Any, groups: Mapping[str, Sequence[int]]) -> None:
+        self._store = store
+        self.groups = {str(name): [int(place) for place in places] for name, places in groups.items()}
+        self.stages = list(self.groups)
+        self.lookup: npt.NDArray[np.int16] | None = None
+        if self.groups != {SINGLE: []}:
+            self.lookup = _lookup(self.groups, list(store.stages))
+
+    def episode(self, uuid: str) -> GroupedEpisode:
+        """An episode of a name; errors are the store's."""
+        return GroupedEpisode(self._store.episode(uuid), self)
+
+    def __getitem__(self, place: int) -> GroupedEpisode:
+        return GroupedEpisode(self._store[place], self)
+
+    def __iter__(self) -> Iterator[GroupedEpisode]:
+        return (GroupedEpisode(episode, self) for episode in self._store)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def set_stages(self, *_: Any) -> None:
+        """Refused: labels belong to the store itself.
+
+        Raises:
+            StoreError: always.
+        """
+        raise StoreError(f"stages of {self._store.path} cannot be set through a view of coarser ones")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class GroupedEpisode:
+    """An episode of a `GroupedStore`; ``stage`` holds the coarser labels."""
+
+    def __init__(self, episode: Any, store: GroupedStore) -> None:
+        self._episode, self._view = episode, store
+
+    @property
+    def stage(self) -> npt.NDArray[np.int16]:
+        """(T,) int16, -1 where unlabelled."""
+        lookup = self._view.lookup
+        if lookup is None:
+            return np.zeros(self._episode.length, dtype=np.int16)
+        # The last entry is what -1 finds.
+        grouped: npt.NDArray[np.int16] = lookup[np.asarray(self._episode.stage, dtype=np.int64)]
+        return grouped
+
+    def __getitem__(self, key: str) -> Any:
+        return self._episode[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._episode
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._episode)
+
+    def __len__(self) -> int:
+        return len(self._episode)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._episode, name)
+
+
+def as_trained(store: Any, provenance: Mapping[str, Any]) -> Any:
+    """The store as a model saw it in training: a view of coarser stages where it was trained on one.
+
+    Raises:
+        ConfigError: the store's stages are not those that were put together.
+    """
+    groups = provenance.get("stage_groups")
+    return GroupedStore(store, groups) if groups and not isinstance(store, GroupedStore) else store
+
+
+def _lookup(groups: Mapping[str, list[int]], stages: list[str]) -> npt.NDArray[np.int16]:
+    listed = [place for places in groups.values() for place in places]
+    if listed != list(range(len(stages))):
+        known = ", ".join(f"{place} {name!r}" for place, name in enumerate(stages)) or "none"
+        raise ConfigError(
+            f"stage_groups={dict(groups)} must list the store's stages each once and in their order; they are: "
+            f"{known}. For the task as one stage give stage_groups={{{SINGLE}: []}}"
+        )
+    lookup = np.full(len(stages) + 1, -1, dtype=np.int16)
+    for number, places in enumerate(groups.values()):
+        if not places:
+            raise ConfigError(f"stage_groups={dict(groups)}: {list(groups)[number]!r} holds no stage")
+        lookup[places] = number
+    return lookup
