@@ -10,7 +10,7 @@ import numpy as np
 from robo_hw.chunk import Shortened, SubmitResult, check_steps, dropped, inside_limits, saturated
 from robo_hw.contract import RobotContract
 from robo_hw.pacing import Pace
-from robo_hw.schedule import LEAD, MODES, TemporalEnsemble, actions_at, index_range, overlap_weights
+from robo_hw.schedule import LEAD, MODES, TemporalEnsemble, actions_at, index_range, nearness, overlap_weights
 from robo_hw.spline import ControlPath, PathLimits
 
 _AHEAD = 3
@@ -146,7 +146,7 @@ class Motion:
         if wild is not None:
             return wild
         if self._mode == "temporal_ensemble":
-            fresh = self._ensemble.merge(fresh, indices)
+            fresh = self._ensemble.merge(fresh, indices, nearness(indices - observed - LEAD, len(actions)))
         for begin in dict.fromkeys((start, (start + safe + 1) // 2, safe)):
             if begin >= stop:
                 break

@@ -46,7 +46,10 @@ def index_range(actions: np.ndarray, observed: float, first_free: int) -> tuple[
 
 
 class TemporalEnsemble:
-    """Weighted mean of all predictions of one moment (ACT, arXiv 2304.13705): w_i = exp(-m i), i = 0 the oldest."""
+    """Weighted mean of all predictions of one moment (ACT, arXiv 2304.13705): w_i = exp(-m i), i = 0 the oldest.
+
+    The core multiplies w_i by ``nearness``: as published, the mean jumps where a chunk ends.
+    """
 
     def __init__(self, decay: float = 0.01) -> None:
         self.decay = decay
@@ -56,19 +59,31 @@ class TemporalEnsemble:
         """Forget every prediction, as after a stop."""
         self._sums.clear()
 
-    def merge(self, new: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Add the predictions ``new`` (M, D) of control points ``indices`` and return the means (M, D)."""
+    def merge(self, new: np.ndarray, indices: np.ndarray, shares: np.ndarray | None = None) -> np.ndarray:
+        """Add the predictions ``new`` (M, D) of control points ``indices`` and return the means (M, D).
+
+        ``shares`` (M,) in (0, 1]: multiplies this chunk's weights; 1 if not given.
+        """
         if len(indices):
             for old in [index for index in self._sums if index < indices[0]]:
                 del self._sums[old]
         out = np.empty_like(new)
         for row, index in enumerate(indices.tolist()):
             total, weight, count = self._sums.get(index, (0.0, 0.0, 0))
-            share = math.exp(-self.decay * count)
+            share = math.exp(-self.decay * count) * (1.0 if shares is None else float(shares[row]))
             total, weight = total + share * new[row], weight + share
             self._sums[index] = (total, weight, count + 1)
             out[row] = total / weight
         return out
+
+
+def nearness(places: np.ndarray, length: int) -> np.ndarray:
+    """Shares (M,) in (0, 1] of a chunk's actions ``places`` in an ensemble: less, the further ahead they lie; to none
+    behind the last.
+
+    With exp(-m i) alone the mean jumps where an old chunk ends and one prediction less counts. ``length``: H.
+    """
+    return np.clip((length - places) / length, 1e-3, 1.0)
 
 
 def overlap_weights(places: np.ndarray, frozen: float, overlap: float) -> np.ndarray:

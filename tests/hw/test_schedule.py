@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from robo_hw import ActionChunk, ManualClock, RobotContract, SafetyCore, State
 from robo_hw.chunk import check_form, inside_limits
 from robo_hw.motion import Motion
-from robo_hw.schedule import LEAD, MODES, TemporalEnsemble, actions_at, index_range, overlap_weights
+from robo_hw.schedule import LEAD, MODES, TemporalEnsemble, actions_at, index_range, nearness, overlap_weights
 from robo_hw.watch import StreamWatch
 
 PANDA = RobotContract.load("franka_panda")
@@ -40,6 +40,16 @@ def test_the_temporal_ensemble_weighs_as_the_paper_says():
     w = math.exp(-0.5)
     assert merged[0, 0] == pytest.approx((2.0 + w * 4.0) / (1 + w))
     assert merged[1, 0] == 6.0
+
+
+def test_a_chunk_leaves_the_ensemble_gradually():
+    shares = nearness(np.arange(2.0, 20.0), 20)
+    assert (np.diff(shares) < 0).all()
+    assert shares[0] == pytest.approx(0.9)
+    assert 0 < shares[-1] < 0.1
+    # One prediction alone is itself, whatever its share.
+    rows = np.arange(18.0)[:, None]
+    assert TemporalEnsemble().merge(rows, np.arange(18), shares) == pytest.approx(rows)
 
 
 def test_the_soft_mask_of_real_time_chunking_is_the_papers():
@@ -102,7 +112,7 @@ class Follower:
         return np.array(self.times[3:]), np.abs(np.diff(np.stack(self.positions), n=3, axis=0)).max(axis=1) / 0.01**3
 
 
-@pytest.mark.parametrize(("mode", "noise"), [("latest", 0.0), ("real_time", 0.0), *((mode, 1e-4) for mode in MODES)])
+@pytest.mark.parametrize(("mode", "noise"), [(mode, noise) for noise in (0.0, 1e-4) for mode in MODES])
 def test_chunks_of_one_smooth_motion_leave_no_trace_at_their_boundaries(mode, noise):
     follower = Follower(mode, noise=noise)
     follower.run(6.0, every=0.4, latency=0.08)
