@@ -144,7 +144,8 @@ def make_store(path: Path) -> DemoStore:
         "simulator.progress": {"shape": (1,), "dtype": "float32"},
         "gripper": {"shape": (1,), "dtype": "bool"},
     }
-    store = DemoStore.create(path, features, 12.5, ["reach", "push"], robot="ur5", codec="lossless", contract_hash="h")
+    contract = {"contract_hash": "h", "contract": {"robot": "ur5", "joints": [{"name": "a"}]}}
+    store = DemoStore.create(path, features, 12.5, ["reach", "push"], robot="ur5", codec="lossless", **contract)
     rng = np.random.default_rng(2)
     for number, length in enumerate((5, 7)):
         frames = smooth_frames(length, 24, 32, number)
@@ -176,6 +177,7 @@ def test_a_store_comes_back_equal_to_the_last_bit_pixels_too(tmp_path, run_comma
     assert (code, "2 episodes, 12 frames" in out) == (0, True), err
     back = bring_in(run_command, target, tmp_path / "b.zarr", "codec=lossless")
     assert (back.fps, back.stages, back.robot, back.contract_hash) == (12.5, ["reach", "push"], "ur5", "h")
+    assert back.contract == store.contract is not None
     if keys == "sim":
         assert back.schema == store.schema
     for one, two in zip(store, back, strict=True):

@@ -59,7 +59,7 @@ def arrays(length: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def make(path: Path, plain: bool = False) -> DemoStore:
-    store = DemoStore.create(path, FEATURES, 10, STAGES, robot="so101", contract_hash="abc")
+    store = DemoStore.create(path, FEATURES, 10, STAGES, robot="so101", contract_hash="abc", contract={"robot": "so101"})
     outcomes = [(True, False), (False, True), (False, False), (True, True)]
     for number, length in enumerate(LENGTHS):
         data = arrays(length, number)
@@ -103,6 +103,7 @@ def bring_back(run_command: Any, source: Path, store: Path, *more: str) -> DemoS
 
 def assert_same(first: DemoStore, second: DemoStore) -> None:
     """Everything but the pixels of video."""
+    assert first.contract == second.contract
     assert (first.fps, first.stages, first.robot, first.contract_hash) == (
         second.fps,
         second.stages,

@@ -160,6 +160,7 @@ def _notes(store: DemoStore, names: dict[str, str]) -> dict[str, Any]:
         "stages": store.stages,
         "robot": store.robot,
         "contract_hash": store.contract_hash,
+        "contract": store.contract,
         "keys": {key: feature for feature, key in names.items()},
         "features": {key: feature.to_json() for key, feature in store.schema.items()},
         "episodes": [

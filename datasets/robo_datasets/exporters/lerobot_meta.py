@@ -226,6 +226,7 @@ def _own_record(store: DemoStore, layout: Layout) -> dict[str, Any]:
         "stages": store.stages,
         "robot": store.robot,
         "contract_hash": store.contract_hash,
+        "contract": store.contract,
         "store": store.content_hash(),
     }
 

@@ -69,6 +69,8 @@ class DiffusionPolicySource:
         self._notes = self._buffer.notes()
         self.robot: str | None = self._notes.get("robot")
         self.contract_hash: str | None = self._notes.get("contract_hash")
+        contract = self._notes.get("contract")
+        self.contract: dict[str, Any] | None = contract if isinstance(contract, dict) else None
         self.fps = frame_rate(self._buffer, fps or self._notes.get("fps"))
         self.fingerprint = self._buffer.fingerprint()
         noted = self._notes.get("keys")

@@ -64,6 +64,8 @@ class LeRobotV3Source:
         robot = self._info.get("robot_type")
         self.robot = robot if isinstance(robot, str) and robot != "unknown" else None
         self.contract_hash: str | None = self._record.get("contract_hash")
+        contract = self._record.get("contract")
+        self.contract: dict[str, Any] | None = contract if isinstance(contract, dict) else None
         self._size = size
         declared = declared_features(self._info, self.path)
         # A store keeps the receiver's clock in an array of its own, whoever wrote the data set.

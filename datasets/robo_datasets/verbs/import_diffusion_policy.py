@@ -69,4 +69,4 @@ def run(config: Config) -> None:
     plan = plan_import(source, config.store, config.stages, names, config.success)
     if config.success == "auto" and source.outcome_known:
         plan = replace(plan, success={episode.number: episode.success for episode in source.episodes})
-    run_import(config, source, plan, contract_hash=source.contract_hash)
+    run_import(config, source, plan, contract_hash=source.contract_hash, contract=source.contract)
