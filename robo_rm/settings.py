@@ -55,6 +55,10 @@ class LossSettings:
     """Squared error of the share within the true stage."""
     progress: float = 10.0
     """Squared error of the composed progress."""
+    lipschitz: float = 0.0
+    """Penalty on slopes of the progress above `slope`, over the tokens between two training windows; 0 for none."""
+    slope: float = 1.0
+    """Slope that costs nothing."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from robo_rm.judging.evaluation import Evaluation
 
 ABOUT = (
     "Pause: the video stands still from its middle on. Rewind: it turns back at 60 %. Hover: it goes to and fro just "
-    "before a stage would be finished. Shuffled: its frames come at random. Frozen camera: pictures stand still, the "
-    "joints go on. Other names are episodes recorded to probe with."
+    "before a stage would be finished. Frozen camera: pictures stand still, the joints go on. Shuffled: its frames "
+    "come at random (not counted with the others, as no stage is true of such a video). Other names are episodes "
+    "recorded to probe with."
 )
 COLUMNS = ("probe", "clips", "frames", "claimed beyond the truth")
 

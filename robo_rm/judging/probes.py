@@ -9,8 +9,11 @@
 | frozen camera | pictures stand still from the middle on, the joints go on | the stage the robot is really in |
 
 Frames are counted from where the clip departs from the episode. *Claimed* are those whose predicted stage is beyond the
-true one. Probes that need other pictures (an empty scene, the wrong object, a robot that only hovers) are recorded
-episodes of a store of their own: every frame of them counts, against their own stage labels.
+true one. The shuffled video is shown apart and not counted with the others: nothing happens in it that could have a
+stage, and a model that remembers what it has seen is right to be confused by it.
+
+Probes that need other pictures (an empty scene, the wrong object, a robot that only hovers) are recorded episodes of a
+store of their own: every frame of them counts, against their own stage labels.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from robo_rm.judging.clips import Clip, backwards, hovering, paused, rewound, sh
 from robo_rm.models.protocol import RewardModel
 
 HOVER_SECONDS = 1.0
+# Shown, and not counted with the others.
+APART = ("shuffled",)
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,13 @@ class ProbeClips:
 
     @property
     def claimed(self) -> int:
-        """Frames claimed beyond the truth, over all probes."""
-        return sum(count.claimed for count in self.counts.values())
+        """Frames claimed beyond the truth, over the probes that count."""
+        return sum(count.claimed for name, count in self.counts.items() if name not in APART)
 
     @property
     def frames(self) -> int:
-        """Labelled frames of all probes."""
-        return sum(count.frames for count in self.counts.values())
+        """Labelled frames of the probes that count."""
+        return sum(count.frames for name, count in self.counts.items() if name not in APART)
 
 
 def probe_episode(model: RewardModel, episode: Any, fps: float) -> ProbeClips:

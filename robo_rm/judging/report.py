@@ -16,9 +16,11 @@ from robo_rm.judging.evaluation import Evaluation
 from robo_rm.judging.figures import Judged, stage_confidence
 from robo_rm.report.charts import confusion_figure, reliability_figure, roc_figure, scores_figure
 from robo_rm.report.film import EpisodeView, episode_figure, strip_frames
+from robo_rm.report.gallery import Card, gallery_figure
 from robo_rm.report.page import Page
 
 WORST, TYPICAL = 4, 4
+GALLERY = 18
 
 
 def write_report(
@@ -58,6 +60,7 @@ def write_report(
     typical = _typical(ranked[WORST:])
     if typical:
         _cases(page, "Typical episodes", _TYPICAL_TEXT, typical, evaluation, store, camera)
+    _failures(page, evaluation, store, camera)
     _stages(page, evaluation)
     _outcomes(page, evaluation)
     return page.write(path)
@@ -85,6 +88,46 @@ def _cases(
     for judged in episodes:
         view = case_view(judged, evaluation, store, camera)
         page.picture(episode_figure(view), photo=camera is not None)
+
+
+def _failures(page: Page, evaluation: Evaluation, store: Any, camera: str | None) -> None:
+    failures = sorted(evaluation.failures, key=lambda judged: -_claimed(judged))[:GALLERY]
+    if not failures:
+        return
+    page.section("Every failure" if len(failures) == len(evaluation.failures) else f"The {GALLERY} worst failures")
+    page.prose(
+        "The most over-claimed first. Each picture is the frame at which the model claims the most beyond the truth, "
+        "with the stage it says and the true one; under it the whole curve, the line marking that frame."
+    )
+    page.picture(gallery_figure([_card(judged, evaluation, store, camera) for judged in failures]), photo=True)
+
+
+def _card(judged: Judged, evaluation: Evaluation, store: Any, camera: str | None) -> Card:
+    said, true = judged.prediction.stage, judged.stage
+    ahead = np.where(true >= 0, said - true, -len(evaluation.stages)).astype(np.float64)
+    # Among frames that are equally far ahead, the one in which the model believes most.
+    at = int((ahead + 0.5 * judged.prediction.progress).argmax())
+    image = None
+    if camera is not None:
+        whole = np.asarray(store.episode(judged.uuid)[camera][at])
+        step = max(1, whole.shape[0] // 160)
+        image = whole[::step, ::step]
+    return Card(
+        title=f"{judged.kind} {judged.uuid[:6]}, {at / evaluation.fps:.1f} s",
+        image=image,
+        at=at,
+        seconds=at / evaluation.fps,
+        said=evaluation.stages[int(said[at])],
+        true=evaluation.stages[int(true[at])] if true[at] >= 0 else "not labelled",
+        claimed=_claimed(judged),
+        progress=judged.prediction.progress,
+        truth=judged.simulator if judged.simulator is not None else judged.label,
+    )
+
+
+def _claimed(judged: Judged) -> float:
+    known = judged.stage >= 0
+    return float((judged.prediction.stage > judged.stage)[known].mean()) if known.any() else 0.0
 
 
 def case_view(judged: Judged, evaluation: Evaluation, store: Any, camera: str | None) -> EpisodeView:

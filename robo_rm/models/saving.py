@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_origin, get_type_hints
 
@@ -156,15 +156,18 @@ _NUMBERS = {float: (int, float), int: (int,), str: (str,), bool: (bool,)}
 
 def _build(kind: type, values: Any, where: str = "model") -> Any:
     """An instance of a dataclass from plain values; TypeError names the key that is missing, unknown or of a wrong
-    type."""
+    type. A key with a default may be missing: it came after the folder was written."""
     if not isinstance(values, dict):
         raise TypeError(f"{where} is not a mapping")
     hints = get_type_hints(kind)
-    unknown, missing = set(values) - set(hints), set(hints) - set(values)
+    mandatory = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    unknown, missing = set(values) - set(hints), mandatory - set(values)
     if unknown or missing:
         raise TypeError(f"{where} has the unknown keys {sorted(unknown)} and lacks {sorted(missing)}")
     built = {}
     for name, hint in hints.items():
+        if name not in values:
+            continue
         value = values[name]
         if is_dataclass(hint):
             value = _build(cast(type, hint), value, f"{where}.{name}")

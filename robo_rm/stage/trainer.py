@@ -14,14 +14,14 @@ from robo_rm.encoders.conv import word_vectors
 from robo_rm.encoders.frozen import FrozenEncoder
 from robo_rm.labels.mismatch import mismatch_instructions
 from robo_rm.labels.plan import Windows, draw_windows
-from robo_rm.labels.progress import cumulative_priors
 from robo_rm.models.frames import with_change
 from robo_rm.settings import OptimiserSettings
 from robo_rm.stage.losses import Targets, stage_loss
 from robo_rm.stage.model import StageDescription, StageRewardModel, to_pixels
-from robo_rm.stage.network import Heads, StageNetwork, channels_last
+from robo_rm.stage.network import Heads, StageNetwork, channels_last, compose
 from robo_rm.training.augment import augment_window
 from robo_rm.training.data import TrainingData
+from robo_rm.training.lipschitz import between, lipschitz_penalty
 from robo_rm.training.trainer import IMAGES, WINDOWS, WORDS, NetworkTrainer
 
 
@@ -75,7 +75,7 @@ class Trainer(NetworkTrainer[StageNetwork]):
             network.state.mean.copy_(torch.from_numpy(mean))
             network.state.scale.copy_(torch.from_numpy(scale))
         super().__init__(channels_last(network.to(device)), settings, seed, device)
-        self._cumulative = torch.as_tensor(cumulative_priors(description.priors), dtype=torch.float32, device=device)
+        self._cumulative = description.cumulative(device)
 
     def batch(self, step: int) -> Batch:
         """The windows of a step with their images and states."""
@@ -109,6 +109,11 @@ class Trainer(NetworkTrainer[StageNetwork]):
             state = np.concatenate(rows)
         return Batch(windows, told, images, state)
 
+    def _right(self, batch: Batch) -> list[str]:
+        """The tasks that are really seen, which is where labels come from; a wrong instruction has progress 0 in any
+        case."""
+        return [self.data.tasks[episode] for episode in batch.windows.episode.tolist()]
+
     def _look(
         self, rng: np.random.Generator, episode: int, key: str, frames: npt.NDArray[np.int64]
     ) -> npt.NDArray[Any]:
@@ -121,14 +126,21 @@ class Trainer(NetworkTrainer[StageNetwork]):
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The masked losses over all slots."""
+        settings = self.description.reward.loss
         with self.half():
-            heads = self._heads(batch)
-        return stage_loss(
+            tokens = self._tokens(batch)
+            heads = self._heads(batch, tokens)
+        losses = stage_loss(
             Heads(heads.logits.float(), heads.within.float()),
             _targets(batch.windows, self.device),
-            self._cumulative,
-            self.description.reward.loss,
+            torch.stack([self._cumulative(task) for task in self._right(batch)])[:, None],
+            settings,
         )
+        if settings.lipschitz:
+            points = between(tokens.detach().float())
+            penalty = lipschitz_penalty(lambda at: self._last_progress(at, batch.told), points, settings.slope)
+            losses["total"] = losses["total"] + settings.lipschitz * penalty
+        return losses
 
     def model(self, provenance: Mapping[str, Any]) -> StageRewardModel:
         """The model of the averaged weights as they are now."""
@@ -136,7 +148,13 @@ class Trainer(NetworkTrainer[StageNetwork]):
         model.stored = self.data.features
         return model
 
-    def _heads(self, batch: Batch) -> Heads:
+    def _last_progress(self, tokens: torch.Tensor, told: list[str]) -> torch.Tensor:
+        """Progress (B,) at the last slot of windows of tokens (B, S, C + 1, D)."""
+        heads = self.network(tokens, self._vectors(told))
+        return compose(Heads(heads.logits[:, -1].float(), heads.within[:, -1].float()), self._cumulative)[0]
+
+    def _tokens(self, batch: Batch) -> torch.Tensor:
+        """Tokens (B, S, C + 1, D) of a batch, with the state and the images hidden in some windows."""
         reward, network = self.description.reward, self.network
         count, slots = batch.windows.frames.shape
         kind = self.autocast or torch.float32
@@ -155,10 +173,13 @@ class Trainer(NetworkTrainer[StageNetwork]):
         if reward.image_dropout:
             seen = self.chance(count, 1 - reward.image_dropout).repeat_interleave(slots)
             tokens = torch.cat([tokens[:, :-1] * seen[:, None, None], tokens[:, -1:]], dim=1)
+        return tokens.unflatten(0, (count, slots))
+
+    def _heads(self, batch: Batch, tokens: torch.Tensor) -> Heads:
         truth = torch.from_numpy(batch.windows.stage).to(self.device)
-        forced = self.chance(count, reward.teacher_forcing)[:, None]
-        heads: Heads = network(
-            tokens.unflatten(0, (count, slots)),
+        forced = self.chance(len(truth), self.description.reward.teacher_forcing)[:, None]
+        heads: Heads = self.network(
+            tokens,
             self._vectors(batch.told),
             torch.where(forced, truth, torch.full_like(truth, -1)),
         )

@@ -52,7 +52,10 @@ def test_a_nearly_right_model_gets_the_figures_it_deserves(evaluation: Evaluatio
     # 3 successes and 2 partial failures called rightly, the dazzled one called a success: (5 - 1) / 6
     assert value["rho"] == pytest.approx(4 / 6)
     assert value["kendall_tau"] < 1
-    assert value["hallucination_probes"] > 0.1  # keeps the brightest it has seen, so it does not follow a rewound clip
+    # It keeps the brightest it has seen, so it does not follow a rewound clip; on a paused one nothing gets brighter.
+    assert evaluation.by_probe["rewind"]["claimed"] > 0.1
+    assert evaluation.by_probe["pause"]["claimed"] == 0
+    assert 0 < value["hallucination_probes"] < evaluation.by_probe["rewind"]["claimed"]
 
 
 def test_intervals_hold_their_figure_and_are_the_same_for_the_same_seed(
