@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,16 @@ import numpy as np
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError
 from robo_policies.cloning.settings import Execution
-from robo_policies.evaluation.rollouts import WAVE, Policy, Rollout, check_fits, frames_per_second, run_wave
-from robo_policies.evaluation.videos import write_video
+from robo_policies.evaluation.rollouts import (
+    WAVE,
+    Policy,
+    Rollout,
+    check_fits,
+    frames_per_second,
+    image_size_of,
+    run_wave,
+)
+from robo_policies.evaluation.videos import Film, best_and_worst, write_film
 from robo_rm.metrics.intervals import wilson_interval
 
 MOST_PROCESSES = 2
@@ -27,10 +35,12 @@ class Evaluation:
     Attributes:
         rollouts: one per episode, in order.
         stages: names of the environment's stages; empty where it has none.
+        films: the best and the worst episodes, where films were asked for.
     """
 
     rollouts: tuple[Rollout, ...]
     stages: tuple[str, ...]
+    films: tuple[Film, ...] = ()
 
     @property
     def successes(self) -> int:
@@ -111,7 +121,7 @@ def evaluate(
         seed: names the starts.
         execution: how chunks are carried out.
         processes: None for one per core, two at most; more than one needs a world's name and a policy from a folder.
-        videos: film the first so many episodes.
+        videos: film so many of the best episodes and of the worst; they are run once more for it.
         video_folder: where the films go.
         title: what the progress bar says.
 
@@ -123,7 +133,7 @@ def evaluate(
     check_request(policy, env, episodes, seed, execution, videos)
     if videos and video_folder is None:
         raise ConfigError("videos need a folder to be written to")
-    pool = EnvironmentPool(env)
+    pool = EnvironmentPool(env, image_size_of(policy))
     stages = tuple(getattr(pool.take(1)[0].unwrapped, "stages", ()))
     jobs = [list(range(start, min(start + WAVE, episodes))) for start in range(0, episodes, WAVE)]
     folder = getattr(policy, "folder", None)
@@ -143,11 +153,15 @@ def evaluate(
         if processes > 1:
             from robo_policies.evaluation.worker import run_in_processes
 
-            run_in_processes(Path(str(folder)), env, seed, jobs, execution, videos, video_folder, processes, note)
+            run_in_processes(Path(str(folder)), env, seed, jobs, execution, processes, note)
         else:
-            run_jobs(policy, pool, seed, jobs, execution, videos, video_folder, note)
+            run_jobs(policy, pool, seed, jobs, execution, note)
+    rollouts = tuple(sorted(finished, key=lambda rollout: rollout.episode))
+    films: tuple[Film, ...] = ()
+    if videos and video_folder is not None:
+        films = film(policy, pool, seed, jobs, execution, rollouts, videos, video_folder)
     pool.close()
-    return Evaluation(tuple(sorted(finished, key=lambda rollout: rollout.episode)), stages)
+    return Evaluation(rollouts, stages, films)
 
 
 def check_request(policy: Policy, env: Any, episodes: int, seed: int, execution: Execution, videos: int = 0) -> None:
@@ -164,7 +178,7 @@ def check_request(policy: Policy, env: Any, episodes: int, seed: int, execution:
     if videos < 0:
         raise ConfigError(f"videos={videos} must not be negative")
     execution.validate()
-    pool = EnvironmentPool(env)
+    pool = EnvironmentPool(env, image_size_of(policy))
     check_fits(policy, pool.take(1)[0])
     pool.close()
 
@@ -174,16 +188,45 @@ def start_seed(seed: int, episode: int) -> int:
     return seed * 1_000_000 + episode
 
 
+def film(
+    policy: Policy,
+    pool: EnvironmentPool,
+    seed: int,
+    jobs: Sequence[Sequence[int]],
+    execution: Execution,
+    rollouts: Sequence[Rollout],
+    videos: int,
+    folder: Path,
+) -> tuple[Film, ...]:
+    """Run the best and the worst episodes again, with all others of their waves, and film them.
+
+    The whole wave, because inferences are shared: alone, the last bits of an action would differ.
+    """
+    picked = best_and_worst(rollouts, videos)
+    places = {rollout.episode: kind for kind, rollout in picked}
+    waves = [job for job in jobs if any(episode in places for episode in job)]
+    films: dict[int, Film] = {}
+    fps = frames_per_second(pool.take(1)[0])
+
+    def keep(rollout: Rollout, frames: list[np.ndarray]) -> None:
+        films[rollout.episode] = write_film(folder, places[rollout.episode], rollout, frames, fps)
+
+    run_jobs(policy, pool, seed, waves, execution, lambda rollouts: None, places, keep)
+    return tuple(films[rollout.episode] for _, rollout in picked if rollout.episode in films)
+
+
 class EnvironmentPool:
     """Environments made when they are first needed and used again for the next episodes.
 
     Args:
         env: the name of a world, a function that makes an environment, or one environment.
+        image_size: pixels of the pictures of a world given by name; None for its own.
     """
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: Any, image_size: int | None = None) -> None:
         self.single = hasattr(env, "step") and not isinstance(env, type)
         self._env = env
+        self._image_size = image_size
         self._made: list[Any] = [env] if self.single else []
 
     def take(self, count: int) -> list[Any]:
@@ -204,7 +247,7 @@ class EnvironmentPool:
         if isinstance(self._env, str):
             from robo_policies.worlds import make_env
 
-            return make_env(self._env)
+            return make_env(self._env) if self._image_size is None else make_env(self._env, image_size=self._image_size)
         return self._env()
 
 
@@ -214,21 +257,15 @@ def run_jobs(
     seed: int,
     jobs: Sequence[Sequence[int]],
     execution: Execution,
-    videos: int,
-    video_folder: Path | None,
     note: Callable[[Sequence[Rollout]], None],
+    filmed: Collection[int] = (),
+    on_film: Callable[[Rollout, list[np.ndarray]], None] | None = None,
 ) -> None:
-    """Run waves of episodes in this process and give ``note`` the rollouts of each."""
+    """Run waves of episodes in this process and give ``note`` the rollouts of each, ``on_film`` the pictures."""
     import torch
 
     if pool.single:
         jobs = [[episode] for job in jobs for episode in job]
-    fps = frames_per_second(pool.take(1)[0])
-
-    def keep(rollout: Rollout, frames: list[np.ndarray]) -> None:
-        outcome = "success" if rollout.success else "failure"
-        write_video(Path(str(video_folder)) / f"episode_{rollout.episode:03d}_{outcome}.mp4", frames, fps)
-
     threads = torch.get_num_threads()
     # One thread: the network is small, the cores are better spent on a process each, and the last bits of an action
     # (and with them the outcome of a close call) do not depend on how many cores there are.
@@ -237,6 +274,6 @@ def run_jobs(
         for job in jobs:
             seeds = [start_seed(seed, episode) for episode in job]
             envs = pool.take(len(job))
-            note(run_wave(policy, envs, job, seeds, execution, lambda episode: episode < videos, keep))
+            note(run_wave(policy, envs, job, seeds, execution, lambda episode: episode in filmed, on_film))
     finally:
         torch.set_num_threads(threads)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from robo_datasets.errors import ModelError
+from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.cloning.chunks import ChunkPlayer
 from robo_policies.cloning.settings import Execution
 from robo_policies.cloning.windows import ACTION
@@ -18,8 +19,16 @@ from robo_policies.cloning.windows import ACTION
 WAVE = 10
 
 
+IMAGES = "observation.images."
+
+
 class Policy(Protocol):
-    """What can be evaluated."""
+    """What can be evaluated.
+
+    It may have ``cameras``, key -> (H, W) of the pictures it looks at; ``observation_steps``, how many observations it
+    takes at once, oldest first; and ``follows_episodes``, true where ``act`` wants to know which episodes of the wave
+    its rows belong to.
+    """
 
     @property
     def dims(self) -> Mapping[str, int]:
@@ -82,6 +91,7 @@ class _Running:
     env: Any
     player: ChunkPlayer
     observation: dict[str, np.ndarray]
+    history: deque[dict[str, np.ndarray]]
     steps: int = 0
     stage: int = -1
     best_progress: float = 0.0
@@ -109,6 +119,32 @@ def check_fits(policy: Policy, env: Any) -> None:
                 f"the policy was trained with {key!r} of {size} values and {name} has shape {shape}; "
                 "train on demonstrations of this environment"
             )
+    for key in _cameras(policy):
+        try:
+            # A picture of something: worlds may have nothing to show before their first start.
+            observation, _ = env.reset(seed=0)
+            _picture(env, observation, key)
+        except ConfigError as error:
+            raise ModelError(f"the policy looks through {key!r}, which {name} does not have: {error}") from error
+
+
+def image_size_of(policy: Policy) -> int | None:
+    """Pixels of the pictures that a policy's environments should give; None where it needs none."""
+    return max((max(size) for size in _cameras(policy).values()), default=None)
+
+
+def _cameras(policy: Policy) -> Mapping[str, tuple[int, int]]:
+    return getattr(policy, "cameras", None) or {}
+
+
+def _picture(env: Any, observation: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    """A camera's view of the present state, rendered now where the observation does not carry it."""
+    if key in observation:
+        return observation[key]
+    if not hasattr(env.unwrapped, "render_cameras"):
+        raise ConfigError(f"its observation carries no {key!r}")
+    picture: np.ndarray = env.unwrapped.render_cameras((key.removeprefix(IMAGES),))[key]
+    return picture
 
 
 def frames_per_second(env: Any) -> float:
@@ -140,20 +176,30 @@ def run_wave(
         One rollout per episode, in the order given.
     """
     policy.reset()
+    keys = [key for key in policy.dims if key != ACTION]
+    cameras, steps = list(_cameras(policy)), int(getattr(policy, "observation_steps", 1))
+    slots = {episode: slot for slot, episode in enumerate(episodes)}
     horizon = min(execution.horizon or policy.execution_horizon, policy.chunk_size)
     running = []
     for episode, seed, env in zip(episodes, seeds, envs, strict=True):
         observation, info = env.reset(seed=int(seed))
-        state = _Running(episode, int(seed), env, ChunkPlayer(horizon, execution.ensemble), observation)
+        player = ChunkPlayer(horizon, execution.ensemble)
+        state = _Running(episode, int(seed), env, player, observation, deque(maxlen=steps))
         _note(state, info, 0.0)
+        _see(state, keys, cameras, rendering=steps > 1)
         running.append(state)
     done: dict[int, Rollout] = {}
     while running:
         asking = [state for state in running if state.player.wants_chunk]
         if asking:
-            keys = [key for key in policy.dims if key != ACTION]
-            batch = {key: np.stack([state.observation[key] for state in asking]) for key in keys}
-            for state, chunk in zip(asking, policy.act(batch), strict=True):
+            if steps == 1:
+                # Rendering costs far more than physics: only what the policy is about to look at.
+                for state in asking:
+                    _see(state, keys, cameras, rendering=True)
+            batch = {key: np.stack([_seen(state, key, steps) for state in asking]) for key in (*keys, *cameras)}
+            following = getattr(policy, "follows_episodes", False)
+            extra = {"which": np.array([slots[state.episode] for state in asking])} if following else {}
+            for state, chunk in zip(asking, policy.act(batch, **extra), strict=True):
                 state.player.add(chunk)
         still = []
         for state in running:
@@ -163,6 +209,8 @@ def run_wave(
             state.observation, reward, terminated, truncated, info = state.env.step(state.player.next())
             state.steps += 1
             _note(state, info, float(reward))
+            if steps > 1:
+                _see(state, keys, cameras, rendering=True)
             if not (terminated or truncated or info.get("success", False)):
                 still.append(state)
                 continue
@@ -172,6 +220,22 @@ def run_wave(
                 on_film(done[state.episode], state.frames)
         running = still
     return [done[episode] for episode in episodes]
+
+
+def _see(state: _Running, keys: Sequence[str], cameras: Sequence[str], rendering: bool) -> None:
+    """Remember what the policy looks at of the present state."""
+    seen = {key: state.observation[key] for key in keys}
+    if rendering:
+        seen |= {key: _picture(state.env, state.observation, key) for key in cameras}
+    state.history.append(seen)
+
+
+def _seen(state: _Running, key: str, steps: int) -> np.ndarray:
+    """The last observation of ``key``, or the last ``steps`` with the first repeated where there are fewer."""
+    if steps == 1:
+        return state.history[-1][key]
+    seen = [one[key] for one in state.history]
+    return np.stack([seen[0]] * (steps - len(seen)) + seen)
 
 
 def _note(state: _Running, info: Mapping[str, Any], reward: float) -> None:

@@ -1,12 +1,55 @@
-"""Writing pictures as an mp4 that browsers play."""
+"""Films of the best and the worst episodes, as mp4 that browsers play."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+
+from robo_policies.evaluation.rollouts import Rollout
+
+STRIP = 8
+"""Pictures of a film that are kept for a report."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """One filmed episode.
+
+    Attributes:
+        kind: ``best`` or ``worst``.
+        rollout: how it went.
+        path: the mp4.
+        strip: (STRIP, H, W, 3) uint8, pictures at even distances from the first to the last.
+    """
+
+    kind: str
+    rollout: Rollout
+    path: Path
+    strip: np.ndarray
+
+
+def best_and_worst(rollouts: Sequence[Rollout], number: int) -> list[tuple[str, Rollout]]:
+    """The ``number`` fastest successes, and the ``number`` episodes that came least far; none comes twice.
+
+    Where nothing succeeds the best are those that came furthest; where all succeed the worst are the slowest.
+    """
+    ranked = sorted(rollouts, key=lambda one: (not one.success, one.steps if one.success else -one.best_progress))
+    best = ranked[:number]
+    worst = [one for one in reversed(ranked) if one not in best][:number]
+    return [("best", one) for one in best] + [("worst", one) for one in worst]
+
+
+def write_film(folder: Path, kind: str, rollout: Rollout, frames: Sequence[np.ndarray], fps: float) -> Film:
+    """Write one episode's pictures into ``folder``, named by kind, episode and outcome."""
+    outcome = "success" if rollout.success else "failure"
+    path = folder / f"{kind}_episode_{rollout.episode:03d}_{outcome}.mp4"
+    write_video(path, frames, fps)
+    chosen = np.linspace(0, len(frames) - 1, STRIP).round().astype(int)
+    return Film(kind, rollout, path, np.stack([frames[index] for index in chosen]))
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:

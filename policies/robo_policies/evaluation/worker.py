@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from robo_datasets.errors import ModelError, RoboError
 from robo_policies.cloning.settings import Execution
-from robo_policies.evaluation.rollouts import Rollout
+from robo_policies.evaluation.rollouts import Rollout, image_size_of
 
 
 def run_in_processes(
@@ -29,8 +29,6 @@ def run_in_processes(
     seed: int,
     jobs: Sequence[Sequence[int]],
     execution: Execution,
-    videos: int,
-    video_folder: Path | None,
     processes: int,
     note: Callable[[Sequence[Rollout]], None],
 ) -> None:
@@ -62,8 +60,6 @@ def run_in_processes(
                 "seed": seed,
                 "jobs": [list(job) for job in jobs[index::processes]],
                 "execution": asdict(execution),
-                "videos": videos,
-                "video_folder": None if video_folder is None else str(video_folder),
             }
             assert worker.stdin is not None
             assert worker.stdout is not None
@@ -119,19 +115,10 @@ def main() -> int:
     def note(rollouts: Sequence[Rollout]) -> None:
         print(json.dumps({"rollouts": [rollout.as_dict() for rollout in rollouts]}), file=answers, flush=True)
 
-    folder = request["video_folder"]
     try:
-        pool = EnvironmentPool(request["env"])
-        run_jobs(
-            load_policy(request["policy"], "cpu"),
-            pool,
-            request["seed"],
-            request["jobs"],
-            Execution(**request["execution"]),
-            request["videos"],
-            None if folder is None else Path(folder),
-            note,
-        )
+        policy = load_policy(request["policy"], "cpu")
+        pool = EnvironmentPool(request["env"], image_size_of(policy))
+        run_jobs(policy, pool, request["seed"], request["jobs"], Execution(**request["execution"]), note)
         pool.close()
     except RoboError as error:
         print(" ".join(str(error).split()), file=sys.stderr)

@@ -61,6 +61,8 @@ class MetaWorld(gymnasium.Env[Any, np.ndarray]):
     state_names = STATE_NAMES
     environment_state_names = ENVIRONMENT_STATE_NAMES
     action_names = ACTION_NAMES
+    absolute_actions = None
+    """Actions are bounded speeds."""
 
     def __init__(
         self,

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
+from drawer_policies import drawer_policy
 
 from robo_datasets.errors import ConfigError, ModelError
-from robo_policies import Execution, evaluate, load_policy
-from robo_policies.cloning.act import ActLearner
-from robo_policies.cloning.checkpoint import write_card
+from robo_policies import Execution, evaluate
 from robo_policies.evaluation.evaluate import Evaluation, start_seed
 from robo_policies.evaluation.rollouts import WAVE, Rollout
+from robo_policies.evaluation.videos import best_and_worst
 
 
 class Script:
@@ -90,15 +88,69 @@ def test_the_learned_policy_solves_the_toy_task_however_its_chunks_are_played(po
         assert evaluate(point_policy.policy, point_env, episodes=20, execution=execution).success_rate >= 0.9
 
 
-def test_videos_of_the_first_episodes_are_written(point_env, tmp_path):
+def test_the_best_and_the_worst_episode_are_filmed_as_they_went(point_env, tmp_path):
     import av
 
-    evaluate(Script(-0.2), point_env, episodes=3, videos=2, video_folder=tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["episode_000_failure.mp4", "episode_001_failure.mp4"]
-    with av.open(str(tmp_path / "episode_000_failure.mp4")) as container:
-        frames = list(container.decode(video=0))
-        assert len(frames) == 41
-        assert container.streams.video[0].average_rate == 10
+    result = evaluate(Script(0.04), point_env, episodes=WAVE + 3, videos=1, video_folder=tmp_path)
+    best, worst = result.films
+    assert (best.kind, worst.kind) == ("best", "worst")
+    ranked = sorted(result.rollouts, key=lambda one: (not one.success, one.steps))
+    assert best.rollout == ranked[0]
+    assert worst.rollout.steps == max(one.steps for one in result.rollouts)
+    assert {film.rollout for film in result.films} <= set(result.rollouts), "filmed again, they go as before"
+    for film in result.films:
+        with av.open(str(film.path)) as container:
+            assert len(list(container.decode(video=0))) == film.rollout.steps + 1
+            assert container.streams.video[0].average_rate == 10
+        assert film.strip.shape == (8, 32, 32, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(film.path.name for film in result.films)
+
+
+def test_no_episode_is_filmed_twice():
+    rollouts = [rollout(i, i < 2, 0) for i in range(3)]
+    picked = best_and_worst(rollouts, 2)
+    assert [(kind, one.episode) for kind, one in picked] == [("best", 0), ("best", 1), ("worst", 2)]
+    assert len(best_and_worst(rollouts[:1], 5)) == 1
+
+
+class Seeing(Script):
+    """Needs a picture and the last three observations, and to know whose they are."""
+
+    cameras = {"observation.images.front": (16, 16)}  # noqa: RUF012
+    observation_steps = 3
+    follows_episodes = True
+
+    def act(self, observation, which):
+        assert observation["observation.state"].shape == (len(which), 3, 2)
+        assert observation["observation.images.front"].shape == (len(which), 3, 32, 32, 3)
+        pictures = observation["observation.images.front"][:, -1].reshape(len(which), -1, 3).any(-1)
+        assert pictures.any(1).all(), "every picture shows the point"
+        self.seen = observation
+        return super().act({key: value[:, -1] for key, value in observation.items()})
+
+
+class PointWithCamera:
+    """Makes toy tasks that can be looked at."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __call__(self):
+        env = self.kind()
+        env.render_cameras = lambda cameras: {f"observation.images.{name}": env.render() for name in cameras}
+        return env
+
+
+def test_a_policy_gets_the_pictures_and_the_past_that_it_was_trained_with(point_env):
+    policy = Seeing(0.2)
+    assert evaluate(policy, PointWithCamera(point_env), episodes=4).success_rate == 1.0
+    states = policy.seen["observation.state"]
+    assert not np.array_equal(states[:, 0], states[:, 2]), "oldest first, newest last"
+
+
+def test_a_camera_that_the_world_lacks_is_named(point_env):
+    with pytest.raises(ModelError, match=r"looks through 'observation.images.front', which point does not have"):
+        evaluate(Seeing(0.2), point_env, episodes=1)
 
 
 def rollout(episode, success, stage):
@@ -149,16 +201,6 @@ def test_requests_that_cannot_be_are_refused(point_env, settings, words):
 def test_an_unknown_world_is_refused():
     with pytest.raises(ConfigError, match="tidy_drawer"):
         evaluate(Script(0.2), "untidy_drawer", episodes=1)
-
-
-def drawer_policy(folder, settings):
-    dims = {"observation.state": 7, "observation.environment_state": 15, "action": 7}
-    statistics = {
-        key: {"mean": np.zeros(size, np.float32), "std": np.ones(size, np.float32)} for key, size in dims.items()
-    }
-    ActLearner(dataclasses.replace(settings, use_vae=False), dims).save(folder, statistics)
-    write_card(folder, {"policy": "act"})
-    return load_policy(folder)
 
 
 def test_processes_give_the_outcome_of_one_process(tiny_act, tmp_path):

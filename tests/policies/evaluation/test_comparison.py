@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from drawer_policies import drawer_policy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robo_datasets.errors import ConfigError
+from robo_policies.evaluation.comparison import compare, mcnemar_exact
+from robo_rm.metrics.intervals import paired_bootstrap
+
+
+def test_mcnemars_test_is_that_of_a_fair_coin_on_the_pairs_that_differ():
+    assert mcnemar_exact(0, 0) == 1.0
+    assert mcnemar_exact(3, 3) == 1.0
+    assert mcnemar_exact(0, 6) == pytest.approx(2 * 0.5**6)
+    tail = sum(math.comb(10, k) for k in range(3)) / 2**10
+    assert mcnemar_exact(2, 8) == mcnemar_exact(8, 2) == pytest.approx(2 * tail)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
+def test_pairs_are_counted_once_and_exchanging_the_policies_turns_the_difference_round(pairs):
+    first, second = zip(*pairs, strict=True)
+    one, other = compare(first, second), compare(second, first)
+    assert one.both + one.only_first + one.only_second + one.neither == len(pairs)
+    assert one.p_value == other.p_value
+    assert one.difference.value == pytest.approx(-other.difference.value)
+    assert one.difference.low <= one.difference.value <= one.difference.high
+    assert one.difference.value == pytest.approx(np.mean(second) - np.mean(first))
+    assert {one.verdict, other.verdict} in ({"undecided"}, {"better", "worse"})
+
+
+def test_equally_good_policies_are_told_apart_in_about_one_comparison_of_twenty_at_most():
+    random = np.random.default_rng(0)
+    found = [compare(*(random.random((2, 60)) < 0.6)).verdict for _ in range(60)]
+    assert found.count("undecided") >= 54
+
+
+def test_the_interval_is_that_of_a_bootstrap_over_starts():
+    random = np.random.default_rng(2)
+    first, second = random.random(80) < 0.5, random.random(80) < 0.7
+    plain = paired_bootstrap(first, second)
+    assert compare(first, second).difference == pytest.approx(plain, abs=0.02)
+
+
+def test_a_clear_difference_is_found():
+    random = np.random.default_rng(1)
+    result = compare(random.random(100) < 0.4, random.random(100) < 0.9)
+    assert result.verdict == "better"
+    assert result.difference.low > 0.25
+
+
+def test_what_cannot_be_paired_is_refused():
+    for first, second in (([True], [True, False]), ([], [])):
+        with pytest.raises(ConfigError, match="cannot be paired"):
+            compare(first, second)
+    with pytest.raises(ValueError, match="0 or more"):
+        mcnemar_exact(-1, 2)
+
+
+def test_eval_policy_compares_two_policies_and_writes_a_page_with_films(run_command, tiny_act, tmp_path):
+    folders = []
+    for number, seed in enumerate((0, 1)):
+        folders.append(tmp_path / f"policy_{number}")
+        drawer_policy(folders[-1], tiny_act, seed)
+    out = tmp_path / "eval"
+    code, printed, errors = run_command(
+        "eval-policy", f"policy={folders[1]}", f"baseline={folders[0]}", "episodes=2", "videos=1", "processes=1",
+        "execution.horizon=5", f"out={out}",
+    )  # fmt: skip
+    assert code == 0, errors
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["mcnemar_p"] == 1.0
+    assert metrics["difference"] == metrics["success_rate"] - metrics["baseline/success_rate"]
+    assert "policy_1" in printed
+    page = (out / "report.html").read_text()
+    assert page.count("<img") >= 4
+    assert "do not tell policy_1 from policy_0" in page
+    films = {path.relative_to(out / "videos").as_posix() for path in (out / "videos").rglob("*.mp4")}
+    assert len(films) == 4
+    assert {film.split("/")[0] for film in films} == {"policy_0", "policy_1"}
+    for name in ("episodes.json", "baseline_episodes.json"):
+        assert len(json.loads((out / name).read_text())["episodes"]) == 2
+
+
+def test_a_policy_is_not_compared_with_itself(run_command, tmp_path):
+    code, _, errors = run_command(
+        "eval-policy", f"policy={tmp_path}", f"baseline={tmp_path}/../{tmp_path.name}", f"out={tmp_path}/eval"
+    )
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "is the policy itself" in errors
