@@ -230,6 +230,8 @@ class Fit:
             **({"validation_uuids": [e.uuid for e in self.stopping.episodes]} if self.stopping is not None else {}),
             "store": str(request.store.path),
             "store_hash": store_hash,
+            "contract_hash": request.store.contract_hash,
+            "contract": request.store.contract,
             **({"stage_groups": groups} if groups else {}),
             **self.plan.provenance,
             "seed": request.seed,

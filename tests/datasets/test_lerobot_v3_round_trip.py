@@ -59,7 +59,9 @@ def arrays(length: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def make(path: Path, plain: bool = False) -> DemoStore:
-    store = DemoStore.create(path, FEATURES, 10, STAGES, robot="so101", contract_hash="abc", contract={"robot": "so101"})
+    store = DemoStore.create(
+        path, FEATURES, 10, STAGES, robot="so101", contract_hash="abc", contract={"robot": "so101"}
+    )
     outcomes = [(True, False), (False, True), (False, False), (True, True)]
     for number, length in enumerate(LENGTHS):
         data = arrays(length, number)

@@ -98,9 +98,11 @@ def policy_findings(policy: LearnedPolicy, contract: RobotContract) -> list[Find
 
 
 def reward_findings(model: RewardModel, contract: RobotContract) -> list[Finding]:
-    """Cameras, state and rate of a reward model against the contract."""
+    """Contract, cameras, state and rate of a reward model against the contract."""
     cameras = dict.fromkeys(model.cameras)
-    findings = camera_findings("reward model", cameras, contract)
+    made_under = (model.provenance.get("contract_hash"), model.provenance.get("contract"))
+    findings = [contract_finding("reward model", contract, *made_under)]
+    findings += camera_findings("reward model", cameras, contract)
     size = getattr(getattr(model, "description", None), "state_size", None)
     if model.state_key == STATE and size not in (None, len(contract.joints)):
         text = f"it reads {size} values of {STATE}, the contract has {len(contract.joints)} joints"

@@ -292,6 +292,40 @@ def test_a_checkpoint_that_lerobot_wrote_is_served_with_its_pictures_and_history
     assert np.allclose(chunk.actions, expected, atol=1e-5)
 
 
+def test_the_dry_run_gives_a_policy_of_two_observations_the_frame_before(store, tmp_path):
+    policy = load_policy(lerobot_checkpoint("diffusion", tmp_path / "checkpoint"), "cpu")
+    served = ServedLearnedPolicy(policy, ARM)
+    pairs = []
+
+    class Spy:
+        info = served.info
+
+        def start(self, task: str):
+            return self
+
+        def act(self, observation: Observation):
+            pairs.append((observation.past[0]["observation.images.front"][0, 0, 0],
+                          observation.values["observation.images.front"][0, 0, 0]))  # fmt: skip
+            return np.repeat(observation.values["observation.state"][None], 16, axis=0)
+
+    run = DryRun()
+    dry_run(run, store[0], Spy(), None, ARM, "latest", 2.0)
+    assert run.accepted == run.chunks >= 3
+    assert not run.faults
+    # The recording's pictures count its frames: the first frame is its own past.
+    assert pairs[0] == (0, 0)
+    assert all(now == before + 1 for before, now in pairs[1:])
+
+
+def test_a_reward_model_of_another_contract_is_refused():
+    model = Reward()
+    model.provenance = {"fps": 20.0, "contract_hash": "0" * 64}
+    with pytest.raises(ModelError, match="the reward model does not fit the contract: contract hash"):
+        Loaded(None, model).served(ARM)
+    model.provenance = {"fps": 20.0, "contract_hash": ARM.hash}
+    assert Loaded(None, model).served(ARM)[1] is not None
+
+
 def lerobot_checkpoint(kind: str, folder: Path) -> Path:
     """An untrained policy, saved by LeRobot's own calls."""
     import torch
