@@ -13,6 +13,7 @@ from robo_rm import metrics
 from robo_rm.judging.evaluation import choose_episodes, model_priors
 from robo_rm.labels.progress import episode_segments, label_frames
 from robo_rm.labels.split import split_episodes
+from robo_rm.labels.tasks import priors_of
 from robo_rm.models.calibration import CalibratedModel, Calibration, apply, fit_calibration
 from robo_rm.models.prediction import Prediction
 from robo_rm.models.protocol import RewardModel
@@ -56,7 +57,8 @@ Looked = tuple[Prediction, npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 
 def _look(model: RewardModel, episode: Any, priors: npt.NDArray[np.float64]) -> Looked:
-    truth = label_frames(episode_segments(episode, len(priors)), priors, episode.length, f"episode {episode.uuid}")
+    own = priors_of({"priors": priors, **model.provenance}, episode.task)
+    truth = label_frames(episode_segments(episode, len(own)), own, episode.length, f"episode {episode.uuid}")
     failed = episode.success is False
     label = np.where(truth.complete & (not failed), truth.progress, np.float32(np.nan))
     return model.predict(episode), truth.stage, label

@@ -21,6 +21,7 @@ from robo_rm.judging.figures import Judged, by_kind, by_probe, figures
 from robo_rm.judging.probes import ProbeClips, probe_episode, probe_recorded
 from robo_rm.labels.grouping import as_trained
 from robo_rm.labels.progress import episode_segments, label_frames
+from robo_rm.labels.tasks import priors_of
 from robo_rm.metrics import Interval
 from robo_rm.models.prediction import Prediction
 from robo_rm.models.protocol import RewardModel
@@ -55,6 +56,8 @@ class Evaluation:
     """Which episodes were judged, in words."""
     seen: bool = False
     """Whether the model was trained on some of them."""
+    by_task: dict[str, dict[str, float]] = field(default_factory=dict)
+    """As ``by_kind``, for each instruction."""
     by_probe: dict[str, dict[str, float]] = field(default_factory=dict)
     """Clips, frames and the share claimed beyond the truth, of each probe."""
 
@@ -149,6 +152,7 @@ def evaluate_reward_model(
         speed=_streaming_speed(model, store.episode(uuids[0]), frames / max(seconds, 1e-9)),
         scope=scope,
         seen=seen,
+        by_task=by_kind(judged, store.fps, "task"),
         by_probe=by_probe(judged, recorded),
     )
 
@@ -197,7 +201,8 @@ def _judge(
             if probes and episode.success is not False:
                 clips = probe_episode(model, episode, store.fps)
                 probes -= 1
-            judged.append(_judged(episode, prediction, priors, clips, _chance_of_success(model, prediction)))
+            own = priors_of({"priors": priors, **model.provenance}, episode.task)
+            judged.append(_judged(episode, prediction, own, clips, _chance_of_success(model, prediction)))
             bar.advance(episode.length)
     return judged, seconds
 
@@ -227,6 +232,7 @@ def _judged(
         label=np.where(labels.complete, labels.progress, np.float32(np.nan)),
         simulator=simulator,
         clips=clips,
+        task=str(episode.task or ""),
         chance=chance,
     )
 

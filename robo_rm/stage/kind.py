@@ -15,6 +15,7 @@ from robo_rm.encoders.frozen import FrozenEncoder
 from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.progress import training_priors
 from robo_rm.labels.split import labelled_episodes
+from robo_rm.labels.tasks import task_priors
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.models.saving import built, fill_weights
 from robo_rm.settings import ENCODERS, ConvSettings, FrozenSettings, OptimiserSettings, StageSettings
@@ -40,6 +41,7 @@ class StagePlan:
         self.frames_per_step = request.optimiser.batch * (request.reward.history + 1)
         self.provenance: Mapping[str, Any] = {
             "priors": list(self.description.priors),
+            **({"task_priors": self.description.task_priors} if self.description.task_priors else {}),
             "fps": self.description.fps,
             "encoder": request.encoder.name,
             **({"encoder_weights": self.description.identity["weights_sha256"]} if self.frozen else {}),
@@ -63,6 +65,7 @@ class StagePlan:
                 self.request.cache_gb * 1e9,
                 bar.advance,
                 features,
+                self.description.task_priors,
             )
         return Trainer(self.description, data, self.request.optimiser, self.request.seed, device, self.frozen)
 
@@ -99,7 +102,7 @@ def load(
 
 
 # What folders of before say nothing of.
-_SINCE: dict[str, Any] = {"features": 0, "text": WORD_VECTOR, "identity": {}}
+_SINCE: dict[str, Any] = {"features": 0, "text": WORD_VECTOR, "identity": {}, "task_priors": {}}
 
 
 def check_settings(reward: StageSettings, encoder: ConvSettings | FrozenSettings, optimiser: OptimiserSettings) -> None:
@@ -177,6 +180,7 @@ def describe(request: FitRequest, train: Sequence[Any], frozen: FrozenEncoder | 
         encoder=request.encoder,
         features=0 if frozen is None else frozen.features,
         text=text,
+        task_priors=task_priors(train, len(store.stages)),
         identity={} if frozen is None else dict(frozen.identity),
     )
 

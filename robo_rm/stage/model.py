@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -52,6 +52,7 @@ class StageDescription:
         encoder: shape of the image encoder, `ConvSettings` or `FrozenSettings`.
         features: F, length of a frozen encoder's features; 0 with one that is trained.
         text: E, length of an instruction's vector.
+        task_priors: (K,) by instruction, where tasks have stages of their own.
         identity: of a frozen encoder, so that other weights are not taken for it.
     """
 
@@ -67,11 +68,21 @@ class StageDescription:
     features: int = 0
     text: int = WORD_VECTOR
     identity: dict[str, Any] = field(default_factory=dict)
+    task_priors: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def shape(self) -> WindowShape:
         """History and gap in frames."""
         return WindowShape(self.reward.history, max(1, round(self.reward.gap_seconds * self.fps)))
+
+    def cumulative(self, device: str) -> Callable[[str], torch.Tensor]:
+        """From an instruction to P_0 .. P_K, (K + 1,)."""
+        common = torch.as_tensor(cumulative_priors(self.priors), dtype=torch.float32, device=device)
+        own = {
+            task: torch.as_tensor(cumulative_priors(priors), dtype=torch.float32, device=device)
+            for task, priors in self.task_priors.items()
+        }
+        return lambda task: own.get(task, common)
 
     def network(self) -> StageNetwork:
         """A network of this shape with fresh weights."""
@@ -113,8 +124,7 @@ class StageRewardModel:
         self.state_key = description.state_key
         self.device = device
         self.frames_encoded = 0
-        cumulative = torch.as_tensor(cumulative_priors(description.priors), dtype=torch.float32)
-        self._cumulative = cumulative.to(device)
+        self._cumulative = description.cumulative(device)
         self.stored: StoredFeatures | None = None
         self._frozen: FrozenEncoder | None = None
         self._told: dict[str, torch.Tensor] = {}
@@ -215,12 +225,13 @@ class StageRewardModel:
 
     def read_block(self, windows: torch.Tensor, slot: npt.NDArray[np.int64], task: str | None) -> Sequence[Any]:
         """Progress (B,), probabilities (B, K), spread (B,) at the given slot of windows (B, S, C + 1, D)."""
-        told = self._instruction(task if task is not None else self.description.task)
+        text = task if task is not None else self.description.task
+        told = self._instruction(text)
         with torch.inference_mode(), _exact_arithmetic(self.device):
             heads = self.network(windows, told.expand(len(windows), -1))
             row, at = torch.arange(len(windows)), torch.from_numpy(slot)
             here = Heads(heads.logits[row, at], heads.within[row, at])
-            parts = compose(here, self._cumulative, argmax=self.description.reward.composition == "argmax")
+            parts = compose(here, self._cumulative(text), argmax=self.description.reward.composition == "argmax")
         return [part.cpu().numpy() for part in parts]
 
     def _encode_all(self, view: EpisodeView) -> torch.Tensor:

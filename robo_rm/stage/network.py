@@ -167,7 +167,7 @@ def compose(heads: Heads, cumulative: torch.Tensor, argmax: bool = False) -> tup
 
     Args:
         heads: logits and within, (..., K).
-        cumulative: (K + 1,) P_0 .. P_K.
+        cumulative: (K + 1,) or (..., K + 1) P_0 .. P_K.
         argmax: take the most probable stage alone instead of the expectation.
 
     Returns:
@@ -177,7 +177,7 @@ def compose(heads: Heads, cumulative: torch.Tensor, argmax: bool = False) -> tup
             stage.
     """
     probabilities = heads.logits.softmax(-1)
-    values = cumulative[:-1] + (cumulative[1:] - cumulative[:-1]) * heads.within
+    values = cumulative[..., :-1] + (cumulative[..., 1:] - cumulative[..., :-1]) * heads.within
     expected = (probabilities * values).sum(-1)
     spread = (probabilities * (values - expected[..., None]).square()).sum(-1).sqrt()
     if argmax:

@@ -109,10 +109,10 @@ class Trainer(NetworkTrainer[StageNetwork]):
             state = np.concatenate(rows)
         return Batch(windows, told, images, state)
 
-    def _right(self, batch: Batch) -> list[str]:
-        """The tasks that are really seen, which is where labels come from; a wrong instruction has progress 0 in any
-        case."""
-        return [self.data.tasks[episode] for episode in batch.windows.episode.tolist()]
+    def _begins(self, batch: Batch) -> torch.Tensor:
+        """P_0 .. P_K (B, K + 1) of the tasks that are really seen, by which labels were made; after a wrong instruction
+        progress is 0 by any."""
+        return torch.stack([self._cumulative(self.data.tasks[episode]) for episode in batch.windows.episode.tolist()])
 
     def _look(
         self, rng: np.random.Generator, episode: int, key: str, frames: npt.NDArray[np.int64]
@@ -133,12 +133,12 @@ class Trainer(NetworkTrainer[StageNetwork]):
         losses = stage_loss(
             Heads(heads.logits.float(), heads.within.float()),
             _targets(batch.windows, self.device),
-            torch.stack([self._cumulative(task) for task in self._right(batch)])[:, None],
+            self._begins(batch)[:, None],
             settings,
         )
         if settings.lipschitz:
             points = between(tokens.detach().float())
-            penalty = lipschitz_penalty(lambda at: self._last_progress(at, batch.told), points, settings.slope)
+            penalty = lipschitz_penalty(lambda at: self._last_progress(at, batch), points, settings.slope)
             losses["total"] = losses["total"] + settings.lipschitz * penalty
         return losses
 
@@ -148,10 +148,11 @@ class Trainer(NetworkTrainer[StageNetwork]):
         model.stored = self.data.features
         return model
 
-    def _last_progress(self, tokens: torch.Tensor, told: list[str]) -> torch.Tensor:
+    def _last_progress(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Progress (B,) at the last slot of windows of tokens (B, S, C + 1, D)."""
-        heads = self.network(tokens, self._vectors(told))
-        return compose(Heads(heads.logits[:, -1].float(), heads.within[:, -1].float()), self._cumulative)[0]
+        heads = self.network(tokens, self._vectors(batch.told))
+        last = Heads(heads.logits[:, -1].float(), heads.within[:, -1].float())
+        return compose(last, self._begins(batch))[0]
 
     def _tokens(self, batch: Batch) -> torch.Tensor:
         """Tokens (B, S, C + 1, D) of a batch, with the state and the images hidden in some windows."""

@@ -44,6 +44,7 @@ class TrainingData:
         budget: float,
         done: Callable[[int], None] = lambda frames: None,
         features: StoredFeatures | None = None,
+        task_priors: Mapping[str, Sequence[float]] | None = None,
     ) -> TrainingData:
         """Read stored episodes.
 
@@ -56,8 +57,13 @@ class TrainingData:
             budget: bytes of images to keep in memory.
             done: called with the number of frames decoded, now and then.
             features: of the frozen encoder, made already; they are read instead of images.
+            task_priors: (K,) by instruction, for tasks that have priors of their own.
         """
-        labels = [label_frames(episode_segments(e, stages), priors, e.length, f"episode {e.uuid}") for e in episodes]
+        own = task_priors or {}
+        labels = [
+            label_frames(episode_segments(e, stages), own.get(e.task or "", priors), e.length, f"episode {e.uuid}")
+            for e in episodes
+        ]
         states = None
         if state_key is not None:
             states = [np.asarray(e[state_key][:], dtype=np.float32) for e in episodes]

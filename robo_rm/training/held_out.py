@@ -9,6 +9,7 @@ import numpy as np
 
 from robo_rm import metrics
 from robo_rm.labels.progress import episode_segments, label_frames
+from robo_rm.labels.tasks import priors_of
 from robo_rm.models.protocol import RewardModel
 
 
@@ -19,9 +20,9 @@ def held_out_figures(model: RewardModel, episodes: Sequence[Any]) -> dict[str, f
     too, and hallucination is of the failures. Frames of unfinished segments have no measured progress and are left out
     of mse and mae.
     """
-    priors = np.asarray(model.provenance["priors"], dtype=np.float64)
     progress, labels, stages, truths, wrong_guess, wrong_truth, finals, outcomes = [], [], [], [], [], [], [], []
     for episode in episodes:
+        priors = priors_of(model.provenance, episode.task)
         guess = model.predict(episode)
         truth = label_frames(episode_segments(episode, len(priors)), priors, episode.length)
         if episode.success is not None:
