@@ -71,7 +71,6 @@ def ros_environ(domain: int | None = None) -> dict[str, str]:
     environ |= {
         "OMP_NUM_THREADS": "1",
         "ROS_DOMAIN_ID": str(domain if domain is not None else os.getpid() % 100 + 1),
-        "ROS_LOCALHOST_ONLY": "1",
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         # Killed processes leave no shared memory behind.
         "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",

@@ -31,7 +31,7 @@ class CommandFollower:
 
     def hold(self, positions: np.ndarray) -> None:
         """Rest at ``positions`` (D,), forgetting every command."""
-        self._times = np.zeros(1)
+        self._times: np.ndarray = np.zeros(1)
         self._points = np.array(positions, dtype=np.float64)[None]
         self._speeds = np.zeros_like(self._points)
         self._last = -np.inf

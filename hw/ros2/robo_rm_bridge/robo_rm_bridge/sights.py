@@ -69,7 +69,8 @@ class Sights:
         self._state_at = -np.inf
         self._images: dict[str, tuple[np.ndarray, float]] = {}
         self._vectors: dict[str, np.ndarray] = {}
-        self._vector_names: dict[str, tuple[str, ...]] = {}
+        self.vector_names: dict[str, tuple[str, ...]] = {}
+        """Names of the numbers of each further input, once it has come."""
         self._watches = {vector.key: StreamWatch(vector.key, vector_age / 2) for vector in vectors}
 
     def joints(self, names: list[str], positions: np.ndarray, now: float) -> None:
@@ -82,7 +83,7 @@ class Sights:
 
     def vector(self, key: str, names: list[str], values: np.ndarray, now: float, stamp: float | None) -> str | None:
         """A further input; returns why it does not count, or None."""
-        known = self._vector_names.setdefault(key, tuple(names))
+        known = self.vector_names.setdefault(key, tuple(names))
         if tuple(names) != known:
             return f"{key}: its names changed from {', '.join(known)} to {', '.join(names)}"
         if len(values) != len(names) or not np.isfinite(values).all():
@@ -97,17 +98,21 @@ class Sights:
         for watch in self._watches.values():
             watch.forget()
 
-    def missing(self, needs: Mapping[str, tuple[int, ...]], now: float) -> list[str]:
-        """Why no observation can be made of ``needs`` (key -> shape) at ``now``; empty where one can."""
+    def missing(self, needs: Mapping[str, tuple[int, ...]], now: float, age: float | None = None) -> list[str]:
+        """Why no observation can be made of ``needs`` (key -> shape) at ``now``; empty where one can.
+
+        ``age``: s that joint states and pictures may be old; the contract's deadlines where it is None.
+        """
         reasons = []
         deadlines = self._contract.deadlines
-        if now - self._state_at > deadlines.joint_states:
+        if now - self._state_at > (deadlines.joint_states if age is None else age):
             reasons.append("joint states are missing or old")
         cameras = {camera.name: camera for camera in self._contract.cameras}
         for key, shape in needs.items():
             if key.startswith(IMAGES):
                 name = key[len(IMAGES) :]
-                if name not in self._images or now - self._images[name][1] > cameras[name].stop_after:
+                oldest = cameras[name].stop_after if age is None else age
+                if name not in self._images or now - self._images[name][1] > oldest:
                     reasons.append(f"camera {name} is missing or old")
             elif key != STATE:
                 if key not in self._vectors or self._watches[key].age(now) > self._vector_age:

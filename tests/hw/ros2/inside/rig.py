@@ -6,7 +6,9 @@ An observer checks every command that it receives against the contract.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -44,19 +46,30 @@ CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
 ROUNDING = 1e-3
 
 
-class Process:
-    """A child process with its output in a file."""
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
-    def __init__(self, name: str, words: list[str], folder: Path, talks: bool = False) -> None:
+
+def _die_with_parent() -> None:
+    """A test run that is killed leaves no processes behind."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Process:
+    """A child process with its output in a file; ``words`` behind this Python, or a whole command."""
+
+    def __init__(self, name: str, words: list[str], folder: Path, talks: bool = False, python: bool = True) -> None:
         self.log = folder / f"{name}.log"
         self._file = self.log.open("ab")
         self.popen = subprocess.Popen(
-            [sys.executable, *words],
+            [sys.executable, *words] if python else words,
+            env=None if python else other_environment(),
             stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talks else self._file,
             stderr=self._file,
             text=talks,
             bufsize=1 if talks else -1,
+            preexec_fn=_die_with_parent,
         )
 
     def say(self, line: str) -> None:
@@ -87,6 +100,13 @@ class Process:
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
+
+
+class RunningServer(Process):
+    """A policy server that is another command's."""
+
+    def __init__(self, words: list[str], folder: Path) -> None:
+        super().__init__("server", words, folder, python=False)
 
 
 class Observer(Node):
@@ -176,48 +196,67 @@ class Rig:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.contract_file = folder / "contract.yaml"
-        self.contract_file.write_text(patient_contract())
+        self.contract_file.write_text(self.contract_text())
         self.contract = RobotContract.load(self.contract_file)
         self.address = f"unix:{folder}/policy.sock"
         self._logged = 0
+        self._children: list[Process] = []
         rclpy.init()
         self.observer = Observer(self.contract)
-        self.arm = self.start_arm()
-        self.server = self.start_server()
-        self.bridge: Process
-        self.start_bridge()
+        try:
+            self.arm = self.start_arm()
+            self.server = self.start_server()
+            self.bridge: Process
+            self.start_bridge()
+        except BaseException:
+            self.close()
+            raise
+
+    def contract_text(self) -> str:
+        """The contract that all processes share."""
+        return patient_contract()
+
+    def bridge_parameters(self) -> dict[str, object]:
+        """Further parameters of the policy node."""
+        return {"diagnostics_rate": 10.0}
 
     # Processes ------------------------------------------------------------------------------------------------------
+
+    def child(self, process: Process) -> Process:
+        """Remember a process, so that it is ended with the rig."""
+        self._children.append(process)
+        return process
 
     def start(self, node: str, **parameters: object) -> Process:
         words = ["-m", "robo_rm_bridge", node, "--ros-args"]
         for name, value in parameters.items():
             words += ["-p", f"{name}:={value}"]
-        return Process(node, words, self.folder)
+        return self.child(Process(node, words, self.folder))
 
     def start_arm(self) -> Process:
         return self.start("mujoco_arm_node", contract=self.contract_file)
 
     def start_server(self) -> Process:
         words = [str(HERE / "scripted_server.py"), str(self.contract_file), self.address]
-        server = Process("server", words, self.folder, talks=True)
+        server = self.child(Process("server", words, self.folder, talks=True))
         server.hear("serving")
         return server
 
     def start_bridge(self, **more: object) -> None:
-        parameters = {"contract": self.contract_file, "policy_address": self.address, "diagnostics_rate": 10.0}
+        parameters = {"contract": self.contract_file, "policy_address": self.address, **self.bridge_parameters()}
         self.observer.status = {}
         self.bridge = self.start("policy_node", **parameters, autostart=True, **more)
-        self.wait("the new bridge speaks", lambda: self.observer.status.get("active") == "True")
+        self.wait("the new bridge speaks", lambda: self.observer.status.get("active") == "True", 90.0)
 
     def close(self) -> None:
-        for process in (self.bridge, self.arm, self.server):
-            with contextlib.suppress(subprocess.TimeoutExpired):
+        """End every process that was ever started and is still there."""
+        for process in reversed(self._children):
+            try:
                 process.end()
-            if process.popen.poll() is None:
+            except subprocess.TimeoutExpired:
                 process.kill()
         self.observer.destroy_node()
-        rclpy.shutdown()
+        rclpy.try_shutdown()
 
     # Time -----------------------------------------------------------------------------------------------------------
 
@@ -251,14 +290,19 @@ class Rig:
         observer = self.observer
         observer.set_parameter("/mujoco_arm", "fault", "none")
         self.server.say("normal")
+        self.at_rest()
+        self.wait("the arm forgets its last command", lambda: observer.trigger("/mujoco_arm/reset")[0])
+        self.forget()
+
+    def at_rest(self) -> None:
+        """Disarmed, and without a fault."""
+        observer = self.observer
         if self.state not in ("disarmed", ""):
             observer.trigger("/robo_rm_policy/disarm")
             self.wait_state("disarmed", "fault")
         if observer.status.get("fault.cause"):
             self.wait("the fault is reset", lambda: observer.trigger("/robo_rm_policy/reset_fault")[0])
             self.wait_state("disarmed")
-        self.wait("the arm forgets its last command", lambda: observer.trigger("/mujoco_arm/reset")[0])
-        self.forget()
 
     def forget(self) -> None:
         """Judge only what is commanded from now on."""
@@ -331,9 +375,20 @@ class Rig:
         return worst
 
 
+def other_environment() -> dict[str, str]:
+    """The environment for a Python without ROS."""
+    left_out = ("LD_LIBRARY_PATH", "PYTHONPATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE")
+    return {key: value for key, value in os.environ.items() if key not in left_out}
+
+
+def packaged_contract() -> str:
+    """The contract of the drawer's arm as users have it."""
+    return (resources.files("robo_hw") / "contracts" / "tidy_drawer.yaml").read_text()
+
+
 def patient_contract() -> str:
     """The contract of the drawer's arm with deadlines for a machine on which tests run side by side."""
-    text = (resources.files("robo_hw") / "contracts" / "tidy_drawer.yaml").read_text()
+    text = packaged_contract()
     for old, new in (
         (
             "joint_states: 0.15, actions: 1.0, chunk: 0.8, tick: 0.08",

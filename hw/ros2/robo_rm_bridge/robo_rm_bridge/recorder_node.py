@@ -1,0 +1,230 @@
+"""The recorder: episodes straight into a demo store, into a bag, or both, while anything drives the arm.
+
+    ~/start        begins an episode; frames come at the contract's action rate
+    ~/save         (SetBool: whether it succeeded) ends and keeps it;  ~/discard ends and forgets it
+    ~/next_stage   the operator marks the next stage, so that a reward model trains on what was recorded as it is
+
+A frame holds what was newest at its moment: joint states, pictures, further inputs, and the command sent to the
+controller as the action. Nothing is filled in: where something is older than max_age the episode ends there.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.node import Node
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Bool, String
+from std_srvs.srv import SetBool, Trigger
+
+from robo_hw.contract import RobotContract
+from robo_hw.errors import HardwareError
+from robo_rm_bridge import commands
+from robo_rm_bridge.conversions import latched_qos, qos, sensor_qos
+from robo_rm_bridge.listening import Listener
+from robo_rm_bridge.recording import Bag, RecordingError, StoreEpisode, open_store
+from robo_rm_bridge.settings import Setting, declare
+from robo_rm_bridge.sights import IMAGES, STATE, parse_vectors
+
+SETTINGS = (
+    Setting("contract", "", "the robot contract: a YAML file, or the name of a packaged example", required=True),
+    Setting("store", "", "demo store to record into, made where it is not there; empty: none"),
+    Setting("bag", "", "folder for bags, one an episode; empty: none"),
+    Setting("task", "", "the instruction that is being done", required=True),
+    Setting("stages", [""], "names of the task's stages in order; needed to train a reward model"),
+    Setting("stage_topic", "", "std_msgs/String with the present stage's name; empty: ~/next_stage counts"),
+    Setting("success_topic", "", "std_msgs/Bool; empty: ~/save says it"),
+    Setting("vectors", [""], "further features, each observation.NAME=/topic (sensor_msgs/JointState)"),
+    Setting("max_age", 0.3, "seconds that a sample may be old; an older one ends the episode", 0.01, 5.0),
+)
+
+
+class RecorderNode(Node):
+    """See the module.
+
+    Raises:
+        HardwareError: a parameter, the contract or the store is wrong.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("robo_rm_recorder")
+        self.settings = declare(self, SETTINGS)
+        self.contract = RobotContract.load(self.settings.contract)
+        if not self.settings.store and not self.settings.bag:
+            raise RecordingError("nothing to record into: give the parameter store, bag, or both")
+        self._vectors = parse_vectors(self.settings.vectors)
+        self._listener = Listener(self, self.contract, self._vectors, self.settings.max_age)
+        self._store: Any = None
+        self._episode: StoreEpisode | None = None
+        self._bag: Bag | None = None
+        self._stage = -1
+        self._success: bool | None = None
+        self._action: np.ndarray | None = None
+        self._action_at = self._began = -np.inf
+        self._recording = False
+        command = self.contract.command
+        self.create_subscription(commands.message_type(self.contract), command.name, self._on_command, qos(command))
+        if self.settings.bag:
+            states = self.contract.joint_states
+            self._keep_raw(commands.message_type(self.contract), command.name, qos(command))
+            self._keep_raw(JointState, states.name, qos(states))
+            for camera in self.contract.cameras:
+                self._keep_raw(Image, camera.topic, sensor_qos())
+            for vector in self._vectors:
+                self._keep_raw(JointState, vector.topic, sensor_qos())
+        if self.settings.stage_topic:
+            self.create_subscription(String, self.settings.stage_topic, self._on_stage, 10)
+        if self.settings.success_topic:
+            self.create_subscription(Bool, self.settings.success_topic, self._on_success, latched_qos())
+        self.create_service(Trigger, "~/start", self._start)
+        self.create_service(SetBool, "~/save", self._save)
+        self.create_service(Trigger, "~/discard", self._discard)
+        self.create_service(Trigger, "~/next_stage", self._next_stage)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0 / self.contract.rates.actions, self._frame, clock=steady)
+
+    def finish(self) -> bool:
+        """An episode that is not saved is forgotten."""
+        if self._recording:
+            self._end(keep=False)
+        return True
+
+    # What is heard --------------------------------------------------------------------------------------------------
+
+    def _keep_raw(self, kind: type, topic: str, quality: Any) -> None:
+        """Have a topic written into the bags, byte for byte as it comes."""
+
+        def on_bytes(data: bytes) -> None:
+            if self._bag is not None:
+                self._bag.write(topic, kind, data, time.time_ns())
+
+        self.create_subscription(kind, topic, on_bytes, quality, raw=True)
+
+    def _on_command(self, message: Any) -> None:
+        if self.contract.command_interface == "joint_trajectory":
+            order = {name: place for place, name in enumerate(message.joint_names)}
+            if not message.points or any(name not in order for name in self.contract.joint_names):
+                return
+            values = message.points[0].positions
+            action = np.array([values[order[name]] for name in self.contract.joint_names])
+        else:
+            action = np.array(message.data)
+        if action.shape == (len(self.contract.joints),) and np.isfinite(action).all():
+            self._action, self._action_at = action, self._listener.clock.now()
+
+    def _on_stage(self, message: String) -> None:
+        if message.data in self.settings.stages:
+            self._stage = self.settings.stages.index(message.data)
+        else:
+            known = ", ".join(self.settings.stages) or "none"
+            self.get_logger().error(
+                f"stage {message.data!r} is not among the parameter stages ({known})", throttle_duration_sec=5.0
+            )
+
+    def _on_success(self, message: Bool) -> None:
+        self._success = bool(message.data)
+
+    # Frames ---------------------------------------------------------------------------------------------------------
+
+    def _frame(self) -> None:
+        if not self._recording or self._episode is None:
+            return
+        now, age = self._listener.clock.now(), self.settings.max_age
+        sights, needs = self._listener.sights, self._needs()
+        missing = sights.missing(needs, now, age)
+        if self._action is None or now - self._action_at > age:
+            missing.append(f"commands on {self.contract.command.name} are missing or old")
+        sight = None if missing else sights.snapshot(needs, now)
+        if sight is None or self._action is None:
+            if self._episode.count:  # before the first frame it waits until everything has spoken
+                self.get_logger().error(f"the episode ends: {'; '.join(missing)}")
+                self._end(keep=True, success=None, reason="; ".join(missing))
+            return
+        frame: dict[str, np.ndarray] = {f"{IMAGES}{name}": image for name, image in sight.images.items()}
+        frame |= dict(sight.arrays)
+        frame[STATE] = sight.positions.astype(np.float32)
+        frame["action"] = self._action.astype(np.float32)
+        if self._episode.count == 0:
+            self._began = now
+        if not self._episode.add(frame, now - self._began, self._stage):
+            self._end(keep=False)
+
+    def _needs(self) -> dict[str, tuple[int, ...]]:
+        needs: dict[str, tuple[int, ...]] = {STATE: (len(self.contract.joints),)}
+        needs |= {f"{IMAGES}{c.name}": (c.height, c.width, 3) for c in self.contract.cameras}
+        names = self._listener.sights.vector_names
+        return needs | {vector.key: (len(names.get(vector.key, ())),) for vector in self._vectors}
+
+    # What people ask ------------------------------------------------------------------------------------------------
+
+    def _start(self, request: Any, response: Any) -> Any:
+        def start() -> str:
+            if self._recording:
+                raise HardwareError("an episode is being recorded; save or discard it first")
+            if self.settings.store:
+                missing = self._listener.sights.missing(self._needs(), self._listener.clock.now())
+                if missing:
+                    raise HardwareError("nothing can be recorded yet: " + "; ".join(missing))
+                names = self._listener.sights.vector_names
+                vectors = {vector.key: names[vector.key] for vector in self._vectors}
+                self._store = self._store or open_store(
+                    self.settings.store, self.contract, self.settings.stages, vectors
+                )
+                self._episode = StoreEpisode(self._store, self.settings.task)
+            if self.settings.bag:
+                self._bag = Bag(Path(self.settings.bag) / time.strftime("episode_%Y%m%d_%H%M%S"))
+            self._stage = 0 if self.settings.stages and not self.settings.stage_topic else -1
+            self._success, self._recording = None, True
+            return "recording"
+
+        return _answer(response, start)
+
+    def _save(self, request: Any, response: Any) -> Any:
+        success = self._success if self.settings.success_topic else bool(request.data)
+        return _answer(response, lambda: self._end(keep=True, success=success))
+
+    def _discard(self, request: Any, response: Any) -> Any:
+        return _answer(response, lambda: self._end(keep=False))
+
+    def _next_stage(self, request: Any, response: Any) -> Any:
+        def advance() -> str:
+            if not self._recording or self.settings.stage_topic or not self.settings.stages:
+                raise HardwareError("stages are marked while recording, with stages given and without a stage_topic")
+            if self._stage + 1 >= len(self.settings.stages):
+                raise HardwareError(f"{self.settings.stages[-1]!r} is the last stage")
+            self._stage += 1
+            return self.settings.stages[self._stage]
+
+        return _answer(response, advance)
+
+    def _end(self, keep: bool, success: bool | None = None, reason: str = "") -> str:
+        if not self._recording:
+            raise HardwareError("nothing is being recorded; call ~/start")
+        self._recording = False
+        episode, self._episode = self._episode, None
+        bag, self._bag = self._bag, None
+        told = []
+        if bag is not None:
+            bag.close()
+            told.append(f"{bag.count} messages in {bag.path}")
+        if episode is not None:
+            episode.end(keep, success, reason)
+            told.append(f"{episode.count} frames as {episode.uuid}" if episode.uuid else "no frames kept")
+        self.get_logger().info("; ".join(told))
+        return "; ".join(told)
+
+
+def _answer(response: Any, action: Any) -> Any:
+    try:
+        response.success, response.message = True, action()
+    except HardwareError as error:
+        response.success, response.message = False, str(error)
+    return response
+
+
+NODE = RecorderNode
