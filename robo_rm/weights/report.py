@@ -86,7 +86,7 @@ def weight_report(
         frames=len(flat),
         effective=effective_sample_size(flat),
         full=full,
-        fractional=1.0 - full - nothing,
+        fractional=max(0.0, 1.0 - full - nothing),
         nothing=nothing,
         mean=float(flat.mean()),
         mean_success=mean_success,

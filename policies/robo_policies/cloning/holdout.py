@@ -13,7 +13,7 @@ from robo_policies.cloning.pictures import Pictures
 from robo_policies.cloning.windows import ACTION, Demonstrations
 
 # Frames to measure on: evenly over the held-out episodes.
-MOST_FRAMES = 1024
+MOST_FRAMES = 512
 BATCH = 64
 
 
