@@ -43,6 +43,7 @@ FIGURES: dict[str, Figure] = {
         "rollouts called success, partial or fail: (right - wrong) / n", "high", "outcomes and true progress"
     ),
     "kendall_tau": Figure("final progress against the simulator's, tau-b", "high", "the simulator's progress"),
+    "epic": Figure("distance to the simulator's progress as a reward, EPIC", "low", "the simulator's progress"),
     "mse": Figure("mean squared error of progress, on episodes that did not fail", "low", "labelled successes"),
     "mae": Figure("mean absolute error of progress", "low", "labelled successes"),
     "voc": Figure("rank correlation of progress with time", "high", "successes"),
@@ -183,6 +184,9 @@ def flat_metrics(evaluation: Evaluation, advice: list[Advice]) -> dict[str, floa
         "encodes_per_step": evaluation.speed.encodes_per_step,
     }
     flat |= {f"trust_{item.use}": item.mark for item in advice if item.use}
+    if len(evaluation.by_task) > 1:
+        for task, row in evaluation.by_task.items():
+            flat |= {f"by_task.{task.replace(' ', '_')}.{name}": value for name, value in row.items()}
     for kind, row in evaluation.by_probe.items():
         flat |= {f"by_probe.{kind.replace(' ', '_')}.{name}": value for name, value in row.items()}
     for kind, row in evaluation.by_kind.items():
@@ -210,8 +214,9 @@ def missing_figures(evaluation: Evaluation) -> str:
     return "; ".join(f"{', '.join(names)} (for want of {need})" for need, names in needs.items())
 
 
-def kind_rows(evaluation: Evaluation) -> list[list[str]]:
-    """(kind, episodes, successes, final progress, beyond truth, mse, stage accuracy, boundary F1)."""
+def kind_rows(evaluation: Evaluation, table: dict[str, dict[str, float]] | None = None) -> list[list[str]]:
+    """(kind, episodes, successes, final progress, beyond truth, mse, stage accuracy, boundary F1) of ``by_kind``, or
+    of another table of its form."""
     return [
         [
             kind,
@@ -219,7 +224,7 @@ def kind_rows(evaluation: Evaluation) -> list[list[str]]:
             f"{row['successes']:.0f}",
             *(_short(row[name]) for name in ("final_progress", "beyond_truth", "mse", "stage_accuracy", "boundary_f1")),
         ]
-        for kind, row in evaluation.by_kind.items()
+        for kind, row in (evaluation.by_kind if table is None else table).items()
     ]
 
 

@@ -34,6 +34,7 @@ class Judged:
     """(T,) the simulator's own progress."""
     clips: ProbeClips = field(default_factory=ProbeClips)
     """What the model says of clips made from the episode."""
+    task: str = ""
     chance: float | None = None
     """Probability of success that a calibrated model gives the episode's end; None: final progress stands for it."""
 
@@ -97,11 +98,12 @@ def by_probe(judged: Sequence[Judged], recorded: Sequence[tuple[str, Count]] = (
     return table
 
 
-def by_kind(judged: Sequence[Judged], fps: float) -> dict[str, dict[str, float]]:
-    """The figures that make sense within one kind of episode, for each kind, and how many there are."""
+def by_kind(judged: Sequence[Judged], fps: float, of: str = "kind") -> dict[str, dict[str, float]]:
+    """The figures that make sense within one kind of episode, for each kind (or each ``task``), and how many there
+    are."""
     table: dict[str, dict[str, float]] = {}
-    for kind in sorted({episode.kind for episode in judged}):
-        members = [episode for episode in judged if episode.kind == kind]
+    for kind in sorted({str(getattr(episode, of)) for episode in judged}):
+        members = [episode for episode in judged if getattr(episode, of) == kind]
         everyone = np.arange(len(members))
         statistics = statistics_of(members, fps)
         table[kind] = {
@@ -158,6 +160,7 @@ def statistics_of(judged: Sequence[Judged], fps: float) -> dict[str, Statistic]:
         "stage_accuracy_failures": _ratio(*_only(stages, failed)),
         "rho": lambda draw: _mean(right_call[draw]),
         "kendall_tau": tau,
+        "epic": _epic(judged),
         "mse": _ratio(*_only(squared, kept)),
         "mae": _ratio(*_only(absolute, kept)),
         "voc": lambda draw: _mean(np.where(kept, value_order, np.nan)[draw]),
@@ -171,6 +174,28 @@ def statistics_of(judged: Sequence[Judged], fps: float) -> dict[str, Statistic]:
 
 Counts = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """(sum, count) of each episode, (E,) both."""
+
+
+def _epic(judged: Sequence[Judged]) -> Statistic:
+    """EPIC distance of progress to the simulator's, each taken as the reward R(s, a, s') = F(s').
+
+    With S and S' drawn from the frames judged, the canonical form of such a reward is F(s') and a constant, so the
+    distance is sqrt((1 - r) / 2) with Pearson's r over frames; from sums per episode, so that it can be bootstrapped.
+    """
+    sums = np.zeros((len(judged), 6))
+    for i, episode in enumerate(judged):
+        if episode.simulator is not None:
+            x, y = episode.prediction.progress.astype(np.float64), episode.simulator.astype(np.float64)
+            sums[i] = len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y
+
+    def statistic(draw: npt.NDArray[np.int64]) -> float:
+        count, x, y, xx, yy, xy = sums[draw].sum(axis=0)
+        spread = (count * xx - x * x) * (count * yy - y * y)
+        if count < 2 or spread <= 0:
+            return float("nan")
+        return float(np.sqrt(max(0.0, 1 - (count * xy - x * y) / np.sqrt(spread)) / 2))
+
+    return statistic
 
 
 def _ratio(total: npt.NDArray[np.float64], count: npt.NDArray[np.float64]) -> Statistic:

@@ -46,6 +46,8 @@ def write_report(
         page.prose(f"Not to be had from these episodes: {missing}.")
     if len(evaluation.by_kind) > 1:
         page.table(KIND_COLUMNS, kind_rows(evaluation))
+    if len(evaluation.by_task) > 1:
+        page.table(("task", *KIND_COLUMNS[1:]), kind_rows(evaluation, evaluation.by_task))
     if evaluation.by_probe:
         page.prose("Where nothing is being achieved, a model should claim nothing. " + probe_table.ABOUT)
         page.table(probe_table.COLUMNS, probe_table.rows(evaluation))
@@ -97,7 +99,8 @@ def _failures(page: Page, evaluation: Evaluation, store: Any, camera: str | None
     page.section("Every failure" if len(failures) == len(evaluation.failures) else f"The {GALLERY} worst failures")
     page.prose(
         "The most over-claimed first. Each picture is the frame at which the model claims the most beyond the truth, "
-        "with the stage it says and the true one; under it the whole curve, the line marking that frame."
+        "with the stage it says and the true one, and the share of all its frames that are claimed too far; under it "
+        "the whole curve, the line marking that frame."
     )
     page.picture(gallery_figure([_card(judged, evaluation, store, camera) for judged in failures]), photo=True)
 
@@ -113,7 +116,7 @@ def _card(judged: Judged, evaluation: Evaluation, store: Any, camera: str | None
         step = max(1, whole.shape[0] // 160)
         image = whole[::step, ::step]
     return Card(
-        title=f"{judged.kind} {judged.uuid[:6]}, {at / evaluation.fps:.1f} s",
+        title=f"{judged.kind} {judged.uuid[:6]}",
         image=image,
         at=at,
         seconds=at / evaluation.fps,

@@ -154,7 +154,9 @@ def reliability_figure(
     axes.set(xlim=(-0.01, 1.03), ylim=(-0.01, 1.03), xlabel="probability given to the stage", ylabel="share correct")
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.text(0.03, 0.97, "below the line: over-sure\nabove: too modest", fontsize=8, color=FAINT, va="top")
+    axes.text(
+        0.99, 0.03, "below the line: over-sure\nabove: too modest", fontsize=8, color=FAINT, va="bottom", ha="right"
+    )
     return figure
 
 

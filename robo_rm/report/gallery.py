@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from robo_rm.report.style import BAD, FAINT, GOOD, GRID, INK, PREDICTED, TRUTH, empty, new_figure, place
 
-WIDTH, ACROSS, GAP = 10.0, 6, 0.14
+WIDTH, ACROSS, GAP = 10.0, 5, 0.18
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def gallery_figure(cards: Sequence[Card]) -> Figure:
         below = head + height + 0.05
         write(f"said {_short(card.said)}", below, PREDICTED)
         write(f"true {_short(card.true)}", below + 0.14, TRUTH)
-        write(f"{card.claimed:.0%} of it claimed too far", below + 0.28, colour, bold=True)
+        write(f"at {card.seconds:.1f} s; {card.claimed:.0%} of all claimed", below + 0.28, colour, bold=True)
         axes = empty(place(figure, left, top + head + height + words + 0.04, width, curve))
         axes.axhline(0, color=GRID, linewidth=0.8)
         axes.axhline(1, color=GRID, linewidth=0.8)

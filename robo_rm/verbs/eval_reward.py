@@ -83,6 +83,8 @@ def run(config: Config) -> None:
         say(f"not to be had from these episodes: {missing}")
     if len(evaluation.by_kind) > 1:
         print_table("By kind of episode", KIND_COLUMNS, kind_rows(evaluation))
+    if len(evaluation.by_task) > 1:
+        print_table("By task", ("task", *KIND_COLUMNS[1:]), kind_rows(evaluation, evaluation.by_task))
     if evaluation.by_probe:
         print_table("Probe clips", probe_table.COLUMNS, probe_table.rows(evaluation))
     marks = {"yes": "+", "no": "-", "care": "!", "know": " "}

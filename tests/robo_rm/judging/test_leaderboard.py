@@ -136,3 +136,16 @@ def test_the_verb_writes_page_and_numbers(store, probes, tmp_path, run_command, 
     code, _, errors = run_command("leaderboard", f"models=[{tmp_path / 'dim'}]", *words[1:])
     assert code == 2
     assert "models=[rm_a,rm_b]" in errors
+
+
+def test_epic_is_that_of_the_definition(store):
+    result = evaluate_reward_model(right(), store, probes=0, resamples=20)
+    said = np.concatenate([e.prediction.progress for e in result.episodes]).astype(np.float64)
+    true = np.concatenate([e.simulator for e in result.episodes]).astype(np.float64)
+    assert result.figures["epic"].value == pytest.approx(np.sqrt((1 - np.corrcoef(said, true)[0, 1]) / 2), abs=1e-6)
+
+
+def test_each_task_has_its_row(store, tmp_path):
+    result = evaluate_reward_model(right(), store, probes=0, resamples=20)
+    assert list(result.by_task) == ["place it"]
+    assert result.by_task["place it"]["episodes"] == len(KINDS)
