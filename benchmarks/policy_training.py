@@ -8,8 +8,8 @@ camera at 96 x 128 (LeRobot's ACT does not resize). Both train ACT of the same s
 included. LeRobot runs through `lerobot.scripts.lerobot_train.train` with 0 and with 2 loader processes, and the faster
 one counts. The first ten steps of each run are left out. Medians over the repeats, taken in turn.
 
-`--clock cpu` counts the processor time of the process and its threads instead of the time on the wall, for machines that
-others use too; LeRobot then loads without further processes, whose time would not be seen.
+`--clock cpu` counts the processor time of the process and its threads instead of the time on the wall, for machines
+that others use too; LeRobot then loads without further processes, whose time would not be seen.
 """
 
 from __future__ import annotations

@@ -1,0 +1,105 @@
+"""Any other policy of LeRobot's as a learner: SmolVLA, pi0, or one of your own, with a loss per sample.
+
+    learner = PolicyLearner(policy, constant={"observation.language.tokens": tokens, ...}, processors=(pre, post))
+    windows = Windows(demonstrations, weights, learner.span, statistics, device, pictures)
+    clone(learner, windows, Budget(20_000), CloningSettings(), seed=0, checkpoints=folder, fingerprint={})
+    learner.save(folder, statistics)
+
+SmolVLA, pi0 and pi0.5 give their loss per sample when asked for it (``reduction="none"``). A policy that does not is
+asked for the loss of one sample at a time, which is exact and slow.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from robo_datasets.errors import ConfigError, ModelError
+from robo_policies.cloning.learner import Learner
+from robo_policies.cloning.windows import ACTION, Span
+
+if TYPE_CHECKING:
+    import torch
+
+# LeRobot 0.4.4's SmolVLA looks for the padding of actions under this name, and under no other.
+PADDING_OF_SMOLVLA = "actions_id_pad"
+
+
+class PolicyLearner(Learner):
+    """A policy of LeRobot's in training, by its public ``forward``.
+
+    Args:
+        policy: any ``lerobot.policies.pretrained.PreTrainedPolicy``.
+        constant: further entries of a batch that are the same for every sample, without the dimension of the batch: the
+            tokens of the instruction, and their mask.
+        processors: LeRobot's pre- and post-processor, saved with the policy; None: none is saved.
+
+    Raises:
+        ConfigError: the policy's configuration does not say how many actions it predicts.
+    """
+
+    def __init__(
+        self,
+        policy: Any,
+        constant: Mapping[str, torch.Tensor] | None = None,
+        processors: tuple[Any, Any] | None = None,
+    ) -> None:
+        self.policy, self._constant, self._processors = policy, dict(constant or {}), processors
+        self._reduces = "reduction" in inspect.signature(policy.forward).parameters
+        self.span = span_of(policy.config)
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """What is trained: those of the policy's parameters that its configuration does not freeze."""
+        network: torch.nn.Module = self.policy
+        return network
+
+    def losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The loss of each sample, (B,).
+
+        Raises:
+            ModelError: the policy gives something else than a loss per sample.
+        """
+        import torch
+
+        count = len(batch[ACTION])
+        whole = {key: value for key, value in batch.items() if key != "weight"}
+        whole |= {key: value[None].expand(count, *value.shape) for key, value in self._constant.items()}
+        whole[PADDING_OF_SMOLVLA] = whole["action_is_pad"]
+        if self._reduces:
+            losses = self.policy.forward(whole, reduction="none")[0]
+        else:
+            rows = [{key: value[row : row + 1] for key, value in whole.items()} for row in range(count)]
+            losses = torch.stack([self.policy.forward(row)[0] for row in rows])
+        if tuple(losses.shape) != (count,):
+            raise ModelError(
+                f"{type(self.policy).__name__} gives a loss of shape {tuple(losses.shape)} for {count} samples; "
+                f"weights need one a sample, ({count},)"
+            )
+        result: torch.Tensor = losses
+        return result
+
+    def processors(self, statistics: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[Any, ...]:
+        """The processors that were given."""
+        return self._processors or ()
+
+
+def span_of(config: Any) -> Span:
+    """Which frames a policy takes, from the frame offsets in its configuration.
+
+    Raises:
+        ConfigError: the configuration has none for actions, or they are not in a row.
+    """
+    actions = list(getattr(config, "action_delta_indices", None) or ())
+    seen = list(getattr(config, "observation_delta_indices", None) or [0])
+    if not actions or actions != list(range(actions[0], actions[-1] + 1)) or seen != list(range(seen[0], 1)):
+        raise ConfigError(
+            f"{type(config).__name__} takes the actions at frames {actions} and the observations at {seen}; "
+            "only frames in a row, up to the present one, are supported"
+        )
+    if len(seen) > 1 and actions[0] != seen[0]:
+        raise ConfigError(
+            f"{type(config).__name__} takes observations from {seen[0]} on and actions from {actions[0]} on"
+        )
+    return Span(actions[-1] + 1, -seen[0], stacked=len(seen) > 1)
