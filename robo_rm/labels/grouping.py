@@ -94,6 +94,16 @@ class GroupedEpisode:
         return getattr(self._episode, name)
 
 
+def named_groups(stages: Sequence[str], groups: Sequence[Sequence[int]]) -> dict[str, list[int]]:
+    """Groups of places with the names of their stages, joined; ``[[]]`` is the whole task."""
+    if [list(places) for places in groups] == [[]]:
+        return {SINGLE: []}
+    return {
+        " + ".join(stages[place] if 0 <= place < len(stages) else str(place) for place in places): list(places)
+        for places in groups
+    }
+
+
 def as_trained(store: Any, provenance: Mapping[str, Any]) -> Any:
     """The store as a model saw it in training: a view of coarser stages where it was trained on one.
 
@@ -109,12 +119,12 @@ def _lookup(groups: Mapping[str, list[int]], stages: list[str]) -> npt.NDArray[n
     if listed != list(range(len(stages))):
         known = ", ".join(f"{place} {name!r}" for place, name in enumerate(stages)) or "none"
         raise ConfigError(
-            f"stage_groups={dict(groups)} must list the store's stages each once and in their order; they are: "
-            f"{known}. For the task as one stage give stage_groups={{{SINGLE}: []}}"
+            f"stage_groups={list(groups.values())} must list the store's stages each once and in their order; they "
+            f"are: {known}. For the task as one stage give stage_groups=[[]]"
         )
     lookup = np.full(len(stages) + 1, -1, dtype=np.int16)
     for number, places in enumerate(groups.values()):
         if not places:
-            raise ConfigError(f"stage_groups={dict(groups)}: {list(groups)[number]!r} holds no stage")
+            raise ConfigError(f"stage_groups={list(groups.values())}: a group holds no stage")
         lookup[places] = number
     return lookup

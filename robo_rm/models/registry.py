@@ -48,7 +48,7 @@ class FitRequest:
     """Episodes held out, by episode."""
     seed: int = 0
     """Of the split, the weights and every random draw."""
-    stage_groups: Mapping[str, list[int]] | None = None
+    stage_groups: list[list[int]] | None = None
     """Coarser stages to train on, see `robo_rm.labels.grouping`; None: the store's own."""
     validation: int = 0
     """Episodes cut from the training split that decide when to stop, by `robo_rm.training.stopping`; 0: train on."""

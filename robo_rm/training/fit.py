@@ -22,7 +22,7 @@ import torch
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError, ModelError
-from robo_rm.labels.grouping import GroupedStore
+from robo_rm.labels.grouping import GroupedStore, named_groups
 from robo_rm.labels.split import labelled_episodes, split_episodes
 from robo_rm.models.protocol import RewardModel
 from robo_rm.models.registry import FitRequest, FitResult
@@ -109,7 +109,8 @@ class Fit:
         learn_from: Callable[[Sequence[Any]], list[Any]] = list,
     ) -> None:
         if request.stage_groups is not None:
-            request = replace(request, store=GroupedStore(request.store, request.stage_groups))
+            groups = named_groups(list(request.store.stages), request.stage_groups)
+            request = replace(request, store=GroupedStore(request.store, groups))
         self.request, self.folder = request, request.folder
         self.device = pick_device(request.device)
         train, self.held_out = split_episodes(

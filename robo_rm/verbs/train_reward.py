@@ -38,9 +38,9 @@ class Config:
     """Batch size, learning rate and the like."""
     holdout: int = 8
     """Labelled episodes that are not trained on and judge the model at the end."""
-    stage_groups: dict[str, list[int]] | None = None
-    """Coarser stages to train on, made of the store's: {fetch: [0, 1], put away: [2, 3]}; {task: []} takes the whole
-    task as one stage, labelled or not."""
+    stage_groups: list[list[int]] | None = None
+    """Coarser stages to train on, made of the store's by their places: [[0,1],[2,3]]; [[]] takes the whole task as one
+    stage, labelled or not."""
     validation: int = 0
     """Episodes cut from the training split, failures among them, that decide when to stop: by auroc and hallucination,
     never by the error on demonstrations. 0: train to the end of the budget."""

@@ -63,7 +63,7 @@ def test_groups_that_are_not_the_task_in_order_are_refused(tmp_path, groups):
 
 def test_a_model_of_one_stage_learns_from_a_store_without_labels_and_is_scored_and_judged(tmp_path):
     store = make_store(tmp_path / "square.zarr", episodes=5, labelled=False)
-    model = trained(store, tmp_path / "rm", {"task": []}).model
+    model = trained(store, tmp_path / "rm", [[]]).model
     assert model.stages == ["task"]
     again = load_reward_model(tmp_path / "rm", "cpu")
     scores = score_progress(again, "model", store)
@@ -75,9 +75,9 @@ def test_a_model_of_one_stage_learns_from_a_store_without_labels_and_is_scored_a
 
 def test_a_model_of_coarser_stages_is_scored_on_the_finer_store(tmp_path):
     store = make_store(tmp_path / "square.zarr", episodes=5)
-    trained(store, tmp_path / "rm", {"the whole": [0, 1]})
+    trained(store, tmp_path / "rm", [[0, 1]])
     again = load_reward_model(tmp_path / "rm", "cpu")
-    assert again.stages == ["the whole"]
+    assert again.stages == [" + ".join(STAGES)]
     score_progress(again, "model", store)
     with pytest.raises(ConfigError, match="must list the store's stages"):
         GroupedStore(store, {"the whole": [0, 2]})
