@@ -1,0 +1,354 @@
+"""Does weighting demonstrations by progress pay? One policy cloned with seven weightings, and its successes counted.
+
+    python benchmarks/rabc.py --out out/rabc [--studies tidy_drawer drawer_open ...] [--arms bc calibrated ...]
+        [--seeds 0 1 2] [--steps 2000] [--episodes 100] [--processes 2] [--most CELLS] [--table]
+
+A study is a world, a policy and demonstrations of mixed quality. Its store is recorded, a reward model is trained on
+it and scores it; then every cell (study, weighting, seed) trains for the same steps and faces the same starts. Weights:
+
+    bc            every frame alike
+    calibrated    RA-BC, calibrated mode, as `robo-rm score` does it by default
+    lerobot       RA-BC, the weights of LeRobot's own class for the same progress, looking one action chunk ahead
+    paper         RA-BC, equations 5-9 of the paper with its 25 frames and kappa .01
+    oracle        calibrated mode on the simulator's true progress: what a perfect reward model would give
+    successes     the episodes that succeeded, every frame alike
+    top_fraction  the share of the episodes that made most progress, every frame alike
+
+Cells run one per core. Each leaves OUT/<study>/<weighting>_<seed>/cell.json; the same command goes on with those that
+are missing, and `--table` prints what there is at any time. `--steps`, where given, replaces the study's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contenders.rabc_weights import write_weights
+
+from robo_datasets import DemoStore
+from robo_datasets.console import print_table, progress_bar, say
+from robo_datasets.errors import StoreError
+from robo_datasets.outputs import write_atomically
+from robo_policies.evaluation.comparison import compare
+from robo_rm.metrics.intervals import wilson_interval
+
+ARMS = ("bc", "calibrated", "lerobot", "paper", "oracle", "successes", "top_fraction")
+CHUNK = 20
+REWARD_MINUTES = 3.0
+
+
+@dataclass(frozen=True)
+class Study:
+    """One comparison.
+
+    Attributes:
+        env: the world.
+        arms: which weightings are compared.
+        horizons: actions of a chunk carried out before the policy looks again; the first is the policy's default.
+        steps: training steps of every cell.
+        policy: words for train-policy.
+        recorded: episodes in the store.
+        record: further words for record.
+    """
+
+    env: str
+    arms: tuple[str, ...] = ("bc", "calibrated", "oracle")
+    horizons: tuple[int, ...] = (5, 10)
+    steps: int = 2000
+    policy: tuple[str, ...] = ("policy=act",)
+    recorded: int = 100
+    record: tuple[str, ...] = ()
+
+
+STUDIES: dict[str, Study] = {
+    "tidy_drawer": Study("tidy_drawer", arms=ARMS),
+    "drawer_open": Study("metaworld/drawer-open-v3"),
+    "pick_place": Study("metaworld/pick-place-v3"),
+    "door_open": Study("metaworld/door-open-v3"),
+    "tidy_drawer_diffusion": Study("tidy_drawer", policy=("policy=diffusion",), steps=4000, horizons=(5,)),
+    "tidy_drawer_images": Study(
+        "tidy_drawer",
+        arms=("bc", "calibrated"),
+        policy=("policy=act", "policy.image_size=[96,96]"),
+        record=("environment_state=false",),
+        horizons=(5,),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run with its evaluations."""
+
+    study: str
+    arm: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        return f"{self.study}/{self.arm}_{self.seed}"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--studies", nargs="+", default=list(STUDIES), choices=STUDIES)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--episodes", type=int, default=100, help="evaluation episodes of each cell and horizon")
+    parser.add_argument("--evaluation-seed", type=int, default=2000)
+    parser.add_argument("--recorded", type=int, help="episodes in each store, instead of the study's own number")
+    parser.add_argument("--reward-minutes", type=float, default=REWARD_MINUTES)
+    parser.add_argument("--processes", type=int, default=0, help="0: one a core, two at most")
+    parser.add_argument("--most", type=int, help="stop after so many cells")
+    parser.add_argument("--table", action="store_true", help="print what there is and run nothing")
+    return parser.parse_args()
+
+
+def robo_rm(core: int | None, *words: str) -> None:
+    """Run ``robo-rm`` on one core; its last words are shown where it fails."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "robo_rm.cli.main", *words],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        if core is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(process.pid, {core})
+        _, errors = process.communicate()
+    if process.returncode != 0:
+        raise SystemExit(f"robo-rm {' '.join(words)}\n{errors.strip()}")
+
+
+def prepare(options: argparse.Namespace, name: str) -> DemoStore:
+    """The study's store, recorded and scored; what is there already is left as it is."""
+    study, folder = STUDIES[name], options.out / name
+    path = folder / "demos.zarr"
+    wanted = options.recorded or study.recorded
+    if not path.exists() or len(DemoStore.open(path)) < wanted:
+        robo_rm(
+            None, "record", f"env={study.env}", "quality=mixed", f"episodes={wanted}", f"store={path}", *study.record
+        )
+    store = DemoStore.open(path)
+    try:
+        store.derived("progress")
+    except StoreError:
+        model = folder / "reward"
+        robo_rm(None, "train-reward", f"store={path}", f"out={model}", f"minutes={options.reward_minutes}")
+        robo_rm(None, "score", f"model={model}", f"store={path}")
+        store = DemoStore.open(path)
+    return store
+
+
+def weight_words(store: DemoStore, arm: str) -> tuple[str, ...]:
+    """What train-policy is told about the weights."""
+    if arm == "bc":
+        return ("weights=none",)
+    return ("weights=rabc", f"weights.name={write_weights(store, arm, CHUNK)}")
+
+
+def settings_of(options: argparse.Namespace, name: str, store: DemoStore) -> dict[str, Any]:
+    """What the outcome of a cell depends on, beside weighting and seed."""
+    study = STUDIES[name]
+    return {
+        "env": study.env,
+        "policy": list(study.policy),
+        "steps": options.steps or study.steps,
+        "episodes": options.episodes,
+        "evaluation_seed": options.evaluation_seed,
+        "store": store.content_hash(),
+    }
+
+
+def run_cell(
+    options: argparse.Namespace, cell: Cell, store: DemoStore, words: tuple[str, ...], core: int | None
+) -> None:
+    study = STUDIES[cell.study]
+    settings = settings_of(options, cell.study, store)
+    folder = options.out / cell.folder
+    robo_rm(
+        core,
+        *("train-policy", f"store={store.path}", *study.policy, *words, f"steps={settings['steps']}"),
+        *(f"seed={cell.seed}", f"out={folder}/policy", "device=cpu"),
+    )
+    result: dict[str, Any] = {
+        "study": cell.study,
+        "arm": cell.arm,
+        "seed": cell.seed,
+        "settings": settings,
+        "training": json.loads((folder / "policy" / "metrics.json").read_text()),
+        "horizons": {},
+    }
+    for horizon in study.horizons:
+        out = folder / f"evaluation_{horizon}"
+        robo_rm(
+            core,
+            *("eval-policy", f"policy={folder}/policy", f"env={study.env}", f"episodes={options.episodes}"),
+            *(f"seed={options.evaluation_seed}", f"execution.horizon={horizon}", "processes=1", f"out={out}"),
+        )
+        episodes = json.loads((out / "episodes.json").read_text())["episodes"]
+        result["horizons"][str(horizon)] = {
+            "metrics": json.loads((out / "metrics.json").read_text()),
+            "success": [int(episode["success"]) for episode in episodes],
+        }
+    write_atomically(folder / "cell.json", json.dumps(result, indent=1))
+
+
+def read_cells(options: argparse.Namespace) -> dict[Cell, dict[str, Any]]:
+    """Finished cells of the studies asked for."""
+    found = {}
+    for name in options.studies:
+        for path in sorted((options.out / name).glob("*/cell.json")):
+            result = json.loads(path.read_text())
+            found[Cell(result["study"], result["arm"], result["seed"])] = result
+    return found
+
+
+def rows_of(cells: dict[Cell, dict[str, Any]], name: str, horizon: int) -> list[dict[str, Any]]:
+    """One row per weighting of a study, in the order of ``ARMS``: successes, and the differences to bc and calibrated.
+
+    A difference is taken over the starts and seeds that both have.
+    """
+    rows = []
+    outcomes = {
+        arm: {
+            cell.seed: result["horizons"][str(horizon)]["success"]
+            for cell, result in cells.items()
+            if (cell.study, cell.arm) == (name, arm) and str(horizon) in result["horizons"]
+        }
+        for arm in ARMS
+    }
+    for arm, by_seed in outcomes.items():
+        if not by_seed:
+            continue
+        pooled = [one for seed in sorted(by_seed) for one in by_seed[seed]]
+        rate, low, high = wilson_interval(sum(pooled), len(pooled))
+        row: dict[str, Any] = {
+            "study": name,
+            "horizon": horizon,
+            "arm": arm,
+            "success": rate,
+            "interval": [low, high],
+            "seeds": {str(seed): float(np.mean(by_seed[seed])) for seed in sorted(by_seed)},
+        }
+        for other in ("bc", "calibrated"):
+            common = sorted(set(by_seed) & set(outcomes[other]))
+            if arm == other or not common:
+                continue
+            first = [one for seed in common for one in outcomes[other][seed]]
+            second = [one for seed in common for one in by_seed[seed]]
+            paired = compare([bool(one) for one in first], [bool(one) for one in second])
+            row[f"against_{other}"] = {
+                "difference": list(paired.difference),
+                "p": paired.p_value,
+                "verdict": paired.verdict,
+                "pairs": paired.pairs,
+            }
+        rows.append(row)
+    return rows
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print a table per study and horizon, and write OUT/table.json."""
+    cells = read_cells(options)
+    table = []
+    for name in options.studies:
+        for horizon in STUDIES[name].horizons:
+            rows = rows_of(cells, name, horizon)
+            table += rows
+            if rows:
+                body = [
+                    (
+                        row["arm"],
+                        f"{100 * row['success']:.1f}",
+                        "{:.1f} to {:.1f}".format(*(100 * end for end in row["interval"])),
+                        ", ".join(f"{100 * rate:.0f}" for rate in row["seeds"].values()),
+                        _difference(row.get("against_bc")),
+                        _difference(row.get("against_calibrated")),
+                    )
+                    for row in rows
+                ]
+                columns = ["weights", "success %", "95 % interval", "each seed", "against bc", "against calibrated"]
+                print_table(f"{name}, {horizon} of {CHUNK} actions carried out", columns, body)
+    if not table:
+        say(f"{options.out} holds no finished cell yet")
+        return
+    write_atomically(options.out / "table.json", json.dumps(table, indent=1))
+
+
+def _difference(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    value, low, high = (100 * end for end in found["difference"])
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f}, p {found['p']:.1g})"
+
+
+def main() -> None:
+    options = parse()
+    if options.table:
+        show(options)
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
+    free: queue.Queue[int | None] = queue.Queue()
+    for core in cores[: options.processes or 2]:
+        free.put(core)
+    # All weightings of a seed before the next seed, so that an interrupted comparison is a fair one.
+    wanted = [
+        Cell(name, arm, seed)
+        for name in options.studies
+        for seed in options.seeds
+        for arm in STUDIES[name].arms
+        if arm in options.arms
+    ]
+    done = read_cells(options)
+    missing = [cell for cell in wanted if cell not in done][: options.most]
+    for name in options.studies:
+        kept = [result for cell, result in done.items() if cell.study == name]
+        if not kept and not any(cell.study == name for cell in missing):
+            continue
+        store = prepare(options, name)
+        for result in kept:
+            asked = settings_of(options, name, store)
+            for key, value in asked.items():
+                if result["settings"][key] != value:
+                    raise SystemExit(
+                        f"{options.out}/{name} holds cells with {key}={result['settings'][key]}, not {value}; "
+                        "give another --out"
+                    )
+        with (
+            progress_bar(name, total=sum(cell.study == name for cell in wanted), unit="cells", done=len(kept)) as bar,
+            ThreadPoolExecutor(free.qsize()) as pool,
+        ):
+            lock = threading.Lock()
+
+            def work(cell: Cell, store: DemoStore = store, bar: Any = bar, lock: threading.Lock = lock) -> None:
+                core = free.get()
+                try:
+                    with lock:
+                        words = weight_words(store, cell.arm)
+                    run_cell(options, cell, store, words, core)
+                finally:
+                    free.put(core)
+                bar.advance(1, note=f"{cell.arm}, seed {cell.seed}")
+
+            for _ in pool.map(work, [cell for cell in missing if cell.study == name]):
+                pass
+    show(options)
+
+
+if __name__ == "__main__":
+    main()
