@@ -20,6 +20,8 @@ WAVE = 10
 
 
 IMAGES = "observation.images."
+USUAL_SIZE = 128
+"""Pixels of a world's pictures, where nobody asks for others."""
 
 
 class Policy(Protocol):
@@ -129,8 +131,12 @@ def check_fits(policy: Policy, env: Any) -> None:
 
 
 def image_size_of(policy: Policy) -> int | None:
-    """Pixels of the pictures that a policy's environments should give; None where it needs none."""
-    return max((max(size) for size in _cameras(policy).values()), default=None)
+    """Pixels of the pictures that a policy's environments should give; None for the world's own.
+
+    A policy that looks at smaller pictures shrinks them itself, as it did with those it was trained on.
+    """
+    largest = max((max(size) for size in _cameras(policy).values()), default=0)
+    return largest if largest > USUAL_SIZE else None
 
 
 def _cameras(policy: Policy) -> Mapping[str, tuple[int, int]]:

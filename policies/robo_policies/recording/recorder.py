@@ -33,6 +33,7 @@ LONGEST = 900
 FRAMES_AFTER_SUCCESS = 8
 """How long the operator's recording runs on after success."""
 
+ENVIRONMENT_STATE = "observation.environment_state"
 _NAMESPACE = uuid.UUID("6b1e1c61-4a6e-4c1c-9d6c-1f0f6b2d7f1a")
 _GOLDEN = 0.6180339887498949
 
@@ -55,6 +56,7 @@ class RecordingPlan:
     render: str = "fast"
     mixture: Mapping[str, float] | None = None
     action_repeat: int | None = None
+    environment_state: bool = True
 
     def __post_init__(self) -> None:
         if self.quality not in (*QUALITIES, MIXED):
@@ -74,10 +76,12 @@ class RecordingPlan:
         image = {"dtype": "video", "shape": (self.image_size, self.image_size, 3)}
         named = {
             "observation.state": env.state_names,
-            "observation.environment_state": env.environment_state_names,
+            ENVIRONMENT_STATE: env.environment_state_names,
             "action": env.action_names,
             "simulator.progress": ("progress",),
         }
+        if not self.environment_state:
+            del named[ENVIRONMENT_STATE]
         low_dim = {
             key: {"dtype": "float32", "shape": (len(names),), "names": list(names)} for key, names in named.items()
         }
@@ -104,6 +108,8 @@ class RecordingPlan:
         identity: list[Any] = [self.env, self.quality, mixture, self.seed, index]
         if self.action_repeat is not None:
             identity.append(self.action_repeat)
+        if not self.environment_state:
+            identity.append("without environment state")
         return str(uuid.uuid5(_NAMESPACE, json.dumps(identity)))
 
 
@@ -187,6 +193,8 @@ def _add(
         "action": action,
         "simulator.progress": np.array([info["progress"]], np.float32),
     }
+    if not plan.environment_state:
+        del frame[ENVIRONMENT_STATE]
     episode.add(frame, timestamp=len(episode) / env.fps, stage=info["stage"])
 
 

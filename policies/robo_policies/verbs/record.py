@@ -56,6 +56,8 @@ class Config:
     contract: str | None = "auto"
     """Robot contract to record under, a file or a packaged name; auto: the world's own where pictures and rate are the
     contract's; null: none."""
+    environment_state: bool = True
+    """Record what the simulator knows of the objects; false for policies that shall see them through cameras."""
     action_repeat: int | None = None
     """Control steps that one action lasts, in metaworld/<task>; null for the world's own."""
     mixture: Mixture = field(default_factory=Mixture)
@@ -96,6 +98,7 @@ def run(config: Config) -> None:
         config.render,
         asdict(config.mixture),
         config.action_repeat,
+        config.environment_state,
     )
     env = plan.make_env()
     try:

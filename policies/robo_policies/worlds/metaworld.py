@@ -48,8 +48,10 @@ class MetaWorld(gymnasium.Env[Any, np.ndarray]):
     to object and from object to goal, and ``observation.images.<camera>`` (H, W, 3) uint8 for each of ``cameras``.
 
     ``info`` has ``success``, ``stage``, ``stage_name`` and ``progress`` as every world, ``dense_reward`` (Meta-World's
-    own, 0 to 10) and the rest of Meta-World's own ``info``. Reward is 1 on success, which terminates, and 0 before;
-    ``max_steps`` decisions truncate. Two environments given the same seed and actions do the same, bit for bit.
+    own, 0 to 10) and the rest of Meta-World's own ``info``. An episode that has succeeded stays a success, as
+    Meta-World counts, also where the hand goes on and moves the object too far. Reward is 1 on success, which
+    terminates, and 0 before; ``max_steps`` decisions truncate. Two environments given the same seed and actions do the
+    same, bit for bit.
 
     Raises:
         ConfigError: unknown task, preset or camera, bad size, limit or repeat; an action of the wrong shape.
@@ -101,6 +103,7 @@ class MetaWorld(gymnasium.Env[Any, np.ndarray]):
         self._inner_info: dict[str, Any] = {}
         self._reward = 0.0
         self._start = Start(1.0, 1.0, 0.0)
+        self._succeeded = False
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.observation_space = spaces.Dict(
             {
@@ -127,7 +130,7 @@ class MetaWorld(gymnasium.Env[Any, np.ndarray]):
         for _ in range(SETTLING):
             self._advance(np.array([0.0, 0.0, 0.0, -1.0]))
         inner.curr_path_length = 0
-        self._steps = 0
+        self._steps, self._succeeded = 0, bool(self._inner_info["success"])
         way = way_left(self.facts, self._raw, self._inner_info)
         distance = float(np.linalg.norm(inner.tcp_center - self._raw[4:7]))
         self._start = Start(way, distance, float(self._raw[6]))
@@ -146,6 +149,7 @@ class MetaWorld(gymnasium.Env[Any, np.ndarray]):
         for _ in range(self.action_repeat):
             self._advance(wanted)
             if self._inner_info["success"]:
+                self._succeeded = True
                 break
         self._steps += 1
         info = self._info()
@@ -223,6 +227,8 @@ class MetaWorld(gymnasium.Env[Any, np.ndarray]):
         self._raw, self._reward, _, _, self._inner_info = self._inner.step(action)
 
     def _situation(self) -> tuple[int, float]:
+        if self._succeeded:
+            return len(self.stages) - 1, 1.0
         return stage_and_progress(self.facts, self._start, self._raw, self._inner.tcp_center, self._inner_info)
 
     def _info(self) -> dict[str, Any]:
@@ -231,7 +237,7 @@ class MetaWorld(gymnasium.Env[Any, np.ndarray]):
         return {
             **own,
             "dense_reward": float(self._reward),
-            "success": bool(self._inner_info["success"]),
+            "success": self._succeeded,
             "stage": stage,
             "stage_name": self.stages[stage],
             "progress": progress,

@@ -246,3 +246,25 @@ def test_missing_gl_backend_is_found_before_anything_is_written(tmp_path: Path, 
     assert code == 2
     assert "no GL here" in error
     assert not (tmp_path / "demos.zarr").exists()
+
+
+@pytest.mark.parametrize("task", ["drawer-open-v3", "push-v3"])
+def test_meta_world_is_recorded_with_its_own_stages_and_keys(task: str, run_command, tmp_path: Path):
+    path = tmp_path / "demos.zarr"
+    words = ("record", f"env=metaworld/{task}", f"store={path}", "episodes=2", "quality=clean", "processes=1", *SMALL)
+    code, _, errors = run_command(*words, "environment_state=false")
+    assert code == 0, errors
+    store = DemoStore.open(path)
+    assert (store.fps, store.stages[0]) == (40, "reach")
+    assert "observation.environment_state" not in store.features
+    for episode in store:
+        assert episode.success is True, "a success stays one while the recording runs on"
+        assert episode["observation.state"].shape == episode["action"].shape == (episode.length, 4)
+        assert np.abs(episode["action"][:]).max() <= 1
+        progress = episode["simulator.progress"][:, 0]
+        assert progress[0] < 0.1
+        assert (progress[-FRAMES_AFTER_SUCCESS:] == 1).all()
+        assert episode.stage[-1] == len(store.stages) - 1
+    code, _, errors = run_command(*words)
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "another schema" in errors
