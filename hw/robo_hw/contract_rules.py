@@ -134,7 +134,7 @@ def _camera(reader: Reader) -> Camera:
             "degraded_after", f"{camera.degraded_after:g} s must be below stop_after {camera.stop_after:g} s"
         )
     for key in ("degraded_after", "frozen_after"):
-        if getattr(camera, key) <= 1 / rate:
+        if rate > 0 and getattr(camera, key) <= 1 / rate:
             reader.problem(key, f"{getattr(camera, key):g} s is not longer than one frame at {rate:g} Hz")
     reader.finish()
     return camera
@@ -176,7 +176,8 @@ def _deadlines(root: Reader, rates: Rates) -> Deadlines:
         tick=reader.number("tick", "the longest control tick in s", above=0, most=1),
     )
     for key, rate in (("joint_states", rates.joint_states), ("tick", rates.control)):
-        if getattr(deadlines, key) <= 1.5 / rate:
+        # A rate that is zero, negative or no number has been reported already.
+        if rate > 0 and getattr(deadlines, key) <= 1.5 / rate:
             reader.problem(key, f"{getattr(deadlines, key):g} s is less than one and a half periods at {rate:g} Hz")
     reader.finish()
     return deadlines

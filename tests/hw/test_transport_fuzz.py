@@ -19,19 +19,15 @@ import pytest
 from served_policies import Counting, Rising
 
 from robo_hw import RobotContract
-from robo_hw.errors import FrameError
+from robo_hw.errors import ContractError, FrameError
 from robo_hw.transport import ClientState, PolicyClient, PolicyServer, Timeouts
 from robo_hw.transport.images import ImageLayout
 from robo_hw.transport.limits import HELLO, observation_limit
 from robo_hw.transport.messages import FROM_CLIENT, FROM_SERVER, PROTOCOL, check, schema_hash
 from robo_hw.transport.wire import FrameReader, pack, unpack
 
-SMALL_ARM = RobotContract.from_dict(
-    {
-        **(data := RobotContract.load("tidy_drawer").to_dict()),
-        "cameras": [{**data["cameras"][0], "width": 8, "height": 8}],
-    }
-)
+_DATA = RobotContract.load("tidy_drawer").to_dict()
+SMALL_ARM = RobotContract.from_dict({**_DATA, "cameras": [{**_DATA["cameras"][0], "width": 8, "height": 8}]})
 LAYOUT = ImageLayout(SMALL_ARM)
 QUICK = Timeouts(retry=0.01, retry_refused=0.02, send=0.5, silence=2.0)
 EXECUTED = {"exec", "compile", "os.system", "os.exec", "subprocess.Popen", "pickle.find_class", "ctypes.dlopen"}
@@ -255,6 +251,44 @@ def test_any_frame_is_read_or_refused_with_one_kind_of_error(nothing_executed):
                         read += 1
     assert read > 100, "some mutations leave a sound message"
     assert peak_megabytes() - before < 60
+
+
+WRONG_VALUES = [
+    None, True, -1, 0, 0.0, 2**70, -1e308, 1e308, float("nan"), float("inf"), "", "x" * 300, [], {}, [1, "a", None],
+    {"a": {"b": []}}, [[]], [{}], "rad", [0, 0], [1, 2, 3], [float("nan"), 1], {"name": []}, [{"name": {}}],
+]  # fmt: skip
+
+
+def places(value: object, path: tuple = ()) -> Iterator[tuple]:
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from places(item, (*path, key))
+
+
+def test_a_contract_from_the_other_side_is_understood_or_refused_whatever_it_holds():
+    pick = random.Random(5)
+    known, counts = list(places(_DATA)), {"sound": 0, "refused": 0}
+    for _ in range(3000):
+        data = json.loads(json.dumps(_DATA))
+        for path in pick.choices(known, k=pick.choice([1, 1, 2, 5])):
+            place = data
+            with contextlib.suppress(KeyError, IndexError, TypeError):
+                for key in path[:-1]:
+                    place = place[key]
+                if pick.random() < 0.2:
+                    del place[path[-1]]
+                else:
+                    place[path[-1]] = json.loads(json.dumps(pick.choice(WRONG_VALUES)))
+        try:
+            found = RobotContract.from_dict(data)
+            assert SMALL_ARM.difference(found) is not None
+            assert len(found.hash) == 64
+            counts["sound"] += 1
+        except ContractError:
+            counts["refused"] += 1
+    assert min(counts.values()) > 50
 
 
 def test_every_sound_message_survives_the_way():

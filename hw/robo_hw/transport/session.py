@@ -171,7 +171,6 @@ class Session:
             self._taken(message)
             self._refuse(sequence, str(error))
             return
-        self._taken(message)
         observation = Observation(sequence, message["observed_at"], values, past=self._look_back(message, values))
         job = Job(self, observation, self.task, message)
         job.received = time.monotonic()
@@ -179,6 +178,7 @@ class Session:
             worker = self._server.workers.get(name)
             if message[want] and worker is not None and (name != "chunk" or self.controls):
                 worker.put(job)
+        self._taken(message)
 
     def _look_back(self, message: dict[str, Any], values: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], ...]:
         """What was seen at the ``history - 1`` action periods before, oldest first, from what was really received."""
