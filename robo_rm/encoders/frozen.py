@@ -208,14 +208,15 @@ def weights_hash(folder: Path) -> str:
 
 def _from_hub(source: str) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(huggingface_hub.snapshot_download(source, allow_patterns=list(FILES)))
     except (OSError, ValueError, HFValidationError) as error:
+        why = "it cannot be reached" if isinstance(error, LocalEntryNotFoundError) else _first_line(error)
         raise ModelError(
             f"encoder.source={source}: the weights are neither on this machine nor to be had from the Hugging Face hub "
-            f"({_first_line(error)}). Where there is a network, run `hf download {source} --local-dir encoder`, copy "
+            f"({why}). Where there is a network, run `hf download {source} --local-dir encoder`, copy "
             "the folder here and give encoder.source=FOLDER; or use encoder=conv, which needs no weights"
         ) from error
 
