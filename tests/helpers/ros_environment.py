@@ -65,6 +65,28 @@ def ros_python(folder: Path = FOLDER) -> Path:
     return python
 
 
+def colcon(folder: Path = ROOT / ".venvs" / "colcon") -> list[str]:
+    """The colcon command: the system's (Debian's python3-colcon-ros), or one in a virtual environment made once.
+
+    Raises:
+        RosUnavailableError: it cannot be installed.
+    """
+    own = shutil.which("colcon")
+    if own:
+        return [own]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "colcon.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "ready").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            _run([sys.executable, "-m", "venv", str(folder)], "make a virtual environment")
+            install = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            # Newer setuptools have no `setup.py install`, which colcon calls.
+            _run([*install, "colcon-core", "colcon-ros", "setuptools<80"], "install colcon")
+            (folder / "ready").touch()
+    return [str(folder / "bin" / "colcon")]
+
+
 def ros_environ(domain: int | None = None) -> dict[str, str]:
     """Environment variables for a process with ROS: nothing of this Python's, traffic on loopback only."""
     environ = {key: value for key, value in os.environ.items() if key not in _LEFT_OUT}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import re
@@ -81,6 +82,9 @@ def require_ros() -> None:
         RosMissingError: one line with the cause: not installed, another Python, not sourced, no middleware, a message
             package missing.
     """
+    absent = absent_middleware(os.environ)
+    if absent is not None:  # rclpy would end the process without a word about what to do
+        raise RosMissingError(explain_middleware(absent, os.environ))
     try:
         import rclpy
         from rclpy.utilities import get_rmw_implementation_identifier
@@ -99,6 +103,21 @@ def require_ros() -> None:
         rclpy.shutdown(context=context)
     except (RuntimeError, OSError) as error:
         raise RosMissingError(explain_middleware(error, os.environ)) from error
+
+
+def absent_middleware(environ: Mapping[str, str]) -> OSError | None:
+    """Why the library that RMW_IMPLEMENTATION asks for cannot be loaded; None where it can, or none is asked for."""
+    asked = environ.get("RMW_IMPLEMENTATION")
+    if not asked:
+        return None
+    folders = [Path(folder) for folder in environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if folder]
+    if any(next(folder.glob(f"lib{asked}*"), None) for folder in folders):
+        return None
+    try:
+        ctypes.CDLL(f"lib{asked}.so")
+    except OSError as error:
+        return error
+    return None
 
 
 def missing_messages(find: Callable[[str], object | None]) -> list[str]:
