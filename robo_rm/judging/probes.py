@@ -2,11 +2,14 @@
 
 | probe | the clip | what is true of it |
 |---|---|---|
-| pause | stands still from the middle on | the stage of the picture |
+| pause | stands still from about the middle on, where the stage is clear | the stage of the picture |
 | rewind | turns at 60 % and runs back | the stage of the picture |
-| hover | goes to and fro for the rest of the time just before a stage would be finished | the stage of the picture |
+| hover | goes to and fro for the rest of the time half a second before a stage is finished | the stage of the picture |
 | shuffled | frames in random order | the stage of the picture |
 | frozen camera | pictures stand still from the middle on, the joints go on | the stage the robot is really in |
+
+A video that stands still repeats one picture, and within 0.5 s of a stage's end (the tolerance of `boundary_f1`) nobody
+can tell from a picture which stage it is; so pauses and hovering keep that distance where the episode allows it.
 
 Frames are counted from where the clip departs from the episode. *Claimed* are those whose predicted stage is beyond the
 true one. The shuffled video is shown apart and not counted with the others: nothing happens in it that could have a
@@ -28,6 +31,8 @@ from robo_rm.judging.clips import Clip, backwards, hovering, paused, rewound, sh
 from robo_rm.models.protocol import RewardModel
 
 HOVER_SECONDS = 1.0
+# Distance of still pictures from a change of stage, where the stage is clear.
+CLEAR_SECONDS = 0.5
 # Shown, and not counted with the others.
 APART = ("shuffled",)
 
@@ -65,16 +70,18 @@ def probe_episode(model: RewardModel, episode: Any, fps: float) -> ProbeClips:
     keys = [*model.cameras, *([model.state_key] if model.state_key else [])]
     length = episode.length
     stage = np.asarray(episode.stage, dtype=np.int64)
-    orders = {"pause": paused(length), "rewind": rewound(length), "shuffled": shuffled(length)}
+    clear = round(CLEAR_SECONDS * fps)
+    stop = _clear_of_changes(stage, length // 2, clear)
+    still = paused(length, (stop + 1) / length)
+    orders = {"pause": still, "rewind": rewound(length), "shuffled": shuffled(length)}
     at = _before_a_boundary(stage)
     if at is not None:
-        orders["hover"] = hovering(length, at, max(2, round(HOVER_SECONDS * fps)))
+        orders["hover"] = hovering(length, max(at - clear, 1), max(2, round(HOVER_SECONDS * fps)))
     counts = {}
     for name, order in orders.items():
         seen = model.predict(Clip(episode, order, keys), episode.task).stage
         begin = int(np.argmax(np.append(np.diff(order), 0) != 1)) + 1
         counts[name] = _count(seen[begin:], stage[order][begin:])
-    still = paused(length)
     frozen = Clip(episode, np.arange(length), keys, images=still)
     begin = int(np.argmax(np.append(np.diff(still), 0) != 1)) + 1
     counts["frozen camera"] = _count(model.predict(frozen, episode.task).stage[begin:], stage[begin:])
@@ -99,6 +106,17 @@ def probe_recorded(model: RewardModel, store: Any) -> list[tuple[str, Count]]:
 def _count(seen: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> Count:
     known = truth >= 0
     return Count(int((seen[known] > truth[known]).sum()), int(known.sum()))
+
+
+def _clear_of_changes(stage: npt.NDArray[np.int64], wanted: int, clear: int) -> int:
+    """The frame nearest to ``wanted`` that is ``clear`` frames from any change of stage, or as far as can be had."""
+    changes = np.flatnonzero(np.diff(stage) != 0) + 0.5
+    if not changes.size:
+        return wanted
+    frames = np.arange(len(stage))
+    distance = np.minimum(np.abs(frames[:, None] - changes[None, :]).min(axis=1), clear)
+    best = frames[distance == distance.max()]
+    return int(best[np.argmin(np.abs(best - wanted))])
 
 
 def _before_a_boundary(stage: npt.NDArray[np.int64]) -> int | None:

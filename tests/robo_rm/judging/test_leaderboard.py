@@ -149,3 +149,13 @@ def test_each_task_has_its_row(store, tmp_path):
     result = evaluate_reward_model(right(), store, probes=0, resamples=20)
     assert list(result.by_task) == ["place it"]
     assert result.by_task["place it"]["episodes"] == len(KINDS)
+
+
+def test_still_clips_keep_away_from_changes_of_stage():
+    from robo_rm.judging.probes import _clear_of_changes
+
+    stage = np.repeat([0, 1, 2], [20, 4, 26])
+    assert _clear_of_changes(stage, 24, 5) == 29
+    assert _clear_of_changes(stage, 40, 5) == 40
+    assert _clear_of_changes(np.zeros(10, dtype=np.int64), 5, 3) == 5
+    assert _clear_of_changes(np.arange(10), 5, 3) in (0, 5, 9)
