@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from served_policies import STATE, Counting, Rising
 
 from robo_hw import ActionChunk, RobotContract, SafetyCore, State, SteadyClock
@@ -27,7 +29,7 @@ QUICK = Timeouts(retry=0.02, retry_refused=0.05, heartbeat=0.1, silence=2.5, han
 HELPER = Path(__file__).resolve().parents[1] / "helpers" / "served_policies.py"
 
 
-def until(condition, seconds: float = 10.0):
+def until(condition, seconds: float = 40.0):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "waited too long"
@@ -290,15 +292,16 @@ def test_an_address_that_is_taken_is_refused_and_what_a_killed_server_left_is_re
         (np.zeros(7), "shape (7,)"),
     ],
 )
-def test_a_broken_chunk_reaches_the_core_as_it_is_and_is_rejected_there(socket_path, wrong, match):
-    policy, clock = Rising(ARM), SteadyClock()
-    core = SafetyCore(ARM, clock)
-    with PolicyServer(ARM, socket_path, policy) as server, PolicyClient(ARM, str(server.address), clock) as client:
+def test_a_broken_chunk_reaches_the_core_as_it_is_and_is_rejected_there(socket_path, tmp_path, wrong, match):
+    arm, _ = patient_arm(tmp_path)
+    policy, clock = Rising(arm), SteadyClock()
+    core = SafetyCore(arm, clock)
+    with PolicyServer(arm, socket_path, policy) as server, PolicyClient(arm, str(server.address), clock) as client:
         connected(client)
         policy.wrong = wrong
         for picture in range(3):
             core.observe(NAMES, REST, stamp=clock.now())
-            for camera in ARM.cameras:
+            for camera in arm.cameras:
                 core.observe_camera(camera.name, picture, stamp=clock.now())
             time.sleep(0.002)
         core.arm()
@@ -310,11 +313,18 @@ def test_a_broken_chunk_reaches_the_core_as_it_is_and_is_rejected_there(socket_p
 class Spawned:
     """A policy server in a process of its own, which prints before it serves and dies when it is told to."""
 
-    def __init__(self, address: str, think: float = 0.0) -> None:
-        arguments = [sys.executable, "-X", "dev", str(HELPER), "tidy_drawer", address, str(think)]
+    def __init__(self, address: str, think: float = 0.0, contract: str = "tidy_drawer") -> None:
+        arguments = [sys.executable, "-X", "dev", str(HELPER), contract, address, str(think)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(arguments, **pipes)
         assert self.process.stdout.readline() == "serving\n", self.process.communicate()[1]
+
+    def __enter__(self) -> Spawned:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.kill()
 
     def kill(self) -> str:
         self.process.send_signal(signal.SIGKILL)
@@ -327,20 +337,36 @@ def shared_memory() -> set[str]:
     return {name for name in names if name.startswith(("psm_", "robo"))}
 
 
-def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_the_bridge(socket_path):
+def patient_arm(folder: Path) -> tuple[RobotContract, str]:
+    """The arm with deadlines that a busy machine can keep: what is tested here is the policy's death."""
+    data = ARM.to_dict()
+    data["deadlines"].update(joint_states=2.0, tick=1.0, actions=1.0, chunk=5.0)
+    data["safety"].update(max_stop_time=2.0)
+    for camera in data["cameras"]:
+        camera.update(degraded_after=2.0, stop_after=4.0, frozen_after=30.0)
+    path = folder / "patient.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return RobotContract.load(path), str(path)
+
+
+def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_the_bridge(socket_path, tmp_path):
+    arm, path = patient_arm(tmp_path)
     clock, before, descriptors = SteadyClock(), shared_memory(), len(os.listdir("/proc/self/fd"))
-    core = SafetyCore(ARM, clock)
+    core = SafetyCore(arm, clock)
     robot = REST.copy()
     epochs, states, submitted, refused = [], [], [], []
-    first = Spawned(socket_path, think=0.05)
 
-    with PolicyClient(ARM, socket_path, clock, timeouts=QUICK) as client:
+    with (
+        Spawned(socket_path, think=0.05, contract=path) as first,
+        contextlib.ExitStack() as later,
+        PolicyClient(arm, socket_path, clock, timeouts=QUICK) as client,
+    ):
 
         def tick(picture: int) -> None:
             nonlocal robot
             now = clock.now()
             core.observe(NAMES, robot, stamp=now)
-            for camera in ARM.cameras:
+            for camera in arm.cameras:
                 core.observe_camera(camera.name, picture, stamp=now)
             if core.state is State.DISARMED:
                 core.arm()
@@ -364,13 +390,15 @@ def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_t
         old = submitted[-1]
         assert first.kill() == "", "no warning about leaked shared memory"
         count = len(submitted)
-        for picture in range(150):
+        for picture in range(2000):
             tick(picture)
+            if core.state is State.HOLDING and client.status().state is ClientState.CONNECTING:
+                break
         assert client.status().state is ClientState.CONNECTING
         assert core.state is State.HOLDING, "without a policy the arm comes to rest and holds"
         assert core.fault is None
 
-        second = Spawned(socket_path, think=0.05)
+        second = later.enter_context(Spawned(socket_path, think=0.05, contract=path))
         for picture in range(2000):
             tick(picture)
             if len(submitted) >= count + 3 and core.state is State.RUNNING:
@@ -402,8 +430,7 @@ def test_chunks_made_before_the_connection_was_lost_are_never_handed_out(socket_
 
 
 def test_a_server_that_hangs_is_left(socket_path):
-    hanging = Spawned(socket_path)
-    with PolicyClient(ARM, socket_path, timeouts=QUICK) as client:
+    with Spawned(socket_path) as hanging, PolicyClient(ARM, socket_path, timeouts=QUICK) as client:
         connected(client)
         hanging.process.send_signal(signal.SIGSTOP)
         until(lambda: client.status().state is ClientState.CONNECTING)
@@ -412,7 +439,6 @@ def test_a_server_that_hangs_is_left(socket_path):
         connected(client)
         # It is the same run: nothing has to be forgotten.
         assert not client.poll().restarted
-        hanging.kill()
 
 
 def test_a_client_that_dies_leaves_the_server_free_for_the_next(socket_path):
