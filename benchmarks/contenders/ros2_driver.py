@@ -68,19 +68,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--patient", action="store_true")
     arguments = parser.parse_args()
-    out = Path(arguments.out)
-    done = len(out.read_text().splitlines()) if out.is_file() else 0
-    if done >= arguments.episodes:
+    out, first = Path(arguments.out), arguments.seed * 1_000_000
+    lines = out.read_text().splitlines() if out.is_file() else []
+    done = {json.loads(line)["seed"] for line in lines}
+    left = [seed for seed in range(first, first + arguments.episodes) if seed not in done]
+    if not left:
         return
-    with contextlib.closing(
-        Line(Path(arguments.folder), arguments.python, arguments.policy, arguments.patient)
-    ) as line:
-        for index in range(done, arguments.episodes):
-            result = line.episode(arguments.seed * 1_000_000 + index)
+    whole = Line(Path(arguments.folder), arguments.python, arguments.policy, arguments.patient)
+    with contextlib.closing(whole):
+        for seed in left:
+            result = whole.episode(seed)
             with out.open("a") as file:
                 file.write(json.dumps(result) + "\n")
             state = "done" if result["success"] else "not done"
-            print(f"episode {index}: {state} in {result['seconds']} s, {result['stops']} stops", flush=True)
+            print(f"episode {seed - first}: {state} in {result['seconds']} s, {result['stops']} stops", flush=True)
 
 
 if __name__ == "__main__":
