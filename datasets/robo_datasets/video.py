@@ -118,6 +118,8 @@ def _open(path: Path) -> av.container.InputContainer:
     if not path.is_file():
         raise ImportSourceError(f"{path} is missing")
     try:
+        # Other libraries of the same process (LeRobot) let FFmpeg print to stderr; its faults are raised here instead.
+        av.logging.set_libav_level(av.logging.PANIC)
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
         raise ImportSourceError(f"{path} is truncated or no video: {error.strerror}") from error

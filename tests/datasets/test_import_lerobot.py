@@ -300,6 +300,16 @@ def test_a_faulty_source_gives_one_line_and_leaves_no_store(dataset, tmp_path, r
     assert not store.exists()
 
 
+@pytest.mark.parametrize("fault", ["truncated mp4", "mp4 damaged inside"])
+def test_ffmpeg_adds_nothing_where_another_library_lets_it_print(dataset, tmp_path, run_command, fault):
+    damage, message = FAULTS[fault]
+    damage(dataset, tmp_path)
+    av.logging.restore_default_callback()
+    av.logging.set_libav_level(av.logging.INFO)
+    words = ("import", "lerobot", f"source={dataset}", f"store={tmp_path / 'demos.zarr'}", "workers=0")
+    expect_one_line(run_command(*words), message)
+
+
 @pytest.mark.parametrize("fault", ["mp4 damaged inside", "ragged column"])
 def test_a_fault_met_halfway_leaves_a_store_as_it_was(dataset, pristine, tmp_path, run_command, fault):
     store = tmp_path / "demos.zarr"
