@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -71,7 +72,8 @@ def test_a_run_that_was_killed_goes_on_with_the_same_command(point_store, tmp_pa
     out = tmp_path / "policy"
     words = (f"store={point_store.path}", f"out={out}", "steps=400", "training.checkpoint_seconds=0.01", *TINY)
     command = [sys.executable, "-m", "robo_rm.cli.main", "train-policy", *words]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     state = out / "training" / "state.safetensors"
     waited = time.monotonic() + 120
     while not state.exists() and process.poll() is None and time.monotonic() < waited:
@@ -80,8 +82,14 @@ def test_a_run_that_was_killed_goes_on_with_the_same_command(point_store, tmp_pa
     process.wait()
     assert state.exists()
     assert not (out / "config.json").exists()
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert json.loads((out / "metrics.json").read_text())["steps"] == 400
     # A run that went on starts its bar where it stopped, and leaves no state behind.
     assert not state.exists()
+    # It ends in the very weights of a run that was left alone.
+    alone = tmp_path / "alone"
+    words = tuple(f"out={alone}" if word.startswith("out=") else word for word in command)
+    subprocess.run(words, capture_output=True, check=True, env=environment)
+    for name in ("model.safetensors", "policy_preprocessor.json"):
+        assert (alone / name).read_bytes() == (out / name).read_bytes()

@@ -63,7 +63,15 @@ def sample_weights(store: DemoStore, demonstrations: Demonstrations, settings: W
         values = np.repeat(good, np.diff(demonstrations.starts)).astype(np.float32)
         provenance = {"mode": "success_only", "episodes": int(good.sum())}
     else:
-        derived = store.derived(settings.name)
+        try:
+            derived = store.derived(settings.name)
+        except StoreError as error:
+            # robo-rm score writes sets of any name, which the store cannot know.
+            named = "" if settings.name == "weights" else f" name={settings.name}"
+            raise StoreError(
+                f"{store.path} holds no weights named {settings.name!r}; make them with: "
+                f"robo-rm score model=MODEL store={store.path}{named}"
+            ) from error
         values = _read(store, derived, demonstrations, settings.name)
         provenance = {"mode": "rabc", "name": settings.name, "derived": _plain(derived.provenance)}
     return SampleWeights(values, provenance)
@@ -71,7 +79,8 @@ def sample_weights(store: DemoStore, demonstrations: Demonstrations, settings: W
 
 def _read(store: DemoStore, derived: Any, demonstrations: Demonstrations, name: str) -> np.ndarray:
     missing = [uuid for uuid in demonstrations.uuids if uuid not in derived]
-    again = f"run `robo-rm score model=MODEL store={store.path}` again"
+    named = "" if name == "weights" else f" name={name}"
+    again = f"run `robo-rm score model=MODEL store={store.path}{named}` again"
     if len(missing) == len(demonstrations.uuids):
         raise StoreError(f"{store.path}: its {name!r} belong to another store, no episode is the same; {again}")
     if missing:
