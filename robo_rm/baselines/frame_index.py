@@ -12,12 +12,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from robo_rm.baselines.episodes import OneStage, demonstrations, every_episode
+from robo_rm.labels.grouping import SINGLE, GroupedStore
 from robo_rm.models.card import plain_card
 from robo_rm.models.placing import place_in_stages, stages_and_priors
 from robo_rm.models.prediction import Estimate, Prediction
@@ -138,11 +138,7 @@ class FrameIndexPlan:
 
     def __init__(self, request: FitRequest, train: Sequence[Any]) -> None:
         self.stages, self.priors = stages_and_priors(request.store, train)
-        store = request.store
-        # What describing a model reads of a store, with one stage instead of the store's.
-        one = SimpleNamespace(
-            path=store.path, stages=["time"], cameras=store.cameras, features=store.features, fps=store.fps
-        )
+        one = GroupedStore(request.store, {SINGLE: []})
         self._inner = StagePlan(replace(request, store=one), [OneStage(episode) for episode in train])
         self.frames_per_step = self._inner.frames_per_step
         self.provenance: Mapping[str, Any] = {**self._inner.provenance, "priors": self.priors}
