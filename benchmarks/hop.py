@@ -1,7 +1,7 @@
 """The hop model: quality over seeds, what each perspective and fusion is worth, and adaptation from one episode.
 
     python benchmarks/hop.py mixed=mixed.zarr held=held.zarr bottle=bottle.zarr
-        [seeds=3] [steps=800] [parts=train,fusion,adapt] [out=benchmarks/results/hop]
+        [seeds=3] [steps=300] [parts=train,fusion,adapt] [out=benchmarks/results/hop]
 
 ``mixed`` is trained on and ``held``, recorded apart, judged on; ``bottle`` is split by episode. Killed and started
 again it goes on where it stood: each model and each judgement is kept in ``out``. Stores as for docs/hop_model.md:
@@ -59,7 +59,7 @@ MIXTURE: dict[str, float] = {
     "stops_partway": 0.17,
     "wrong_order": 0.13,
 }
-EPISODES = (0, 1, 2)
+EPISODES = (0, 1)
 """Which of a kind's episodes are adapted to, one at a time."""
 
 Figures = dict[str, float | None]
@@ -219,7 +219,7 @@ def adapt_part(stores: dict[str, DemoStore], out: Path, results: Results) -> Non
     }
     for name, (source, candidates, others, base) in tasks.items():
         if name == "turned":
-            fit(copy_episodes(bottle, out / "ordinary.zarr", ordinary), base, 1000, 0, 0)
+            fit(copy_episodes(bottle, out / "ordinary.zarr", ordinary), base, 300, 0, 0)
         if name != "bottle" and f"adapt {name} as it was" not in results:
             results.keep(f"adapt {name} as it was", judge(load_reward_model(base), others, 0))
         for place in EPISODES:
@@ -270,7 +270,7 @@ def main() -> None:
     stores = {name: DemoStore.open(given[name]) for name in ("mixed", "held", "bottle")}
     parts, seeds = given.get("parts", "train,fusion,adapt").split(","), int(given.get("seeds", 3))
     if "train" in parts:
-        train_part(stores, out, results, seeds, int(given.get("steps", 800)))
+        train_part(stores, out, results, seeds, int(given.get("steps", 300)))
     if "adapt" in parts:
         adapt_part(stores, out, results)
     if "fusion" in parts:
