@@ -44,7 +44,6 @@ from robo_rm.metrics.intervals import wilson_interval
 
 ARMS = ("bc", "calibrated", "lerobot", "paper", "oracle", "successes", "top_fraction")
 CHUNK = 20
-REWARD_MINUTES = 3.0
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,9 @@ class Study:
 
 STUDIES: dict[str, Study] = {
     "tidy_drawer": Study("tidy_drawer", arms=ARMS),
-    "drawer_open": Study("metaworld/drawer-open-v3"),
-    "pick_place": Study("metaworld/pick-place-v3"),
-    "door_open": Study("metaworld/door-open-v3"),
+    "drawer_open": Study("metaworld/drawer-open-v3", steps=1000),
+    "pick_place": Study("metaworld/pick-place-v3", steps=1000),
+    "door_open": Study("metaworld/door-open-v3", steps=1000),
     "tidy_drawer_diffusion": Study("tidy_drawer", policy=("policy=diffusion",), steps=4000, horizons=(5,)),
     "tidy_drawer_images": Study(
         "tidy_drawer",
@@ -109,7 +108,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--episodes", type=int, default=100, help="evaluation episodes of each cell and horizon")
     parser.add_argument("--evaluation-seed", type=int, default=2000)
     parser.add_argument("--recorded", type=int, help="episodes in each store, instead of the study's own number")
-    parser.add_argument("--reward-minutes", type=float, default=REWARD_MINUTES)
     parser.add_argument("--processes", type=int, default=0, help="0: one a core, two at most")
     parser.add_argument("--most", type=int, help="stop after so many cells")
     parser.add_argument("--table", action="store_true", help="print what there is and run nothing")
@@ -147,7 +145,8 @@ def prepare(options: argparse.Namespace, name: str) -> DemoStore:
         store.derived("progress")
     except StoreError:
         model = folder / "reward"
-        robo_rm(None, "train-reward", f"store={path}", f"out={model}", f"minutes={options.reward_minutes}")
+        # No bound in time: on a busy machine it would cut the training short, and poor progress makes poor weights.
+        robo_rm(None, "train-reward", f"store={path}", f"out={model}", "minutes=null")
         robo_rm(None, "score", f"model={model}", f"store={path}")
         store = DemoStore.open(path)
     return store
