@@ -176,7 +176,7 @@ def test_a_killed_run_continues_to_the_same_weights(point_store, tiny_diffusion,
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"chunk_size": 10, "execution_horizon": 5}, r"make 10 actions.* multiple of 4 .* chunk_size=8"),
+        ({"chunk_size": 10, "execution_horizon": 5}, r"make 10 actions.* multiple of 4 .*chunk_size=8"),
         ({"observation_steps": 2}, "try policy.chunk_size=19"),
         ({"down_dims": [20]}, r"down_dims=\[20\]: give multiples of 8"),
         ({"kernel_size": 4}, "kernel_size=4 must be odd"),
