@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rig import Rig, other_environment, rig
+from rig import Rig, ordinary_priority, other_environment, rig
 from std_msgs.msg import Float32, String
 from std_srvs.srv import SetBool
 
@@ -77,7 +77,13 @@ def test_a_reward_model_trains_on_it_as_it_is(processes, store):
     out = processes.folder / "rm"
     train = ["-m", "robo_rm.cli.main", "train-reward", f"store={store}", f"out={out}", "steps=2", "holdout=1"]
     done = subprocess.run(
-        [python, *train], env=other_environment(), capture_output=True, text=True, check=False, timeout=150
+        [python, *train],
+        env=other_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+        preexec_fn=ordinary_priority,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert (out / "model.safetensors").is_file()
