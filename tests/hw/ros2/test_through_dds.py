@@ -108,7 +108,7 @@ def test_row(report: Report, name: str):
 def test_wheels_that_cannot_be_had_are_told_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.delenv("ROBO_RM_ROS_PYTHON", raising=False)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(RosUnavailableError, match="could not install the ROS wheels: .*ros-jazzy"):
+    with pytest.raises(RosUnavailableError, match=r"could not install the ROS wheels: .*ros-jazzy"):
         ros_python(tmp_path / "ros")
 
 
