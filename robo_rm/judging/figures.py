@@ -62,6 +62,10 @@ class Judged:
         return float(np.nansum([mean, claimed, 0.5 * wrong_end]))
 
 
+FROM_CLIPS = ("hallucination_probes", "voc_reversed")
+"""Figures over the episodes from which probe clips were made, which may be few."""
+
+
 def figures(
     judged: Sequence[Judged],
     fps: float,
@@ -78,6 +82,10 @@ def figures(
         name: bootstrap_interval(statistic, len(judged), resamples=resamples, seed=seed)
         for name, statistic in statistics_of(judged, fps).items()
     }
+    if sum(episode.clips.frames > 0 for episode in judged) < 2:
+        # Clips of one episode say nothing of others, however they are drawn.
+        for name in FROM_CLIPS:
+            found[name] = Interval(found[name].value, float("nan"), float("nan"))
     if recorded:
         clips = [Count(episode.clips.claimed, episode.clips.frames) for episode in judged if episode.clips.frames]
         units = _counts((count.claimed, count.frames) for count in [*clips, *(count for _, count in recorded)])

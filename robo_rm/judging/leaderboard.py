@@ -16,7 +16,7 @@ import numpy as np
 from robo_datasets.errors import ConfigError, StoreError
 from robo_rm.judging.advice import FIGURES
 from robo_rm.judging.evaluation import Evaluation, choose_episodes, evaluate_reward_model
-from robo_rm.judging.figures import statistics_of
+from robo_rm.judging.figures import FROM_CLIPS, statistics_of
 from robo_rm.metrics import Interval, bootstrap_interval
 from robo_rm.models.protocol import RewardModel
 
@@ -126,6 +126,9 @@ def _differences(evaluations: Mapping[str, Evaluation], resamples: int, seed: in
             )
             for figure in FIGURES
         }
+        if sum(episode.clips.frames > 0 for episode in evaluations[name].episodes) < 2:
+            for figure in FROM_CLIPS:
+                found[name][figure] = Interval(found[name][figure].value, float("nan"), float("nan"))
     return found
 
 

@@ -159,3 +159,10 @@ def test_still_clips_keep_away_from_changes_of_stage():
     assert _clear_of_changes(stage, 40, 5) == 40
     assert _clear_of_changes(np.zeros(10, dtype=np.int64), 5, 3) == 5
     assert _clear_of_changes(np.arange(10), 5, 3) in (0, 5, 9)
+
+
+def test_clips_of_one_episode_give_no_interval(store):
+    board = compare({"right": right(), "dim": dim()}, store, probes=1, resamples=20)
+    assert np.isnan(board.differences["dim"]["voc_reversed"].low)
+    assert np.isnan(board.evaluations["right"].figures["hallucination_probes"].low)
+    assert not any("hallucination_probes" in text for _, text in verdicts(board))
