@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from robo_datasets.errors import ConfigError
+from robo_datasets.errors import ConfigError, MissingPartError
 from robo_policies import make_env
 from robo_policies.worlds.metaworld_tasks import GRASPING, PUSHING, REACHING, TASKS
 from robo_policies.worlds.world import QUALITIES
@@ -177,3 +177,12 @@ def test_every_task_is_recorded_in_mixed_quality(task, run_command, tmp_path):
 def test_clean_demonstrations_of_every_task_mostly_succeed(task):
     world = make_env(f"metaworld/{task}-v3", max_steps=900)
     assert sum(run(world, "clean", seed)[2]["success"] for seed in range(4)) >= 3
+
+
+def test_a_missing_package_is_told_with_the_command_that_brings_it(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "metaworld", None)
+    monkeypatch.delitem(sys.modules, "metaworld.env_dict", raising=False)
+    with pytest.raises(MissingPartError, match=r"robo-rm\[worlds\]"):
+        make_env("metaworld/reach-v3")
