@@ -292,7 +292,7 @@ def _make_inner(full: str) -> Any:
     try:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
     except ModuleNotFoundError as error:
-        if error.name != "metaworld":
+        if (error.name or "").partition(".")[0] != "metaworld":
             raise
         raise MissingPartError(f"Meta-World is not installed: {WORLDS_FIX}") from error
     inner = ALL_V3_ENVIRONMENTS[full]()
