@@ -98,10 +98,6 @@ class DiffusionLearner(Learner):
         error = (predicted - target).square() * ~batch["action_is_pad"][..., None]
         return error.mean((1, 2))
 
-    def compile(self) -> None:
-        """Compile the U-Net; names of the weights stay as they are."""
-        self.policy.diffusion.unet.compile()
-
     def processors(self, statistics: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[Any, Any]:
         """LeRobot's own pre- and post-processor for ``statistics``."""
         from lerobot.policies.diffusion.processor_diffusion import make_diffusion_pre_post_processors

@@ -41,10 +41,6 @@ class Learner:
         """LeRobot's own pre- and post-processor for ``statistics``."""
         raise NotImplementedError
 
-    def compile(self) -> None:
-        """Compile what takes the time; names of the weights stay as they are."""
-        self.network.compile()
-
     def save(self, folder: Path, statistics: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Write the files that LeRobot's own training writes: configuration, weights, both processors."""
         import torch

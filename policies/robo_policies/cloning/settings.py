@@ -253,8 +253,6 @@ class CloningSettings:
     """Decay per step of the moving average of the weights, which is what gets saved; 0 saves the last weights."""
     precision: str = "auto"
     """fp32, bf16, or auto: bf16 where the processor computes in it, else fp32."""
-    compile: bool = False
-    """Compile the network with torch.compile; it pays where a run is long enough to win back the minute it takes."""
     cache_gb: float = 2.0
     """Memory for decoded pictures; where they do not fit, they are decoded each time."""
     checkpoint_seconds: float = 30.0

@@ -98,8 +98,6 @@ def clone(
     run.restore(checkpoints / CHECKPOINT)
     unit = "steps" if budget.minutes is None else "s"
     learner.network.train()
-    if settings.compile:
-        learner.compile()
     saved = last = time.monotonic()
     with (
         progress_bar(title, total=budget.total, unit=unit, done=run.done()) as bar,
