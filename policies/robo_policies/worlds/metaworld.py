@@ -24,7 +24,7 @@ MAX_CONTROL_STEPS = 500
 """Meta-World's own limit."""
 SETTLING = 10
 """Control steps at the start of an episode in which things come to rest before anybody looks."""
-CAMERAS = {"front": "corner2", "wrist": "gripperPOV"}
+CAMERAS = {"front": "corner4", "wrist": "gripperPOV"}
 """Names that every world of an arm has, and what Meta-World calls them; its own names do as well."""
 
 STATE_NAMES = ("hand_x", "hand_y", "hand_z", "gripper")
