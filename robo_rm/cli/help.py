@@ -31,11 +31,12 @@ def print_overview(verbs: dict[str, Verb]) -> None:
             rows.setdefault(verb.heading, []).append((verb.words, verb.summary))
         except ImportError as error:  # one broken third-party verb must not take the help away
             rows.setdefault("cannot be loaded", []).append((verb.words, str(error)))
+    width = max((len(words) for lines in rows.values() for words, _ in lines), default=0)
     for heading, lines in rows.items():
         if lines:
             say(f"\n{heading}")
             for words, summary in lines:
-                say(f"  {words:<18} {summary}")
+                say(f"  {words:<{width}} {summary}")
 
 
 def print_verb_help(verb: Verb, words: list[str] | None = None) -> None:
