@@ -5,7 +5,7 @@
 Policy server, bridge and simulated arm are three processes joined by DDS, in real time; direct evaluation steps the
 world itself. Both start episode i from the same seed. Prints success with Wilson intervals, the control loop's
 regularity and the latency from observation to command; writes results.json. The same command goes on where it stood.
-On a machine that does other things, give everything the priority that a robot would: `chrt -f 20` before the command.
+Bridge and arm take a real-time priority, as on a robot, where that is permitted.
 """
 
 from __future__ import annotations

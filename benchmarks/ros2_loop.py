@@ -3,8 +3,8 @@
     python benchmarks/ros2_loop.py --seconds 30 --json out/ros2_loop.json
 
 Bridge, simulated arm with two cameras and a policy server (without a network) are processes joined by DDS. After the
-measurement the server is killed in mid-chunk and started again, several times, without touching the bridge. On a
-machine that does other things, give everything the priority that a robot would: put `chrt -f 20` before the command.
+measurement the server is killed in mid-chunk and started again, several times, without touching the bridge. Bridge and
+arm take a real-time priority, as on a robot, where that is permitted.
 """
 
 from __future__ import annotations

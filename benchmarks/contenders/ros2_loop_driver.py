@@ -10,11 +10,18 @@ from pathlib import Path
 from rig import Rig
 
 
+class Usual(Rig):
+    """With the bridge's own settings."""
+
+    def bridge_parameters(self) -> dict[str, object]:
+        return {"diagnostics_rate": 1.0}
+
+
 def main() -> None:
     folder, out, seconds, restarts = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-    with contextlib.closing(Rig(folder)) as rig:
+    with contextlib.closing(Usual(folder)) as rig:
         rig.run()
-        rig.spin(seconds)
+        rig.spin(seconds + 1.0)  # diagnostics come once a second
         loop = dict(rig.observer.diagnostics["robo_rm_policy: control loop"])
         worst = rig.keeps_the_limits()
         resumed = []

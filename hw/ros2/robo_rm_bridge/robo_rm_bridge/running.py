@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,8 @@ def run_node(make: Callable[[], Any], args: list[str] | None = None) -> int:
         # What was made so far stays; collecting it again and again costs milliseconds in the control loop.
         gc.collect()
         gc.freeze()
+        # The control loop waits at most so long for another thread; 5 ms is usual, a quarter of its period.
+        sys.setswitchinterval(0.0002)
         while not (asked and (finish() or len(asked) > 2)):
             executor.spin_once(timeout_sec=0.1)
         executor.remove_node(node)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rig import Rig, ordinary_priority, other_environment, rig
+from rig import Rig, other_environment, rig
 from std_msgs.msg import Float32, String
 from std_srvs.srv import SetBool
 
@@ -83,7 +83,6 @@ def test_a_reward_model_trains_on_it_as_it_is(processes, store):
         text=True,
         check=False,
         timeout=150,
-        preexec_fn=ordinary_priority,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert (out / "model.safetensors").is_file()

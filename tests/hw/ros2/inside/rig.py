@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib
 import os
 import signal
@@ -55,15 +56,16 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _real_time() -> None:
-    """The priority that a robot gives these processes, for this one and its children, where that is permitted."""
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
+_PRIORITIES = {"policy_node": 20, "mujoco_arm_node": 10}
+"""Real-time priorities, as a robot's computer gives them; the simulated arm stands for a robot, which has its own."""
 
 
-def ordinary_priority() -> None:
-    """Take it back, for a child that computes."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+def _prepare(name: str) -> None:
+    """Runs in the child: end with the parent, and take the priority where that is permitted."""
+    _die_with_parent()
+    if name in _PRIORITIES:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITIES[name]))
 
 
 class Process:
@@ -80,7 +82,7 @@ class Process:
             stderr=self._file,
             text=talks,
             bufsize=1 if talks else -1,
-            preexec_fn=_die_with_parent,
+            preexec_fn=functools.partial(_prepare, name),
         )
 
     def say(self, line: str) -> None:
@@ -212,7 +214,6 @@ class Rig:
         self.address = f"unix:{folder}/policy.sock"
         self._logged = 0
         self._children: list[Process] = []
-        _real_time()
         rclpy.init()
         self.observer = Observer(self.contract)
         try:
