@@ -24,7 +24,8 @@ demo: $(STAMP)
 	$(BIN)/robo-rm demo out=demo_out
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not alone" -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and alone"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow --timeout 3600

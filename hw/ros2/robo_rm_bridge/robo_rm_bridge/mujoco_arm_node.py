@@ -59,6 +59,7 @@ class MujocoArmNode(Node):
         self._seed = settings.seed
         self._frozen: dict[str, np.ndarray] = {}
         self._succeeded = False
+        self._follower = CommandFollower(self.contract.joint_names, np.zeros(len(self.contract.joints)), self._timeout)
         self._start_episode()
         contract = self.contract
         self._joint_topic = self.create_publisher(JointState, contract.joint_states.name, qos(contract.joint_states))
@@ -85,7 +86,7 @@ class MujocoArmNode(Node):
     def _start_episode(self) -> None:
         self._world.reset(seed=self._seed)
         self._simulated = time.monotonic()
-        self._follower = CommandFollower(self.contract.joint_names, self._measured()[0], self._timeout)
+        self._follower.hold(self._measured()[0])
         self._succeeded = False
 
     def _measured(self) -> tuple[np.ndarray, np.ndarray]:

@@ -135,13 +135,15 @@ def test_joint_states_that_cannot_be_believed_are_a_fault(running, fault, cause,
 def test_simulated_time_that_never_runs_does_not_stop_the_watchdogs(processes):
     processes.ready()
     processes.bridge.end()
-    processes.start_bridge(use_sim_time=True)
-    processes.run()
-    processes.observer.set_parameter("/mujoco_arm", "fault", "stale_joint_states")
-    processes.comes_to_rest("fault")
-    processes.ready()
-    processes.bridge.end()
-    processes.start_bridge()
+    try:
+        processes.start_bridge(use_sim_time=True)
+        processes.run()
+        processes.observer.set_parameter("/mujoco_arm", "fault", "stale_joint_states")
+        processes.comes_to_rest("fault")
+        processes.ready()
+    finally:
+        processes.bridge.end()
+        processes.start_bridge()
 
 
 # Policy killed, slow, restarted in mid-chunk -> stop; wrong epoch rejected
@@ -188,7 +190,10 @@ def test_a_policy_that_raises_is_reported_and_the_arm_rests(running):
 
 
 def test_a_bridge_that_is_killed_leaves_an_arm_that_brakes_by_itself(running):
-    timeouts = int(arm_diagnostics(running, "timeouts") or 0)
+    # Told once a second: what was told before this motion says nothing about it.
+    running.observer.diagnostics.clear()
+    running.wait("the controller is at work", lambda: arm_diagnostics(running, "commanded") == "True")
+    timeouts = int(arm_diagnostics(running, "timeouts"))
     tail = running.observer.commands[-1].points[-1].time_from_start
     running.bridge.kill()
     began = time.monotonic()

@@ -111,6 +111,11 @@ class Process:
                 stream.close()
         return code
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.popen.poll() is None
+
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
@@ -299,8 +304,12 @@ class Rig:
         return self.wait(f"state {' or '.join(states)}", lambda: self.state in states, seconds)
 
     def ready(self) -> None:
-        """Disarmed, no fault, the arm and the policy in order, commands forgotten."""
+        """Disarmed, no fault, the arm and the policy in order, commands forgotten; whatever a row before left."""
         observer = self.observer
+        if not self.server.running:
+            self.server = self.start_server()
+        if not self.bridge.running:
+            self.start_bridge()
         observer.set_parameter("/mujoco_arm", "fault", "none")
         self.server.say("normal")
         self.at_rest()
