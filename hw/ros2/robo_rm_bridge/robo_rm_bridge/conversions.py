@@ -1,19 +1,16 @@
-"""Between ROS messages and numpy, without cv_bridge."""
+"""Between ROS messages and numpy; pictures are in `pictures`."""
 
 from __future__ import annotations
 
-import array
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 
 from robo_hw.contract import Topic
 from robo_hw.errors import HardwareError
-
-_CHANNELS = {"rgb8": (3, (0, 1, 2)), "bgr8": (3, (2, 1, 0)), "rgba8": (4, (0, 1, 2)), "bgra8": (4, (2, 1, 0))}
 
 
 class MessageError(HardwareError, ValueError):
@@ -68,34 +65,6 @@ def time_message(moment: float) -> Time:
 def time_message_ns(nanoseconds: int) -> Time:
     """Nanoseconds as a stamp."""
     return Time(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)
-
-
-def rgb_from_image(message: Image) -> np.ndarray:
-    """A picture as (H, W, 3) uint8 RGB; from rgb8, bgr8, rgba8, bgra8 or mono8.
-
-    Raises:
-        MessageError: another encoding, or data that do not fit the size.
-    """
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    height, width, step = message.height, message.width, message.step
-    channels, order = (1, (0, 0, 0)) if message.encoding == "mono8" else _CHANNELS.get(message.encoding, (0, ()))
-    if channels == 0:
-        known = ", ".join([*_CHANNELS, "mono8"])
-        raise MessageError(f"encoding {message.encoding!r} is not among {known}; set the driver's encoding to rgb8")
-    if height < 1 or width < 1 or step < width * channels or data.size != height * step:
-        raise MessageError(f"{data.size} bytes do not make {height} rows of {step} bytes, {width} pixels each")
-    rows = data.reshape(height, step)[:, : width * channels].reshape(height, width, channels)
-    return np.ascontiguousarray(rows[..., order] if order != (0, 1, 2) else rows[..., :3])
-
-
-def image_from_rgb(rgb: np.ndarray, frame: str, stamp: Time) -> Image:
-    """(H, W, 3) uint8 RGB as a message."""
-    height, width, _ = rgb.shape
-    message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
-    message.header.frame_id, message.header.stamp = frame, stamp
-    # An array of unsigned bytes is taken as it is; anything else rclpy checks byte by byte.
-    message.data = array.array("B", np.ascontiguousarray(rgb, dtype=np.uint8).tobytes())
-    return message
 
 
 def joint_state(

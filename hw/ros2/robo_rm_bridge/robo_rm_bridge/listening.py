@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 
 from robo_hw.clock import SteadyClock
 from robo_hw.contract import RobotContract
-from robo_rm_bridge.conversions import MessageError, latched_qos, qos, rgb_from_image, seconds, sensor_qos
+from robo_rm_bridge.conversions import MessageError, latched_qos, qos, seconds, sensor_qos
+from robo_rm_bridge.pictures import picture_type, rgb_from_message
 from robo_rm_bridge.sights import NamedVector, Sights
 
 
@@ -34,7 +35,9 @@ class Listener:
         states = contract.joint_states
         node.create_subscription(JointState, states.name, self._on_joints, qos(states))
         for camera in contract.cameras:
-            node.create_subscription(Image, camera.topic, self._image_handler(camera), sensor_qos())
+            node.create_subscription(
+                picture_type(camera.topic), camera.topic, self._image_handler(camera), sensor_qos()
+            )
         for vector in vectors:
             node.create_subscription(JointState, vector.topic, self._vector_handler(vector), sensor_qos())
         node.create_subscription(DiagnosticArray, contract.status.name, self._on_status, latched_qos())
@@ -49,10 +52,10 @@ class Listener:
         if np.isfinite(positions).all():
             self.sights.joints(list(names), positions, self.clock.now())
 
-    def _image_handler(self, camera: Any) -> Callable[[Image], None]:
-        def on_image(message: Image) -> None:
+    def _image_handler(self, camera: Any) -> Callable[[Any], None]:
+        def on_image(message: Any) -> None:
             try:
-                rgb = rgb_from_image(message)
+                rgb = rgb_from_message(message)
                 if rgb.shape[:2] != (camera.height, camera.width):
                     raise MessageError(f"{rgb.shape[:2]} pixels, the contract has {(camera.height, camera.width)}")
             except MessageError as error:

@@ -16,7 +16,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float32, String
 from std_srvs.srv import Trigger
 
@@ -25,7 +25,8 @@ from robo_hw.errors import HardwareError
 from robo_rm_bridge import commands, reporting
 from robo_rm_bridge.arm_faults import FAULTS, FaultPlayer
 from robo_rm_bridge.controller import CommandFollower
-from robo_rm_bridge.conversions import image_from_rgb, joint_state, latched_qos, qos, sensor_qos, time_message
+from robo_rm_bridge.conversions import joint_state, latched_qos, qos, sensor_qos, time_message
+from robo_rm_bridge.pictures import message_from_rgb, picture_type
 from robo_rm_bridge.settings import Setting, declare
 
 SETTINGS = (
@@ -64,7 +65,8 @@ class MujocoArmNode(Node):
         contract = self.contract
         self._joint_topic = self.create_publisher(JointState, contract.joint_states.name, qos(contract.joint_states))
         self._image_topics = {
-            camera.name: self.create_publisher(Image, camera.topic, sensor_qos()) for camera in self._contract_cameras
+            camera.name: self.create_publisher(picture_type(camera.topic), camera.topic, sensor_qos())
+            for camera in self._contract_cameras
         }
         self._environment_topic = self.create_publisher(JointState, "/environment_state", sensor_qos())
         self._stage_topic = self.create_publisher(String, "~/stage", 10)
@@ -141,7 +143,8 @@ class MujocoArmNode(Node):
                 names = [camera.name for camera in self._contract_cameras]
                 self._frozen = world.render_cameras(names)
             for name, topic in self._image_topics.items():
-                topic.publish(image_from_rgb(self._frozen[f"observation.images.{name}"], name, stamp))
+                rgb = self._frozen[f"observation.images.{name}"]
+                topic.publish(message_from_rgb(topic.topic_name, rgb, name, stamp))
 
     def _stamp(self) -> Any:
         return time_message(self._faults.stamp(time.time()))

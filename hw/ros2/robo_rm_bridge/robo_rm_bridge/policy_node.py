@@ -21,7 +21,7 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
@@ -40,11 +40,11 @@ from robo_rm_bridge.conversions import (
     latched_qos,
     qos,
     quiet_events,
-    rgb_from_image,
     seconds,
     sensor_qos,
     time_message_ns,
 )
+from robo_rm_bridge.pictures import picture_type, rgb_from_message
 from robo_rm_bridge.policy_settings import SETTINGS
 from robo_rm_bridge.settings import declare
 from robo_rm_bridge.sights import Sights, parse_vectors, unmet_needs
@@ -179,8 +179,8 @@ class PolicyNode(LifecycleNode):
         states = contract.joint_states
         subscriptions = [self.create_subscription(JointState, states.name, self._on_joints, qos(states))]
         for camera in contract.cameras:
-            handler = self._image_handler(camera.name, camera.height, camera.width)
-            subscriptions.append(self.create_subscription(Image, camera.topic, handler, sensor_qos()))
+            handler, kind = self._image_handler(camera.name, camera.height, camera.width), picture_type(camera.topic)
+            subscriptions.append(self.create_subscription(kind, camera.topic, handler, sensor_qos()))
         for vector in self._vectors:
             handler = self._vector_handler(vector.key)
             subscriptions.append(self.create_subscription(JointState, vector.topic, handler, sensor_qos()))
@@ -274,10 +274,10 @@ class PolicyNode(LifecycleNode):
         if self.core.observe(message.name, positions, velocities, seconds(message.header.stamp)):
             self._sights.joints(message.name, positions, now)
 
-    def _image_handler(self, camera: str, height: int, width: int) -> Callable[[Image], None]:
-        def on_image(message: Image) -> None:
+    def _image_handler(self, camera: str, height: int, width: int) -> Callable[[Any], None]:
+        def on_image(message: Any) -> None:
             try:
-                rgb = rgb_from_image(message)
+                rgb = rgb_from_message(message)
                 if rgb.shape[:2] != (height, width):
                     raise MessageError(f"{rgb.shape[:2]} pixels, the contract has {(height, width)}")
             except MessageError as error:

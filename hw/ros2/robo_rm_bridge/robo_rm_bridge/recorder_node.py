@@ -18,7 +18,7 @@ import numpy as np
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
@@ -27,6 +27,7 @@ from robo_hw.errors import HardwareError
 from robo_rm_bridge import commands
 from robo_rm_bridge.conversions import latched_qos, qos, sensor_qos
 from robo_rm_bridge.listening import Listener
+from robo_rm_bridge.pictures import picture_type
 from robo_rm_bridge.recording import Bag, RecordingError, StoreEpisode, open_store
 from robo_rm_bridge.settings import Setting, declare
 from robo_rm_bridge.sights import IMAGES, STATE, parse_vectors
@@ -74,7 +75,7 @@ class RecorderNode(Node):
             self._keep_raw(commands.message_type(self.contract), command.name, qos(command))
             self._keep_raw(JointState, states.name, qos(states))
             for camera in self.contract.cameras:
-                self._keep_raw(Image, camera.topic, sensor_qos())
+                self._keep_raw(picture_type(camera.topic), camera.topic, sensor_qos())
             for vector in self._vectors:
                 self._keep_raw(JointState, vector.topic, sensor_qos())
         if self.settings.stage_topic:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rig import Rig, other_environment, rig
+from rig import Rig, other_environment, project_python, rig
 from std_msgs.msg import Float32, String
 from std_srvs.srv import SetBool
 
@@ -73,7 +72,7 @@ def test_what_was_recorded_is_what_the_bridge_saw_and_commanded(processes, store
 
 
 def test_a_reward_model_trains_on_it_as_it_is(processes, store):
-    python = _project_python()
+    python = project_python()
     out = processes.folder / "rm"
     train = ["-m", "robo_rm.cli.main", "train-reward", f"store={store}", f"out={out}", "steps=2", "holdout=1"]
     done = subprocess.run(
@@ -131,9 +130,3 @@ def test_the_monitor_streams_progress_and_asks_for_help_and_stops(processes):
     processes.wait_state("disarmed")
     processes.keeps_the_limits()
     assert monitor.end() == 0, monitor.text()
-
-
-def _project_python() -> str:
-    """The Python whose packages this environment sees: where robo_rm was installed."""
-    site = next(Path(entry) for entry in sys.path if entry.endswith("site-packages") and ".venvs" not in entry)
-    return str(site.parents[2] / "bin" / "python")

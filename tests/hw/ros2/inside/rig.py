@@ -31,9 +31,9 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
-from trajectory_msgs.msg import JointTrajectory
 
 from robo_hw import RobotContract
+from robo_rm_bridge.commands import message_type
 from robo_rm_bridge.conversions import latched_qos, sensor_qos
 
 with warnings.catch_warnings():
@@ -133,7 +133,7 @@ class Observer(Node):
     def __init__(self, contract: RobotContract) -> None:
         super().__init__("observer")
         self.contract = contract
-        self.commands: list[JointTrajectory] = []
+        self.commands: list[Any] = []
         self.commanded: list[tuple[int, str, np.ndarray, np.ndarray]] = []
         self.status: dict[str, str] = {}
         self.statuses = 0
@@ -141,7 +141,7 @@ class Observer(Node):
         self.measured = np.zeros(7)
         self.success = False
         many = QoSProfile(depth=1000)
-        self.create_subscription(JointTrajectory, contract.command.name, self._command, many)
+        self.create_subscription(message_type(contract), contract.command.name, self._command, many)
         self.create_subscription(JointState, "/robo_rm_policy/commanded", self._commanded, many)
         self.create_subscription(DiagnosticArray, contract.status.name, self._status, latched_qos())
         self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostic, many)
@@ -149,7 +149,7 @@ class Observer(Node):
         self.create_subscription(Bool, "/mujoco_arm/success", self._success, latched_qos())
         self.estop = self.create_publisher(Bool, "/estop", 10)
 
-    def _command(self, message: JointTrajectory) -> None:
+    def _command(self, message: Any) -> None:
         self.commands.append(message)
 
     def _commanded(self, message: JointState) -> None:
@@ -373,6 +373,11 @@ class Rig:
         velocity = contract.array("velocity")
         assert observer.commands, "nothing was commanded"
         for message in observer.commands:
+            if contract.command_interface == "forward_command":
+                q = np.array(message.data)
+                assert q.shape == low.shape
+                assert ((q >= low) & (q <= high)).all(), q
+                continue
             assert tuple(message.joint_names) == contract.joint_names
             for point in message.points:
                 q, v = np.array(point.positions), np.array(point.velocities)
@@ -403,6 +408,12 @@ def other_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key not in left_out}
 
 
+def project_python() -> str:
+    """The Python whose packages this environment sees: where robo_rm was installed."""
+    site = next(Path(entry) for entry in sys.path if entry.endswith("site-packages") and ".venvs" not in entry)
+    return str(site.parents[2] / "bin" / "python")
+
+
 def packaged_contract() -> str:
     """The contract of the drawer's arm as users have it."""
     return (resources.files("robo_hw") / "contracts" / "tidy_drawer.yaml").read_text()
@@ -425,9 +436,9 @@ def patient_contract() -> str:
 
 
 @contextlib.contextmanager
-def rig(folder: Path) -> Iterator[Rig]:
+def rig(folder: Path, kind: type[Rig] = Rig) -> Iterator[Rig]:
     """A rig that is taken down whatever happens."""
-    made = Rig(folder)
+    made = kind(folder)
     try:
         yield made
     finally:

@@ -1,0 +1,146 @@
+"""The other ways to speak to a robot, through DDS: `forward_command_controller` and compressed pictures.
+
+And what is recorded live against what is imported from the bag of the same episode.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rig import Rig, other_environment, patient_contract, project_python, rig
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import SetBool
+
+from robo_rm_bridge.conversions import sensor_qos
+
+
+class ForwardRig(Rig):
+    """The same arm behind a controller that takes positions alone, with cameras that send JPEG."""
+
+    def contract_text(self) -> str:
+        text = patient_contract()
+        for old, new in (
+            (
+                "command: {name: /joint_trajectory_controller/joint_trajectory, interface: joint_trajectory}",
+                "command: {name: /forward_command_controller/commands, interface: forward_command}",
+            ),
+            ("topic: /front/image_raw", "topic: /front/image_raw/compressed"),
+            ("topic: /wrist/image_raw", "topic: /wrist/image_raw/compressed"),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        return text
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory):
+    with rig(tmp_path_factory.mktemp("forward"), ForwardRig) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def recorded(processes: ForwardRig) -> tuple[Path, Path]:
+    """A store and the folder of bags, of one and the same episode."""
+    store, bags = processes.folder / "demos.zarr", processes.folder / "bags"
+    recorder = processes.start(
+        "recorder_node", contract=processes.contract_file, store=store, bag=bags, task="swing", max_age=2.0
+    )
+    observer, name = processes.observer, "/robo_rm_recorder"
+    processes.run()
+    processes.wait("recording", lambda: observer.trigger(f"{name}/start")[0])
+    processes.spin(2.5)
+    saved = observer.call(SetBool, f"{name}/save", SetBool.Request(data=True))
+    assert saved.success, saved.message
+    assert recorder.end() == 0, recorder.text()
+    return store, bags
+
+
+def test_positions_alone_move_the_arm_inside_its_limits_and_stop_it(processes):
+    processes.run()
+    before = processes.observer.measured.copy()
+    processes.spin(0.5)
+    assert np.abs(processes.observer.measured - before).max() > 0.01, "it moves"
+    assert isinstance(processes.observer.commands[-1], Float64MultiArray)
+    processes.server.say("nan")
+    processes.comes_to_rest("holding")
+    assert "rejected: forearm_roll: action 7 is nan" in processes.said()
+
+
+def test_compressed_pictures_reach_the_policy_and_failing_ones_stop_the_arm(processes):
+    seen: list[CompressedImage] = []
+    observer = processes.observer
+    listening = observer.create_subscription(CompressedImage, "/front/image_raw/compressed", seen.append, sensor_qos())
+    processes.run()
+    processes.wait("a picture comes", lambda: bool(seen))
+    observer.destroy_subscription(listening)
+    assert "jpeg" in seen[0].format
+    observer.set_parameter("/mujoco_arm", "fault", "frozen_camera")
+    processes.comes_to_rest("holding", seconds=6.0)
+    assert "shows one picture" in processes.said()
+
+
+def test_a_bag_imports_to_what_was_recorded_live(processes, recorded):
+    from robo_datasets import DemoStore
+
+    store, bags = recorded
+    imported = processes.folder / "imported.zarr"
+    words = ["import", "rosbag", f"source={bags}", f"store={imported}", f"robot={processes.contract_file}"]
+    done = subprocess.run(
+        [project_python(), "-m", "robo_rm.cli.main", *words],
+        env=other_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    live, again = DemoStore.open(store), DemoStore.open(imported)
+    assert live.contract_hash == again.contract_hash
+    assert set(live.features) == set(again.features)
+    assert len(again) == len(live) == 1
+    assert abs(again[0].length - live[0].length) <= 12, "the bag begins once every topic has spoken"
+    for key, allowed in (("observation.state", 0.02), ("action", 0.02)):
+        mine, theirs = live[0][key][:, :6], again[0][key][:, :6]
+        assert _distance(mine, theirs) < allowed, key
+    assert again[0]["observation.images.front"][0].std() > 5
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    """The median difference (rad) of two tracks, whose frames may lie up to a frame apart, at the best shift."""
+    best = np.inf
+    for shift in range(-12, 13):
+        first, second = a[max(shift, 0) :], b[max(-shift, 0) :]
+        n = min(len(first), len(second))
+        if n >= 20:
+            best = min(best, float(np.median(np.abs(first[:n] - second[:n]).max(axis=1))))
+    return best
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(b"", "of 0 bytes"), (b"no picture", "cannot be decoded"), (b"\xff\xd8\xff\xe0" + bytes(50), "cannot be decoded")],
+)
+def test_a_compressed_picture_that_is_none_is_refused(data, said):
+    from robo_rm_bridge.conversions import MessageError
+    from robo_rm_bridge.pictures import rgb_from_message
+
+    with pytest.raises(MessageError, match=said):
+        rgb_from_message(CompressedImage(format="jpeg", data=data))
+
+
+@pytest.mark.parametrize(("topic", "kind"), [("/a/image_raw", Image), ("/a/image_raw/compressed", CompressedImage)])
+def test_a_picture_comes_back_from_its_message(topic, kind):
+    from builtin_interfaces.msg import Time
+
+    from robo_rm_bridge.pictures import message_from_rgb, rgb_from_message
+
+    rgb = np.zeros((32, 48, 3), np.uint8)
+    rgb[:, :24, 0], rgb[:, 24:, 2] = 200, 100
+    message = message_from_rgb(topic, rgb, "front", Time(sec=3))
+    assert isinstance(message, kind)
+    assert message.header.frame_id == "front"
+    assert np.abs(rgb_from_message(message).astype(int) - rgb).mean() < 3.0
