@@ -1,8 +1,7 @@
 """Other policies of LeRobot's: a loss per sample through their public ``forward``.
 
 SmolVLA is LeRobot's own class on a tiny language model with random weights; its text processor is replaced, since it
-can only be had from the hub. pi0 cannot be built here: it asks for a patched `transformers`, and its vision network has
-a fixed size. Its interface (``reduction="none"``) is SmolVLA's.
+can only be had from the hub. pi0 has a file of its own.
 """
 
 from __future__ import annotations
