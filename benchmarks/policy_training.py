@@ -1,7 +1,7 @@
 """Training speed of policies: ours with and without weights against LeRobot's own training command, in one run.
 
     python benchmarks/policy_training.py --store demos.zarr [--episodes 8] [--steps 60] [--repeats 3]
-        [--cases state pictures] [--clock wall|cpu] [--out benchmarks/results/policy_training.json]
+        [--cases state pictures] [--clock wall|cpu] [--pairs BLOCKS] [--out benchmarks/results/policy_training.json]
 
 The first episodes of the store are copied to a small store, which is exported to LeRobot's format; with pictures, one
 camera at 96 x 128 (LeRobot's ACT does not resize). Both train ACT of the same shape, batch and device, data loading
@@ -10,6 +10,9 @@ one counts. The first ten steps of each run are left out. Medians over the repea
 
 `--clock cpu` counts the processor time of the process and its threads instead of the time on the wall, for machines
 that others use too; LeRobot then loads without further processes, whose time would not be seen.
+
+`--pairs N` measures the price of weights alone, and better: a training with weights and one without go on in turn, ten
+steps each, N times, the first of them alternating; what is told is the ratio over all and its bootstrap interval.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,10 +36,15 @@ from robo_datasets.exporters.lerobot import LeRobotSettings, export_lerobot
 from robo_policies import train_policy
 from robo_policies.cloning import trainer
 from robo_policies.cloning.act import act_config
+from robo_policies.cloning.learner import make_learner
+from robo_policies.cloning.pictures import Pictures
+from robo_policies.cloning.sample_weights import sample_weights
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, WeightSettings
+from robo_policies.cloning.windows import Windows, load_demonstrations, normalisation
 
 SIZE = (96, 128)
 WARM_UP = 10
+BLOCK = 10
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 BATCH = {"state": 64, "pictures": 16}
 
@@ -49,6 +57,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cases", nargs="+", default=["state", "pictures"], choices=["state", "pictures"])
     parser.add_argument("--clock", default="wall", choices=list(CLOCKS))
+    parser.add_argument("--pairs", type=int, default=0, help="measure weights against none in so many pairs of blocks")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"], help="of the pairs")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
@@ -142,6 +152,53 @@ def lerobots(options: argparse.Namespace, store: DemoStore, data: Path, case: st
     return options.steps * BATCH[case] / (ends[-1] - ends[WARM_UP - 1])
 
 
+def stepper(options: argparse.Namespace, store: DemoStore, case: str, weights: str) -> Callable[[], float]:
+    """A training of ours; each call does ten steps and returns the seconds they took."""
+    shape, sizes = settings(case), dict.fromkeys(store.cameras, SIZE)
+    demonstrations = load_demonstrations(store)
+    values = sample_weights(store, demonstrations, WeightSettings(weights)).values
+    pictures = Pictures(store, demonstrations.uuids, demonstrations.starts, sizes, 2.0) if sizes else None
+    torch.manual_seed(0)
+    dims = {key: array.shape[1] for key, array in demonstrations.arrays.items()}
+    learner = make_learner(shape, dims, sizes, options.device)
+    statistics = normalisation(demonstrations, values, pictures)
+    windows = Windows(demonstrations, values, learner.span, statistics, options.device, pictures, shape.shift)
+    how = CloningSettings(batch_size=BATCH[case], precision=options.precision)
+    run = trainer._Run(learner, Budget(BLOCK * (options.pairs + 1)), how, 0, {}, options.device)
+    learner.network.train()
+    batches = windows.batches(0, how.batch_size, 0)
+
+    def advance() -> float:
+        start = CLOCKS[options.clock]()
+        for _ in range(BLOCK):
+            run.advance(next(batches))
+        return CLOCKS[options.clock]() - start
+
+    return advance
+
+
+def run_pairs(options: argparse.Namespace, source: DemoStore, case: str, folder: Path) -> dict[str, Any]:
+    """Speed with weights relative to that without, with its 95 % bootstrap interval over pairs of blocks."""
+    store = small_store(source, folder / f"{case}.zarr", options.episodes, case == "pictures")
+    ways = [stepper(options, store, case, weights) for weights in ("none", "rabc")]
+    for advance in ways:
+        advance()  # what is done for the first time is left out
+    seconds = np.zeros((options.pairs, 2))
+    for pair in range(options.pairs):
+        for way in (0, 1) if pair % 2 == 0 else (1, 0):
+            seconds[pair, way] = ways[way]()
+    drawn = np.random.default_rng(0).integers(options.pairs, size=(10_000, options.pairs))
+    sums = seconds[drawn].sum(1)
+    low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975])
+    rates = options.pairs * BLOCK * BATCH[case] / seconds.sum(0)
+    ratio = float(rates[1] / rates[0])
+    say(
+        f"{case}, {options.pairs * BLOCK} steps each, {options.precision}: {rates[0]:.1f} samples/s without weights, "
+        f"{rates[1]:.1f} with, ratio {ratio:.3f} ({low:.3f} to {high:.3f})"
+    )
+    return {"samples_per_second": list(rates), "with_weights": ratio, "interval": [float(low), float(high)]}
+
+
 def run_case(options: argparse.Namespace, source: DemoStore, case: str, folder: Path) -> dict[str, float]:
     store = small_store(source, folder / f"{case}.zarr", options.episodes, case == "pictures")
     data = folder / f"{case}_lerobot"
@@ -168,9 +225,13 @@ def main() -> None:
     options = parse()
     logging.disable(logging.INFO)
     torch.set_num_threads(1)
-    source, record = DemoStore.open(options.store), {}
+    source = DemoStore.open(options.store)
+    record: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for case in options.cases:
+            if options.pairs:
+                record[case] = run_pairs(options, source, case, Path(folder))
+                continue
             rates = run_case(options, source, case, Path(folder))
             theirs = max(rate for name, rate in rates.items() if name.startswith("LeRobot"))
             rows = [[name, round(rate, 1), round(rate / theirs, 2)] for name, rate in rates.items()]
