@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ class RlTraining:
     def fingerprint(self) -> str:
         """Hash of the settings and of what they name: a checkpoint of another run is not taken up."""
         held = {
-            "settings": asdict(self.settings),
+            "settings": _chosen_values(self.settings),
             "version": self.version,
             "demonstrations": [episode.uuid for episode in self.episodes],
         }
@@ -224,6 +224,18 @@ class RlTraining:
                 parts[key] = seen[:, start : start + self.dims[key]]
                 start += self.dims[key]
         self.demonstrations["next_proposal"][:] = np.clip(self.clone(parts), -1, 1)
+
+
+def _chosen_values(settings: Any) -> dict[str, Any]:
+    """What was chosen; a setting at its default is left out, so that one which comes later disturbs no checkpoint."""
+    values = {}
+    for place in fields(settings):
+        value = getattr(settings, place.name)
+        if is_dataclass(value):
+            values[place.name] = {"kind": type(value).__name__, **_chosen_values(value)}
+        elif value != place.default:
+            values[place.name] = value
+    return values
 
 
 def _check(settings: RunSettings) -> None:
