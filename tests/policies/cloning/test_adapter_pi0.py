@@ -1,8 +1,8 @@
 """LeRobot's pi0 through the adapter: its own policy class, small and with random weights.
 
-LeRobot 0.4.4's pi0 runs on a changed `transformers` (the extra ``lerobot[pi]``), and takes the sizes of its networks from
-tables in its code. Here the released `transformers` stands in: the two functions that pi0 calls and the release lacks are
-given to it for the length of a test, without the conditioning that pi0 does not use, and the tables hold small sizes.
+LeRobot 0.4.4's pi0 runs on a changed `transformers` (the extra ``lerobot[pi]``), and takes the sizes of its networks
+from tables in its code. Here the released `transformers` stands in: what pi0 calls and the release lacks is given to it
+while these tests run, without the conditioning that pi0 does not use, and the tables hold small sizes.
 """
 
 from __future__ import annotations
