@@ -122,6 +122,9 @@ class StageSettings:
     """Attention heads."""
     dropout: float = 0.1
     """Dropout in the transformer."""
+    sparse: list[list[int]] | None = None
+    """Coarser stages that a second pair of heads learns at the same time, made of the store's by their places:
+    [[0,1],[2,3]]; [[]] is the whole task. Read them with head=sparse."""
     composition: str = "expectation"
     """How stages make progress: expectation over stages, or argmax (the most probable stage alone)."""
     use_state: bool = True

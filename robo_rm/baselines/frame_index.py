@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from robo_datasets.errors import ConfigError
 from robo_rm.baselines.episodes import OneStage, demonstrations, every_episode
 from robo_rm.labels.grouping import SINGLE, GroupedStore
 from robo_rm.models.card import plain_card
@@ -137,6 +138,8 @@ class FrameIndexPlan:
     """A plan for one stage over demonstrations; see `robo_rm.training.fit.Plan`."""
 
     def __init__(self, request: FitRequest, train: Sequence[Any]) -> None:
+        if request.reward.sparse is not None:
+            raise ConfigError("reward.sparse: the frame index knows one stage only; give it with reward=stage")
         self.stages, self.priors = stages_and_priors(request.store, train)
         one = GroupedStore(request.store, {SINGLE: []})
         self._inner = StagePlan(replace(request, store=one), [OneStage(episode) for episode in train])

@@ -24,18 +24,19 @@ class GroupedStore:
         store: `DemoStore`.
         groups: new stage -> places of the store's stages in it, in the order of the task; every stage in one group,
             neighbours together. ``{"task": []}`` takes every frame as the one stage "task", labelled or not.
+        setting: where the groups came from, for errors.
 
     Raises:
         ConfigError: a stage is missing, named twice or unknown, or the order of the task is broken.
     """
 
-    def __init__(self, store: Any, groups: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, store: Any, groups: Mapping[str, Sequence[int]], setting: str = "stage_groups") -> None:
         self._store = store
         self.groups = {str(name): [int(place) for place in places] for name, places in groups.items()}
         self.stages = list(self.groups)
         self.lookup: npt.NDArray[np.int16] | None = None
         if self.groups != {SINGLE: []}:
-            self.lookup = _lookup(self.groups, list(store.stages))
+            self.lookup = _lookup(self.groups, list(store.stages), setting)
 
     def episode(self, uuid: str) -> GroupedEpisode:
         """An episode of a name; errors are the store's."""
@@ -114,17 +115,17 @@ def as_trained(store: Any, provenance: Mapping[str, Any]) -> Any:
     return GroupedStore(store, groups) if groups and not isinstance(store, GroupedStore) else store
 
 
-def _lookup(groups: Mapping[str, list[int]], stages: list[str]) -> npt.NDArray[np.int16]:
+def _lookup(groups: Mapping[str, list[int]], stages: list[str], setting: str) -> npt.NDArray[np.int16]:
     listed = [place for places in groups.values() for place in places]
     if listed != list(range(len(stages))):
         known = ", ".join(f"{place} {name!r}" for place, name in enumerate(stages)) or "none"
         raise ConfigError(
-            f"stage_groups={list(groups.values())} must list the store's stages each once and in their order; they "
-            f"are: {known}. For the task as one stage give stage_groups=[[]]"
+            f"{setting}={list(groups.values())} must list the store's stages each once and in their order; they "
+            f"are: {known}. For the task as one stage give {setting}=[[]]"
         )
     lookup = np.full(len(stages) + 1, -1, dtype=np.int16)
     for number, places in enumerate(groups.values()):
         if not places:
-            raise ConfigError(f"stage_groups={list(groups.values())}: a group holds no stage")
+            raise ConfigError(f"{setting}={list(groups.values())}: a group holds no stage")
         lookup[places] = number
     return lookup

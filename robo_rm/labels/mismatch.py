@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_rm.labels.plan import Windows
 
@@ -60,8 +61,13 @@ def mismatch_instructions(
         others = [task for task in known if task != own]
         spoken[row] = others[int(rng.integers(len(others)))] if others and pick < 0.5 else made_up(rng)
         wrong[row] = True
+    return nothing_done(windows, wrong), spoken
+
+
+def nothing_done(windows: Windows, wrong: npt.NDArray[np.bool_]) -> Windows:
+    """Windows of which those in the mask (B,) have the labels of a wrong instruction: the first stage, progress 0."""
     if not wrong.any():
-        return windows, spoken
+        return windows
     here = wrong[:, None]
     return replace(
         windows,
@@ -69,7 +75,7 @@ def mismatch_instructions(
         within=np.where(here, np.float32(0), windows.within),
         progress=np.where(here, np.float32(0), windows.progress),
         complete=windows.complete | (here & windows.supervised),
-    ), spoken
+    )
 
 
 def made_up(rng: np.random.Generator) -> str:

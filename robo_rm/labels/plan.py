@@ -62,6 +62,11 @@ def draw_windows(
     return _labelled(labels, chosen, frames, supervised)
 
 
+def relabelled(windows: Windows, labels: list[ProgressLabels]) -> Windows:
+    """The same frames under other labels of the same episodes; what was not supervised is not."""
+    return _labelled(labels, windows.episode, windows.frames, windows.supervised)
+
+
 def regular_window(t: npt.ArrayLike, shape: WindowShape) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
     """The windows that show frames ``t`` (B,) as the newest: indices (B, S) and the slot of the newest frame (B,).
 

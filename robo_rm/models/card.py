@@ -20,7 +20,8 @@ def stage_model_card(model: StageRewardModel) -> str:
         "",
         "| stage | share of the task |",
         "|---|---|",
-        *(f"| {name} | {share:.3f} |" for name, share in zip(description.stages, model.priors, strict=True)),
+        *(f"| {name} | {share:.3f} |" for name, share in zip(model.stages, model.priors, strict=True)),
+        *_other_head(model),
         "",
         "## What it looks at",
         "",
@@ -49,6 +50,15 @@ def stage_model_card(model: StageRewardModel) -> str:
         "(`robo-rm eval-reward`).",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _other_head(model: StageRewardModel) -> list[str]:
+    """A line where the model has a second pair of heads."""
+    sparse = model.description.sparse
+    if sparse is None:
+        return []
+    others = model.description.stages if model.head == "sparse" else list(sparse.groups)
+    return ["", f"These are its {model.head} stages; it has a second head for: {'; '.join(others)}."]
 
 
 def plain_card(model: RewardModel, name: str, what: str) -> str:

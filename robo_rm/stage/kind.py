@@ -20,9 +20,10 @@ from robo_rm.models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.models.saving import built, fill_weights
 from robo_rm.settings import ENCODERS, ConvSettings, FrozenSettings, OptimiserSettings, StageSettings
 from robo_rm.stage.model import NAME, StageDescription, StageRewardModel
+from robo_rm.stage.sparse import DENSE, SPARSE, SparseStages, describe_sparse, sparse_episodes, sparse_store
 from robo_rm.stage.trainer import Trainer
 from robo_rm.training.cameras import chosen_cameras
-from robo_rm.training.data import TrainingData
+from robo_rm.training.data import TrainingData, frame_labels
 from robo_rm.training.fit import Fit, pick_device
 
 STATE_KEY = "observation.state"
@@ -67,6 +68,11 @@ class StagePlan:
                 features,
                 self.description.task_priors,
             )
+        if self.description.sparse is not None:
+            view = sparse_store(self.request.store, self.request.reward.sparse)
+            sparse = self.description.sparse
+            grouped = sparse_episodes(view, self.train)
+            data.sparse = frame_labels(grouped, sparse.priors, len(view.stages), sparse.task_priors)
         return Trainer(self.description, data, self.request.optimiser, self.request.seed, device, self.frozen)
 
     def _frozen(self) -> FrozenEncoder:
@@ -94,6 +100,10 @@ def load(
     if name not in ENCODERS:
         raise ModelError(f"{folder} holds a model with the unknown encoder {name!r}; known: {', '.join(ENCODERS)}")
     description = replace(description, encoder=built(ENCODERS[name], shape, folder))
+    if description.sparse is not None:
+        description = replace(description, sparse=built(SparseStages, description.sparse, folder))
+    if description.head not in (DENSE, *((SPARSE,) if description.sparse is not None else ())):
+        raise ModelError(f"{folder} describes a model with the unknown head {description.head!r}")
     cameras = {key: (int(size[0]), int(size[1])) for key, size in description.cameras.items()}
     description = replace(description, cameras=cameras)
     network = description.network()
@@ -168,6 +178,7 @@ def describe(request: FitRequest, train: Sequence[Any], frozen: FrozenEncoder | 
         text = int(frozen.encode_text([""]).shape[1])
     state_key = STATE_KEY if request.reward.use_state and STATE_KEY in store.features else None
     tasks = Counter(episode.task or "" for episode in train)
+    sparse = request.reward.sparse
     return StageDescription(
         stages=list(store.stages),
         priors=training_priors(train, len(store.stages)).tolist(),
@@ -182,6 +193,7 @@ def describe(request: FitRequest, train: Sequence[Any], frozen: FrozenEncoder | 
         text=text,
         task_priors=task_priors(train, len(store.stages)),
         identity={} if frozen is None else dict(frozen.identity),
+        sparse=None if sparse is None else describe_sparse(sparse_store(store, sparse), train),
     )
 
 

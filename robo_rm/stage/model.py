@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from robo_rm.models.prediction import Estimate, Prediction
 from robo_rm.models.protocol import Observations
 from robo_rm.settings import FrozenSettings, StageSettings
 from robo_rm.stage.network import Heads, StageNetwork, channels_last, compose
+from robo_rm.stage.sparse import DENSE, SPARSE, SparseStages, shown_provenance
 
 if TYPE_CHECKING:
     from robo_rm.stage.streams import StageStreams
@@ -53,6 +54,8 @@ class StageDescription:
         features: F, length of a frozen encoder's features; 0 with one that is trained.
         text: E, length of an instruction's vector.
         task_priors: (K,) by instruction, where tasks have stages of their own.
+        sparse: the `SparseStages` of a second pair of heads, or None.
+        head: which pair is shown, dense or sparse.
         identity: of a frozen encoder, so that other weights are not taken for it.
     """
 
@@ -69,25 +72,35 @@ class StageDescription:
     text: int = WORD_VECTOR
     identity: dict[str, Any] = field(default_factory=dict)
     task_priors: dict[str, list[float]] = field(default_factory=dict)
+    sparse: Any = None
+    head: str = DENSE
 
     @property
     def shape(self) -> WindowShape:
         """History and gap in frames."""
         return WindowShape(self.reward.history, max(1, round(self.reward.gap_seconds * self.fps)))
 
-    def cumulative(self, device: str) -> Callable[[str], torch.Tensor]:
-        """From an instruction to P_0 .. P_K, (K + 1,)."""
-        common = torch.as_tensor(cumulative_priors(self.priors), dtype=torch.float32, device=device)
+    def cumulative(self, device: str, head: str = DENSE) -> Callable[[str], torch.Tensor]:
+        """From an instruction to P_0 .. P_K, (K + 1,), of the stages of a pair of heads."""
+        mine: StageDescription | SparseStages = self if head == DENSE else self.sparse
+        common = torch.as_tensor(cumulative_priors(mine.priors), dtype=torch.float32, device=device)
         own = {
             task: torch.as_tensor(cumulative_priors(priors), dtype=torch.float32, device=device)
-            for task, priors in self.task_priors.items()
+            for task, priors in mine.task_priors.items()
         }
         return lambda task: own.get(task, common)
 
     def network(self) -> StageNetwork:
         """A network of this shape with fresh weights."""
         return StageNetwork(
-            self.cameras, self.state_size, len(self.stages), self.reward, self.encoder, self.features, self.text
+            self.cameras,
+            self.state_size,
+            len(self.stages),
+            self.reward,
+            self.encoder,
+            self.features,
+            self.text,
+            0 if self.sparse is None else len(self.sparse.groups),
         )
 
 
@@ -120,11 +133,13 @@ class StageRewardModel:
         self.network = channels_last(network.to(device)).eval().requires_grad_(False)
         self.description = description
         self.provenance: Mapping[str, Any] = dict(provenance)
-        self.stages, self.cameras = list(description.stages), list(description.cameras)
+        self.head = description.head
+        self.stages = list(description.stages if self.head == DENSE else description.sparse.groups)
+        self.cameras = list(description.cameras)
         self.state_key = description.state_key
         self.device = device
         self.frames_encoded = 0
-        self._cumulative = description.cumulative(device)
+        self._cumulative = description.cumulative(device, self.head)
         self.stored: StoredFeatures | None = None
         self._frozen: FrozenEncoder | None = None
         self._told: dict[str, torch.Tensor] = {}
@@ -132,7 +147,28 @@ class StageRewardModel:
     @property
     def priors(self) -> npt.NDArray[np.float64]:
         """(K,) stage priors of the training split."""
-        return np.asarray(self.description.priors, dtype=np.float64)
+        mine = self.description if self.head == DENSE else self.description.sparse
+        return np.asarray(mine.priors, dtype=np.float64)
+
+    def with_head(self, head: str) -> StageRewardModel:
+        """The same weights, showing the stages and the progress of the ``dense`` or the ``sparse`` pair of heads.
+
+        Raises:
+            ModelError: the model was trained without `reward.sparse`, or there is no such head.
+        """
+        if head == self.head:
+            return self
+        if head not in (DENSE, SPARSE) or self.description.sparse is None:
+            raise ModelError(
+                f"the model has no head {head!r}: it was trained on one list of stages. Both are learned with "
+                "reward.sparse=[[0,1],[2,3]], the store's stages put together by their places"
+            )
+        shown = replace(self.description, head=head)
+        other = StageRewardModel(
+            self.network, shown, shown_provenance(self.provenance, self.description, head), self.device
+        )
+        other.stored, other._frozen = self.stored, self._frozen
+        return other
 
     def predict(self, episode: Observations, task: str | None = None) -> Prediction:
         """Estimates for every frame of a stored episode or of a mapping of its arrays.
@@ -228,7 +264,7 @@ class StageRewardModel:
         text = task if task is not None else self.description.task
         told = self._instruction(text)
         with torch.inference_mode(), _exact_arithmetic(self.device):
-            heads = self.network(windows, told.expand(len(windows), -1))
+            heads = self.network(windows, told.expand(len(windows), -1), sparse=self.head == SPARSE)
             row, at = torch.arange(len(windows)), torch.from_numpy(slot)
             here = Heads(heads.logits[row, at], heads.within[row, at])
             parts = compose(here, self._cumulative(text), argmax=self.description.reward.composition == "argmax")

@@ -34,6 +34,7 @@ class StageNetwork(nn.Module):
         encoder: shape of the image encoder.
         features: F, length of a frozen encoder's features; 0 where images are encoded here.
         text: E, length of an instruction's vector.
+        sparse: G, stages of a second pair of heads; 0 for none.
     """
 
     mask: torch.Tensor
@@ -47,6 +48,7 @@ class StageNetwork(nn.Module):
         encoder: ConvSettings | FrozenSettings,
         features: int = 0,
         text: int = WORD_VECTOR,
+        sparse: int = 0,
     ) -> None:
         super().__init__()
         width, slots = reward.width, reward.history + 2
@@ -73,6 +75,7 @@ class StageNetwork(nn.Module):
         self.stage_head = nn.Linear(width, stages)
         self.stage_to_within = nn.Linear(stages, width)
         self.within_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, stages))
+        self.sparse = _SparseHeads(width, sparse) if sparse else None
         self.register_buffer("mask", block_causal_mask(slots, self.tokens), persistent=False)
 
     def encode(
@@ -103,14 +106,17 @@ class StageNetwork(nn.Module):
         tokens: torch.Tensor,
         instructions: Sequence[str] | torch.Tensor,
         true_stage: torch.Tensor | None = None,
+        sparse: bool = False,
     ) -> Heads:
-        """Heads for windows of tokens (B, S, C + 1, D), S in the order of time.
+        """Heads for windows of tokens (B, S, C + 1, D), S in the order of time; arguments as in `look` and `read`."""
+        return self.read(self.look(tokens, instructions), true_stage, sparse)
+
+    def look(self, tokens: torch.Tensor, instructions: Sequence[str] | torch.Tensor) -> torch.Tensor:
+        """What the transformer makes of every slot, (B, S, D).
 
         Args:
-            tokens: from `encode`, gathered into windows.
+            tokens: (B, S, C + 1, D) from `encode`, gathered into windows.
             instructions: B of them, or their vectors (B, E) from a text tower.
-            true_stage: (B, S) stages that the within-stage head is told instead of the predicted distribution (teacher
-                forcing), -1 where it is not told.
         """
         slots = tokens.shape[1]
         x = tokens + self.slot_embedding[:slots] + self.kind_embedding
@@ -120,14 +126,39 @@ class StageNetwork(nn.Module):
         mask = self.mask[: x.shape[1], : x.shape[1]]
         for layer in self.layers:
             x = layer(x, mask)
-        x = self.norm(x[:, self.tokens :: self.tokens]).float()
-        logits = self.stage_head(x)
+        seen: torch.Tensor = self.norm(x[:, self.tokens :: self.tokens]).float()
+        return seen
+
+    def read(self, seen: torch.Tensor, true_stage: torch.Tensor | None = None, sparse: bool = False) -> Heads:
+        """One pair of heads over `look`, the dense or the sparse one.
+
+        Args:
+            seen: (B, S, D).
+            true_stage: (B, S) stages of that pair that its within-stage head is told instead of the predicted
+                distribution (teacher forcing), -1 where it is not told.
+            sparse: which pair.
+        """
+        heads: StageNetwork | _SparseHeads = self
+        if sparse:
+            assert self.sparse is not None
+            heads = self.sparse
+        logits = heads.stage_head(seen)
         given = logits.softmax(-1).detach()
         if true_stage is not None:
-            truth = F.one_hot(true_stage.clamp(min=0), self.stages).to(given.dtype)
+            truth = F.one_hot(true_stage.clamp(min=0), logits.shape[-1]).to(given.dtype)
             given = torch.where((true_stage >= 0)[..., None], truth, given)
-        within = self.within_head(x + self.stage_to_within(given)).sigmoid()
+        within = heads.within_head(seen + heads.stage_to_within(given)).sigmoid()
         return Heads(logits, within)
+
+
+class _SparseHeads(nn.Module):
+    """The second pair of heads; the first one's parameters are the network's own, as saved models have them."""
+
+    def __init__(self, width: int, stages: int) -> None:
+        super().__init__()
+        self.stage_head = nn.Linear(width, stages)
+        self.stage_to_within = nn.Linear(stages, width)
+        self.within_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, stages))
 
 
 class _Layer(nn.Module):

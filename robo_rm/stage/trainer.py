@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,14 @@ import torch
 
 from robo_rm.encoders.conv import word_vectors
 from robo_rm.encoders.frozen import FrozenEncoder
-from robo_rm.labels.mismatch import mismatch_instructions
-from robo_rm.labels.plan import Windows, draw_windows
+from robo_rm.labels.mismatch import mismatch_instructions, nothing_done
+from robo_rm.labels.plan import Windows, draw_windows, relabelled
 from robo_rm.models.frames import with_change
 from robo_rm.settings import OptimiserSettings
 from robo_rm.stage.losses import Targets, stage_loss
 from robo_rm.stage.model import StageDescription, StageRewardModel, to_pixels
 from robo_rm.stage.network import Heads, StageNetwork, channels_last, compose
+from robo_rm.stage.sparse import SPARSE
 from robo_rm.training.augment import augment_window
 from robo_rm.training.data import TrainingData
 from robo_rm.training.lipschitz import between, lipschitz_penalty
@@ -29,7 +30,7 @@ class Batch:
     """Windows and the images and states gathered with them.
 
     ``told`` are the instructions; ``images`` (B * S, h, w, C) uint8 by key, or features (B * S, N) of a frozen encoder;
-    ``state`` (B * S, D) or None.
+    ``state`` (B * S, D) or None; ``sparse`` are the windows under the sparse labels, where both are learned.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class Batch:
         told: list[str],
         images: dict[str, npt.NDArray[Any]],
         state: npt.NDArray[np.float32] | None,
+        sparse: Windows | None = None,
     ) -> None:
         self.windows, self.told, self.images, self.state = windows, told, images, state
+        self.sparse = sparse
 
 
 class Trainer(NetworkTrainer[StageNetwork]):
@@ -76,6 +79,10 @@ class Trainer(NetworkTrainer[StageNetwork]):
             network.state.scale.copy_(torch.from_numpy(scale))
         super().__init__(channels_last(network.to(device)), settings, seed, device)
         self._cumulative = description.cumulative(device)
+        self._sparse: Callable[[str], torch.Tensor] | None = None
+        if description.sparse is not None:
+            self._sparse = description.cumulative(device, SPARSE)
+            self.losses = (*self.losses, "sparse")
 
     def batch(self, step: int) -> Batch:
         """The windows of a step with their images and states."""
@@ -86,6 +93,7 @@ class Trainer(NetworkTrainer[StageNetwork]):
             self.description.shape,
             self.description.reward.plan,
         )
+        sparse = None if self.data.sparse is None else relabelled(windows, self.data.sparse)
         told = [self.data.tasks[episode] for episode in windows.episode.tolist()]
         reward = self.description.reward
         windows, told = mismatch_instructions(
@@ -94,6 +102,8 @@ class Trainer(NetworkTrainer[StageNetwork]):
         hidden = np.random.default_rng((self.seed, WORDS, step, 1)).random(len(told)) < reward.instruction_dropout
         # A wrong instruction is never hidden: nothing would tell why the progress is 0.
         right = [self.data.tasks[episode] for episode in windows.episode.tolist()]
+        if sparse is not None:
+            sparse = nothing_done(sparse, np.array([text != own for text, own in zip(told, right, strict=True)]))
         told = [
             "" if hide and text == own else text for text, own, hide in zip(told, right, hidden.tolist(), strict=True)
         ]
@@ -107,12 +117,13 @@ class Trainer(NetworkTrainer[StageNetwork]):
         if self.data.states is not None:
             rows = [self.data.states[e][f] for e, f in zip(*chosen, strict=True)]
             state = np.concatenate(rows)
-        return Batch(windows, told, images, state)
+        return Batch(windows, told, images, state, sparse)
 
-    def _begins(self, batch: Batch) -> torch.Tensor:
+    def _begins(self, batch: Batch, cumulative: Callable[[str], torch.Tensor] | None = None) -> torch.Tensor:
         """P_0 .. P_K (B, K + 1) of the tasks that are really seen, by which labels were made; after a wrong instruction
         progress is 0 by any."""
-        return torch.stack([self._cumulative(self.data.tasks[episode]) for episode in batch.windows.episode.tolist()])
+        of = cumulative or self._cumulative
+        return torch.stack([of(self.data.tasks[episode]) for episode in batch.windows.episode.tolist()])
 
     def _look(
         self, rng: np.random.Generator, episode: int, key: str, frames: npt.NDArray[np.int64]
@@ -129,13 +140,15 @@ class Trainer(NetworkTrainer[StageNetwork]):
         settings = self.description.reward.loss
         with self.half():
             tokens = self._tokens(batch)
-            heads = self._heads(batch, tokens)
-        losses = stage_loss(
-            Heads(heads.logits.float(), heads.within.float()),
-            _targets(batch.windows, self.device),
-            self._begins(batch)[:, None],
-            settings,
-        )
+            forced = self.chance(len(batch.told), self.description.reward.teacher_forcing)[:, None]
+            seen = self.network.look(tokens, self._vectors(batch.told))
+            heads = self._heads(seen, batch.windows, forced)
+            sparse = None if batch.sparse is None else self._heads(seen, batch.sparse, forced, sparse=True)
+        losses = stage_loss(heads, _targets(batch.windows, self.device), self._begins(batch)[:, None], settings)
+        if sparse is not None and batch.sparse is not None:
+            begins = self._begins(batch, self._sparse)[:, None]
+            losses["sparse"] = stage_loss(sparse, _targets(batch.sparse, self.device), begins, settings)["total"]
+            losses["total"] = losses["total"] + losses["sparse"]
         if settings.lipschitz:
             points = between(tokens.detach().float())
             penalty = lipschitz_penalty(lambda at: self._last_progress(at, batch), points, settings.slope)
@@ -176,15 +189,10 @@ class Trainer(NetworkTrainer[StageNetwork]):
             tokens = torch.cat([tokens[:, :-1] * seen[:, None, None], tokens[:, -1:]], dim=1)
         return tokens.unflatten(0, (count, slots))
 
-    def _heads(self, batch: Batch, tokens: torch.Tensor) -> Heads:
-        truth = torch.from_numpy(batch.windows.stage).to(self.device)
-        forced = self.chance(len(truth), self.description.reward.teacher_forcing)[:, None]
-        heads: Heads = self.network(
-            tokens,
-            self._vectors(batch.told),
-            torch.where(forced, truth, torch.full_like(truth, -1)),
-        )
-        return heads
+    def _heads(self, seen: torch.Tensor, windows: Windows, forced: torch.Tensor, sparse: bool = False) -> Heads:
+        truth = torch.from_numpy(windows.stage).to(self.device)
+        heads = self.network.read(seen, torch.where(forced, truth, torch.full_like(truth, -1)), sparse)
+        return Heads(heads.logits.float(), heads.within.float())
 
     def _vectors(self, told: list[str]) -> torch.Tensor:
         """(B, E) vectors of instructions."""

@@ -32,6 +32,8 @@ class TrainingData:
     _episodes: list[Any]
     _cached: list[dict[str, npt.NDArray[Any]]]
     features: StoredFeatures | None = None
+    sparse: list[ProgressLabels] | None = None
+    """Labels by the sparse stages, where both are learned."""
 
     @classmethod
     def load(
@@ -59,11 +61,7 @@ class TrainingData:
             features: of the frozen encoder, made already; they are read instead of images.
             task_priors: (K,) by instruction, for tasks that have priors of their own.
         """
-        own = task_priors or {}
-        labels = [
-            label_frames(episode_segments(e, stages), own.get(e.task or "", priors), e.length, f"episode {e.uuid}")
-            for e in episodes
-        ]
+        labels = frame_labels(episodes, priors, stages, task_priors or {})
         states = None
         if state_key is not None:
             states = [np.asarray(e[state_key][:], dtype=np.float32) for e in episodes]
@@ -96,6 +94,16 @@ class TrainingData:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def frame_labels(
+    episodes: Sequence[Any], priors: npt.ArrayLike, stages: int, task_priors: Mapping[str, Sequence[float]]
+) -> list[ProgressLabels]:
+    """Labels of stored episodes; arguments as in `TrainingData.load`."""
+    return [
+        label_frames(episode_segments(e, stages), task_priors.get(e.task or "", priors), e.length, f"episode {e.uuid}")
+        for e in episodes
+    ]
 
 
 def _decode(episode: Any, key: str, size: Size, done: Callable[[int], None]) -> npt.NDArray[np.uint8]:

@@ -212,7 +212,8 @@ class Fit:
         store_hash = request.store.content_hash()
         # Everything that decides what model comes out: a folder that was begun with the same is gone on with.
         settings = {
-            "reward": asdict(request.reward),
+            # A setting that came later does not make another model of what was trained before it.
+            "reward": {k: v for k, v in asdict(request.reward).items() if (k, v) != ("sparse", None)},
             "encoder": asdict(request.encoder),
             "optimiser": asdict(request.optimiser),
             "budget": asdict(request.budget),

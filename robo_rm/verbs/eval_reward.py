@@ -25,6 +25,8 @@ class Config:
     """Demo store with stage labels."""
     out: str = MISSING
     """Folder for report.html and metrics.json."""
+    head: str | None = None
+    """`dense` or `sparse`, of a model that was trained with reward.sparse; the one it was saved with if not given."""
     episodes: str = "unseen"
     """`unseen`: held out or never trained on; `all`: every episode, which flatters the model."""
     probes: int = 6
@@ -58,11 +60,12 @@ def run(config: Config) -> None:
     from robo_rm.judging.evaluation import evaluate_reward_model
     from robo_rm.judging.report import write_report
     from robo_rm.models.saving import load_reward_model
+    from robo_rm.stage.sparse import model_with_head
 
     if config.resamples < 10 or config.probes < 0:
         raise ConfigError(f"resamples={config.resamples} must be at least 10 and probes={config.probes} at least 0")
     store = DemoStore.open(config.store)
-    model = load_reward_model(config.model, config.device)
+    model = model_with_head(load_reward_model(config.model, config.device), config.head)
     evaluation = evaluate_reward_model(
         model,
         store,

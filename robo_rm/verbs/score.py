@@ -38,6 +38,8 @@ class Config:
     """Demo store to score."""
     model: str = ""
     """Reward model folder, as train-reward wrote it."""
+    head: str | None = None
+    """`dense` or `sparse`, of a model that was trained with reward.sparse; the one it was saved with if not given."""
     progress_key: str = ""
     """Instead of a model: a feature of the store that holds the true progress, such as `simulator.progress`."""
     mode: str = "calibrated"
@@ -85,8 +87,9 @@ def run(config: Config) -> None:
     source: dict[str, Any]
     if config.model:
         from robo_rm.models.saving import load_reward_model
+        from robo_rm.stage.sparse import model_with_head
 
-        model = load_reward_model(config.model, config.device)
+        model = model_with_head(load_reward_model(config.model, config.device), config.head)
         derived = score_progress(model, model_hash(config.model), store)
         progress = {uuid: read_prediction(derived, uuid).progress for uuid in store.uuids}
         source = derived.provenance
