@@ -1,7 +1,7 @@
 """The stage-aware model against LeRobot's SARM: same episodes, same split, same kept features.
 
     python benchmarks/reward.py --store bottle.zarr --out reward_benchmark [--encoder FOLDER] [--parts speed ...]
-        [--seeds 0] [--sarm-minutes 6] [--threads 2]
+        [--seeds 0] [--sarm-minutes 6] [--every 1] [--slice MINUTES] [--threads 2]
 
 SARM's processor wants CLIP weights from a hub, so both models are fed features directly: those of ``--encoder`` (a
 folder with a CLIP), or, where none is given, the first 512 principal components of the training split's images, which
@@ -9,8 +9,11 @@ need no weights. Speed does not depend on what the features say. Streaming is ti
 (random weights where none are given).
 
 Parts: speed (training and offline scoring), streaming, cameras (three of them with the conv encoder, ours alone),
-quality. Contenders take turns, figures are medians of rounds.
-Written to OUT/reward.json as it comes; the same command goes on where it was interrupted.
+quality. Contenders take turns, figures are medians of rounds. Quality is judged on every ``--every``-th frame, the same
+ones for all; SARM stands there as released and at our depth, width and learning rate, each trained for as long as ours
+and for ``--sarm-minutes``.
+Written to OUT/reward.json as it comes; the same command goes on where it was interrupted, and with ``--slice`` it
+interrupts itself after so many minutes.
 `benchmarks/reward_baselines.py` compares the model with the conv encoder and the baselines.
 """
 
@@ -29,7 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from contenders.sarm import BATCH, Sarm
+from contenders.sarm import BATCH, RELEASED, Sarm, Shape
 
 from robo_datasets import DemoStore
 from robo_datasets.console import print_table, say
@@ -40,6 +43,7 @@ from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.progress import episode_segments, label_frames
 from robo_rm.labels.split import labelled_episodes, split_episodes
 from robo_rm.models.frames import input_size, resize
+from robo_rm.models.prediction import Prediction
 from robo_rm.models.registry import FitRequest
 from robo_rm.settings import ConvSettings, FrozenSettings, OptimiserSettings, StageSettings
 from robo_rm.stage.kind import describe
@@ -50,6 +54,8 @@ from robo_rm.training.data import TrainingData
 
 ROUNDS = 3
 PARTS = ("speed", "streaming", "cameras", "quality")
+CONTENDERS = 5
+OUR_SIZE = Shape(width=128, layers=2, heads=4, rate=1e-3)
 LARGE = StageSettings(width=768, layers=8, heads=12)
 
 
@@ -78,8 +84,8 @@ class PrincipalComponents:
 class Bench:
     """Both contenders on one split of a store."""
 
-    def __init__(self, options: argparse.Namespace, seed: int) -> None:
-        self.options, self.seed = options, seed
+    def __init__(self, options: argparse.Namespace, seed: int, until: float) -> None:
+        self.options, self.seed, self.until = options, seed, until
         self.store = DemoStore.open(options.store)
         self.key = self.store.cameras[0]
         self.episodes = labelled_episodes(self.store)
@@ -114,7 +120,7 @@ class Bench:
         )
         return Trainer(description, data, OptimiserSettings(), self.seed)
 
-    def sarm(self, bfloat16: bool, warmup: int = 500) -> Sarm:
+    def sarm(self, bfloat16: bool, warmup: int = 500, shape: Shape = RELEASED) -> Sarm:
         """The released model, fresh."""
         stages = len(self.store.stages)
         priors = np.asarray(describe_priors(self.train, stages))
@@ -131,20 +137,22 @@ class Bench:
             bfloat16,
             warmup,
             self.seed,
+            shape,
         )
 
-    def figures(self, predict: Callable[[Any], Any]) -> dict[str, float]:
-        """mse, voc and stage accuracy on the held-out episodes."""
+    def figures(self, predict: Callable[[Any], Prediction]) -> dict[str, float]:
+        """mse, voc and stage accuracy on every so many frames of the held-out episodes, which ``predict`` gives."""
+        every = self.options.every
         stages = len(self.store.stages)
         priors = describe_priors(self.train, stages)
         guesses = [predict(episode) for episode in self.held_out]
         truth = [label_frames(episode_segments(e, stages), priors, e.length) for e in self.held_out]
-        known = [np.where(t.complete, t.progress, np.nan) for t in truth]
+        known = [np.where(t.complete, t.progress, np.nan)[::every] for t in truth]
         return {
             "mse": metrics.mse(np.concatenate([g.progress for g in guesses]), np.concatenate(known)),
             "voc": metrics.voc([g.progress for g in guesses]),
             "stage_accuracy": metrics.stage_accuracy(
-                np.concatenate([g.stage for g in guesses]), np.concatenate([t.stage for t in truth])
+                np.concatenate([g.stage for g in guesses]), np.concatenate([t.stage[::every] for t in truth])
             ),
         }
 
@@ -327,8 +335,8 @@ def clip_folder(options: argparse.Namespace) -> Path:
     return folder
 
 
-def quality(bench: Bench) -> dict[str, Any]:
-    """Held-out figures: ours at its default budget, SARM for as long, and SARM for its own time."""
+def our_quality(bench: Bench) -> dict[str, Any]:
+    """Held-out figures of ours at its default budget."""
     torch.manual_seed(bench.seed)
     ours = bench.ours(StageSettings())
     frames = sum(episode.length for episode in bench.train)
@@ -337,14 +345,49 @@ def quality(bench: Bench) -> dict[str, Any]:
     for step in range(steps):
         ours.step(ours.batch(step), step / steps)
     seconds = time.monotonic() - start
-    model = ours.model({})
-    found = {"ours": {**bench.figures(model.predict), "seconds": seconds, "steps": steps}}
-    for name, budget in (("SARM, as long", seconds), ("SARM", 60 * bench.options.sarm_minutes)):
-        sarm = bench.sarm(bfloat16=True, warmup=max(1, round(0.1 * budget / 3)))
-        spent = sarm.fit(budget)
-        predict = {e.uuid: sarm.predict(e.uuid) for e in bench.held_out}
-        found[name] = {**bench.figures(lambda e, p=predict: p[e.uuid]), "seconds": spent, "steps": sarm.steps}  # type: ignore[misc]
-    return found
+    model, every = ours.model({}), bench.options.every
+
+    def predict(episode: Any) -> Prediction:
+        whole = model.predict(episode)
+        return Prediction(whole.progress[::every], whole.stage_probabilities[::every], whole.uncertainty[::every])
+
+    return {**bench.figures(predict), "seconds": seconds, "steps": steps}
+
+
+def sarm_quality(bench: Bench, shape: Shape, seconds: float, name: str) -> dict[str, Any] | None:
+    """Held-out figures of SARM after so many seconds of training; None where the slice ended before."""
+    # A tenth of the training is warm-up: 3 s a step at the released size, a third of one at ours.
+    warmup = max(1, round(0.1 * seconds / (3 if shape == RELEASED else 0.3)))
+    sarm = bench.sarm(bfloat16=True, warmup=warmup, shape=shape)
+    kept = bench.options.out / f"{name}.safetensors"
+    if not sarm.fit(seconds, bench.until, kept) or time.monotonic() > bench.until:
+        return None
+    predict = {e.uuid: sarm.predict(e.uuid, bench.options.every) for e in bench.held_out}
+    kept.unlink(missing_ok=True)
+    return {**bench.figures(lambda e: predict[e.uuid]), "seconds": sarm.seconds, "steps": sarm.steps}
+
+
+def quality(bench: Bench, found: dict[str, Any], keep: Callable[[], None]) -> bool:
+    """Fill ``found`` with what is missing, contender by contender; False where the slice ended before."""
+    if "ours" not in found:
+        found["ours"] = our_quality(bench)
+        keep()
+    long = 60 * bench.options.sarm_minutes
+    contenders = {
+        "SARM of our size, as long as ours": (OUR_SIZE, found["ours"]["seconds"]),
+        "SARM as released, as long as ours": (RELEASED, found["ours"]["seconds"]),
+        "SARM of our size": (OUR_SIZE, long),
+        "SARM as released": (RELEASED, long),
+    }
+    for place, (name, (shape, seconds)) in enumerate(contenders.items()):
+        if name in found:
+            continue
+        figures = sarm_quality(bench, shape, seconds, f"sarm_{bench.seed}_{place}")
+        if figures is None:
+            return False
+        found[name] = figures
+        keep()
+    return True
 
 
 def show(report: dict[str, Any]) -> None:
@@ -384,8 +427,11 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--holdout", type=int, default=8)
     parser.add_argument("--sarm-minutes", type=float, default=6.0)
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--slice", type=float, default=math.inf)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    until = time.monotonic() + 60 * options.slice
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "reward.json"
@@ -394,21 +440,31 @@ def main() -> None:
         "encoder": str(options.encoder),
         "holdout": options.holdout,
         "sarm_minutes": options.sarm_minutes,
+        "every": options.every,
         "threads": options.threads,
     }
     report: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"settings": settings}
     if report["settings"] != settings:
         raise SystemExit(f"{path} belongs to other settings or another store; give another --out")
+
+    def keep() -> None:
+        write_atomically(path, json.dumps(report, indent=1))
+
     for seed in options.seeds:
-        work = {"speed": speed, "streaming": streaming, "cameras": cameras} if seed == options.seeds[0] else {}
         bench: Bench | None = None
-        for name, run in {**work, f"quality_{seed}": quality}.items():
-            if name.split("_")[0] not in options.parts or name in report:
-                continue
-            bench = bench or Bench(options, seed)
-            say(f"{name} ...")
-            report[name] = run(bench)
-            write_atomically(path, json.dumps(report, indent=1))
+        first = {"speed": speed, "streaming": streaming, "cameras": cameras} if seed == options.seeds[0] else {}
+        for name, run in first.items():
+            if name in options.parts and name not in report:
+                bench = bench or Bench(options, seed, until)
+                say(f"{name} ...")
+                report[name] = run(bench)
+                keep()
+        found = report.setdefault(f"quality_{seed}", {}) if "quality" in options.parts else None
+        if found is not None and len(found) < CONTENDERS:
+            say(f"quality, seed {seed} ...")
+            if not quality(bench or Bench(options, seed, until), found, keep):
+                say("the slice is over; the same command goes on")
+                break
     show({name: part for name, part in report.items() if name != "settings"})
     say(f"wrote {path}")
 

@@ -6,11 +6,16 @@ would make of them. One sparse head over the store's stages, which is the least 
 
 from __future__ import annotations
 
+import json
 import random
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 from lerobot.policies.sarm.configuration_sarm import SARMConfig
 from lerobot.policies.sarm.modeling_sarm import SARMRewardModel
@@ -26,8 +31,21 @@ BATCH = 32
 STATES = 32
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Size and peak learning rate; as released by default."""
+
+    width: int = 768
+    layers: int = 8
+    heads: int = 12
+    rate: float | None = None
+
+
+RELEASED = Shape()
+
+
 class Sarm:
-    """The released model at its defaults.
+    """The released model, at its defaults where no other shape is given.
 
     Args:
         features: (T, F) of each episode by uuid.
@@ -38,6 +56,7 @@ class Sarm:
         train: uuids.
         bfloat16: train under autocast, which its own script does not do on a CPU.
         warmup: steps; its own 500 are more than there is time for here.
+        shape: of the transformers.
     """
 
     def __init__(
@@ -51,10 +70,17 @@ class Sarm:
         bfloat16: bool,
         warmup: int = 500,
         seed: int = 0,
+        shape: Shape = RELEASED,
     ) -> None:
         torch.manual_seed(seed)
         random.seed(seed)
-        config = SARMConfig(device="cpu", image_dim=next(iter(features.values())).shape[1])
+        config = SARMConfig(
+            device="cpu",
+            image_dim=next(iter(features.values())).shape[1],
+            hidden_dim=shape.width,
+            num_layers=shape.layers,
+            num_heads=shape.heads,
+        )
         config.num_sparse_stages = len(stages)
         config.sparse_subtask_names = list(stages)
         config.sparse_temporal_proportions = [float(share) for share in priors]
@@ -67,9 +93,9 @@ class Sarm:
         # In place of CLIP's reading of the instruction: one direction for the task, others for wrong ones.
         self.task = torch.from_numpy(self.rng.standard_normal(config.text_dim)).float()
         preset = config.get_optimizer_preset()
-        self.rate, self.steps = preset.lr, 0
+        self.rate, self.steps, self.seconds, self.seed = shape.rate or preset.lr, 0, 0.0, seed
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=preset.lr, weight_decay=preset.weight_decay, betas=preset.betas
+            self.model.parameters(), lr=self.rate, weight_decay=preset.weight_decay, betas=preset.betas
         )
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
 
@@ -140,21 +166,60 @@ class Sarm:
         self.steps += 1
         return BATCH * self.config.num_frames
 
-    def fit(self, seconds: float) -> float:
-        """Train for so long; returns the seconds it took."""
-        start = time.monotonic()
-        while time.monotonic() - start < seconds:
-            self.step()
-        return time.monotonic() - start
+    def fit(self, seconds: float, until: float = float("inf"), kept: Path | None = None) -> bool:
+        """Train for so many seconds in all; False where the clock passed ``until`` before.
 
-    def predict(self, uuid: str) -> Prediction:
-        """Every frame of an episode as its own script scores it: from a window around the frame, 4 s of which are
-        future."""
+        ``kept`` is a checkpoint: gone on from where it is there, written where time has run out.
+        """
+        if kept is not None and kept.exists() and not self.steps:
+            self._load(kept)
+        while self.seconds < seconds and time.monotonic() < until:
+            start = time.monotonic()
+            self.step()
+            self.seconds += time.monotonic() - start
+        done = self.seconds >= seconds
+        if kept is not None and time.monotonic() >= until:
+            self._save(kept)
+        return done
+
+    def _save(self, path: Path) -> None:
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for number, parameter in enumerate(self.model.parameters()):
+            for name, value in self.optimiser.state[parameter].items():
+                tensors[f"optimiser.{number}.{name}"] = value
+        note = {"note": json.dumps({"steps": self.steps, "seconds": self.seconds})}
+        beside = path.with_suffix(".part")
+        safetensors.torch.save_file({name: value.contiguous() for name, value in tensors.items()}, beside, note)
+        beside.rename(path)
+
+    def _load(self, path: Path) -> None:
+        with safetensors.safe_open(path, "pt") as file:
+            note = json.loads(file.metadata()["note"])
+        tensors = safetensors.torch.load_file(path)
+        self.steps, self.seconds = int(note["steps"]), float(note["seconds"])
+        model = {name.removeprefix("model."): v for name, v in tensors.items() if name.startswith("model.")}
+        self.model.load_state_dict(model)
+        for number, parameter in enumerate(self.model.parameters()):
+            names = ("step", "exp_avg", "exp_avg_sq")
+            state = {
+                name: tensors[f"optimiser.{number}.{name}"] for name in names if f"optimiser.{number}.{name}" in tensors
+            }
+            if state:
+                self.optimiser.state[parameter] = state
+        # Other draws than those of the steps before.
+        torch.manual_seed(self.seed + self.steps)
+        random.seed(self.seed + self.steps)
+        self.rng = np.random.default_rng((self.seed, self.steps))
+
+    def predict(self, uuid: str, every: int = 1) -> Prediction:
+        """Every so many frames of an episode as its own script scores it: from a window around the frame, 4 s of which
+        are future."""
         self.model.eval()
         length, middle = len(self.features[uuid]), self.config.n_obs_steps // 2
         progress, stages = [], []
-        for start in range(0, length, BATCH):
-            frames = np.array([self.window(uuid, t, 0) for t in range(start, min(start + BATCH, length))])
+        chosen = range(0, length, every)
+        for start in range(0, len(chosen), BATCH):
+            frames = np.array([self.window(uuid, t, 0) for t in chosen[start : start + BATCH]])
             rewards, chances = self.reward(self.features[uuid][frames], self.states[uuid][frames])
             progress.append(rewards[:, middle])
             stages.append(chances[:, middle])
