@@ -39,13 +39,15 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Minutes, on an otherwise idle machine. What learns takes hours and has a command line of its own: see the pages.
 bench: $(STAMP)
 	mkdir -p out
 	$(BIN)/python benchmarks/weights.py
 	$(BIN)/python benchmarks/safety_core.py --json out/safety_core.json
+	$(BIN)/python benchmarks/transport.py --json out/transport.json
+	$(BIN)/python benchmarks/ros2_loop.py --seconds 30 --json out/ros2_loop.json
 	$(BIN)/python benchmarks/tidy_drawer.py --json out/tidy_drawer.json
 	$(BIN)/python benchmarks/store.py --json out/store.json
-	$(BIN)/python benchmarks/rabc.py --out out/rabc --studies tidy_drawer
 
 clean:
 	rm -rf build dist demo_out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
