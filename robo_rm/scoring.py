@@ -23,7 +23,7 @@ from robo_rm.labels.grouping import as_trained
 from robo_rm.models.prediction import Prediction
 from robo_rm.models.protocol import RewardModel
 from robo_rm.weights.options import Advantage, Calibration, TopFraction
-from robo_rm.weights.rabc import StoreWeights, store_weights
+from robo_rm.weights.rabc import Statistics, StoreWeights, store_weights
 from robo_rm.weights.report import WeightReport, weight_report
 
 PROGRESS, WEIGHTS = "progress", "weights"
@@ -191,6 +191,34 @@ def score_weights(
     derived.renew()
     labels = {uuid: np.asarray(store.episode(uuid).stage, dtype=np.int64) for uuid in progress}
     return Scores(result, weight_report(result, labels, store.stages, progress), derived)
+
+
+def stored_weight_report(store: Any, weights: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> WeightReport:
+    """What is odd about weights that were made earlier, for those who train with them.
+
+    Args:
+        store: the demo store.
+        weights: by uuid, (T,) f32, not negative.
+        provenance: of the derived set that they come from. Where it says from which progress they were made, and the
+            store still holds that, the progress is looked at as well.
+    """
+    statistics = Statistics(**{name: float("nan") for name in Statistics.__dataclass_fields__})
+    episodes = {uuid: store.episode(uuid) for uuid in weights}
+    success = {uuid: episode.success for uuid, episode in episodes.items()}
+    labels = {uuid: np.asarray(episode.stage, dtype=np.int64) for uuid, episode in episodes.items()}
+    mode = str(provenance.get("mode", ""))
+    result = StoreWeights(dict(weights), statistics, int(provenance.get("horizon", 0)), mode, success)
+    return weight_report(result, labels, store.stages, _progress_behind(store, provenance.get("progress")))
+
+
+def _progress_behind(store: Any, source: Any) -> dict[str, npt.NDArray[np.float32]]:
+    """The progress that ``source`` names, of the episodes that have it; nothing where it is not there any more."""
+    if not isinstance(source, Mapping):
+        return {}
+    if source.get("source") == "feature":
+        return progress_from_feature(store, source["key"]) if source.get("key") in store.features else {}
+    derived = store.derive(PROGRESS, dict(source))
+    return {uuid: read_prediction(derived, uuid).progress for uuid in store.uuids if uuid in derived}
 
 
 def episode_kind(episode: Any) -> str:

@@ -77,6 +77,20 @@ def sample_weights(store: DemoStore, demonstrations: Demonstrations, settings: W
     return SampleWeights(values, provenance)
 
 
+def weight_warnings(store: DemoStore, demonstrations: Demonstrations, sampled: SampleWeights) -> tuple[str, ...]:
+    """What `robo-rm score` would say against the weights of ``sampled``; nothing for weights of another mode.
+
+    They may have been made long ago, or by somebody else.
+    """
+    if sampled.provenance["mode"] != "rabc":
+        return ()
+    from robo_rm.scoring import stored_weight_report
+
+    parts = np.split(sampled.values, demonstrations.starts[1:-1])
+    weights = dict(zip(demonstrations.uuids, parts, strict=True))
+    return stored_weight_report(store, weights, sampled.provenance["derived"]).warnings
+
+
 def _read(store: DemoStore, derived: Any, demonstrations: Demonstrations, name: str) -> np.ndarray:
     missing = [uuid for uuid in demonstrations.uuids if uuid not in derived]
     named = "" if name == "weights" else f" name={name}"

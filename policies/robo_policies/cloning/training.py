@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robo_datasets.console import say
 from robo_datasets.errors import ConfigError, StoreError
 from robo_policies.cloning.checkpoint import CARD, pick_device, policy_files, read_card, write_card
 from robo_policies.cloning.holdout import held_out_errors, hold_out
 from robo_policies.cloning.learned import LearnedPolicy, load_policy
 from robo_policies.cloning.learner import make_learner
 from robo_policies.cloning.pictures import Pictures, pick_cameras
-from robo_policies.cloning.sample_weights import effective_samples, sample_weights
+from robo_policies.cloning.sample_weights import effective_samples, sample_weights, weight_warnings
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, PolicySettings, WeightSettings
 from robo_policies.cloning.trainer import CloningResult, check_fingerprint, clone
 from robo_policies.cloning.windows import ACTION, ENVIRONMENT_STATE, Windows, load_demonstrations, normalisation
@@ -112,6 +113,8 @@ def train_policy(
     if finished is not None:
         return finished
 
+    for warning in weight_warnings(store, demonstrations, sampled):
+        say(f"warning: {warning}")
     import torch
 
     torch.manual_seed(seed)

@@ -93,13 +93,20 @@ def test_demonstrations_of_another_contract_are_refused(refused, run_command, tm
     refused(store, "contract=so101", told=told or "the order of the joints differs")
 
 
-def test_a_policy_trained_under_another_contract_refuses_to_run(point_policy):
-    policy = point_policy.policy
-    policy.check_contract("a" * 64, "so101.yaml")  # its store names none
-    policy.card["store"]["contract_hash"] = "b" * 64
-    try:
-        policy.check_contract("b" * 64, "so101.yaml")
-        with pytest.raises(ValueError, match=r"trained under the robot contract bbbbbbbbbbbb, and so101.yaml is aaaa"):
-            policy.check_contract("a" * 64, "so101.yaml")
-    finally:
-        policy.card["store"]["contract_hash"] = None
+def test_what_speaks_against_the_weights_is_told_again_before_training(run_command, new_store, tmp_path):
+    store = new_store(good=3)
+    progress = store.derive("progress", provenance={"source": "model", "model_sha256": "0" * 64, "stages": []})
+    weights = store.derive("weights", provenance={"mode": "calibrated", "progress": progress.provenance})
+    for uuid in store.uuids:
+        length = store.lengths[uuid]
+        falling = np.linspace(0.9, 0.1, length, dtype=np.float32)
+        none = np.zeros(length, np.float32)
+        progress.write(uuid, {"progress": falling, "stage_probabilities": none[:, None], "uncertainty": none})
+        weights.write(uuid, {"weight": np.ones(length, np.float32)})
+    words = ("train-policy", f"store={store.path}", f"out={tmp_path / 'policy'}", "steps=2", *TINY_DIFFUSION)
+    code, printed, _ = run_command(*words, "weights=rabc")
+    assert code == 0
+    assert "warning: the weights are nearly uniform" in printed
+    assert "warning: the progress hardly rises along the episodes that did not fail (voc -1.00)" in printed
+    code, printed, _ = run_command(*words, "weights=none", "overwrite=true")
+    assert (code, "warning" in printed) == (0, False)
