@@ -9,19 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from robo_policies.cloning.act import ActLearner
 from robo_policies.cloning.checkpoint import write_card
 from robo_policies.cloning.learned import load_policy
-from robo_policies.cloning.settings import ActSettings
+from robo_policies.cloning.learner import make_learner
+from robo_policies.cloning.settings import ActSettings, DiffusionSettings
+
+PLAIN = {"mean": 0, "std": 1, "min": -1, "max": 1}
+"""Statistics that leave values as they are."""
 
 
-def drawer_policy(folder: Path, settings: ActSettings, seed: int = 0) -> Any:
-    """Write one with random weights into ``folder`` and load it."""
+def drawer_policy(folder: Path, settings: ActSettings | DiffusionSettings, seed: int = 0, **card: Any) -> Any:
+    """Write one with random weights into ``folder``, with ``card`` in its card, and load it."""
     torch.manual_seed(seed)
     dims = {"observation.state": 7, "observation.environment_state": 15, "action": 7}
     statistics = {
-        key: {"mean": np.zeros(size, np.float32), "std": np.ones(size, np.float32)} for key, size in dims.items()
+        key: {name: np.full(size, value, np.float32) for name, value in PLAIN.items()} for key, size in dims.items()
     }
-    ActLearner(dataclasses.replace(settings, use_vae=False), dims).save(folder, statistics)
-    write_card(folder, {"policy": "act"})
+    if isinstance(settings, ActSettings):
+        settings = dataclasses.replace(settings, use_vae=False)
+    make_learner(settings, dims, {}).save(folder, statistics)
+    write_card(folder, {"policy": settings.name, **card})
     return load_policy(folder)

@@ -1,8 +1,8 @@
-"""Does what a store holds fit the robot that the policy is for?"""
+"""Do demonstrations, or a policy, fit a robot's contract?"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from robo_datasets.errors import StoreError
 from robo_policies.cloning.windows import ACTION
@@ -41,3 +41,24 @@ def check_store_contract(store: DemoStore, contract: str) -> None:
                     f"{store.path}: value {place} of its actions is joint {held!r}, and of {contract} {named!r}; "
                     "the order of the joints differs"
                 )
+
+
+def check_policy_contract(policy: Any, contract: str) -> str | None:
+    """Refuse a policy that was trained under another contract than ``contract``, a file or the name of an example.
+
+    Returns:
+        What is to be told where the policy does not say under which contract it was trained; None where it does.
+
+    Raises:
+        ModelError: it was trained under another one; names the fields that differ.
+        ContractError: the contract cannot be read, or is wrong.
+    """
+    from robo_hw.contract import RobotContract
+    from robo_policies.serving.fit import WARN, contract_finding, refuse
+
+    wanted, store = RobotContract.load(contract), policy.card.get("store") or {}
+    finding = contract_finding("checkpoint", wanted, store.get("contract_hash"), store.get("contract"))
+    refuse([finding], f"the policy in {policy.folder}")
+    if finding.verdict == WARN:
+        return f"the policy in {policy.folder} does not say under which robot contract it was trained"
+    return None

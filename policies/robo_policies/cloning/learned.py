@@ -125,23 +125,6 @@ class LearnedPolicy:
             )
         self._steering = steering
 
-    def check_contract(self, contract_hash: str, name: str) -> None:
-        """Refuse to run on a robot with another contract than that of the demonstrations.
-
-        Args:
-            contract_hash: of the robot's contract.
-            name: of the robot or its file, for the message.
-
-        Raises:
-            ModelError: the policy was trained under another contract. One that does not say which is let through.
-        """
-        trained = (self.card.get("store") or {}).get("contract_hash")
-        if trained and trained != contract_hash:
-            raise ModelError(
-                f"the policy in {self.folder} was trained under the robot contract {trained[:12]}, and {name} is "
-                f"{contract_hash[:12]}: joints, limits or cameras may differ. Train on demonstrations of this contract"
-            )
-
     @property
     def _takes_time(self) -> bool:
         return self.kind == "diffusion"

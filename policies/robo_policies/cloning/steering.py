@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     Reward = Callable[[torch.Tensor, Mapping[str, np.ndarray]], torch.Tensor]
 
 
+REWARD_ERRORS = (ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
+"""What a reward that is wrong about shapes, keys or names raises."""
+
+
 @dataclass(frozen=True)
 class Steering:
     """How chunks are steered.
@@ -89,7 +93,7 @@ def guided_sample(
         (B, H, A) normalised actions.
 
     Raises:
-        ModelError: the reward has another shape than (B, K), is not finite, or does not depend on the actions.
+        ModelError: the reward fails, has another shape than (B, K), is not finite, or does not depend on the actions.
     """
     import torch
 
@@ -107,7 +111,13 @@ def guided_sample(
 
     def rewards(estimate: torch.Tensor) -> torch.Tensor:
         actions = to_actions(estimate)[:, past:]
-        found = steering.reward(actions.reshape(environments, count, *actions.shape[1:]), observation)
+        try:
+            found = steering.reward(actions.reshape(environments, count, *actions.shape[1:]), observation)
+        except REWARD_ERRORS as error:
+            what = " ".join(str(error).split())
+            raise ModelError(f"the steering reward fails with {type(error).__name__}: {what}") from error
+        if not isinstance(found, torch.Tensor):
+            raise ModelError(f"the steering reward returns {type(found).__name__}; it must be a torch tensor")
         if tuple(found.shape) != (environments, count):
             raise ModelError(f"the steering reward has shape {tuple(found.shape)}; it must be {(environments, count)}")
         return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from robo_datasets.console import progress_bar
-from robo_datasets.errors import ConfigError
+from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.cloning.settings import Execution
+from robo_policies.cloning.steering_settings import SteeringSettings
 from robo_policies.evaluation.rollouts import (
     WAVE,
     Policy,
@@ -107,6 +109,7 @@ def evaluate(
     videos: int = 0,
     video_folder: Path | None = None,
     title: str = "evaluate",
+    steering: SteeringSettings | None = None,
 ) -> Evaluation:
     """Run ``policy`` from ``episodes`` seeded starts.
 
@@ -120,30 +123,38 @@ def evaluate(
         episodes: how many.
         seed: names the starts.
         execution: how chunks are carried out.
-        processes: None for one per core, two at most; more than one needs a world's name and a policy from a folder.
+        processes: None for one per core, two at most; more than one needs a world's name and a policy from a folder
+            that is not steered by a function of its own.
         videos: film so many of the best episodes and of the worst; they are run once more for it.
         video_folder: where the films go.
         title: what the progress bar says.
+        steering: steers a diffusion policy for this evaluation by a function in a file.
 
     Raises:
         ConfigError: a number is out of range, or the world does not exist.
-        ModelError: the policy's sizes are not the environment's, or a worker process failed.
+        ModelError: the policy's sizes are not the environment's, it cannot be steered, or a worker process failed.
     """
-    execution = execution or Execution()
-    check_request(policy, env, episodes, seed, execution, videos)
+    execution, steering = execution or Execution(), steering or SteeringSettings()
+    check_request(policy, env, episodes, seed, execution, videos, steering)
     if videos and video_folder is None:
         raise ConfigError("videos need a folder to be written to")
     pool = EnvironmentPool(env, image_size_of(policy))
     stages = tuple(getattr(pool.take(1)[0].unwrapped, "stages", ()))
     jobs = [list(range(start, min(start + WAVE, episodes))) for start in range(0, episodes, WAVE)]
     folder = getattr(policy, "folder", None)
-    spread = isinstance(env, str) and folder is not None
+    # A function that steers cannot be handed to another process; the name of one in a file can.
+    own = getattr(policy, "steering", None) is not None and steering.reward is None
+    spread = isinstance(env, str) and folder is not None and not own
     if processes is None:
         processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)), len(jobs)) if spread else 1
     if processes > 1 and not spread:
-        raise ConfigError("more than one process needs the name of a world and a policy loaded from a folder")
+        raise ConfigError(
+            "a policy that is steered by a function runs in one process; give processes=1, or the function's file"
+            if own
+            else "more than one process needs the name of a world and a policy loaded from a folder"
+        )
     finished: list[Rollout] = []
-    with progress_bar(title, total=episodes, unit="episodes") as bar:
+    with steered(policy, steering), progress_bar(title, total=episodes, unit="episodes") as bar:
 
         def note(rollouts: Sequence[Rollout]) -> None:
             finished.extend(rollouts)
@@ -153,23 +164,53 @@ def evaluate(
         if processes > 1:
             from robo_policies.evaluation.worker import run_in_processes
 
-            run_in_processes(Path(str(folder)), env, seed, jobs, execution, processes, note)
+            run_in_processes(Path(str(folder)), env, seed, jobs, execution, processes, note, steering)
         else:
             run_jobs(policy, pool, seed, jobs, execution, note)
     rollouts = tuple(sorted(finished, key=lambda rollout: rollout.episode))
     films: tuple[Film, ...] = ()
     if videos and video_folder is not None:
-        films = film(policy, pool, seed, jobs, execution, rollouts, videos, video_folder)
+        with steered(policy, steering):
+            films = film(policy, pool, seed, jobs, execution, rollouts, videos, video_folder)
     pool.close()
     return Evaluation(rollouts, stages, films)
 
 
-def check_request(policy: Policy, env: Any, episodes: int, seed: int, execution: Execution, videos: int = 0) -> None:
+@contextmanager
+def steered(policy: Policy, steering: SteeringSettings) -> Iterator[None]:
+    """Steer ``policy`` for a while; where ``steering`` has no reward, leave it as it is.
+
+    Raises:
+        ConfigError: the reward cannot be loaded.
+        ModelError: the policy is not one that can be steered.
+    """
+    found = steering.load()
+    if found is None:
+        yield
+        return
+    if not hasattr(policy, "steering"):
+        raise ModelError(f"a {type(policy).__name__} cannot be steered; only diffusion policies can")
+    before, policy.steering = policy.steering, found
+    try:
+        yield
+    finally:
+        policy.steering = before
+
+
+def check_request(
+    policy: Policy,
+    env: Any,
+    episodes: int,
+    seed: int,
+    execution: Execution,
+    videos: int = 0,
+    steering: SteeringSettings | None = None,
+) -> None:
     """Check everything that :func:`evaluate` would stumble over.
 
     Raises:
         ConfigError: a number is out of range, or the world does not exist.
-        ModelError: the policy's sizes are not the environment's.
+        ModelError: the policy's sizes are not the environment's, or it cannot be steered so.
     """
     if episodes < 1:
         raise ConfigError(f"episodes={episodes} must be at least 1")
@@ -180,6 +221,11 @@ def check_request(policy: Policy, env: Any, episodes: int, seed: int, execution:
     execution.validate()
     pool = EnvironmentPool(env, image_size_of(policy))
     check_fits(policy, pool.take(1)[0])
+    if steering is not None and steering.reward is not None:
+        from gymnasium.wrappers import TimeLimit
+
+        with steered(policy, steering):
+            run_wave(policy, [TimeLimit(pool.take(1)[0], 1)], [0], [start_seed(seed, 0)], execution)
     pool.close()
 
 

@@ -102,10 +102,10 @@ class _Running:
 
 
 def check_fits(policy: Policy, env: Any) -> None:
-    """Compare the sizes that a policy was trained on with those of an environment.
+    """Compare what a policy was trained on with an environment: sizes, cameras, and the order of the joints.
 
     Raises:
-        ModelError: names the key and both sizes.
+        ModelError: names the key and both sizes, the camera, or the first joint in another place.
     """
     name = getattr(env.unwrapped, "name", type(env.unwrapped).__name__)
     for key, size in policy.dims.items():
@@ -121,6 +121,7 @@ def check_fits(policy: Policy, env: Any) -> None:
                 f"the policy was trained with {key!r} of {size} values and {name} has shape {shape}; "
                 "train on demonstrations of this environment"
             )
+    _check_order(policy, tuple(getattr(env.unwrapped, "action_names", ())), name)
     for key in _cameras(policy):
         try:
             # A picture of something: worlds may have nothing to show before their first start.
@@ -128,6 +129,19 @@ def check_fits(policy: Policy, env: Any) -> None:
             _picture(env, observation, key)
         except ConfigError as error:
             raise ModelError(f"the policy looks through {key!r}, which {name} does not have: {error}") from error
+
+
+def _check_order(policy: Policy, joints: Sequence[str], world: str) -> None:
+    """The same joints in another order have the right size, and are wrong. Other names may just be other words."""
+    trained = getattr(policy, "card", {}).get("actions")
+    if not isinstance(trained, list | tuple) or sorted(trained) != sorted(joints):
+        return
+    for place, (one, other) in enumerate(zip(trained, joints, strict=True)):
+        if one != other:
+            raise ModelError(
+                f"the policy was trained with {one!r} as value {place} of its actions, which is {other!r} in {world}; "
+                "the order of the joints differs. Train on demonstrations of this environment"
+            )
 
 
 def image_size_of(policy: Policy) -> int | None:

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from robo_datasets.errors import ModelError, RoboError
 from robo_policies.cloning.settings import Execution
+from robo_policies.cloning.steering_settings import SteeringSettings
 from robo_policies.evaluation.rollouts import Rollout, image_size_of
 
 
@@ -31,6 +32,7 @@ def run_in_processes(
     execution: Execution,
     processes: int,
     note: Callable[[Sequence[Rollout]], None],
+    steering: SteeringSettings,
 ) -> None:
     """Deal ``jobs`` (waves of episode numbers) out to ``processes`` workers and pass their rollouts to ``note``.
 
@@ -60,6 +62,7 @@ def run_in_processes(
                 "seed": seed,
                 "jobs": [list(job) for job in jobs[index::processes]],
                 "execution": asdict(execution),
+                "steering": asdict(steering),
             }
             assert worker.stdin is not None
             assert worker.stdout is not None
@@ -110,7 +113,7 @@ def main() -> int:
 
     torch.set_num_threads(1)
     from robo_policies.cloning.learned import load_policy
-    from robo_policies.evaluation.evaluate import EnvironmentPool, run_jobs
+    from robo_policies.evaluation.evaluate import EnvironmentPool, run_jobs, steered
 
     def note(rollouts: Sequence[Rollout]) -> None:
         print(json.dumps({"rollouts": [rollout.as_dict() for rollout in rollouts]}), file=answers, flush=True)
@@ -118,7 +121,8 @@ def main() -> int:
     try:
         policy = load_policy(request["policy"], "cpu")
         pool = EnvironmentPool(request["env"], image_size_of(policy))
-        run_jobs(policy, pool, request["seed"], request["jobs"], Execution(**request["execution"]), note)
+        with steered(policy, SteeringSettings(**request["steering"])):
+            run_jobs(policy, pool, request["seed"], request["jobs"], Execution(**request["execution"]), note)
         pool.close()
     except RoboError as error:
         print(" ".join(str(error).split()), file=sys.stderr)

@@ -3,6 +3,9 @@
 Starts depend on `seed` and the number of the episode alone, so every policy faces the same ones. With `baseline=OTHER`
 both are run and compared start by start: the difference with its interval, and McNemar's exact test of whether it is
 one. Runs on all cores, two at most. Writes a page with pictures, report.html, and films of the best and worst episodes.
+
+`steering.reward=FILE.py:FUNCTION` steers a diffusion policy while it acts; with `baseline=` the same folder it is
+compared with itself unsteered. `contract=` refuses a policy that was trained under another robot contract.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from robo_policies.cloning.settings import Execution
+from robo_policies.cloning.steering_settings import SteeringSettings
 
 GROUP = "policies"
 
@@ -35,6 +39,10 @@ class Config:
     """Names the starts."""
     execution: Execution = field(default_factory=Execution)
     """How chunks are carried out: execution.horizon=..., or execution.ensemble=0.01."""
+    steering: SteeringSettings = field(default_factory=SteeringSettings)
+    """What steers the policy (not the baseline) while it acts; diffusion policies only."""
+    contract: str = ""
+    """Robot contract of the arm in the world, a file or a packaged name; a policy trained under another is refused."""
     processes: int | None = None
     """Worker processes; null for one per core, two at most."""
     videos: int = 0
@@ -50,6 +58,7 @@ def run(config: Config) -> None:
     from robo_datasets.console import print_table, say
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
+    from robo_policies.cloning.contracts import check_policy_contract
     from robo_policies.cloning.learned import load_policy
     from robo_policies.evaluation.comparison import compare
     from robo_policies.evaluation.evaluate import check_request, evaluate
@@ -58,11 +67,18 @@ def run(config: Config) -> None:
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=eval")
     folders = [config.policy] if config.baseline is None else [config.baseline, config.policy]
-    if len({Path(folder).resolve() for folder in folders}) < len(folders):
+    if config.steering.reward is None and len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise ConfigError(f"baseline={config.baseline} is the policy itself; give another one to compare with")
-    policies = {name: load_policy(folder, config.device) for name, folder in zip(_names(folders), folders, strict=True)}
-    for policy in policies.values():
-        check_request(policy, config.env, config.episodes, config.seed, config.execution, config.videos)
+    names = _names(folders)
+    if config.steering.reward is not None:
+        names[-1] += ", steered"
+    policies = {name: load_policy(folder, config.device) for name, folder in zip(names, folders, strict=True)}
+    steering = {name: SteeringSettings() for name in names} | {names[-1]: config.steering}
+    for name, policy in policies.items():
+        unknown = check_policy_contract(policy, config.contract) if config.contract else None
+        if unknown:
+            say(f"warning: {unknown}")
+        check_request(policy, config.env, config.episodes, config.seed, config.execution, config.videos, steering[name])
     out = OutputFolder(config.out, config)
     results = {}
     for name, policy in policies.items():
@@ -74,8 +90,9 @@ def run(config: Config) -> None:
             config.execution,
             config.processes,
             config.videos,
-            out.path("videos") if len(policies) == 1 else out.path(f"videos/{name}"),
+            out.path("videos") if len(policies) == 1 else out.path(f"videos/{name.replace(', ', '_')}"),
             title="evaluate" if len(policies) == 1 else f"evaluate {name}",
+            steering=steering[name],
         )
     judged = results[list(results)[-1]]
     metrics = _metrics(judged)
@@ -112,7 +129,7 @@ def _names(folders: list[str]) -> list[str]:
         names = ["/".join(one[-count:]) for one in parts]
         if len(set(names)) == len(names):
             return names
-    return list(folders)
+    return list(folders) if folders[0] != folders[-1] else [parts[0][-1]] * len(folders)
 
 
 def _metrics(result: Any) -> dict[str, Any]:
