@@ -1,0 +1,60 @@
+"""Recording probe episodes: one plan for each probe, episodes as of any other recording."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from robo_datasets.errors import ConfigError
+from robo_policies.recording.recorder import LONGEST, RecordingPlan
+from robo_policies.worlds.drawer_probes import PROBES, DrawerProbe
+
+WORLD = "tidy_drawer"
+_NAMESPACE = uuid.UUID("0e2bb1a5-7a44-4d1a-8a0e-4b7d6f6f3f0d")
+
+
+@dataclass(frozen=True)
+class ProbePlan(RecordingPlan):
+    """A plan whose quality is the name of a probe; `robo_rm.judging.probes.probe_recorded` reads it as such.
+
+    Raises:
+        ConfigError: an unknown probe, or a seed below 0.
+    """
+
+    environment_state: bool = False
+    """Of a cube that is not in the picture the simulator has nothing true to say."""
+
+    def __post_init__(self) -> None:
+        if self.quality not in PROBES:
+            raise ConfigError(f"probes={self.quality}: there is no such probe; choose among: {', '.join(PROBES)}")
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed} must be 0 or more")
+
+    def make_env(self) -> DrawerProbe:
+        """The world of the probe."""
+        return DrawerProbe(self.quality, self.render, self.image_size, LONGEST)
+
+    def quality_of(self, index: int) -> str:
+        """The probe."""
+        return self.quality
+
+    def uuid_of(self, index: int) -> str:
+        """Name of an episode in the store; the same for the same probe, seed and index."""
+        identity: list[Any] = [self.env, self.quality, self.seed, index]
+        return str(uuid.uuid5(_NAMESPACE, json.dumps(identity)))
+
+
+def probe_plans(env: str, probes: Sequence[str], seed: int, **picture: Any) -> list[ProbePlan]:
+    """A plan for each probe.
+
+    Raises:
+        ConfigError: the world has no probes, or not these.
+    """
+    if env != WORLD:
+        raise ConfigError(f"env={env}: probes can be made in {WORLD} only, whose scene is ours to change")
+    if not probes or len(set(probes)) != len(probes):
+        raise ConfigError(f"probes={list(probes)}: name each probe once, of: {', '.join(PROBES)}")
+    return [ProbePlan(env, probe, seed, **picture) for probe in probes]
