@@ -229,6 +229,11 @@ class DemoStore:
         """Frames of each episode by UUID, from the index."""
         return {uuid: entry.length for uuid, entry in self._entries.items()}
 
+    @property
+    def tasks(self) -> list[str]:
+        """The instructions of the episodes, each once, in the order of the alphabet; from the index."""
+        return sorted({entry.task for entry in self._entries.values() if entry.task})
+
     def __len__(self) -> int:
         """Number of committed episodes."""
         return len(self._entries)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError, ModelError, StoreError
 from robo_rm.judging.figures import Judged, by_kind, by_probe, figures
-from robo_rm.judging.probes import ProbeClips, probe_episode, probe_recorded
+from robo_rm.judging.probes import ProbeClips, probe_episode, probe_recorded, why_left_out
 from robo_rm.labels.grouping import as_trained
 from robo_rm.labels.progress import episode_segments, label_frames
 from robo_rm.labels.tasks import priors_of
@@ -60,6 +60,8 @@ class Evaluation:
     """As ``by_kind``, for each instruction."""
     by_probe: dict[str, dict[str, float]] = field(default_factory=dict)
     """Clips, frames and the share claimed beyond the truth, of each probe."""
+    probes_left_out: dict[str, str] = field(default_factory=dict)
+    """Probes that could not be made, and why."""
 
     @property
     def failures(self) -> list[Judged]:
@@ -143,6 +145,7 @@ def evaluate_reward_model(
     judged, seconds = _judge(model, store, uuids, priors, probes)
     recorded = [] if probe_store is None else probe_recorded(model, probe_store)
     frames = sum(len(episode.stage) for episode in judged)
+    table = by_probe(judged, recorded)
     return Evaluation(
         stages=list(model.stages),
         fps=store.fps,
@@ -153,7 +156,8 @@ def evaluate_reward_model(
         scope=scope,
         seen=seen,
         by_task=by_kind(judged, store.fps, "task"),
-        by_probe=by_probe(judged, recorded),
+        by_probe=table,
+        probes_left_out=why_left_out(store.tasks, list(table)),
     )
 
 
@@ -199,7 +203,7 @@ def _judge(
             check_prediction(prediction, uuid)
             clips = ProbeClips()
             if probes and episode.success is not False:
-                clips = probe_episode(model, episode, store.fps)
+                clips = probe_episode(model, episode, store.fps, store.tasks)
                 probes -= 1
             own = priors_of({"priors": priors, **model.provenance}, episode.task)
             judged.append(_judged(episode, prediction, own, clips, _chance_of_success(model, prediction)))

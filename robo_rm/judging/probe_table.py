@@ -8,7 +8,8 @@ from robo_rm.judging.evaluation import Evaluation
 
 ABOUT = (
     "Pause: the video stands still from its middle on. Rewind: it turns back at 60 %. Hover: it goes to and fro just "
-    "before a stage would be finished. Frozen camera: pictures stand still, the joints go on. Shuffled: its frames "
+    "before a stage would be finished. Frozen camera: pictures stand still, the joints go on. Wrong instruction: the "
+    "model is told another task of the store. Shuffled: its frames "
     "come at random (not counted with the others, as no stage is true of such a video). Other names are episodes "
     "recorded to probe with."
 )
@@ -27,6 +28,12 @@ def rows(evaluation: Evaluation) -> list[list[str]]:
         ]
         for kind, row in found
     ]
+
+
+def left_out(evaluation: Evaluation) -> str:
+    """What was not probed, and why; empty where everything was."""
+    said = [f"{name}, as {reason}" for name, reason in evaluation.probes_left_out.items()]
+    return f"not probed: {'; '.join(said)}" if said else ""
 
 
 def _or_zero(value: float) -> float:

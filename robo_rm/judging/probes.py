@@ -7,6 +7,7 @@
 | hover | goes to and fro for the rest of the time half a second before a stage is finished | the stage of the picture |
 | shuffled | frames in random order | the stage of the picture |
 | frozen camera | pictures stand still from the middle on, the joints go on | the stage the robot is really in |
+| wrong instruction | the episode as it is, told another task of the store | the first stage: nothing of that is done |
 
 A video that stands still repeats one picture, and within 0.5 s of a stage's end (the tolerance of `boundary_f1`) nobody
 can tell from a picture which stage it is; so pauses and hovering keep that distance where the episode allows it.
@@ -15,12 +16,15 @@ Frames are counted from where the clip departs from the episode. *Claimed* are t
 true one. The shuffled video is shown apart and not counted with the others: nothing happens in it that could have a
 stage, and a model that remembers what it has seen is right to be confused by it.
 
+A wrong instruction can be made only where the store has several tasks and the model answers differently to them.
+
 Probes that need other pictures (an empty scene, the wrong object, a robot that only hovers) are recorded episodes of a
 store of their own: every frame of them counts, against their own stage labels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +39,7 @@ HOVER_SECONDS = 1.0
 CLEAR_SECONDS = 0.5
 # Shown, and not counted with the others.
 APART = ("shuffled",)
+WRONG_INSTRUCTION = "wrong instruction"
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,8 @@ class ProbeClips:
         return sum(count.frames for name, count in self.counts.items() if name not in APART)
 
 
-def probe_episode(model: RewardModel, episode: Any, fps: float) -> ProbeClips:
-    """Show a model every clip that can be made from a stored episode that did not fail."""
+def probe_episode(model: RewardModel, episode: Any, fps: float, tasks: Sequence[str] = ()) -> ProbeClips:
+    """Show a model every clip that can be made from a stored episode that did not fail; ``tasks`` are the store's."""
     keys = [*model.cameras, *([model.state_key] if model.state_key else [])]
     length = episode.length
     stage = np.asarray(episode.stage, dtype=np.int64)
@@ -85,8 +90,31 @@ def probe_episode(model: RewardModel, episode: Any, fps: float) -> ProbeClips:
     frozen = Clip(episode, np.arange(length), keys, images=still)
     begin = int(np.argmax(np.append(np.diff(still), 0) != 1)) + 1
     counts["frozen camera"] = _count(model.predict(frozen, episode.task).stage[begin:], stage[begin:])
+    told = another_task(episode.task, tasks)
+    if told is not None:
+        wrong = model.predict(episode, told)
+        # A model that reads no instruction says the same, and is not asked.
+        if not np.array_equal(wrong.progress, model.predict(episode).progress):
+            counts[WRONG_INSTRUCTION] = _count(wrong.stage, np.where(stage >= 0, 0, stage))
     turned = model.predict(Clip(episode, backwards(length), keys), episode.task)
     return ProbeClips(turned.progress, counts)
+
+
+def another_task(task: str | None, tasks: Sequence[str]) -> str | None:
+    """The task after this one among those of the store, in the order of the alphabet; None where there is no other."""
+    known = sorted({name for name in tasks if name})
+    if not task or len(known) < 2:
+        return None
+    return known[(known.index(task) + 1) % len(known)] if task in known else known[0]
+
+
+def why_left_out(tasks: Sequence[str], made: Sequence[str]) -> dict[str, str]:
+    """Probes of this module that were not made, and why; ``made`` are the names of those that were."""
+    if not made or WRONG_INSTRUCTION in made:
+        return {}
+    several = len({name for name in tasks if name}) > 1
+    reason = "the model answers the same to every instruction" if several else "the store knows one task only"
+    return {WRONG_INSTRUCTION: reason}
 
 
 def probe_recorded(model: RewardModel, store: Any) -> list[tuple[str, Count]]:

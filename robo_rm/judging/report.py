@@ -51,6 +51,8 @@ def write_report(
     if evaluation.by_probe:
         page.prose("Where nothing is being achieved, a model should claim nothing. " + probe_table.ABOUT)
         page.table(probe_table.COLUMNS, probe_table.rows(evaluation))
+        if evaluation.probes_left_out:
+            page.prose(probe_table.left_out(evaluation).capitalize() + ".")
     speed = evaluation.speed
     if math.isfinite(speed.stream_ms):
         page.prose(

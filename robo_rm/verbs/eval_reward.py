@@ -90,6 +90,8 @@ def run(config: Config) -> None:
         print_table("By task", ("task", *KIND_COLUMNS[1:]), kind_rows(evaluation, evaluation.by_task))
     if evaluation.by_probe:
         print_table("Probe clips", probe_table.COLUMNS, probe_table.rows(evaluation))
+    if evaluation.probes_left_out:
+        say(probe_table.left_out(evaluation))
     marks = {"yes": "+", "no": "-", "care": "!", "know": " "}
     for item in advice:
         say(f"{marks[item.mark]} {item.text}")

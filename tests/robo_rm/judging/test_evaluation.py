@@ -18,7 +18,9 @@ from robo_rm.judging.advice import FIGURES, USES, advise, figure_rows, flat_metr
 from robo_rm.judging.clips import Clip, backwards, paused, rewound
 from robo_rm.judging.evaluation import Evaluation, choose_episodes, evaluate_reward_model, model_priors
 from robo_rm.judging.figures import by_kind, figures
+from robo_rm.judging.probes import WRONG_INSTRUCTION, another_task, probe_episode, why_left_out
 from robo_rm.metrics import Interval
+from robo_rm.models.prediction import Prediction
 
 KINDS = ("clean", "clean", "pause", "partial", "partial", "dazzle")
 
@@ -129,6 +131,32 @@ class TestClips:
         result = evaluate_reward_model(Follows(provenance={"priors": [1 / 3] * 3}), store, resamples=20)
         assert result.figures["hallucination_probes"].value < 0.05
         assert result.figures["voc_reversed"].value < -0.95
+
+
+class TestWrongInstruction:
+    def test_is_another_task_of_the_store(self) -> None:
+        assert another_task("b", ["c", "b", "a", ""]) == "c"
+        assert another_task("c", ["c", "b", "a"]) == "a"
+        assert another_task("unheard", ["a", "b"]) == "a"
+        assert another_task("b", ["b"]) is None
+        assert another_task("", ["a", "b"]) is None
+
+    def test_is_left_out_with_the_reason(self, evaluation: Evaluation, store: DemoStore) -> None:
+        assert evaluation.probes_left_out == {WRONG_INSTRUCTION: "the store knows one task only"}
+        counts = probe_episode(_model(), store[0], store.fps, ["place it", "fold it"]).counts
+        assert WRONG_INSTRUCTION not in counts, "the model answers the same to every instruction"
+        assert "same to every" in why_left_out(["place it", "fold it"], list(counts))[WRONG_INSTRUCTION]
+
+    def test_counts_every_stage_beyond_the_first(self, store: DemoStore) -> None:
+        class Reads(BrightnessModel):
+            def predict(self, episode: Any, task: str | None = None) -> Prediction:
+                said = super().predict(episode)
+                dim = 1.0 if task in (None, "place it") else 0.5
+                return Prediction(dim * said.progress, said.stage_probabilities, said.uncertainty)
+
+        count = probe_episode(Reads(), store[0], store.fps, ["place it", "fold it"]).counts[WRONG_INSTRUCTION]
+        assert count.frames == store[0].length
+        assert count.claimed == pytest.approx(2 / 3 * count.frames, abs=1), "its stages do not heed the instruction"
 
 
 class TestAdvice:
