@@ -23,7 +23,6 @@ from robo_datasets.outputs import write_atomically
 from robo_policies.rl.decisions import DecisionWorlds, Outcome
 from robo_policies.rl.monitor import HackingMonitor
 from robo_policies.rl.replay import Batch, Floats, Replay
-from robo_policies.rl.sac import Sac
 from robo_policies.rl.settings import LearningSettings
 from robo_rm.shaping.modes import Decisions, ShapingSettings, compose_reward
 
@@ -68,7 +67,7 @@ class Learning:
         self,
         worlds: DecisionWorlds,
         evaluation_worlds: Callable[[int], DecisionWorlds],
-        sac: Sac,
+        sac: Any,
         demonstrations: Replay | None,
         shaping: ShapingSettings,
         settings: LearningSettings,
@@ -86,6 +85,11 @@ class Learning:
         self._begun = False
         self._losses: dict[str, float] = {}
         self.replay: Replay | None = None
+
+    @property
+    def acting(self) -> Any:
+        """What acts when learning is over."""
+        return self.sac
 
     def run(
         self, steps: int, tell: Callable[[Note, Mapping[str, float]], None], minutes: float | None = None

@@ -22,11 +22,12 @@ import safetensors.torch
 
 from robo_datasets.errors import ModelError
 from robo_datasets.outputs import write_atomically
+from robo_policies.rl.actors import ActorShape, PlainActor
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap, Proposer
 from robo_policies.rl.proposals import ClonedDecisions, PolicyProposals
 from robo_policies.rl.replay import Floats
 from robo_policies.rl.sac import Sac
-from robo_policies.rl.settings import SacSettings
+from robo_policies.rl.settings import LEARNERS, SacSettings
 from robo_rm.shaping.potential import NoPotential, Potential, VideoPotential
 
 CARD, WEIGHTS, REWARD_MODEL, PROPOSALS = "rl_policy.json", "rl_policy.safetensors", "reward_model", "proposals"
@@ -38,7 +39,7 @@ MOST_EPISODES = 64
 
 def save_rl_policy(
     folder: Path,
-    sac: Sac,
+    learnt: Sac | PlainActor,
     clone: ClonedDecisions | None,
     actions: ActionMap,
     dims: Mapping[str, int],
@@ -50,7 +51,7 @@ def save_rl_policy(
 
     Args:
         folder: to write to.
-        sac: the learner.
+        learnt: what acts.
         clone: the clone that proposes, if it does.
         actions: how actions are carried out.
         dims: key -> D of the observation, in the order the learner sees them, and of ``action``.
@@ -59,7 +60,7 @@ def save_rl_policy(
         facts: further entries of the card, such as the world and the store.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    held = {**sac.state(), **(clone.state() if clone is not None else {})}
+    held = {**learnt.state(), **(clone.state() if clone is not None else {})}
     write_atomically(folder / WEIGHTS, safetensors.torch.save(held))
     for source, name in ((reward_model, REWARD_MODEL), (proposals, PROPOSALS)):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -74,7 +75,8 @@ def save_rl_policy(
         "format": FORMAT,
         "dims": dict(dims),
         "actions": {"kind": actions.kind, **numbers},
-        "learner": asdict(sac.settings),
+        "learner": asdict(learnt.settings),
+        "actor": learnt.described() if isinstance(learnt, PlainActor) else None,
         "proposes": "clone" if clone is not None else ("folder" if proposals is not None else ""),
         "potential": reward_model is not None,
         "weights_sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
@@ -103,7 +105,7 @@ class RlPolicy:
         self,
         folder: Path,
         card: Mapping[str, Any],
-        sac: Sac,
+        learnt: Sac | PlainActor,
         actions: ActionMap,
         propose: Proposer | None,
         reward_model: Any,
@@ -115,14 +117,14 @@ class RlPolicy:
         if reward_model is not None:
             self.cameras = {key: tuple(size) for key, size in reward_model.description.cameras.items()}
         self.follows_episodes = reward_model is not None
-        self._sac, self._actions, self._propose, self._model = sac, actions, propose, reward_model
+        self._learnt, self._actions, self._propose, self._model = learnt, actions, propose, reward_model
         self._potential = self._fresh_potential()
         self._known: set[int] = set()
 
     @property
     def device(self) -> str:
         """Where the networks are."""
-        return self._sac.device
+        return self._learnt.device
 
     def reset(self) -> None:
         """Start new episodes."""
@@ -159,7 +161,7 @@ class RlPolicy:
         potential = self._score(seen, rows)
         vector = np.concatenate([*states.values(), potential[:, None].astype(np.float32)], axis=1)
         proposed = None if self._propose is None else np.clip(self._propose(states), -1, 1).astype(np.float32)
-        chosen, _ = self._sac.act(vector, explore=False, proposed=proposed)
+        chosen, _ = self._learnt.act(vector, explore=False, proposed=proposed)
         chunks = np.stack([self._actions.commands(s, a) for s, a in zip(states[STATE], chosen, strict=True)])
         return np.asarray(chunks[0] if single else chunks, dtype=np.float32)
 
@@ -201,17 +203,31 @@ def load_rl_policy(folder: Path, device: str = "cpu") -> RlPolicy:
             raise ModelError(f"{folder / WEIGHTS} does not match its checksum; the file was changed or damaged")
         held = safetensors.torch.load(raw)
         size = sum(int(size) for key, size in card["dims"].items() if key != "action")
-        learner = SacSettings(**card["learner"])
         proposes = card["proposes"]
-        sac = Sac(size + 1, int(card["dims"]["action"]), learner, 0, bool(proposes), device)
+        learnt = _empty(card, size, device)
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise ModelError(f"{folder} does not hold a readable policy: {str(error).splitlines()[0]}") from error
-    sac.load_state(held)
+    learnt.load_state(held)
     propose: Proposer | None = None
     if proposes == "clone":
-        propose = clone = ClonedDecisions(size, int(card["dims"]["action"]), learner.width, 0)
+        propose = clone = ClonedDecisions(size, int(card["dims"]["action"]), learnt.settings.width, 0)
         clone.load_state(held)
     elif proposes == "folder":
         propose = PolicyProposals(load_policy(folder / PROPOSALS, device), actions)
     model = load_reward_model(folder / REWARD_MODEL, device) if card["potential"] else None
-    return RlPolicy(folder, card, sac, actions, propose, model)
+    return RlPolicy(folder, card, learnt, actions, propose, model)
+
+
+def sees_potential(learnt: Sac | PlainActor) -> bool:
+    """Whether the potential must be known to act."""
+    return not isinstance(learnt, PlainActor) or learnt.shape.sees_potential
+
+
+def _empty(card: Mapping[str, Any], size: int, device: str) -> Sac | PlainActor:
+    """What a card describes, before it takes its weights."""
+    described = dict(card["learner"])
+    learner = LEARNERS[str(described.get("name", "sac"))](**described)
+    if isinstance(learner, SacSettings):
+        return Sac(size + 1, int(card["dims"]["action"]), learner, 0, bool(card["proposes"]), device)
+    shape = {**card["actor"], "widths": tuple(int(width) for width in card["actor"]["widths"])}
+    return PlainActor(ActorShape(**shape), learner, device)

@@ -34,9 +34,25 @@ class LearningSettings:
 
 
 @dataclass(frozen=True)
-class SacSettings:
-    """The learner."""
+class LearnerSettings:
+    """What all learners have."""
 
+    name: str = ""
+    """Which learner."""
+    width: int = 256
+    """Width of the hidden layers."""
+    batch: int = 256
+    """Decisions in a batch."""
+    learning_rate: float = 3e-4
+    """Of all networks."""
+
+
+@dataclass(frozen=True)
+class SacSettings(LearnerSettings):
+    """Soft actor-critic with demonstrations and a cloned policy's proposals: the default."""
+
+    name: str = "sac"
+    """Which learner."""
     width: int = 256
     """Width of the hidden layers."""
     critics: int = 2
@@ -55,3 +71,59 @@ class SacSettings:
     """Critic updates per actor update."""
     imitation: float = 0.1
     """Weight of staying near the demonstrated actions that the critics prefer to the actor's own."""
+
+
+@dataclass(frozen=True)
+class IqlSettings(LearnerSettings):
+    """Implicit Q-learning from the store alone; the world is only evaluated in. `steps` counts updates."""
+
+    name: str = "iql"
+    """Which learner."""
+    expectile: float = 0.8
+    """Expectile of the action values that the state value aims at; 0.5 is their mean, near 1 their best."""
+    inverse_temperature: float = 3.0
+    """How much better a demonstrated action must be to be cloned harder; 0 is plain cloning."""
+    tau: float = 0.005
+    """Share of the critics that flows into the target critics at each update."""
+    reward: str = "progress"
+    """progress: the potential is the progress; preferences: a score learnt from which of two frames is further."""
+    preference_margin: float = 0.05
+    """Pairs of frames whose progress differs by less are not asked about."""
+    preference_steps: int = 1000
+    """Steps of learning the score."""
+
+
+@dataclass(frozen=True)
+class ControlSacSettings(LearnerSettings):
+    """Stable-Baselines3's SAC as it comes, without demonstrations or proposals: a control."""
+
+    name: str = "sb3_sac"
+    """Which learner."""
+    temperature: float = 1.0
+    """Entropy bonus at the start; then adapted. Its own default, 1, outweighs rewards that end an episode for long."""
+    tau: float = 0.005
+    """Share of the critics that flows into the target critics at each update."""
+
+
+@dataclass(frozen=True)
+class ControlPpoSettings(LearnerSettings):
+    """Stable-Baselines3's PPO as it comes, without demonstrations or proposals: a control."""
+
+    name: str = "sb3_ppo"
+    """Which learner."""
+    width: int = 64
+    """Width of the hidden layers."""
+    batch: int = 64
+    """Decisions in a batch."""
+    rollout: int = 512
+    """Decisions of each world between two rounds of updates."""
+    epochs: int = 10
+    """Passes over them."""
+
+
+LEARNERS: dict[str, type[LearnerSettings]] = {
+    "sac": SacSettings,
+    "iql": IqlSettings,
+    "sb3_sac": ControlSacSettings,
+    "sb3_ppo": ControlPpoSettings,
+}

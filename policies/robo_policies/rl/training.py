@@ -14,12 +14,11 @@ import numpy.typing as npt
 from robo_datasets.errors import ConfigError, StoreError
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap, DecisionWorlds, Proposer, action_map
 from robo_policies.rl.demonstrations import SIMULATOR_PROGRESS, demonstrated_decisions, demonstrated_reach
-from robo_policies.rl.learning import Learning
-from robo_policies.rl.policy import save_rl_policy
+from robo_policies.rl.learners import check_learner, learns_from_demonstrations, make_learning, proposes
+from robo_policies.rl.policy import save_rl_policy, sees_potential
 from robo_policies.rl.proposals import ClonedDecisions, PolicyProposals
 from robo_policies.rl.replay import Replay
-from robo_policies.rl.sac import Sac
-from robo_policies.rl.settings import LearningSettings, SacSettings
+from robo_policies.rl.settings import LearnerSettings, LearningSettings
 from robo_rm.shaping.modes import ShapingSettings, check_settings
 from robo_rm.shaping.potential import NoPotential, Potential, TrueProgress, VideoPotential
 
@@ -54,7 +53,7 @@ class RunSettings:
     policy: str | None
     shaping: ShapingSettings
     learning: LearningSettings
-    learner: SacSettings
+    learner: LearnerSettings
     seed: int
     max_steps: int | None
 
@@ -78,6 +77,7 @@ class RlTraining:
 
         check_settings(settings.shaping)
         _check(settings)
+        check_learner(settings)
         self.settings, self.folder, self.device = settings, folder, device
         self._make = lambda: make_env(settings.env, max_steps=settings.max_steps)
         world = self._make()
@@ -107,18 +107,16 @@ class RlTraining:
         if self.clone is not None and self.demonstrations is not None:
             self.clone_error = self.clone.train(self.demonstrations, settings.learning.clone_steps)
             self._fill_proposals()
-        sac = Sac(size + 1, self.dims["action"], settings.learner, settings.seed, propose is not None, device)
-        self.learning = Learning(
-            self._worlds(settings.learning.worlds, settings.seed),
-            lambda seed: self._worlds(min(EVALUATION_WORLDS, settings.learning.evaluation_episodes), seed),
-            sac,
-            self.demonstrations,
-            settings.shaping,
-            settings.learning,
-            settings.seed,
-            folder / "training",
-            self.fingerprint(),
-        )
+        self.proposes = propose is not None
+        self.learning = make_learning(self, size, folder / "training")
+
+    def learning_worlds(self, blind: bool = False) -> DecisionWorlds:
+        """The worlds to learn in; blind ones are not looked at by the potential."""
+        return self._worlds(self.settings.learning.worlds, self.settings.seed, blind)
+
+    def evaluation_worlds(self, seed: int, blind: bool = False) -> DecisionWorlds:
+        """Fresh worlds for an evaluation, their episodes' seeds counting from the one given."""
+        return self._worlds(min(EVALUATION_WORLDS, self.settings.learning.evaluation_episodes), seed, blind)
 
     def fingerprint(self) -> str:
         """Hash of the settings and of what they name: a checkpoint of another run is not taken up."""
@@ -131,10 +129,10 @@ class RlTraining:
 
     def save_policy(self, facts: dict[str, Any]) -> None:
         """Write the policy folder beside the checkpoint."""
-        uses_model = self.settings.potential == "model" and self.settings.reward_model is not None
+        uses_model = self.reward_model is not None and sees_potential(self.learning.acting)
         save_rl_policy(
             self.folder,
-            self.learning.sac,
+            self.learning.acting,
             self.clone,
             self.actions,
             self.dims,
@@ -170,12 +168,15 @@ class RlTraining:
             return VideoPotential(self.reward_model, worlds, repeat, self._task, version=self.version)
         return TrueProgress() if self.settings.potential == "true" else NoPotential()
 
-    def _worlds(self, count: int, seed: int) -> DecisionWorlds:
+    def _worlds(self, count: int, seed: int, blind: bool = False) -> DecisionWorlds:
         worlds = [self._make() for _ in range(count)]
         discount = self.settings.learning.discount
-        return DecisionWorlds(worlds, self.actions, self._potential(count), discount, seed, self._propose)
+        potential = NoPotential() if blind else self._potential(count)
+        return DecisionWorlds(worlds, self.actions, potential, discount, seed, self._propose)
 
     def _proposer(self, size: int) -> Proposer | None:
+        if not proposes(self.settings):
+            return None
         if self.settings.policy:
             from robo_policies import load_policy
 
@@ -186,7 +187,7 @@ class RlTraining:
         return None
 
     def _replay(self, propose: Proposer | None) -> Replay | None:
-        if not self.episodes:
+        if not self.episodes or not learns_from_demonstrations(self.settings):
             return None
         rows = list(
             demonstrated_decisions(

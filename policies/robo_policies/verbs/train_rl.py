@@ -5,6 +5,9 @@ the camera images: learning is led towards progress, and what is best stays what
 the other choices of `shaping` are there to be compared with. The demonstrations fill half of each batch, and a policy
 cloned from them proposes actions from the start.
 
+`learner=iql` learns from the store alone, without a step in the world. `learner=sb3_sac` and `learner=sb3_ppo` are
+Stable-Baselines3's, to compare with. The settings of each are shown by `robo-rm train-rl learner=NAME --help`.
+
 Interrupt it when you like: the same command goes on where it stood.
 """
 
@@ -14,7 +17,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from robo_policies.rl.settings import LearningSettings, SacSettings
+from robo_policies.rl.settings import LEARNERS, LearnerSettings, LearningSettings, SacSettings
 from robo_rm.shaping.settings import ShapingSettings
 
 GROUP = "policies"
@@ -41,13 +44,13 @@ class Config:
     shaping: ShapingSettings = field(default_factory=ShapingSettings)
     """How gold and potential make the learning reward; shaping=pbrs keeps the best policy."""
     steps: int = 50_000
-    """Control steps to learn for."""
+    """Control steps to learn for; updates for learner=iql, which takes none."""
     minutes: float | None = None
     """Most minutes of this call; null for no bound. The same command goes on afterwards."""
     learning: LearningSettings = field(default_factory=LearningSettings)
     """The loop: decisions, batches, evaluations."""
-    learner: SacSettings = field(default_factory=SacSettings)
-    """The networks and their training."""
+    learner: LearnerSettings = field(default_factory=SacSettings)
+    """Which learner, its networks and their training; learner=sac, iql, sb3_sac or sb3_ppo."""
     max_steps: int | None = None
     """Control steps of an episode; null for the world's own limit."""
     seed: int = 0
@@ -56,6 +59,11 @@ class Config:
     """auto, cpu or cuda."""
     overwrite: bool = False
     """Learn anew where `out` holds a run of other settings."""
+
+
+def group_schema(group: str, choice: str) -> type | None:
+    """Each learner has settings of its own."""
+    return LEARNERS.get(choice) if group == "learner" else None
 
 
 def run(config: Config) -> None:

@@ -12,7 +12,14 @@ from line_world import LineWorld, line_model, line_store
 
 from robo_datasets.errors import ConfigError, ModelError, RoboError, StoreError
 from robo_policies import load_policy
-from robo_policies.rl.settings import LearningSettings, SacSettings
+from robo_policies.rl.settings import (
+    ControlPpoSettings,
+    ControlSacSettings,
+    IqlSettings,
+    LearnerSettings,
+    LearningSettings,
+    SacSettings,
+)
 from robo_policies.verbs import train_rl
 from robo_rm.shaping.settings import ShapingSettings
 
@@ -107,6 +114,35 @@ def test_a_learned_potential_goes_into_the_policy(tmp_path: Path, store: Path, m
     np.testing.assert_allclose(alone, together, atol=1e-4)
 
 
+OTHERS: list[tuple[LearnerSettings, dict[str, Any]]] = [
+    (IqlSettings(width=32, batch=64, learning_rate=2e-3), {"steps": 600}),
+    (IqlSettings(width=32, batch=64, learning_rate=2e-3, reward="preferences", preference_steps=50), {"steps": 60}),
+    (ControlPpoSettings(width=16, batch=16, rollout=16, epochs=2), {"steps": 200}),
+    (ControlSacSettings(width=16, batch=16), {"steps": 200}),
+]
+
+
+@pytest.mark.parametrize(("learner", "changes"), OTHERS, ids=["iql", "preferences", "ppo", "sac"])
+def test_other_learners_come_to_a_policy_that_loads(
+    tmp_path: Path, store: Path, learner: LearnerSettings, changes: dict[str, Any]
+) -> None:
+    train_rl.run(settings(tmp_path, store, potential="true", learner=learner, **changes))
+    policy = load_policy(tmp_path)
+    assert policy.chunk_size == 4
+    assert policy.cameras == {}
+    assert json.loads((tmp_path / "rl_policy.json").read_text())["learner"]["name"] == learner.name
+    solved = succeed(policy, 6)
+    if learner is OTHERS[0][0]:
+        assert solved == 1.0
+    train_rl.run(settings(tmp_path, store, potential="true", learner=learner, **{**changes, "steps": 700}))
+
+
+def test_offline_policies_need_no_reward_model_and_controls_do(tmp_path: Path, store: Path, model: Path) -> None:
+    for name, learner in (("iql", IqlSettings(width=16, batch=16)), ("ppo", OTHERS[2][0])):
+        train_rl.run(settings(tmp_path / name, store, reward_model=str(model), steps=40, learner=learner))
+        assert bool(load_policy(tmp_path / name).cameras) == (name == "ppo")
+
+
 def test_the_same_command_goes_on(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_rl.run(settings(tmp_path, store, steps=200))
     train_rl.run(settings(tmp_path, store, steps=400))
@@ -140,6 +176,10 @@ WRONG: list[tuple[dict[str, Any], type[RoboError], str]] = [
     ({"demonstrations": 0}, ConfigError, "demonstrations=0"),
     ({"reward_model": "/nowhere"}, ModelError, "no model folder"),
     ({"policy": "/nowhere"}, ModelError, "not a folder"),
+    ({"store": None, "learner": IqlSettings()}, ConfigError, "give store"),
+    ({"learner": IqlSettings(reward="vlm")}, ConfigError, "learner.reward='vlm'"),
+    ({"learner": IqlSettings(reward="preferences")}, ConfigError, "asks a reward model"),
+    ({"policy": "/nowhere", "learner": ControlPpoSettings()}, ConfigError, "learner=sb3_ppo does not take"),
     ({"learning": LearningSettings(repeat=0)}, ConfigError, "repeat=0"),
     ({"learning": LearningSettings(demonstration_share=1.0)}, ConfigError, "demonstration_share"),
 ]
