@@ -1,7 +1,8 @@
 """MuJoCo worlds: each is a ``gymnasium.Env`` with true success, stage and progress in ``info``.
 
-``tidy_drawer`` is our own; ``metaworld/<task>`` are the 50 tasks of Meta-World with their experts; ``gym/<id>`` is
-anything that gymnasium-robotics and gym-aloha register.
+``tidy_drawer`` is our own, ``tidy_drawer/<part>`` one skill of it or the rest of it from some stage;
+``metaworld/<task>`` are the 50 tasks of Meta-World with their experts; ``gym/<id>`` is anything that
+gymnasium-robotics and gym-aloha register.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from robo_policies.worlds.metaworld import MetaWorld
     from robo_policies.worlds.tidy_drawer import TidyDrawer
 
-WORLDS = ("tidy_drawer", "metaworld/<task>", "gym/<id>")
+WORLDS = ("tidy_drawer", "tidy_drawer/<part>", "metaworld/<task>", "gym/<id>")
 
 __all__ = ["WORLDS", "make_env"]
 
@@ -32,7 +33,9 @@ def make_env(
     """Build a world.
 
     Args:
-        name: ``tidy_drawer``, ``metaworld/drawer-open-v3`` (any of its 50 tasks) or ``gym/FetchReach-v4`` (any id).
+        name: ``tidy_drawer``; one part of it, ``tidy_drawer/open`` (or reach, grasp, carry, close), or
+            ``tidy_drawer/from_carry`` for a part and all after it; ``metaworld/drawer-open-v3`` (any of its 50
+            tasks); or ``gym/FetchReach-v4`` (any id).
         render: render preset, ``fast`` (no shadows, multisampling or reflections) or ``default``.
         image_size: height and width of rendered images, pixels.
         cameras: which cameras' images each observation carries; none by default, because rendering costs far more
@@ -47,7 +50,7 @@ def make_env(
             missing.
     """
     family, _, rest = name.partition("/")
-    if name != "tidy_drawer" and not (family in ("metaworld", "gym") and rest):
+    if name != "tidy_drawer" and not (family in ("tidy_drawer", "metaworld", "gym") and rest):
         raise ConfigError(f"env={name!r} is no world; choose one of: {', '.join(WORLDS)}")
     try:
         import gymnasium  # noqa: F401
@@ -65,6 +68,10 @@ def make_env(
         return GymWorld(rest, render, image_size, cameras, max_steps, action_repeat)
     if action_repeat not in (None, 1):
         raise ConfigError(f"action_repeat={action_repeat}: tidy_drawer decides at its own rate; leave it out")
+    if rest:
+        from robo_policies.worlds.drawer_skill import DrawerSkill
+
+        return DrawerSkill(rest, render, image_size, cameras, max_steps)
     from robo_policies.worlds.tidy_drawer import MAX_STEPS, TidyDrawer
 
     return TidyDrawer(render, image_size, cameras, MAX_STEPS if max_steps is None else max_steps)

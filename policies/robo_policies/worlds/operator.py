@@ -65,7 +65,8 @@ class Operator:
         self._place = np.array(env.situation().tip)
         rotation = env.data.site("tip").xmat.reshape(3, 3)
         self._yaw = math.atan2(rotation[1, 2], rotation[0, 2])
-        self._gripper = env.situation().gripper
+        # Fingers that hold something stand open by its width, and must go on pressing.
+        self._gripper = GRIP_SHUT if cube_held(env.situation()) else env.situation().gripper
         self._wander: np.ndarray = np.zeros(3)
 
     # -- motions ------------------------------------------------------------------------------------------------
@@ -183,6 +184,11 @@ class Operator:
         """Let go wherever the hand is, as by mistake, and take a moment to see it."""
         yield from self.grip(GRIP_OPEN)
         yield from self.hold(self.random.uniform(0.3, 1.0))
+
+    def retreat(self) -> Actions:
+        """Rise from wherever the hand is, and wait there for a moment."""
+        yield from self._rise()
+        yield from self.hold(self.random.uniform(0.2, 0.6))
 
     def close_drawer(self) -> Actions:
         """Come down before the handle with the gripper shut, push the drawer home and back off a little."""

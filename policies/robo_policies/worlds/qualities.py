@@ -43,7 +43,7 @@ def _clean(env: TidyDrawer, random: np.random.Generator) -> Actions:
 
 
 def _slow(env: TidyDrawer, random: np.random.Generator) -> Actions:
-    yield from _through(Operator(env, random, _slow_style(random)))
+    yield from _through(Operator(env, random, slow_style(random)))
 
 
 def _wandering(env: TidyDrawer, random: np.random.Generator) -> Actions:
@@ -57,7 +57,7 @@ def _wandering(env: TidyDrawer, random: np.random.Generator) -> Actions:
     operator = Operator(env, random, style)
     yield from operator.open_drawer()
     if random.random() < 0.5:
-        yield from _miss(operator)
+        yield from miss(operator)
     yield from operator.store_cube()
     yield from operator.close_drawer()
 
@@ -67,7 +67,7 @@ def _drop_and_regrasp(env: TidyDrawer, random: np.random.Generator) -> Actions:
     yield from operator.open_drawer()
     for _ in range(1 + (random.random() < 0.35)):
         yield from operator.fetch_cube()
-        yield from _cut(operator.carry(), int(random.integers(6, 22)) / operator.style.pace)
+        yield from cut(operator.carry(), int(random.integers(6, 22)) / operator.style.pace)
         yield from operator.drop()
         if cube_in_tray(env.situation()):
             break
@@ -77,7 +77,7 @@ def _drop_and_regrasp(env: TidyDrawer, random: np.random.Generator) -> Actions:
 
 
 def _stops_partway(env: TidyDrawer, random: np.random.Generator) -> Actions:
-    style = _slow_style(random) if random.random() < 0.4 else Style(pace=random.uniform(0.8, 1.1))
+    style = slow_style(random) if random.random() < 0.4 else Style(pace=random.uniform(0.8, 1.1))
     operator = Operator(env, random, style)
     parts = (operator.open_drawer, operator.reach, operator.grasp, operator.carry, operator.close_drawer)
     last = int(random.integers(0, len(parts)))
@@ -85,7 +85,7 @@ def _stops_partway(env: TidyDrawer, random: np.random.Generator) -> Actions:
         yield from part()
     # Closing is cut early, before the drawer can be home.
     longest = 20 if last == len(parts) - 1 else 45
-    yield from _cut(parts[last](), int(random.integers(0, longest)) / style.pace)
+    yield from cut(parts[last](), int(random.integers(0, longest)) / style.pace)
     yield from operator.hold(random.uniform(5.0, 12.0))
 
 
@@ -117,7 +117,8 @@ def _wrong_order(env: TidyDrawer, random: np.random.Generator) -> Actions:
     yield from operator.hold(random.uniform(0.5, 2.0))
 
 
-def _slow_style(random: np.random.Generator) -> Style:
+def slow_style(random: np.random.Generator) -> Style:
+    """Of an operator who is slow and hesitates."""
     return Style(
         pace=random.uniform(0.6, 0.85),
         tremor=0.003,
@@ -133,8 +134,8 @@ def _through(operator: Operator) -> Actions:
     yield from operator.close_drawer()
 
 
-def _miss(operator: Operator) -> Actions:
-    # Closes beside or above the cube, then rises and opens again.
+def miss(operator: Operator) -> Actions:
+    """Close beside or above the cube, then rise and open again."""
     yield from operator.reach()
     x, y, z = operator.env.situation().cube
     side = operator.random.choice([-1.0, 1.0]) * 0.035
@@ -144,7 +145,8 @@ def _miss(operator: Operator) -> Actions:
     yield from operator.grip(GRIP_OPEN)
 
 
-def _cut(actions: Actions, steps: float) -> Actions:
+def cut(actions: Actions, steps: float) -> Actions:
+    """The first ``steps`` of ``actions``."""
     yield from islice(actions, int(steps))
 
 

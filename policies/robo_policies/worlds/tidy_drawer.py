@@ -42,7 +42,8 @@ ENVIRONMENT_STATE_NAMES = (
     "handle_from_tip_x", "handle_from_tip_y", "handle_from_tip_z",
 )  # fmt: skip
 
-_DRAWER, _CUBE = 8, 9  # places in qpos, after 6 arm joints and 2 fingers
+DRAWER, CUBE = 8, 9
+"""Places in qpos, after 6 arm joints and 2 fingers."""
 
 
 class TidyDrawer(gymnasium.Env[Any, np.ndarray]):
@@ -118,17 +119,9 @@ class TidyDrawer(gymnasium.Env[Any, np.ndarray]):
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Start an episode: random cube pose, drawer opening and arm pose. ``options`` are not used."""
         super().reset(seed=seed)
-        random, data = self.np_random, self.data
-        self._mujoco.mj_resetData(self.model, data)
-        data.qpos[:6] = np.array(HOME) + random.uniform(-1, 1, 6) * (0.30, 0.10, 0.10, 0.05, 0.10, 0.20)
-        data.qpos[6:8] = FINGER_TRAVEL * random.uniform(0.3, 1.0)
-        data.qpos[_DRAWER] = random.uniform(0.0, START_OPENING)
-        yaw = random.uniform(-CUBE_YAW, CUBE_YAW)
-        data.qpos[_CUBE : _CUBE + 7] = (
-            random.uniform(*CUBE_X), random.uniform(*CUBE_Y), CUBE_HALF, math.cos(yaw / 2), 0, 0, math.sin(yaw / 2),
-        )  # fmt: skip
-        data.ctrl[:] = data.qpos[:7]
-        self._mujoco.mj_forward(self.model, data)
+        self._mujoco.mj_resetData(self.model, self.data)
+        self._arrange(self.np_random)
+        self._mujoco.mj_forward(self.model, self.data)
         self._steps = 0
         return self._observation(), self._info()
 
@@ -168,13 +161,13 @@ class TidyDrawer(gymnasium.Env[Any, np.ndarray]):
         return Situation(
             tip=tuple(data.site_xpos[self._tip].tolist()),
             cube=tuple(data.xpos[self._cube_body].tolist()),
-            opening=float(data.qpos[_DRAWER]),
+            opening=float(data.qpos[DRAWER]),
             gripper=float(data.qpos[6]) / FINGER_TRAVEL,
         )
 
     def cube_yaw(self) -> float:
         """The cube's heading about the vertical, rad, in (-pi, pi]."""
-        w, x, y, z = self.data.qpos[_CUBE + 3 : _CUBE + 7].tolist()
+        w, x, y, z = self.data.qpos[CUBE + 3 : CUBE + 7].tolist()
         return math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
 
     def render_cameras(self, cameras: Sequence[str] = CAMERAS) -> dict[str, np.ndarray]:
@@ -195,15 +188,25 @@ class TidyDrawer(gymnasium.Env[Any, np.ndarray]):
             self._renderer.close()
             self._renderer = None
 
-    def _info(self) -> dict[str, Any]:
+    def judge(self) -> tuple[bool, int, float]:
+        """Success, stage (an index into ``stages``) and progress of the present state."""
         situation = self.situation()
-        stage, progress = progress_of(situation)
-        return {
-            "success": is_success(situation),
-            "stage": stage,
-            "stage_name": STAGES[stage],
-            "progress": progress,
-        }
+        return is_success(situation), *progress_of(situation)
+
+    def _arrange(self, random: np.random.Generator) -> None:
+        data = self.data
+        data.qpos[:6] = np.array(HOME) + random.uniform(-1, 1, 6) * (0.30, 0.10, 0.10, 0.05, 0.10, 0.20)
+        data.qpos[6:8] = FINGER_TRAVEL * random.uniform(0.3, 1.0)
+        data.qpos[DRAWER] = random.uniform(0.0, START_OPENING)
+        yaw = random.uniform(-CUBE_YAW, CUBE_YAW)
+        data.qpos[CUBE : CUBE + 7] = (
+            random.uniform(*CUBE_X), random.uniform(*CUBE_Y), CUBE_HALF, math.cos(yaw / 2), 0, 0, math.sin(yaw / 2),
+        )  # fmt: skip
+        data.ctrl[:] = data.qpos[:7]
+
+    def _info(self) -> dict[str, Any]:
+        success, stage, progress = self.judge()
+        return {"success": success, "stage": stage, "stage_name": self.stages[stage], "progress": progress}
 
     def _observation(self) -> dict[str, np.ndarray]:
         data = self.data
@@ -213,7 +216,7 @@ class TidyDrawer(gymnasium.Env[Any, np.ndarray]):
         quarter = 4 * self.cube_yaw()
         environment = np.empty(len(ENVIRONMENT_STATE_NAMES), np.float32)
         environment[:3] = cube
-        environment[3:6] = math.cos(quarter), math.sin(quarter), data.qpos[_DRAWER]
+        environment[3:6] = math.cos(quarter), math.sin(quarter), data.qpos[DRAWER]
         environment[6:9] = tip
         environment[9:12] = cube - tip
         environment[12:15] = handle - tip

@@ -1,0 +1,206 @@
+"""Parts of tidy-drawer as worlds of their own: one skill, or the task from some stage to its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from robo_datasets.errors import ConfigError
+from robo_policies.rendering import import_mujoco
+from robo_policies.worlds import scene
+from robo_policies.worlds.progress import (
+    STAGE_SHARES,
+    STAGES,
+    cube_held,
+    cube_in_tray,
+    is_success,
+    progress_of,
+    stage_of,
+)
+from robo_policies.worlds.tidy_drawer import CUBE, CUBE_X, CUBE_Y, CUBE_YAW, DRAWER, MAX_STEPS, TidyDrawer
+from robo_policies.worlds.world import Actions
+
+SKILLS = ("open", "reach", "grasp", "carry", "close")
+"""One for each of the stages; ``tidy_drawer/open`` is the first stage alone."""
+FROM = "from_"
+"""``tidy_drawer/from_carry`` begins with that stage and goes on to the end of the task."""
+
+SHORTEST_LIMIT = 100
+OPENINGS = (0.080, 0.100)
+"""Drawer opening (m) where an episode begins with the drawer open, as operators leave it."""
+HAND_AWAY = (0.012, 0.012, 0.010)
+"""How far (m) the hand may begin from its place."""
+ABOVE_CUBE, LIFTED, ABOVE_TRAY = 0.060, 0.050, 0.125
+"""Heights (m): of the hand over the cube's middle, of a held cube, and of the hand once it has let go."""
+_GRIPPED = 0.9999 * scene.CUBE_HALF / scene.FINGER_TRAVEL
+_GRIP = 0.05
+_SETTLING = 8
+_TRIES = 20
+_SENTENCES = (
+    "Open the drawer.",
+    "Bring the hand over the cube.",
+    "Grasp the cube and lift it.",
+    "Put the cube you hold into the drawer.",
+    "Close the drawer.",
+)
+
+
+class DrawerSkill(TidyDrawer):
+    """Stages ``first`` to ``last`` of tidy-drawer, in the same scene and with the same actions and observations.
+
+    An episode begins as the stage before would have ended, with some spread, and succeeds when the stage after
+    the last one begins (after the last stage of all: when the whole task is done). Progress counts from 0 at
+    the beginning of the first stage to 1 on success; falling back behind the first stage is 0. Stages count from 0.
+
+    Args:
+        part: ``open``, ``reach``, ``grasp``, ``carry``, ``close``, or one of them after ``from_``.
+        render: preset; these and what follows as in `TidyDrawer`.
+        image_size: pixels.
+        cameras: in the observations.
+        max_steps: None for the share of the whole task's limit that these stages take.
+
+    Raises:
+        ConfigError: an unknown part; and as `TidyDrawer`.
+    """
+
+    def __init__(
+        self,
+        part: str,
+        render: str = "fast",
+        image_size: int = 128,
+        cameras: Sequence[str] = (),
+        max_steps: int | None = None,
+    ) -> None:
+        self.first, self.last = stages_of(part)
+        shares = STAGE_SHARES[self.first : self.last + 1]
+        limit = max(SHORTEST_LIMIT, round(MAX_STEPS * sum(shares))) if max_steps is None else max_steps
+        super().__init__(render, image_size, cameras, limit)
+        self.name = f"tidy_drawer/{part}"
+        self.stages = STAGES[self.first : self.last + 1]
+        self.task = " ".join(_SENTENCES[self.first : self.last + 1])
+        self._before, self._share = sum(STAGE_SHARES[: self.first]), sum(shares)
+
+    def judge(self) -> tuple[bool, int, float]:
+        """Success, stage and progress of the present state, of these stages alone."""
+        situation = self.situation()
+        stage, whole = progress_of(situation)
+        success = is_success(situation) if self.last == len(STAGES) - 1 else stage > self.last
+        local = min(max(stage, self.first), self.last) - self.first
+        progress = min(max((whole - self._before) / self._share, 0.0), 0.999)
+        return success, local, 1.0 if success else progress
+
+    def demonstrate(self, quality: str, random: np.random.Generator) -> Actions:
+        """Actions of one demonstration of these stages; step the environment between them."""
+        from robo_policies.worlds.skill_operator import demonstrate_skill
+
+        return demonstrate_skill(self, quality, random)
+
+    def _arrange(self, random: np.random.Generator) -> None:
+        super()._arrange(random)
+        if self.first == 0:
+            return
+        resting = self.data.qpos.copy()
+        for _ in range(_TRIES):
+            self.data.qpos[:] = resting
+            self.data.qvel[:] = 0
+            self.data.qpos[DRAWER] = random.uniform(*OPENINGS)
+            (self._before_reaching, self._over_cube, self._holding, self._released)[self.first - 1](random)
+            if stage_of(self.situation()) == self.first or self.first == 2:
+                return
+        raise ConfigError(f"{self.name}: no start was found in {_TRIES} tries")  # pragma: no cover - never seen
+
+    def _before_reaching(self, random: np.random.Generator) -> None:
+        handle_x = scene.DRAWER_FRONT_X - float(self.data.qpos[DRAWER])
+        self._put_hand((handle_x, scene.DRAWER_Y, ABOVE_TRAY), 0.0, random.uniform(0.9, 1.0), random)
+        self._settle()
+
+    def _over_cube(self, random: np.random.Generator) -> None:
+        x, y, z = self.data.qpos[CUBE : CUBE + 3].tolist()
+        self._put_hand((x, y, z + ABOVE_CUBE), self.cube_yaw(), random.uniform(0.9, 1.0), random)
+        self._settle()
+
+    def _holding(self, random: np.random.Generator) -> None:
+        place = (random.uniform(*CUBE_X), random.uniform(*CUBE_Y), scene.CUBE_HALF + LIFTED)
+        yaw = random.uniform(-CUBE_YAW, CUBE_YAW)
+        self._put_hand(place, yaw, _GRIPPED, random)
+        self._put_cube(self.data.site_xpos[self._tip], yaw)
+        self.data.ctrl[6] = _GRIP * scene.FINGER_TRAVEL
+        self._settle()
+
+    def _released(self, random: np.random.Generator) -> None:
+        middle = scene.TRAY_CENTRE_X - float(self.data.qpos[DRAWER])
+        x, y = middle + random.uniform(-0.012, 0.012), scene.DRAWER_Y + random.uniform(-0.02, 0.02)
+        self._put_hand((x, y, ABOVE_TRAY), 0.0, random.uniform(0.9, 1.0), random)
+        self._put_cube(np.array([x, y, scene.TRAY_FLOOR + scene.CUBE_HALF + 0.002]), random.uniform(-0.2, 0.2))
+        self._settle()
+
+    def _put_hand(
+        self, place: tuple[float, float, float], yaw: float, gripper: float, random: np.random.Generator
+    ) -> None:
+        data = self.data
+        goal = np.array(place) + random.uniform(-1, 1, 3) * HAND_AWAY
+        data.qpos[:6] = point_down(self.model, data, goal, yaw)
+        data.qpos[6:8] = gripper * scene.FINGER_TRAVEL
+        data.ctrl[:] = data.qpos[:7]
+        self._mujoco.mj_kinematics(self.model, data)
+
+    def _put_cube(self, place: np.ndarray, yaw: float) -> None:
+        self.data.qpos[CUBE : CUBE + 7] = (*place, math.cos(yaw / 2), 0, 0, math.sin(yaw / 2))
+
+    def _settle(self) -> None:
+        self._mujoco.mj_step(self.model, self.data, nstep=_SETTLING * scene.SUBSTEPS)
+        self._mujoco.mj_kinematics(self.model, self.data)
+        self.data.time = 0.0
+
+    def holds_cube(self) -> bool:
+        """Whether the cube is in the gripper, which must then stay shut."""
+        situation = self.situation()
+        return cube_held(situation) and not cube_in_tray(situation)
+
+
+def stages_of(part: str) -> tuple[int, int]:
+    """First and last stage of a part, as indices into tidy-drawer's stages.
+
+    Raises:
+        ConfigError: it is no part; lists them.
+    """
+    skill = part.removeprefix(FROM)
+    if skill not in SKILLS:
+        known = ", ".join(f"tidy_drawer/{name}" for name in SKILLS)
+        raise ConfigError(f"env=tidy_drawer/{part} is no part of the task; choose {known}, or tidy_drawer/{FROM}<part>")
+    first = SKILLS.index(skill)
+    return first, len(SKILLS) - 1 if part.startswith(FROM) else first
+
+
+def point_down(model: object, data: object, place: np.ndarray, yaw: float, iterations: int = 60) -> np.ndarray:
+    """Joint angles (6,) rad that bring the tip to ``place`` (3,) m, the tool pointing down, its fingers along ``yaw``.
+
+    Damped least squares on the site's Jacobian, from the pose in ``data``, whose arm joints it moves.
+    """
+    mujoco = import_mujoco()
+    site = model.site("tip").id  # type: ignore[attr-defined]
+    low, high = np.array(scene.ARM_RANGES).T
+    cosine, sine = math.cos(yaw), math.sin(yaw)
+    wanted = np.array([[0.0, -sine, cosine], [0.0, cosine, sine], [-1.0, 0.0, 0.0]])
+    across, turning = np.zeros((3, model.nv)), np.zeros((3, model.nv))  # type: ignore[attr-defined]
+    quaternion, turn = np.zeros(4), np.zeros(3)
+    joints = data.qpos[:6]  # type: ignore[attr-defined]
+    # The tool can turn about its own axis with the forearm or with the wrist; this keeps the forearm's roll near zero.
+    rest = np.diag([0.0, 0.0, 0.0, 1e-3, 0.0, 0.0])
+    for _ in range(iterations):
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_jacSite(model, data, across, turning, site)
+        present = data.site_xmat[site].reshape(3, 3)  # type: ignore[attr-defined]
+        mujoco.mju_mat2Quat(quaternion, (wanted @ present.T).ravel())
+        mujoco.mju_quat2Vel(turn, quaternion, 1.0)
+        left = np.concatenate([place - data.site_xpos[site], 0.1 * turn])  # type: ignore[attr-defined]
+        jacobian = np.concatenate([across[:, :6], 0.1 * turning[:, :6]])
+        step = np.linalg.solve(jacobian.T @ jacobian + rest + 1e-6 * np.eye(6), jacobian.T @ left - rest @ joints)
+        joints[:] = np.clip(joints + np.clip(step, -0.3, 0.3), low, high)
+        if np.abs(step).max() < 1e-4:
+            break
+    mujoco.mj_kinematics(model, data)
+    return joints.copy()
