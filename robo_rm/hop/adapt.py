@@ -49,7 +49,13 @@ def adopt(network: HopNetwork, model: HopRewardModel) -> set[str]:
 def left_fresh(network: HopNetwork, taken: Iterable[str]) -> list[str]:
     """The parts of a network of which something took nothing, in words."""
     known = set(taken)
-    parts = {"images": "image encoders", "state": "state encoder", "compare": "comparison", "head": "head"}
+    parts = {
+        "images": "image encoders",
+        "state": "state encoder",
+        "compare": "comparison",
+        "head": "head",
+        "stage": "stage head",
+    }
     fresh = {name.split(".")[0] for name, _ in network.named_parameters() if name not in known}
     return [words for part, words in parts.items() if part in fresh]
 

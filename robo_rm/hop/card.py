@@ -30,15 +30,17 @@ def hop_model_card(model: HopRewardModel) -> str:
         "",
         *(f"- {key}, at {h} x {w} pixels" for key, (h, w) in description.cameras.items()),
         f"- {description.state_key} ({description.state_size} values)" if description.state_key else "- no joint state",
-        f"- this moment and the one {description.gap} frames earlier, at {description.fps:g} frames/s; start and goal "
-        "images of training episodes, kept with the weights; never a later frame of the episode judged",
+        f"- this moment and the one {description.gap} frames earlier, at {description.fps:g} frames/s"
+        + ("; how each differs from the first of its episode" if description.encoder.change else ""),
+        "- start and goal images of training episodes, kept with the weights; never a later frame of the one judged",
         "",
         "## What it says",
         "",
         "Progress in [0, 1] from hops: from the earlier moment, from the start and from the goal, with the fusion "
         f"{reward.fusion!r}. "
         "Uncertainty: the standard deviation of the hops, of the references from each other and of the three "
-        "perspectives from each other. Stage probabilities follow from progress and the shares above.",
+        "perspectives from each other. Stage probabilities "
+        + ("come from a head of its own." if description.stage_head else "follow from progress and these shares."),
         "",
         "## Where it comes from",
         "",

@@ -32,6 +32,8 @@ class Perspectives(NamedTuple):
     hop_variance: float = 0.0
     forward_variance: float = 0.0
     backward_variance: float = 0.0
+    stage: tuple[float, ...] | None = None
+    """(K,) probabilities of the stages, from a model with a stage head."""
 
 
 class Fused(NamedTuple):

@@ -65,8 +65,8 @@ class HopPlan:
             fps=float(store.fps),
             references={task: len(places) for task, places in self.chosen.items()},
             reward=reward,
-            # A hop is a difference already; the encoder is not shown another.
-            encoder=replace(request.encoder, change=False),
+            encoder=request.encoder,
+            stage_head=not by_time and reward.loss.stage > 0,
         )
         self.frames_per_step = 2 * reward.hops
         self.provenance: Mapping[str, Any] = {

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import torch
+from torch.nn.functional import cross_entropy
 
-from robo_rm.hop.network import HopNetwork
+from robo_rm.hop.network import Compared, HopNetwork
 from robo_rm.hop.settings import HopLoss
 
 
 def hop_loss(
-    network: HopNetwork, logits: torch.Tensor, low: torch.Tensor, high: torch.Tensor, settings: HopLoss
+    network: HopNetwork,
+    seen: Compared,
+    low: torch.Tensor,
+    high: torch.Tensor,
+    stage: torch.Tensor,
+    settings: HopLoss,
 ) -> dict[str, torch.Tensor]:
-    """Losses of hops (B, bins) that are known to lie in [low, high], (B,) each.
+    """Losses of B hops that are known to lie in [low, high], (B,) each, and of the ``stage`` (B,) where they lead.
 
     A known hop (low = high) has the cross-entropy against the two neighbouring points whose mean it is. One in an
     interval has the negative logarithm of all the chance that lies there, and no loss at all once everything does.
-    ``value`` is the squared distance of the expected hop from the interval.
+    ``value`` is the squared distance of the expected hop from the interval. ``stage`` is the cross-entropy of the stage
+    head, where there is one, over the hops whose stage is not -1.
     """
+    logits = seen.hop
     points = network.points
     step = points[1] - points[0]
     # Weight of each point: 1 inside, falling to 0 over one step outside. For low = high that is the two-point target.
@@ -31,6 +39,10 @@ def hop_loss(
     terms = {
         "distribution": torch.where(known, entropy, inside).mean(),
         "value": distance.square().mean(),
+        "stage": logits.new_zeros(()),
     }
+    told = stage >= 0
+    if seen.stage is not None and bool(told.any()):
+        terms["stage"] = cross_entropy(seen.stage[told], stage[told])
     total = sum(getattr(settings, name) * term for name, term in terms.items())
     return {"total": torch.as_tensor(total), **terms}

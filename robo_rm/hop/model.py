@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,20 +17,18 @@ from robo_datasets.errors import ModelError
 from robo_rm.hop.fusion import Fused, Perspectives, fuse
 from robo_rm.hop.network import HopNetwork, channels_last
 from robo_rm.hop.settings import HopSettings, check_hop_settings
-from robo_rm.labels.progress import cumulative_priors
-from robo_rm.models.frames import EpisodeView, checked_images, checked_state, resize
+from robo_rm.models.frames import EpisodeView, checked_images, checked_state, resize, with_change
+from robo_rm.models.placing import place_in_stages
 from robo_rm.models.prediction import Estimate, Prediction
 from robo_rm.models.protocol import Observations
 from robo_rm.settings import ConvSettings
-from robo_rm.stage.model import to_pixels
+from robo_rm.stage.model import Looks, to_pixels
 
 NAME = "hop"
 
 # Moments go through the network in blocks of one fixed size, filled up where they run short, so that the arithmetic
 # for a frame does not depend on how many frames come after it.
 FRAMES_PER_BLOCK = 32
-# Stage probabilities are never sharper than this: progress is not known better.
-LEAST_SPREAD = 0.01
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,7 @@ class HopDescription:
         references: number of reference pairs of each task, in their order.
         reward: shape and training of the model.
         encoder: shape of the image encoder.
+        stage_head: whether the stage is read off the images, or follows from progress.
     """
 
     stages: list[str]
@@ -59,6 +57,7 @@ class HopDescription:
     references: dict[str, int]
     reward: HopSettings
     encoder: ConvSettings
+    stage_head: bool = False
 
     @property
     def gap(self) -> int:
@@ -68,7 +67,8 @@ class HopDescription:
     def network(self) -> HopNetwork:
         """A network of this shape with fresh weights and empty references."""
         count = sum(self.references.values())
-        return HopNetwork(self.cameras, self.state_size, count, self.reward, self.encoder)
+        stages = len(self.stages) if self.stage_head else 0
+        return HopNetwork(self.cameras, self.state_size, count, self.reward, self.encoder, stages)
 
 
 class HopRewardModel:
@@ -78,8 +78,9 @@ class HopRewardModel:
     three perspectives are fused (`robo_rm.hop.fusion`). The uncertainty is a standard deviation: that of the hops'
     distributions, of their difference from one reference to another, and of the perspectives from each other.
 
-    Stage probabilities follow from progress: the chance that a normal distribution about it, as wide as the
-    uncertainty, gives each stage's interval of progress (the stage priors added up).
+    Stage probabilities are those of the stage head, where there were stage labels to train one. Else they follow from
+    progress: the chance that a normal distribution about it, as wide as the uncertainty, gives each stage's interval of
+    progress (the stage priors added up).
     """
 
     def __init__(
@@ -92,7 +93,6 @@ class HopRewardModel:
         self.state_key = description.state_key
         self.device = device
         self.frames_encoded = 0
-        self._edges = cumulative_priors(description.priors)
         self._references = self._encode_references()
 
     @property
@@ -120,10 +120,11 @@ class HopRewardModel:
             ModelError: a camera or the state is missing or has another shape than in training, or the model knows
                 several tasks and this is none of them.
         """
-        fused = self.fused(episode, task)
+        seen = self.perspectives(episode, task)
+        fused = self._fuse(seen)
         progress = np.array([moment.progress for moment in fused], dtype=np.float32)
         spread = np.array([moment.uncertainty for moment in fused], dtype=np.float32)
-        return Prediction(progress, self._stage_chances(progress, spread), spread)
+        return Prediction(progress, self._stage_chances(seen, progress, spread), spread)
 
     def predict_batch(self, episodes: Sequence[Observations], task: str | None = None) -> list[Prediction]:
         """Estimates for several episodes; a batch is made of frames, so one episode already fills it."""
@@ -131,10 +132,13 @@ class HopRewardModel:
 
     def fused(self, episode: Observations, task: str | None = None) -> list[Fused]:
         """T estimates with the perspectives that they were made of; arguments and errors as in `predict`."""
+        return self._fuse(self.perspectives(episode, task))
+
+    def _fuse(self, seen: Sequence[Perspectives]) -> list[Fused]:
         fused: list[Fused] = []
-        for t, seen in enumerate(self.perspectives(episode, task)):
+        for t, moment in enumerate(seen):
             before = fused[max(t - self.description.gap, 0)].progress if t else None
-            fused.append(fuse(seen, before, self.description.reward))
+            fused.append(fuse(moment, before, self.description.reward))
         return fused
 
     def perspectives(self, episode: Observations, task: str | None = None) -> list[Perspectives]:
@@ -172,31 +176,36 @@ class HopRewardModel:
             settings=settings,
         )
 
-    def encode_block(
-        self,
-        images: Mapping[str, npt.NDArray[np.uint8]],
-        state: npt.NDArray[np.float32] | None,
-        first: npt.NDArray[np.float32] | None,
-        block: int,
-    ) -> torch.Tensor:
+    def look(self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None) -> Looks:
+        """What the network takes of n frames (n, H, W, 3) of any size by key and their states (n, D_s); each image
+        counts as encoded."""
+        inputs = {key: resize(images[key], size) for key, size in self.description.cameras.items()}
+        self.frames_encoded += sum(len(rows) for rows in inputs.values())
+        return Looks(inputs, state)
+
+    def encode_block(self, looks: Looks, start: Looks, block: int) -> torch.Tensor:
         """Embeddings (n, E) of n <= block frames.
 
         Args:
-            images: (n, H, W, 3) of any size by key.
-            state: (n, D_s), where the model reads a state.
-            first: (1, D_s) or (n, D_s), the state at the first frame of the same episode.
+            looks: of the n frames.
+            start: of the first frame of their episode.
             block: frames to compute with.
         """
-        count = len(next(iter(images.values())))
-        sizes = self.description.cameras
+        change = self.description.encoder.change
+        shown = {key: with_change(rows, start.inputs[key]) if change else rows for key, rows in looks.inputs.items()}
+        return self._embed(Looks(shown, looks.state), start.state, block)
+
+    def _embed(self, looks: Looks, first: npt.NDArray[np.float32] | None, block: int) -> torch.Tensor:
+        """Embeddings (n, E) of what the network is shown: images (n, h, w, C) and states (n, D_s), and the states
+        (n, D_s) or (1, D_s) at the first frames of their episodes."""
+        count = len(next(iter(looks.inputs.values())))
         pixels = {
-            key: to_pixels(torch.from_numpy(_fill(resize(images[key], size), block)).to(self.device))
-            for key, size in sizes.items()
+            key: to_pixels(torch.from_numpy(_fill(rows, block)).to(self.device)) for key, rows in looks.inputs.items()
         }
         joint = origin = None
         net = self.network.state
-        if net is not None and state is not None and first is not None:
-            joint = net.standardise(torch.from_numpy(_fill(state, block)).to(self.device))
+        if net is not None and looks.state is not None and first is not None:
+            joint = net.standardise(torch.from_numpy(_fill(looks.state, block)).to(self.device))
             origins = first if len(first) == 1 else _fill(first, block)
             origin = net.standardise(torch.from_numpy(origins).to(self.device)).expand_as(joint)
         with torch.inference_mode(), _exact_arithmetic(self.device):
@@ -214,33 +223,39 @@ class HopRewardModel:
         starts, goals = references.repeat(1, count, 1)
         then, now = earlier.repeat_interleave(pairs, 0), here.repeat_interleave(pairs, 0)
         with torch.inference_mode(), _exact_arithmetic(self.device):
-            seen = []
-            for origin in (then, starts, goals):
-                hop = self.network.expected(self.network(starts, goals, origin, now))
+            seen, stage = [], None
+            for origin in (goals, then, starts):
+                compared = self.network(starts, goals, origin, now)
+                hop = self.network.expected(compared.hop)
                 value, variance = (part.view(count, pairs).double() for part in hop)
                 # What the references do not agree on is not known either.
                 spread = variance.mean(1) + value.var(1, correction=0)
                 seen += [value.mean(1), spread]
+                # Of the last of them, as seen from the start.
+                stage = compared.stage
             table = torch.stack(seen, dim=1).cpu().numpy()
+        chances: list[Any] = [None] * count
+        if stage is not None:
+            chances = [tuple(row) for row in stage.softmax(-1).view(count, pairs, -1).mean(1).tolist()]
         return [
-            Perspectives(hop, forward, 1 + backward, hop_variance, forward_variance, backward_variance)
-            for hop, hop_variance, forward, forward_variance, backward, backward_variance in table.tolist()
+            Perspectives(hop, forward, 1 + backward, hop_variance, forward_variance, backward_variance, stage)
+            for (backward, backward_variance, hop, hop_variance, forward, forward_variance), stage in zip(
+                table.tolist(), chances, strict=True
+            )
         ]
 
-    def estimate(self, fused: Fused) -> Estimate:
+    def estimate(self, seen: Perspectives, fused: Fused) -> Estimate:
         """The estimate of one moment."""
         progress, spread = (np.array([value], dtype=np.float32) for value in (fused.progress, fused.uncertainty))
-        return Estimate(float(progress[0]), self._stage_chances(progress, spread)[0], float(spread[0]))
+        return Estimate(float(progress[0]), self._stage_chances([seen], progress, spread)[0], float(spread[0]))
 
     def _stage_chances(
-        self, progress: npt.NDArray[np.float32], spread: npt.NDArray[np.float32]
+        self, seen: Sequence[Perspectives], progress: npt.NDArray[np.float32], spread: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        wide = np.maximum(spread.astype(np.float64), LEAST_SPREAD) * math.sqrt(2)
-        inner = (self._edges[None, 1:-1] - progress.astype(np.float64)[:, None]) / wide[:, None]
-        below = np.vectorize(math.erf, otypes=[np.float64])(inner) if inner.size else inner
-        ends = np.ones((len(progress), 1))
-        chances = np.diff(np.concatenate([0 * ends, (1 + below) / 2, ends], axis=1), axis=1)
-        return np.asarray(chances, dtype=np.float32)
+        if self.description.stage_head:
+            rows = np.array([moment.stage for moment in seen], dtype=np.float32)
+            return rows.reshape(len(seen), len(self.stages))
+        return place_in_stages(progress, spread, self.description.priors)
 
     def _pick(self, task: str | None) -> torch.Tensor:
         """The references (2, R, E) of a task."""
@@ -259,21 +274,21 @@ class HopRewardModel:
         kept = self.network.references
         images = {key: np.ascontiguousarray(kept.images(key).cpu().numpy()) for key in self.cameras}
         state, first = (kept.state.cpu().numpy(), kept.first.cpu().numpy()) if kept.has_state else (None, None)
-        return self.encode_block(images, state, first, 2 * kept.count).unflatten(0, (2, kept.count))
+        return self._embed(Looks(images, state), first, 2 * kept.count).unflatten(0, (2, kept.count))
 
     def _encode_all(self, view: EpisodeView) -> torch.Tensor:
-        blocks = []
-        state = first = None
+        blocks: list[torch.Tensor] = []
+        first: Looks | None = None
         for start in range(0, view.length, FRAMES_PER_BLOCK):
             stop = min(start + FRAMES_PER_BLOCK, view.length)
-            images = {key: view.images(key, start, stop) for key in self.cameras}
+            state = None
             if self.state_key is not None:
                 state = checked_state(
                     view.state(self.state_key, start, stop), self.description.state_size, self.state_key
                 )
-                first = state[:1] if first is None else first
-            blocks.append(self.encode_block(images, state, first, FRAMES_PER_BLOCK))
-            self.frames_encoded += (stop - start) * len(self.cameras)
+            looks = self.look({key: view.images(key, start, stop) for key in self.cameras}, state)
+            first = looks.take(slice(0, 1)) if first is None else first
+            blocks.append(self.encode_block(looks, first, FRAMES_PER_BLOCK))
         return torch.cat(blocks) if blocks else torch.zeros(0, device=self.device)
 
 
@@ -285,13 +300,13 @@ class HopStream:
         gap = model.description.gap
         self._recent: deque[torch.Tensor] = deque(maxlen=gap + 1)
         self._fused: deque[float] = deque(maxlen=gap)
-        self._first_state: npt.NDArray[np.float32] | None = None
+        self._start: Looks | None = None
 
     def reset(self) -> None:
         """Begin a new episode."""
         self._recent.clear()
         self._fused.clear()
-        self._first_state = None
+        self._start = None
 
     def step(self, frames: Mapping[str, npt.NDArray[np.uint8]], state: npt.ArrayLike | None = None) -> Estimate:
         """Estimate for the newest frame; images (H, W, 3) uint8 by key, state (D,).
@@ -309,16 +324,16 @@ class HopStream:
             if state is None:
                 raise ModelError(f"the model reads {model.state_key}; give step(frames, state=...)")
             joint = checked_state(np.asarray(state)[None], model.description.state_size, model.state_key)
-            self._first_state = joint if self._first_state is None else self._first_state
-        here = model.encode_block(images, joint, self._first_state, 1)
-        model.frames_encoded += len(images)
+        looks = model.look(images, joint)
+        self._start = looks.take(slice(None)) if self._start is None else self._start
+        here = model.encode_block(looks, self._start, 1)
         self._recent.append(here)
         seen = model.compare(self._recent[0], here, self._references)[0]
         # Both hold what lies one gap back at their left end, or the first frame where there is no more.
         before = self._fused[0] if self._fused else None
         fused = fuse(seen, before, model.description.reward)
         self._fused.append(fused.progress)
-        return model.estimate(fused)
+        return model.estimate(seen, fused)
 
 
 def _fill(rows: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:

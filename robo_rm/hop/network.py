@@ -22,6 +22,13 @@ class Hop(NamedTuple):
     variance: torch.Tensor
 
 
+class Compared(NamedTuple):
+    """What the head says of B hops: logits (B, bins) of the hop and, with a stage head, (B, K) of the stage there."""
+
+    hop: torch.Tensor
+    stage: torch.Tensor | None
+
+
 class HopNetwork(nn.Module):
     """Embeddings of moments, and the head that compares them.
 
@@ -31,6 +38,7 @@ class HopNetwork(nn.Module):
         references: pairs of start and goal that are kept with the weights.
         reward: shape of the model.
         encoder: shape of the image encoder.
+        stages: K that the stage head tells apart; 0 without one.
     """
 
     points: torch.Tensor
@@ -42,12 +50,14 @@ class HopNetwork(nn.Module):
         references: int,
         reward: HopSettings,
         encoder: ConvSettings,
+        stages: int = 0,
     ) -> None:
         super().__init__()
         width, hidden = reward.width, reward.hidden
         self.cameras = list(cameras)
         self.images = nn.ModuleList(
-            ConvEncoder(size, width, encoder.channels, encoder.stem, encoder.dropout) for size in cameras.values()
+            ConvEncoder(size, width, encoder.channels, encoder.stem, encoder.dropout, inputs=6 if encoder.change else 3)
+            for size in cameras.values()
         )
         self.state = StateEncoder(state_size, width) if state_size else None
         tokens = len(self.cameras) + (self.state is not None)
@@ -63,7 +73,8 @@ class HopNetwork(nn.Module):
             nn.Dropout(reward.dropout),
             nn.Linear(hidden, reward.bins),
         )
-        self.references = References(cameras, state_size, references)
+        self.stage = nn.Linear(hidden, stages) if stages else None
+        self.references = References(cameras, state_size, references, encoder.change)
         self.register_buffer("points", torch.linspace(-1, 1, reward.bins), persistent=False)
 
     def encode(
@@ -77,7 +88,7 @@ class HopNetwork(nn.Module):
         """Embeddings (F, E) of F moments.
 
         Args:
-            images: (F, 3, H, W) in [-1, 1) by key.
+            images: (F, C, H, W) in [-1, 1) by key, with the change since the first frame where the encoder reads it.
             state: standardised state (F, D_s).
             first: standardised state (F, D_s) at the first frame of the same episode.
             see: (F,) bool, False where the images are hidden from the network.
@@ -91,10 +102,10 @@ class HopNetwork(nn.Module):
             tokens.append(felt if feel is None else felt * feel[:, None])
         return torch.cat([token.to(tokens[0].dtype) for token in tokens], dim=-1)
 
-    def forward(self, start: torch.Tensor, goal: torch.Tensor, here: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-        """Logits (B, bins) of the hop from ``here`` to ``there``, all embeddings (B, E)."""
-        logits: torch.Tensor = self.head(self.compare(torch.cat([start, goal, here, there], dim=-1)))
-        return logits.float()
+    def forward(self, start: torch.Tensor, goal: torch.Tensor, here: torch.Tensor, there: torch.Tensor) -> Compared:
+        """Logits of the hop from ``here`` to ``there``, and of the stage there, all embeddings (B, E)."""
+        seen = self.head[:-1](self.compare(torch.cat([start, goal, here, there], dim=-1)))
+        return Compared(self.head[-1](seen).float(), None if self.stage is None else self.stage(seen).float())
 
     def expected(self, logits: torch.Tensor) -> Hop:
         """Mean and variance of the distributions over the points."""

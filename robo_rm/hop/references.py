@@ -14,31 +14,32 @@ import torch
 from torch import nn
 
 from robo_rm.hop.labels import Truth
-from robo_rm.models.frames import Size
+from robo_rm.models.frames import Size, with_change
 
 
 class References(nn.Module):
     """R pairs of moments, those of each task one after the other; nothing in it is trained.
 
-    Buffers: ``images_0``, ``images_1``, ... (2R, h, w, 3) uint8, one for each camera, and, where the model reads a
-    state, ``state`` (2R, D_s) and ``first`` (2R, D_s), the state at the first frame of the same episode. The R starts
-    come before the R goals.
+    Buffers: ``images_0``, ``images_1``, ... (2R, h, w, C) uint8, one for each camera, of 3 channels, or of 6 where the
+    change since the first frame of the same episode is shown; and, where the model reads a state, ``state`` (2R, D_s)
+    and ``first`` (2R, D_s), the state at that first frame. The R starts come before the R goals.
     """
 
     state: torch.Tensor
     first: torch.Tensor
 
-    def __init__(self, cameras: Mapping[str, Size], state_size: int, count: int) -> None:
+    def __init__(self, cameras: Mapping[str, Size], state_size: int, count: int, change: bool = False) -> None:
         super().__init__()
-        self.cameras, self.count, self.has_state = list(cameras), count, bool(state_size)
+        self.cameras, self.count, self.has_state, self.change = list(cameras), count, bool(state_size), change
+        channels = 6 if change else 3
         for number, (height, width) in enumerate(cameras.values()):
-            self.register_buffer(f"images_{number}", torch.zeros(2 * count, height, width, 3, dtype=torch.uint8))
+            self.register_buffer(f"images_{number}", torch.zeros(2 * count, height, width, channels, dtype=torch.uint8))
         if state_size:
             self.register_buffer("state", torch.zeros(2 * count, state_size))
             self.register_buffer("first", torch.zeros(2 * count, state_size))
 
     def images(self, key: str) -> torch.Tensor:
-        """(2R, h, w, 3) uint8 of a camera."""
+        """(2R, h, w, C) uint8 of a camera."""
         images: torch.Tensor = getattr(self, f"images_{self.cameras.index(key)}")
         return images
 
@@ -47,7 +48,10 @@ class References(nn.Module):
         moments = [[reference_frames(truths[place])[moment] for place in places] for moment in (0, 1)]
         pairs = [(place, frame) for row in moments for place, frame in zip(places, row, strict=True)]
         for key in self.cameras:
-            shown = [data.images(place, key, np.array([frame], dtype=np.int64))[0] for place, frame in pairs]
+            shown = []
+            for place, frame in pairs:
+                rows = data.images(place, key, np.array([0, frame], dtype=np.int64))
+                shown.append((with_change(rows[1:], rows[:1]) if self.change else rows[1:])[0])
             self.images(key).copy_(torch.from_numpy(np.stack(shown)))
         if self.has_state:
             self.state.copy_(torch.from_numpy(np.stack([data.states[place][frame] for place, frame in pairs])))

@@ -26,6 +26,9 @@ class HopPlan:
     """Share of hops that end where a failed episode stood still or gave up."""
     exchange: float = 0.75
     """Share of hops whose start and goal images come from another episode of the same task."""
+    elsewhere: float = 0.1
+    """Share of hops whose episode is seen to begin at another frame than its first, as where a robot is followed from
+    midway on."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class HopLoss:
     """Cross-entropy of the hop's distribution."""
     value: float = 10.0
     """Squared error of the expected hop."""
+    stage: float = 1.0
+    """Cross-entropy of the stage, where there are stage labels; 0 leaves the stage to follow from progress."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,7 @@ def check_hop_settings(settings: HopSettings) -> None:
         "plan.zero": plan.zero,
         "plan.negatives": plan.negatives,
         "plan.exchange": plan.exchange,
+        "plan.elsewhere": plan.elsewhere,
         "adaptation.encoder_rate": settings.adaptation.encoder_rate,
         "adaptation.head_rate": settings.adaptation.head_rate,
     }

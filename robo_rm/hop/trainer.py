@@ -17,6 +17,7 @@ from robo_rm.hop.model import HopDescription, HopRewardModel
 from robo_rm.hop.network import HopNetwork, channels_last
 from robo_rm.hop.references import reference_frames
 from robo_rm.hop.sampling import Hops, HopSampler
+from robo_rm.models.frames import with_change
 from robo_rm.settings import OptimiserSettings
 from robo_rm.stage.model import to_pixels
 from robo_rm.training.augment import augment_window
@@ -32,10 +33,10 @@ Indices = npt.NDArray[np.int64]
 class Batch(NamedTuple):
     """B hops, their U pairs of reference moments, and the images and states of all.
 
-    The moments of ``images`` (M, h, w, 3) uint8 by key, ``state`` and ``origin`` (M, D_s) are, in this order: here (B),
+    The moments of ``images`` (M, h, w, C) uint8 by key, ``state`` and ``origin`` (M, D_s) are, in this order: here (B),
     there (B), starts (U), goals (U). ``origin`` is the state at the first frame of each moment's episode.
     ``reference`` (B,) says which pair a hop is seen with. ``low`` and ``high`` (2, B) bound the progress of here and
-    there; ``zero`` (B,) marks hops from a frame to itself.
+    there, and ``stage`` (2, B) is where they lie, -1 where unlabelled; ``zero`` (B,) marks hops from a frame to itself.
     """
 
     images: dict[str, npt.NDArray[np.uint8]]
@@ -44,6 +45,7 @@ class Batch(NamedTuple):
     reference: npt.NDArray[np.int64]
     low: npt.NDArray[np.float64]
     high: npt.NDArray[np.float64]
+    stage: npt.NDArray[np.int64]
     zero: npt.NDArray[np.bool_]
 
 
@@ -61,7 +63,7 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         init: a model to start from.
     """
 
-    losses: tuple[str, ...] = ("total", "distribution", "value")
+    losses: tuple[str, ...] = ("total", "distribution", "value", "stage")
 
     def __init__(
         self,
@@ -100,21 +102,24 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         hops = self.sampler.draw(rng, self.description.reward.hops)
         reference, places = self._references(rng, hops)
         zero = hops.here == hops.there
-        # (episode, frame) of the moments of each hop, and of each pair of references.
-        hopped = np.stack([np.stack([hops.episode, frames], axis=1) for frames in (hops.here, hops.there)])
+        # (episode, frame, the frame it is seen to begin with) of the moments of hops, and of pairs of references.
+        begins = np.repeat(self._begins(rng, hops.episode)[None], 2, 0)
+        hopped = np.stack([np.repeat(hops.episode[None], 2, 0), np.stack([hops.here, hops.there]), begins], axis=-1)
         ends = np.array([reference_frames(self.truths[place]) for place in places], dtype=np.int64).reshape(-1, 2)
-        paired = np.stack([np.stack([places, frames], axis=1) for frames in ends.T])
+        paired = np.stack([np.repeat(places[None], 2, 0), ends.T, np.zeros_like(ends.T)], axis=-1)
         images = self._images(np.random.default_rng((self.seed, IMAGES, step)), hopped, paired, zero)
         state = origin = None
         if self.data.states is not None:
-            moments = np.concatenate([hopped.reshape(-1, 2), paired.reshape(-1, 2)])
-            state = np.stack([self.data.states[episode][frame] for episode, frame in moments.tolist()])
-            origin = np.stack([self.data.states[episode][0] for episode in moments[:, 0].tolist()])
+            moments = np.concatenate([hopped.reshape(-1, 3), paired.reshape(-1, 3)]).tolist()
+            state = np.stack([self.data.states[episode][frame] for episode, frame, _ in moments])
+            origin = np.stack([self.data.states[episode][begin] for episode, _, begin in moments])
         low, high = (
-            np.array([[getattr(self.truths[e], side)[f] for e, f in rows] for rows in hopped.tolist()], float)
+            np.array([[getattr(self.truths[e], side)[f] for e, f, _ in rows] for rows in hopped.tolist()], float)
             for side in ("low", "high")
         )
-        return Batch(images, state, origin, reference, low, high, zero)
+        labels = self.data.labels
+        stage = np.array([[labels[e].stage[f] for e, f, _ in rows] for rows in hopped.tolist()], dtype=np.int64)
+        return Batch(images, state, origin, reference, low, high, stage, zero)
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Losses of every hop there and back, and of both its moments seen from the start and from the goal."""
@@ -127,10 +132,14 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
             ]
             origin = torch.cat([here, there, start, start, goal, goal])
             arrival = torch.cat([there, here, here, there, here, there])
-            logits = self.network(start.repeat(6, 1), goal.repeat(6, 1), origin, arrival)
+            seen = self.network(start.repeat(6, 1), goal.repeat(6, 1), origin, arrival)
         low, high = hop_targets(batch.low, batch.high, batch.zero)
         lowest, highest = (torch.from_numpy(side).float().to(self.device) for side in (low, high))
-        return hop_loss(self.network, logits, lowest, highest, self.description.reward.loss)
+        # The stage is read as it will be used: at moments seen from the start.
+        stage = np.full((6, count), -1)
+        stage[2:4] = batch.stage
+        told = torch.from_numpy(stage.reshape(-1)).to(self.device)
+        return hop_loss(self.network, seen, lowest, highest, told, self.description.reward.loss)
 
     def model(self, provenance: Mapping[str, Any]) -> HopRewardModel:
         """The model of the averaged weights as they are now."""
@@ -151,26 +160,39 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         episodes, reference = np.unique(chosen, return_inverse=True)
         return reference.astype(np.int64), episodes.astype(np.int64)
 
+    def _begins(self, rng: np.random.Generator, episodes: Indices) -> Indices:
+        """The frame (B,) that each hop's episode is seen to begin with: mostly the first, else any other."""
+        elsewhere = rng.random(len(episodes)) < self.description.reward.plan.elsewhere
+        lengths = np.array([len(self.truths[episode].low) for episode in episodes.tolist()])
+        return np.where(elsewhere, rng.integers(lengths), 0)
+
     def _images(
         self, rng: np.random.Generator, hopped: Indices, paired: Indices, zero: npt.NDArray[np.bool_]
     ) -> dict[str, npt.NDArray[np.uint8]]:
-        """Images of the moments (2, B, 2) of hops and (2, U, 2) of references, each (episode, frame)."""
-        settings = self.description.reward.augmentation
+        """Images of the moments (2, B, 3) of hops and (2, U, 3) of references, each (episode, frame, begin)."""
         images: dict[str, npt.NDArray[np.uint8]] = {}
+        channels = 6 if self.description.encoder.change else 3
         for key, (height, width) in self.data.cameras.items():
-            block = np.empty((hopped[..., 0].size + paired[..., 0].size, height, width, 3), dtype=np.uint8)
-            together = block[: hopped[..., 0].size].reshape(2, -1, height, width, 3)
+            block = np.empty((hopped[..., 0].size + paired[..., 0].size, height, width, channels), dtype=np.uint8)
+            together = block[: hopped[..., 0].size].reshape(2, -1, height, width, channels)
             for row, still in enumerate(zero):
-                shown = self.data.images(int(hopped[0, row, 0]), key, hopped[:, row, 1])
-                together[:, row] = augment_window(shown, rng, settings)
+                together[:, row] = self._look(rng, key, hopped[:, row])
                 if still:
                     # The same picture under two lights: else a hop of nothing would be told by its bits.
-                    together[1, row] = augment_window(shown[1:2], rng, settings)[0]
-            for row, (episode, frame) in enumerate(paired.reshape(-1, 2).tolist(), start=hopped[..., 0].size):
-                shown = self.data.images(episode, key, np.array([frame], dtype=np.int64))
-                block[row] = augment_window(shown, rng, settings)[0]
+                    together[1, row] = self._look(rng, key, hopped[1:, row])[0]
+            for row, moment in enumerate(paired.reshape(-1, 3), start=hopped[..., 0].size):
+                block[row] = self._look(rng, key, moment[None])[0]
             images[key] = block
         return images
+
+    def _look(self, rng: np.random.Generator, key: str, moments: Indices) -> npt.NDArray[np.uint8]:
+        """Images (n, h, w, C) of moments (n, 3) of one episode under one draw of appearance, with their change since
+        its beginning where that is shown."""
+        change = self.description.encoder.change
+        frames = np.concatenate([moments[:1, 2], moments[:, 1]]) if change else moments[:, 1]
+        rows = self.data.images(int(moments[0, 0]), key, frames)
+        rows = augment_window(rows, rng, self.description.reward.augmentation)
+        return with_change(rows[1:], rows[:1]) if change else rows
 
     def _embed(self, batch: Batch) -> torch.Tensor:
         reward, network, count = self.description.reward, self.network, len(batch.reference)

@@ -69,8 +69,10 @@ def test_the_contract_is_kept_with_every_fusion(fusion):
         {"state_key": None, "state_size": 0},
         {"cameras": {CAMERA: (HEIGHT, WIDTH), "observation.images.wrist": (16, 24)}},
         {"stages": ["all of it"], "priors": [1.0]},
+        {"encoder": replace(ENCODER, change=False)},
+        {"stage_head": True},
     ],
-    ids=["no state", "two cameras", "one stage"],
+    ids=["no state", "two cameras", "one stage", "no change shown", "stage head"],
 )
 def test_the_contract_is_kept_for_every_make(changes):
     data = arrays(30)
@@ -78,7 +80,7 @@ def test_the_contract_is_kept_for_every_make(changes):
     check_reward_model(untrained(**changes), data)
 
 
-def test_stage_probabilities_are_those_of_progress():
+def test_stage_probabilities_are_those_of_progress_without_a_stage_head():
     model = untrained()
     prediction = model.predict(arrays(30))
     expected = (prediction.progress >= 0.4).astype(int)

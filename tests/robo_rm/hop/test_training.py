@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,13 +18,14 @@ from robo_rm.hop.labels import Truth, hop
 from robo_rm.hop.losses import hop_loss
 from robo_rm.hop.model import HopRewardModel
 from robo_rm.hop.near_goal import NEAR, start_goal_distance
-from robo_rm.hop.network import HopNetwork
+from robo_rm.hop.network import Compared, HopNetwork
 from robo_rm.hop.settings import HopLoss, HopPlan, HopSettings, check_hop_settings
 from robo_rm.hop.trainer import hop_targets
 from robo_rm.models.registry import FitRequest
 from robo_rm.models.saving import load_reward_model
 from robo_rm.settings import ConvSettings, OptimiserSettings
 from robo_rm.training.budget import Budget
+from robo_rm.training.trainer import WINDOWS
 
 REWARD = HopSettings(hops=16, gap_seconds=0.4, width=16, hidden=32, bins=17, dropout=0.0, references=2)
 ENCODER = ConvSettings(image_size=24, channels=[8, 8, 16], stem=2, dropout=0.0)
@@ -60,13 +62,14 @@ def test_it_learns_the_square_and_takes_references_from_training_only(store, tmp
     assert chosen <= set(model.provenance["train_uuids"])
     assert all(store.episode(uuid).success for uuid in chosen)
     uuid = next(iter(model.provenance["references"].values()))[0]
-    kept = model.network.references.images(CAMERA)
-    np.testing.assert_array_equal(kept[0].numpy(), store.episode(uuid).frames(CAMERA, [0], size=(HEIGHT, WIDTH))[0])
+    kept = model.network.references.images(CAMERA).numpy()
     last = store.episode(uuid).length - 1
-    np.testing.assert_array_equal(kept[2].numpy(), store.episode(uuid).frames(CAMERA, [last], size=(HEIGHT, WIDTH))[0])
+    start, goal = store.episode(uuid).frames(CAMERA, [0, last], size=(HEIGHT, WIDTH))
+    np.testing.assert_array_equal(kept[0], np.concatenate([start, np.zeros_like(start)], axis=-1))
+    np.testing.assert_array_equal(kept[2], np.concatenate([goal, cv2.absdiff(goal, start)], axis=-1))
     backwards = bounds_of(model, {key: value[::-1].copy() for key, value in arrays(30, 3).items()})
     assert np.corrcoef(np.arange(30), backwards)[0, 1] < -0.8
-    assert result.losses == ("total", "distribution", "value")
+    assert result.losses == ("total", "distribution", "value", "stage")
 
 
 def test_a_run_cut_short_ends_as_the_whole_one(store, tmp_path, monkeypatch):
@@ -118,12 +121,21 @@ def test_a_batch_carries_the_labels_of_its_frames(store, tmp_path):
         known = low == high
         assert np.abs(reached[known] - low[known]).max() < 0.25
         for image, share in zip(batch.images[CAMERA][rows], shares, strict=True):
-            columns = np.flatnonzero(np.abs(image.astype(int) - 90).sum(axis=(0, 2)) > 400)
+            columns = np.flatnonzero(np.abs(image[..., :3].astype(int) - 90).sum(axis=(0, 2)) > 400)
             assert columns.min() == pytest.approx(share * (WIDTH - 6), abs=2.5)
+    # The second stage begins between 0.45 and 0.55 of the way.
+    for stage, shares in zip(batch.stage, batch.state[: 2 * count, 0].reshape(2, count), strict=True):
+        assert np.array_equal(stage[shares > 0.55], np.ones((shares > 0.55).sum()))
+        assert np.array_equal(stage[shares < 0.45], np.zeros((shares < 0.45).sum()))
     starts, goals = batch.state[2 * count :, 0].reshape(2, -1)
     assert np.all(starts == 0)
     assert np.all(goals > 0.9)
     assert batch.zero.sum() == (batch.low[0] == batch.low[1])[batch.zero].sum()
+    # Behind the colours stands the difference from the first frame of the same episode.
+    hops = trainer.sampler.draw(np.random.default_rng((0, WINDOWS, 3)), count)
+    for row, (episode, here) in enumerate(zip(hops.episode, hops.here, strict=True)):
+        first, now = trainer.data.images(int(episode), CAMERA, np.array([0, here]))
+        np.testing.assert_array_equal(batch.images[CAMERA][row], np.concatenate([now, cv2.absdiff(now, first)], -1))
 
 
 def test_one_episode_is_enough_to_adapt_a_model(store, tmp_path, capfd):
@@ -236,10 +248,10 @@ def test_the_loss_of_a_known_hop_is_least_at_its_value():
     left = int((0.31 + 1) / step)
     share = (0.31 + 1) / step - left
     exact[0, left], exact[0, left + 1] = np.log(1 - share), np.log(share)
-    best = hop_loss(network, exact, target, target, HopLoss())
+    best = loss_of(network, exact, target, target)
     assert best["value"] < 1e-6
     for shift in (-2, 1, 3):
-        assert hop_loss(network, exact.roll(shift, 1), target, target, HopLoss())["total"] > best["total"] + 0.1
+        assert loss_of(network, exact.roll(shift, 1), target, target)["total"] > best["total"] + 0.1
 
 
 def test_a_hop_in_an_interval_costs_nothing_inside_it_and_something_outside():
@@ -249,9 +261,27 @@ def test_a_hop_in_an_interval_costs_nothing_inside_it_and_something_outside():
     for place in (network.points.sub(0.4).abs().argmin(), network.points.sub(-0.5).abs().argmin()):
         logits = torch.full((1, 17), -20.0)
         logits[0, place] = 0
-        costs.append(float(hop_loss(network, logits, low, high, HopLoss())["total"]))
+        costs.append(float(loss_of(network, logits, low, high)["total"]))
     assert costs[0] < 1e-4
     assert costs[1] > 1
+
+
+def test_the_stage_is_learned_where_there_is_a_label_and_a_head():
+    network = HopNetwork({}, 2, 1, REWARD, ENCODER, stages=2)
+    hops, target = torch.zeros(3, 17), torch.zeros(3)
+    said = torch.tensor([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0]])
+
+    def cost(*stage):
+        return float(hop_loss(network, Compared(hops, said), target, target, torch.tensor(stage), HopLoss())["stage"])
+
+    assert cost(0, 1, -1) == cost(0, -1, -1) == pytest.approx(float(np.log1p(np.exp(-4))), rel=1e-4)
+    assert cost(0, 1, 1) > 1
+    assert cost(-1, -1, -1) == 0
+
+
+def loss_of(network, logits, low, high):
+    unlabelled = torch.full((len(logits),), -1)
+    return hop_loss(network, Compared(logits, None), low, high, unlabelled, HopLoss())
 
 
 def test_targets_are_the_hops_of_the_truth():
