@@ -90,6 +90,14 @@ class EnsembleModel:
         """Follow an episode frame by frame."""
         return EnsembleStream(self, task)
 
+    def streams(self, count: int, task: str | None = None, every: int = 1) -> EnsembleStreams:
+        """Follow many episodes at once, looking at every so many frames.
+
+        Raises:
+            ModelError: the members cannot, or not at this pace.
+        """
+        return EnsembleStreams(self, count, task, every)
+
     def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
         """Write the members' folders and the model's."""
         root = Path(folder)
@@ -137,6 +145,74 @@ class EnsembleStream:
         """Begin a new episode."""
         for stream in self._streams:
             stream.reset()
+
+
+class EnsembleStreams:
+    """The members' streams of many episodes side by side.
+
+    Args:
+        model: the ensemble.
+        count: episodes.
+        task: the instruction; the members' own if None.
+        every: frames at the store's rate between two steps.
+
+    Raises:
+        ModelError: the members follow one episode at a time, or not at this pace.
+    """
+
+    def __init__(self, model: EnsembleModel, count: int, task: str | None = None, every: int = 1) -> None:
+        members: list[Any] = model.members
+        if not all(hasattr(member, "streams") for member in members):
+            raise ModelError(
+                "the members of this ensemble follow one episode at a time; train one of stage models: "
+                "train-reward reward=ensemble reward.member=stage"
+            )
+        self._model, self._streams = model, [member.streams(count, task, every) for member in members]
+
+    def reset(self, which: npt.ArrayLike | None = None) -> None:
+        """Begin new episodes: at the indices or the mask given, or all."""
+        for stream in self._streams:
+            stream.reset(which)
+
+    def step(
+        self,
+        frames: Mapping[str, npt.NDArray[np.uint8]],
+        state: npt.ArrayLike | None = None,
+        which: npt.ArrayLike | None = None,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Progress (n,), stage probabilities (n, K) and uncertainty (n,) of the newest frames.
+
+        Args:
+            frames: images (n, H, W, 3) uint8 by key.
+            state: (n, D), where the members read one.
+            which: the n episodes that step, indices; all in their order if None.
+        """
+        # The rule looks at one frame at a time, so n episodes go through it like n frames of one.
+        guesses = [Prediction(*stream.step(frames, state, which)) for stream in self._streams]
+        self._model.frames_encoded += len(guesses[0].progress) * len(self._model.cameras)
+        said = combine(guesses, self._model.description)
+        return said.progress, said.stage_probabilities, said.uncertainty
+
+
+def with_rule(model: RewardModel, rule: str, penalty: float) -> EnsembleModel:
+    """The same members under another rule.
+
+    Args:
+        model: an ensemble.
+        rule: ``worst`` (WCO) or ``lcb`` (UWO).
+        penalty: of the variance in ``lcb``.
+
+    Raises:
+        ConfigError: the model is no ensemble, the rule is not known, or the penalty is below 0.
+    """
+    if not isinstance(model, EnsembleModel):
+        raise ConfigError(
+            f"the rule {rule!r} weighs the members of an ensemble, and this reward model is a single one; train one "
+            "with robo-rm train-reward reward=ensemble"
+        )
+    if rule not in RULES or not penalty >= 0:
+        raise ConfigError(f"rule {rule!r} with penalty {penalty}: choose one of {', '.join(RULES)}, and 0 or more")
+    return EnsembleModel(model.members, replace(model.description, rule=rule, penalty=penalty), model.provenance)
 
 
 def combine(guesses: Sequence[Prediction], description: EnsembleDescription) -> Prediction:

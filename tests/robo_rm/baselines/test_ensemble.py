@@ -9,7 +9,7 @@ import pytest
 from moving_square import ENCODER, make_store
 
 from robo_datasets.errors import ConfigError, ModelError
-from robo_rm.baselines.ensemble import EnsembleDescription, EnsembleSettings, combine
+from robo_rm.baselines.ensemble import EnsembleDescription, EnsembleSettings, combine, with_rule
 from robo_rm.models.checker import check_reward_model
 from robo_rm.models.prediction import Prediction
 from robo_rm.models.registry import FitRequest, reward_kind
@@ -104,3 +104,40 @@ def test_settings_that_make_no_sense_are_named(store, tmp_path, reward, says):
     with pytest.raises(ConfigError, match=says):
         fit(store, tmp_path / "rm", **reward)
     assert not (tmp_path / "rm").exists()
+
+
+def test_many_episodes_are_followed_as_one_would_be(store, folder):
+    model = load_reward_model(folder)
+    first, second = store[0], store[1]
+    every, length = 2, min(first.length, second.length) // 2 * 2
+    keys = list(model.cameras)
+    states = [None if model.state_key is None else episode[model.state_key][:] for episode in (first, second)]
+    streams = model.streams(2, every=every)
+    for t in range(0, length, every):
+        frames = {key: np.stack([episode[key][t] for episode in (first, second)]) for key in keys}
+        joint = None if model.state_key is None else np.stack([state[t] for state in states])
+        said = streams.step(frames, joint)
+        if t + every >= length:
+            break
+    for place, episode in enumerate((first, second)):
+        whole = model.predict(episode)
+        assert said[0][place] == pytest.approx(whole.progress[t], abs=1e-4)
+        assert said[2][place] == pytest.approx(whole.uncertainty[t], abs=1e-4)
+    streams.reset([0])
+    frames = {key: first[key][0][None] for key in keys}
+    joint = None if model.state_key is None else states[0][:1]
+    assert streams.step(frames, joint, [0])[0] == pytest.approx(model.predict(first).progress[:1], abs=1e-4)
+
+
+def test_another_rule_over_the_same_members(store, folder):
+    model = load_reward_model(folder)
+    members = np.stack([member.predict(store[0]).progress for member in model.members]).astype(np.float64)
+    worst = with_rule(model, "worst", 0.0).predict(store[0]).progress
+    np.testing.assert_allclose(worst, members.min(axis=0), atol=1e-6)
+    careful = with_rule(model, "lcb", 2.0).predict(store[0]).progress
+    wanted = np.clip(members.mean(axis=0) - 2.0 * members.var(axis=0), 0, 1)
+    np.testing.assert_allclose(careful, wanted, atol=1e-6)
+    with pytest.raises(ConfigError, match="a single one"):
+        with_rule(model.members[0], "worst", 0.0)
+    with pytest.raises(ConfigError, match="'median'"):
+        with_rule(model, "median", 0.0)
