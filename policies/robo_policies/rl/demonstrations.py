@@ -52,7 +52,8 @@ def demonstrated_decisions(
 ) -> Iterator[dict[str, npt.NDArray[Any]]]:
     """Each episode as rows for `Replay.add`.
 
-    Decisions begin at frames 0, k, 2k, ... An episode's success at its last frame is gold 1 and ends the task;
+    Decisions begin at frames 0, k, 2k, ... An episode's success at its last frame, or where the simulator's progress
+    first says so, is gold 1 and ends the task;
     otherwise its last decision is truncated, whatever it looks like. The state after the last action was not
     recorded, so the last frame is what the last decision led to.
 
@@ -81,8 +82,17 @@ def demonstrated_decisions(
             raise ConfigError(
                 f"the potential of episode {episode.uuid} has shape {potential.shape} for {episode.length} frames"
             )
-        if episode.length > 1:
+        if _end(episode) > 0:
             yield _decisions(episode, actions, discount, potential, propose)
+
+
+def _end(episode: Any) -> int:
+    """The frame that ends the task: a world ends at its first success, a recording may run on."""
+    if episode.success and SIMULATOR_PROGRESS in episode:
+        done = np.flatnonzero(np.asarray(episode[SIMULATOR_PROGRESS][:]).ravel() >= 1.0)
+        if len(done):
+            return int(done[0])
+    return int(episode.length) - 1
 
 
 def _decisions(
@@ -96,7 +106,7 @@ def _decisions(
     arrays = {key: np.asarray(episode[key][:], dtype=np.float32) for key in keys}
     seen = np.concatenate(list(arrays.values()), axis=1)
     commands = np.asarray(episode[ACTION][:], dtype=np.float32)
-    last = episode.length - 1
+    last = _end(episode)
     starts = np.arange(0, last, actions.repeat)
     stops = np.minimum(starts + actions.repeat, last)
     steps = stops - starts

@@ -11,7 +11,7 @@ from torch import nn
 
 from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap
-from robo_policies.rl.replay import Floats, Replay
+from robo_policies.rl.replay import MOST, Floats, Replay
 
 
 class PolicyProposals:
@@ -75,14 +75,14 @@ class ClonedDecisions:
         """Clone the demonstrated actions; returns the mean squared error of the last hundred steps."""
         seen = torch.from_numpy(demonstrations["observation"].copy())
         action = torch.from_numpy(demonstrations["action"].copy())
-        self._mean, self._scale = seen.mean(0), seen.std(0, correction=0).clamp_min(1e-3)
+        self._mean, self._scale = (torch.from_numpy(values) for values in demonstrations.scaling(potential=False))
         optimiser = torch.optim.AdamW(self.network.parameters(), learning_rate, weight_decay=1e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         rng = np.random.default_rng(self._seed)
         losses = []
         for _ in range(steps):
             rows = torch.from_numpy(rng.integers(0, len(seen), 256))
-            loss = (self.network((seen[rows] - self._mean) / self._scale) - action[rows]).square().mean()
+            loss = (self.network(self._scaled(seen[rows])) - action[rows]).square().mean()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -95,8 +95,11 @@ class ClonedDecisions:
         """Actions (n, A) for observations {key: (n, D)}."""
         keys = [key for key in (STATE, ENVIRONMENT_STATE) if key in observations]
         seen = torch.from_numpy(np.concatenate([observations[key] for key in keys], axis=1))
-        made: Floats = self.network((seen - self._mean) / self._scale).numpy()
+        made: Floats = self.network(self._scaled(seen)).numpy()
         return made
+
+    def _scaled(self, seen: torch.Tensor) -> torch.Tensor:
+        return ((seen - self._mean) / self._scale).clamp(-MOST, MOST)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Its weights by name."""

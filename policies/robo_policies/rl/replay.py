@@ -26,6 +26,11 @@ Floats = npt.NDArray[np.float32]
 
 POTENTIALS = ("potential", "next_potential", "start_potential")
 
+SMALLEST_SPREAD = 0.01
+"""Least scale of an observed value: what hardly varied in the demonstrations may well vary elsewhere."""
+MOST = 10.0
+"""Bound of a network's inputs, in spreads of the demonstrations."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -163,6 +168,17 @@ class Replay:
         """Each term's share of the learning reward's variance over everything stored."""
         check_discount(discount)
         return variance_shares(reward_terms(settings, self._decisions({n: self[n] for n in self._store}), discount))
+
+    def scaling(self, potential: bool = True) -> tuple[Floats, Floats]:
+        """Mean and spread (O + 1,) of what is observed, the potential last; (O,) without it.
+
+        Values in metres and radians differ by orders of magnitude, and a network sees best what is of order one.
+        """
+        seen = self["observation"]
+        if potential:
+            seen = _with(seen, self["potential"])
+        mean, spread = seen.mean(axis=0, dtype=np.float64), seen.std(axis=0, dtype=np.float64)
+        return mean.astype(np.float32), spread.clip(SMALLEST_SPREAD).astype(np.float32)
 
     def save(self, path: Path) -> None:
         """Write everything to one file, atomically."""

@@ -16,7 +16,7 @@ import torch
 
 from robo_datasets.errors import ModelError
 from robo_policies.rl.networks import Actor, Critics
-from robo_policies.rl.replay import Batch, Floats
+from robo_policies.rl.replay import MOST, Batch, Floats
 from robo_policies.rl.settings import SacSettings
 
 
@@ -30,6 +30,7 @@ class Sac:
         seed: of the weights and every draw.
         proposals: whether a cloned policy proposes actions beside the actor's.
         device: cpu or cuda.
+        scaling: mean and scale (O + 1,) that the networks' inputs are brought to; None leaves them as they are.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Sac:
         seed: int,
         proposals: bool = False,
         device: str = "cpu",
+        scaling: tuple[Floats, Floats] | None = None,
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -49,6 +51,8 @@ class Sac:
         self.actor, self.critics = actor.to(device), critics.to(device)
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_temperature = torch.tensor(float(np.log(settings.temperature)), device=device, requires_grad=True)
+        mean, scale = scaling or (np.zeros(observation_size, np.float32), np.ones(observation_size, np.float32))
+        self._mean, self._scale = torch.from_numpy(mean).to(device), torch.from_numpy(scale).to(device)
         self.updates = 0
         self._generator = torch.Generator(device=device).manual_seed(seed)
         self._action_size = action_size
@@ -69,7 +73,7 @@ class Sac:
             explore: draw from the actor's distribution rather than take its middle.
             proposed: (n, A) of the cloned policy; None for the actor alone.
         """
-        seen = torch.from_numpy(observations).to(self.device)
+        seen = self._scaled(torch.from_numpy(observations).to(self.device))
         own = self.actor(seen, self._noise(len(seen)))[0] if explore else self.actor.best(seen)
         if proposed is None:
             return own.cpu().numpy(), np.zeros(len(seen), dtype=bool)
@@ -92,6 +96,8 @@ class Sac:
             name: torch.from_numpy(np.concatenate([getattr(b, name) for b in batches])).to(self.device)
             for name in ("observation", "action", "reward", "bootstrap", "next_observation", "next_proposal")
         }
+        for name in ("observation", "next_observation"):
+            parts[name] = self._scaled(parts[name])
         figures = self._update_critics(parts)
         self.updates += 1
         if self.updates % self.settings.actor_every == 0:
@@ -109,9 +115,12 @@ class Sac:
         after = parts["next_observation"]
         with torch.no_grad():
             following, _ = self.actor(after, self._noise(len(after)))
-            value = self._pessimistic(after, following)
             if self.proposals:
-                value = torch.maximum(value, self._pessimistic(after, parts["next_proposal"]))
+                # One pass for both: on a CPU the calls cost as much as the products.
+                both = self._pessimistic(after.repeat(2, 1), torch.cat([following, parts["next_proposal"]]))
+                value = both.view(2, -1).max(dim=0).values
+            else:
+                value = self._pessimistic(after, following)
             aim = parts["reward"] + parts["bootstrap"] * value
         values = self.critics(parts["observation"], parts["action"])
         loss = (values - aim).square().mean(dim=1).sum()
@@ -154,6 +163,10 @@ class Sac:
         least: torch.Tensor = values.min(dim=0).values
         return least
 
+    def _scaled(self, seen: torch.Tensor) -> torch.Tensor:
+        # What lies far outside the demonstrations must not drown everything else.
+        return ((seen - self._mean) / self._scale).clamp(-MOST, MOST)
+
     def _noise(self, count: int) -> torch.Tensor:
         return torch.randn(count, self._action_size, generator=self._generator, device=self.device)
 
@@ -167,6 +180,7 @@ class Sac:
                 held |= {f"{name}.{number}.{k}": v for k, v in values.items()}
         held["log_temperature"] = self.log_temperature.detach()
         held["updates"] = torch.tensor(self.updates)
+        held["mean"], held["scale"] = self._mean, self._scale
         held["generator"] = self._generator.get_state()
         return {name: value.detach().cpu().contiguous().clone() for name, value in held.items()}
 
@@ -189,6 +203,7 @@ class Sac:
             with torch.no_grad():
                 self.log_temperature.copy_(held["log_temperature"])
             self.updates = int(held["updates"])
+            self._mean, self._scale = held["mean"].to(self.device), held["scale"].to(self.device)
             self._generator.set_state(held["generator"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise ModelError(f"the checkpoint is of another learner or damaged ({error})") from error

@@ -66,7 +66,7 @@ class TidyDrawer(gymnasium.Env[Any, np.ndarray]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}  # noqa: RUF012 - Gymnasium's own convention
     render_mode = "rgb_array"
     name = "tidy_drawer"
-    stages = STAGES
+    stages: tuple[str, ...] = STAGES
     task = TASK
     fps = CONTROL_HZ
     absolute_actions = (6,)

@@ -168,3 +168,16 @@ def test_worlds_go_on_from_a_snapshot_bit_for_bit() -> None:
         for name, values in one.rows.items():
             np.testing.assert_array_equal(values, other.rows[name], err_msg=name)
         assert one.seeds.tolist() == other.seeds.tolist()
+
+
+def test_a_demonstration_ends_where_the_world_would_have_ended() -> None:
+    """Recordings run on for a few frames after success; the world does not."""
+    mapping = action_map(BOX, 4, REACH)
+    episode = stored(15, True)
+    episode.arrays["simulator.progress"] = np.minimum(np.arange(15) / 10, 1.0).astype(np.float32)[:, None]
+    (rows,) = demonstrated_decisions([episode], mapping, DISCOUNT)
+    assert rows["steps"].tolist() == [4, 4, 2]
+    assert rows["terminated"].tolist() == [False, False, True]
+    episode.success = False
+    (rows,) = demonstrated_decisions([episode], mapping, DISCOUNT)
+    assert rows["steps"].tolist() == [4, 4, 4, 2]

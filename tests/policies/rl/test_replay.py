@@ -148,3 +148,16 @@ def test_wrong_use_is_told() -> None:
         Replay(4, 3, 2, "a").add({k: v for k, v in decisions(2).items() if k != "gold"}, "a")
     with pytest.raises(ConfigError, match="shape"):
         Replay(4, 3, 2, "a").add({**decisions(2), "action": np.zeros((2, 5))}, "a")
+
+
+def test_the_scaling_is_the_spread_of_what_was_seen_and_never_tiny() -> None:
+    replay = Replay(64, 3, 2, "a")
+    given = decisions(50)
+    given["observation"][:, 2] = 0.5
+    replay.add(given, "a")
+    mean, scale = replay.scaling()
+    np.testing.assert_allclose(mean[:3], given["observation"].mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(scale[:2], given["observation"][:, :2].std(axis=0), rtol=1e-5)
+    assert scale[2] == pytest.approx(0.01)
+    assert mean[3] == pytest.approx(given["potential"].mean(), abs=1e-6)
+    assert replay.scaling(potential=False)[0].shape == (3,)

@@ -125,3 +125,16 @@ def test_what_cannot_go_on_is_told() -> None:
         learner.update(broken, None)
     with pytest.raises(ModelError, match="of another learner"):
         trained(1).load_state(Sac(3, 1, SMALL, seed=0).state())
+
+
+def test_inputs_are_brought_to_one_size_and_the_sizes_are_kept() -> None:
+    """The same learner for observations in metres and in millimetres, when it is told their spread."""
+    rng = np.random.default_rng(0)
+    seen = rng.normal(size=(6, 3)).astype(np.float32)
+    zero, one = np.zeros(3, np.float32), np.ones(3, np.float32)
+    plain = Sac(3, 2, SacSettings(width=16), 0, scaling=(zero, one))
+    scaled = Sac(3, 2, SacSettings(width=16), 0, scaling=(zero + 5, 1000 * one))
+    np.testing.assert_allclose(plain.act(seen, False)[0], scaled.act(1000 * seen + 5, False)[0], atol=1e-5)
+    again = Sac(3, 2, SacSettings(width=16), 1)
+    again.load_state(scaled.state())
+    np.testing.assert_array_equal(again.act(seen, False)[0], scaled.act(seen, False)[0])
