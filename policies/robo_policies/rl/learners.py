@@ -77,7 +77,8 @@ def make_learning(run: RlTraining, size: int, folder: Path) -> Learning:
         return _offline(run, learner, size, shared)
     if not isinstance(learner, SacSettings):
         raise ConfigError(f"learner {learner.name!r} is not known; choose one of: sac, iql, sb3_sac, sb3_ppo")
-    sac = Sac(size + 1, actions, learner, settings.seed, run.proposes, run.device)
+    scaling = None if run.demonstrations is None else run.demonstrations.scaling()
+    sac = Sac(size + 1, actions, learner, settings.seed, run.proposes, run.device, scaling)
     return Learning(
         run.learning_worlds(),
         run.evaluation_worlds,
