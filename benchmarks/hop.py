@@ -1,10 +1,11 @@
 """The hop model: quality over seeds, what each perspective and fusion is worth, and adaptation from one episode.
 
     python benchmarks/hop.py mixed=mixed.zarr held=held.zarr bottle=bottle.zarr
-        [seeds=3] [steps=300] [parts=train,fusion,adapt] [out=benchmarks/results/hop]
+        [seeds=3] [steps=600] [parts=train,fusion,adapt] [on=mixed,bottle] [out=benchmarks/results/hop]
 
 ``mixed`` is trained on and ``held``, recorded apart, judged on; ``bottle`` is split by episode. Killed and started
-again it goes on where it stood: each model and each judgement is kept in ``out``. Stores as for docs/hop_model.md:
+again it goes on where it stood: each model and each judgement is kept in ``out``, so different ``parts``, and ``on``
+different stores, may run at once. Stores as for docs/hop_model.md:
 
     robo-rm record env=tidy_drawer quality=mixed episodes=100 seed=0 store=mixed.zarr
     robo-rm record env=tidy_drawer quality=mixed episodes=60 seed=1000 store=held.zarr
@@ -51,6 +52,7 @@ FIGURES = ("voc", "mse", "rho", "auroc", "hallucination", "hallucination_probes"
 # Where the bottle starts on the side on which the others put it down.
 TURNED = (0, 1, 6, 9)
 JUDGED = 12
+JUDGED_ON = {"mixed": "held", "bottle": "bottle"}
 MIXTURE: dict[str, float] = {
     "clean": 0.20,
     "slow": 0.20,
@@ -98,20 +100,24 @@ class OtherLook(RecordingPlan):
 
 
 class Results:
-    """Judgements by name, kept in a JSON file as they come."""
+    """Judgements by name, each kept in a JSON file of its own as it comes."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: dict[str, Figures] = json.loads(path.read_text()) if path.exists() else {}
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
 
     def __contains__(self, name: str) -> bool:
         """Whether it is judged."""
-        return name in self.rows
+        return (self.folder / f"{name}.json").exists()
 
     def keep(self, name: str, figures: Figures) -> None:
         """Write a judgement."""
-        self.rows[name] = figures
-        write_atomically(self.path, json.dumps(self.rows, indent=1) + "\n")
+        write_atomically(self.folder / f"{name}.json", json.dumps(figures, indent=1) + "\n")
+
+    @property
+    def rows(self) -> dict[str, Figures]:
+        """All of them, in the order of their names."""
+        return {path.stem: json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))}
 
 
 def judge(model: Any, store: DemoStore, probes: int) -> Figures:
@@ -170,21 +176,23 @@ def recorded(path: Path, quality: str, seed: int, episodes: int) -> DemoStore:
     return store
 
 
-def train_part(stores: dict[str, DemoStore], out: Path, results: Results, seeds: int, steps: int) -> None:
+def train_part(
+    stores: dict[str, DemoStore], on: Sequence[str], out: Path, results: Results, seeds: int, steps: int
+) -> None:
     """Quality over seeds."""
-    for name, judged_on in (("mixed", "held"), ("bottle", "bottle")):
+    for name in on:
         for seed in range(seeds):
             key = f"train {name} {seed}"
             if key in results:
                 continue
             say(key)
             model = fit(stores[name], out / f"{name}-{seed}", steps, seed, 8)
-            results.keep(key, judge(model, stores[judged_on], 6))
+            results.keep(key, judge(model, stores[JUDGED_ON[name]], 6))
 
 
-def fusion_part(stores: dict[str, DemoStore], out: Path, results: Results, seeds: int) -> None:
+def fusion_part(stores: dict[str, DemoStore], on: Sequence[str], out: Path, results: Results, seeds: int) -> None:
     """Every fusion of the same perspectives."""
-    for name, judged_on in (("mixed", "held"), ("bottle", "bottle")):
+    for name in on:
         for seed in range(seeds):
             if f"train {name} {seed}" not in results:
                 continue
@@ -199,7 +207,7 @@ def fusion_part(stores: dict[str, DemoStore], out: Path, results: Results, seeds
                 other = plain.with_fusion(fusion, alpha)
                 model = Remembering(other.network, other.description, other.provenance, other.device)
                 model.seen = seen
-                results.keep(key, judge(model, stores[judged_on], 0))
+                results.keep(key, judge(model, stores[JUDGED_ON[name]], 0))
 
 
 def adapt_part(stores: dict[str, DemoStore], out: Path, results: Results) -> None:
@@ -266,15 +274,16 @@ def main() -> None:
     given = dict(word.split("=", 1) for word in sys.argv[1:])
     out = Path(given.get("out", "benchmarks/results/hop"))
     out.mkdir(parents=True, exist_ok=True)
-    results = Results(out / "results.json")
+    results = Results(out / "judged")
     stores = {name: DemoStore.open(given[name]) for name in ("mixed", "held", "bottle")}
     parts, seeds = given.get("parts", "train,fusion,adapt").split(","), int(given.get("seeds", 3))
+    on = given.get("on", "mixed,bottle").split(",")
     if "train" in parts:
-        train_part(stores, out, results, seeds, int(given.get("steps", 300)))
+        train_part(stores, on, out, results, seeds, int(given.get("steps", 600)))
     if "adapt" in parts:
         adapt_part(stores, out, results)
     if "fusion" in parts:
-        fusion_part(stores, out, results, seeds)
+        fusion_part(stores, on, out, results, seeds)
     show(results)
 
 
