@@ -88,3 +88,36 @@ def test_recording_a_world_without_an_operator_is_refused_before_anything_is_wri
     assert (code, errors.count("\n")) == (2, 1)
     assert "has no scripted operator" in errors
     assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "cameras"), [("gym/FetchReach-v4", ()), ("gym/gym_aloha/AlohaTransferCube-v0", ("top",))]
+)
+def test_demonstrations_of_ones_own_are_recorded_learned_from_and_evaluated(name, cameras, tmp_path):
+    from robo_datasets import DemoStore
+    from robo_policies import evaluate, train_policy
+    from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, WeightSettings
+
+    settings = {"image_size": 32, "max_steps": 6}
+    world = make_env(name, cameras=cameras, **settings)
+    observation, info = world.reset(seed=0)
+    features = {key: {"shape": value.shape, "dtype": str(value.dtype)} for key, value in observation.items()}
+    features["action"] = {"shape": world.action_space.shape, "dtype": "float32"}
+    store = DemoStore.create(tmp_path / "demos.zarr", features=features, fps=world.fps, stages=list(world.stages))
+    for seed in range(2):
+        observation, info = world.reset(seed=seed)
+        with store.writer(task="try", success=False) as episode:
+            for _ in range(5):
+                action = world.action_space.sample()
+                episode.add({**observation, "action": action}, stage=info["stage"])
+                observation, _, _, _, info = world.step(action)
+    world.close()
+    policy = train_policy(
+        store, tmp_path / "policy", Budget(2),
+        ActSettings(chunk_size=4, execution_horizon=4, dim_model=16, n_heads=2, cameras=list(cameras)),
+        WeightSettings(), CloningSettings(batch_size=4),
+    ).policy  # fmt: skip
+    assert list(policy.cameras) == [f"observation.images.{camera}" for camera in cameras]
+    result = evaluate(policy, lambda: make_env(name, **settings), episodes=1)
+    assert result.rollouts[0].steps == 6
+    assert result.stages == tuple(world.stages)
