@@ -96,7 +96,7 @@ def choose_episodes(model: RewardModel, store: Any, which: str = "unseen") -> tu
     if not chosen:
         raise StoreError(
             f"the model was trained on all {len(store)} episodes of {store.path}; give a store it has not seen, train "
-            "with holdout=8, or judge it on what it knows with episodes=all"
+            "with episodes held out (holdout=8), or judge it on what it knows with episodes=all"
         )
     return chosen, f"{len(chosen)} episodes the model has not seen", False
 

@@ -37,7 +37,8 @@ def split_episodes(episodes: Sequence[Any], holdout: int, seed: int) -> tuple[li
         raise ConfigError(f"holdout={holdout}: give a number of episodes, 0 or more")
     if holdout >= len(episodes):
         raise ConfigError(
-            f"holdout={holdout} leaves nothing to train on: the store has {len(episodes)} labelled episodes"
+            f"holdout={holdout} leaves nothing to train on: the store has {len(episodes)} labelled episodes; give "
+            "holdout=2, or holdout=0 to train on all of them, with nothing left to judge the model on"
         )
     # By name: the order in which parallel writers committed episodes must not decide.
     named = sorted(range(len(episodes)), key=lambda index: str(episodes[index].uuid))
