@@ -106,8 +106,11 @@ def _read_config(root: Path) -> dict[str, Any]:
     path = root / CONFIG
     if not root.is_dir():
         raise ModelError(f"there is no model folder at {root}; train one with robo-rm train-reward out={root}")
-    if not path.exists() and not (root / WEIGHTS).exists():
-        raise ModelError(f"{root} holds no reward model ({CONFIG} is missing); was its training interrupted?")
+    if not path.exists():
+        raise ModelError(
+            f"{root} holds no reward model of robo-rm ({CONFIG} is missing); is it another program's folder, or was the "
+            "training interrupted? The same robo-rm train-reward goes on with it"
+        )
     try:
         config = yaml.safe_load(_read(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
