@@ -108,8 +108,8 @@ def _read_config(root: Path) -> dict[str, Any]:
         raise ModelError(f"there is no model folder at {root}; train one with robo-rm train-reward out={root}")
     if not path.exists():
         raise ModelError(
-            f"{root} holds no reward model of robo-rm ({CONFIG} is missing); is it another program's folder, or was the "
-            "training interrupted? The same robo-rm train-reward goes on with it"
+            f"{root} holds no reward model of robo-rm ({CONFIG} is missing); is it another program's folder, or was "
+            "its training interrupted? The same robo-rm train-reward goes on with it"
         )
     try:
         config = yaml.safe_load(_read(path))

@@ -158,7 +158,7 @@ BREAKAGES = {
     "weights bit-flipped": (break_weights, r"model\.safetensors is damaged"),
     "weights truncated": (cut_weights, r"model\.safetensors is damaged"),
     "weights missing": (lambda f: (f / "model.safetensors").unlink(), r"model\.safetensors cannot be read"),
-    "config missing": (lambda f: (f / "config.yaml").unlink(), r"config\.yaml cannot be read"),
+    "config missing": (lambda f: (f / "config.yaml").unlink(), r"holds no reward model.*config\.yaml is missing"),
     "config not yaml": (lambda f: (f / "config.yaml").write_text("a: [1"), "damaged: it is not YAML"),
     "config of training only": (lambda f: (f / "config.yaml").write_text("store: x\n"), "does not describe a reward"),
     "foreign": (lambda f: edit_config(f, format="other"), "does not describe a reward model of robo-rm"),
