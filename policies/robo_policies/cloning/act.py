@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from robo_policies.cloning.learner import Learner, features
+from robo_policies.cloning.learner import Learner, common_configuration
 from robo_policies.cloning.settings import ActSettings
 from robo_policies.cloning.windows import ACTION, Span
 
@@ -27,11 +27,10 @@ def act_config(settings: ActSettings, dims: Mapping[str, int], cameras: Mapping[
     from lerobot.policies.act.configuration_act import ACTConfig
 
     return ACTConfig(
-        **features(dims, cameras),
+        **common_configuration(settings, dims, cameras, device),
         # LeRobot's default leaves the environment state as it is, in whatever units it has.
         normalization_mapping=dict.fromkeys(("VISUAL", "STATE", "ENV", "ACTION"), NormalizationMode.MEAN_STD),
         chunk_size=settings.chunk_size,
-        n_action_steps=settings.execution_horizon,
         dim_model=settings.dim_model,
         n_heads=settings.n_heads,
         dim_feedforward=settings.dim_feedforward,
@@ -42,10 +41,6 @@ def act_config(settings: ActSettings, dims: Mapping[str, int], cameras: Mapping[
         latent_dim=settings.latent_dim,
         kl_weight=settings.kl_weight,
         dropout=settings.dropout,
-        vision_backbone=settings.vision_backbone,
-        pretrained_backbone_weights=None,
-        device=device,
-        push_to_hub=False,
     )
 
 
@@ -99,9 +94,3 @@ class ActLearner(Learner):
         cameras = self.policy.config.image_features
         pictures = {"observation.images": [batch[key] for key in cameras]} if cameras else {}
         return {**batch, **pictures}
-
-    def processors(self, statistics: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[Any, Any]:
-        """LeRobot's own pre- and post-processor for ``statistics``."""
-        from lerobot.policies.act.processor_act import make_act_pre_post_processors
-
-        return make_act_pre_post_processors(self.policy.config, statistics)

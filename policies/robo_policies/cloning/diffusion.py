@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from robo_policies.cloning.learner import Learner, features
+from robo_policies.cloning.learner import Learner, common_configuration
 from robo_policies.cloning.settings import DiffusionSettings
 from robo_policies.cloning.windows import ACTION, Span
 
@@ -29,11 +29,10 @@ def diffusion_config(
 
     modes = dict.fromkeys(("STATE", "ENV", "ACTION"), NormalizationMode.MIN_MAX)
     return DiffusionConfig(
-        **features(dims, cameras),
+        **common_configuration(settings, dims, cameras, device),
         normalization_mapping={"VISUAL": NormalizationMode.MEAN_STD, **modes},
         n_obs_steps=settings.observation_steps,
         horizon=settings.horizon,
-        n_action_steps=settings.execution_horizon,
         drop_n_last_frames=0,
         down_dims=tuple(settings.down_dims),
         kernel_size=settings.kernel_size,
@@ -42,13 +41,9 @@ def diffusion_config(
         num_train_timesteps=settings.num_train_timesteps,
         num_inference_steps=settings.num_inference_steps,
         prediction_type=settings.prediction_type,
-        vision_backbone=settings.vision_backbone,
-        pretrained_backbone_weights=None,
         spatial_softmax_num_keypoints=settings.keypoints,
         # What lies past the end of an episode was never demonstrated, so it trains nothing.
         do_mask_loss_for_padding=True,
-        device=device,
-        push_to_hub=False,
     )
 
 
@@ -97,12 +92,6 @@ class DiffusionLearner(Learner):
         target = noise if config.prediction_type == "epsilon" else actions
         error = (predicted - target).square() * ~batch["action_is_pad"][..., None]
         return error.mean((1, 2))
-
-    def processors(self, statistics: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[Any, Any]:
-        """LeRobot's own pre- and post-processor for ``statistics``."""
-        from lerobot.policies.diffusion.processor_diffusion import make_diffusion_pre_post_processors
-
-        return make_diffusion_pre_post_processors(self.policy.config, statistics)
 
 
 def _with_pictures(batch: Mapping[str, torch.Tensor], cameras: Mapping[str, Any]) -> dict[str, torch.Tensor]:

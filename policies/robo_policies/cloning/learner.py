@@ -37,9 +37,12 @@ class Learner:
         """The loss of each sample, (B,) float32: LeRobot's own before it takes the mean."""
         raise NotImplementedError
 
-    def processors(self, statistics: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[Any, Any]:
+    def processors(self, statistics: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[Any, ...]:
         """LeRobot's own pre- and post-processor for ``statistics``."""
-        raise NotImplementedError
+        from lerobot.policies.factory import make_pre_post_processors
+
+        processors: tuple[Any, ...] = make_pre_post_processors(self.policy.config, dataset_stats=statistics)
+        return processors
 
     def save(self, folder: Path, statistics: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Write the files that LeRobot's own training writes: configuration, weights, both processors."""
@@ -84,8 +87,10 @@ def make_learner(
     raise NotImplementedError(f"{type(settings).__name__} has no learner")
 
 
-def features(dims: Mapping[str, int], cameras: Mapping[str, Size]) -> dict[str, Any]:
-    """The part of LeRobot's configuration that says what goes in and what comes out."""
+def common_configuration(
+    settings: ActSettings | DiffusionSettings, dims: Mapping[str, int], cameras: Mapping[str, Size], device: str
+) -> dict[str, Any]:
+    """What the configurations of LeRobot's own policies have in common: what goes in and out, and where it runs."""
     from lerobot.configs.types import FeatureType, PolicyFeature
 
     kinds = {STATE: FeatureType.STATE, ENVIRONMENT_STATE: FeatureType.ENV}
@@ -94,4 +99,10 @@ def features(dims: Mapping[str, int], cameras: Mapping[str, Size]) -> dict[str, 
     return {
         "input_features": vectors | pictures,
         "output_features": {ACTION: PolicyFeature(FeatureType.ACTION, (dims[ACTION],))},
+        "n_action_steps": settings.execution_horizon,
+        "vision_backbone": settings.vision_backbone,
+        # Nothing is fetched: backbones are trained from scratch.
+        "pretrained_backbone_weights": None,
+        "device": device,
+        "push_to_hub": False,
     }
