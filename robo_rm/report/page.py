@@ -38,7 +38,8 @@ section { background: #fff; border: 1px solid #e4e7eb; border-radius: 10px; padd
 table { border-collapse: collapse; margin: 10px 0; font-size: .92rem; }
 th, td { text-align: left; padding: 6px 14px 6px 0; border-bottom: 1px solid #e9ecef; vertical-align: top; }
 th { color: #52606d; font-weight: 600; white-space: nowrap; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.n, td.w { font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.n, th.n { text-align: right; }
 figure { margin: 14px 0; }
 .pair { display: flex; flex-wrap: wrap; gap: 8px 28px; align-items: flex-start; }
 .pair figure { flex: 0 1 auto; }
@@ -48,7 +49,7 @@ code { background: #eef0f2; border-radius: 4px; padding: 1px 5px; font-size: .92
 footer { color: #7b8794; font-size: .85rem; margin-top: 24px; }
 """
 
-_NUMBERS = re.compile(r"-|-?[\d.]+ ?%?( to -?[\d.]+ ?%?)?")
+_NUMBERS = re.compile(r"-|[-+]?[\d.]+( ?(%|s|ms|min))?( to -?[\d.]+ ?%?)?( \([^)]{1,24}\))?")
 
 Picture = Figure | bytes
 """A figure, or the bytes of a PNG or JPEG file."""
@@ -88,9 +89,13 @@ class Page:
         self._parts.append(f'<ul class="verdicts">{rows}</ul>')
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Add a table; numbers are set to the right."""
-        head = "".join(f"<th>{_text(column)}</th>" for column in columns)
-        body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
+        """Add a table; columns of numbers, their units and intervals with them, are set to the right."""
+        rows = [list(row) for row in rows]
+        right = {place for place in range(len(columns)) if rows and all(_is_number(row[place]) for row in rows)}
+        kinds = [' class="n"' if place in right else "" for place in range(len(columns))]
+        head = "".join(f"<th{kind}>{_text(column)}</th>" for kind, column in zip(kinds, columns, strict=True))
+        cells = ["".join(map(_cell, row, kinds)) for row in rows]
+        body = "".join(f"<tr>{row}</tr>" for row in cells)
         self._parts.append(
             f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         )
@@ -142,17 +147,22 @@ def _mark(mark: str) -> str:
     return mark
 
 
-def _cell(value: Any) -> str:
+def _is_number(value: Any) -> bool:
     if isinstance(value, bool):
-        return f"<td>{'yes' if value else 'no'}</td>"
-    if isinstance(value, int):
-        return f'<td class="n">{value}</td>'
-    if isinstance(value, float):
-        return f'<td class="n">{value:.4g}</td>'
-    text = str(value)
+        return False
+    return isinstance(value, int | float) or _NUMBERS.fullmatch(str(value)) is not None
+
+
+def _cell(value: Any, kind: str) -> str:
+    if isinstance(value, bool):
+        text = "yes" if value else "no"
+    elif isinstance(value, float):
+        text = f"{value:.4g}"
+    else:
+        text = _text(str(value))
     # A number with its interval reads badly when it breaks over two lines.
-    kind = ' class="n"' if _NUMBERS.fullmatch(text) else ""
-    return f"<td{kind}>{_text(text)}</td>"
+    whole = ' class="w"' if _is_number(value) else ""
+    return f"<td{kind or whole}>{text}</td>"
 
 
 def _figure(picture: Picture, caption: str, photo: bool) -> str:

@@ -36,13 +36,14 @@ def write_report(folder: Path, env: str, evaluations: Mapping[str, Evaluation], 
         page.prose(
             "Both policies faced the same starts, so each start is a pair. Starts on which both do the same say "
             "nothing about which is better; McNemar's exact test asks how likely so uneven a split of the others is if "
-            "neither is. The interval of the difference is a bootstrap over the starts. Both speak of these two "
-            "trained policies: how much a method varies from one training run to the next, only several runs tell."
+            "neither is. The interval of the difference is a bootstrap over the starts; with few starts that differ it "
+            "comes out too narrow, and the test decides. Both speak of these two trained policies: how much a method "
+            "varies from one training run to the next, only several runs tell."
         )
     page.section("Success")
     figure = success_figure(success_bars(evaluations), "Success over the same random starts")
     save_picture(figure, folder / "success.png")
-    page.picture(figure, "Lines are Wilson's 95 % intervals.")
+    page.picture(figure)
     page.table(["", *evaluations], figure_rows(evaluations))
     if any(one.successes for one in evaluations.values()):
         page.picture(time_figure(evaluations), "Share of the episodes that had succeeded by each second.")
