@@ -29,8 +29,9 @@ import torch.nn.functional as F
 from robo_datasets.errors import ConfigError
 from robo_rm.baselines.episodes import demonstrations, every_episode
 from robo_rm.baselines.network import FrameData, FrameNetwork, Samples, look_at, run_network
+from robo_rm.models.blocks import FRAMES_PER_BLOCK
 from robo_rm.models.card import plain_card
-from robo_rm.models.per_frame import BLOCK, Looks, PerFrameModel
+from robo_rm.models.per_frame import Looks, PerFrameModel
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.models.saving import built, fill_weights, save_model_folder
 from robo_rm.settings import ConvSettings, ImageAugmentation
@@ -196,8 +197,8 @@ class GoalDistanceTrainer(NetworkTrainer[GoalDistanceNetwork]):
         """Places of one frame of each demonstration."""
         still = ImageAugmentation(0, 0, 0, 0, 0, 0, 0)
         rows = []
-        for begin in range(0, len(self._good), BLOCK):
-            part = self._good[begin : begin + BLOCK]
+        for begin in range(0, len(self._good), FRAMES_PER_BLOCK):
+            part = self._good[begin : begin + FRAMES_PER_BLOCK]
             samples = self.data.gather(part, frames[part][:, None], np.random.default_rng(0), still)
             with torch.inference_mode():
                 rows.append(model.features(samples.images, samples.state))

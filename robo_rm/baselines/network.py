@@ -16,12 +16,12 @@ from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError
 from robo_rm.baselines.episodes import OneStage
 from robo_rm.encoders.conv import ConvEncoder, StateEncoder
+from robo_rm.models.blocks import to_pixels
 from robo_rm.models.frames import resize
 from robo_rm.models.per_frame import Looks
 from robo_rm.models.placing import stages_and_priors
 from robo_rm.models.registry import FitRequest
 from robo_rm.settings import ConvSettings, ImageAugmentation
-from robo_rm.stage.model import to_pixels
 from robo_rm.training.augment import augment_window
 from robo_rm.training.cameras import chosen_cameras
 from robo_rm.training.data import TrainingData

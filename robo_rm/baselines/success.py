@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from robo_datasets.errors import ConfigError, LabelError
 from robo_rm.baselines.episodes import every_episode
 from robo_rm.baselines.network import FrameData, FrameNetwork, Samples, look_at, run_network
+from robo_rm.models.blocks import FRAMES_PER_BLOCK
 from robo_rm.models.card import plain_card
-from robo_rm.models.per_frame import BLOCK, Looks, PerFrameModel
+from robo_rm.models.per_frame import Looks, PerFrameModel
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.models.saving import built, fill_weights, save_model_folder
 from robo_rm.settings import ConvSettings, ImageAugmentation
@@ -172,8 +173,8 @@ class SuccessTrainer(NetworkTrainer[FrameNetwork]):
         still, logits, truth = ImageAugmentation(0, 0, 0, 0, 0, 0, 0), [], []
         for episode in self._aside:
             every = np.arange(0, self.data.lengths[episode], 4)
-            for begin in range(0, len(every), BLOCK):
-                one, frames = np.array([episode]), every[None, begin : begin + BLOCK]
+            for begin in range(0, len(every), FRAMES_PER_BLOCK):
+                one, frames = np.array([episode]), every[None, begin : begin + FRAMES_PER_BLOCK]
                 samples = self.data.gather(one, frames, np.random.default_rng(0), still)
                 with torch.inference_mode():
                     logits.append(model.features(samples.images, samples.state)[:, 0].cpu().numpy())

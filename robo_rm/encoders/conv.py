@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -86,6 +87,13 @@ class StateEncoder(nn.Module):
         self.net = nn.Sequential(
             nn.Linear(2 * size, 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.LayerNorm(width)
         )
+
+    def measure(self, states: npt.NDArray[np.float32]) -> None:
+        """Take the statistics of the training split's states (N, D_s)."""
+        scale = states.std(axis=0)
+        self.mean.copy_(torch.from_numpy(states.mean(axis=0)))
+        # A joint that never moves is left in its own units, not blown up.
+        self.scale.copy_(torch.from_numpy(np.where(scale > 1e-4, scale, 1.0).astype(np.float32)))
 
     def standardise(self, state: torch.Tensor) -> torch.Tensor:
         """State (F, D_s) in units of its spread in training, held to 5 of them."""

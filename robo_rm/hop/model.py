@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,20 +14,16 @@ import torch
 
 from robo_datasets.errors import ModelError
 from robo_rm.hop.fusion import Fused, Perspectives, fuse
-from robo_rm.hop.network import HopNetwork, channels_last
+from robo_rm.hop.network import HopNetwork
 from robo_rm.hop.settings import HopSettings, check_hop_settings
-from robo_rm.models.frames import EpisodeView, checked_images, checked_state, resize, with_change
+from robo_rm.models.blocks import FRAMES_PER_BLOCK, channels_last, exact_arithmetic, fill, to_pixels
+from robo_rm.models.frames import EpisodeView, Looks, checked_step, resize, with_change
 from robo_rm.models.placing import place_in_stages
 from robo_rm.models.prediction import Estimate, Prediction
 from robo_rm.models.protocol import Observations
 from robo_rm.settings import ConvSettings
-from robo_rm.stage.model import Looks, to_pixels
 
 NAME = "hop"
-
-# Moments go through the network in blocks of one fixed size, filled up where they run short, so that the arithmetic
-# for a frame does not depend on how many frames come after it.
-FRAMES_PER_BLOCK = 32
 
 
 @dataclass(frozen=True)
@@ -143,14 +138,14 @@ class HopRewardModel:
 
     def perspectives(self, episode: Observations, task: str | None = None) -> list[Perspectives]:
         """What the network says of each of T frames, before fusion; arguments and errors as in `predict`."""
-        view = EpisodeView(episode, self.description.cameras, self.state_key)
+        view = EpisodeView(episode, self.cameras, self.state_key, self.description.state_size)
         references = self._pick(task if task is not None else view.task)
         embedded = self._encode_all(view)
         moments: list[Perspectives] = []
-        for start in range(0, view.length, FRAMES_PER_BLOCK):
-            here = np.arange(start, min(start + FRAMES_PER_BLOCK, view.length))
+        for span in view.spans(FRAMES_PER_BLOCK):
+            here = np.arange(*span)
             earlier = np.maximum(here - self.description.gap, 0)
-            rows = [torch.from_numpy(_fill(frames, FRAMES_PER_BLOCK)).to(self.device) for frames in (earlier, here)]
+            rows = [torch.from_numpy(fill(frames, FRAMES_PER_BLOCK)).to(self.device) for frames in (earlier, here)]
             moments += self.compare(embedded[rows[0]], embedded[rows[1]], references)[: len(here)]
         return moments
 
@@ -200,15 +195,15 @@ class HopRewardModel:
         (n, D_s) or (1, D_s) at the first frames of their episodes."""
         count = len(next(iter(looks.inputs.values())))
         pixels = {
-            key: to_pixels(torch.from_numpy(_fill(rows, block)).to(self.device)) for key, rows in looks.inputs.items()
+            key: to_pixels(torch.from_numpy(fill(rows, block)).to(self.device)) for key, rows in looks.inputs.items()
         }
         joint = origin = None
         net = self.network.state
         if net is not None and looks.state is not None and first is not None:
-            joint = net.standardise(torch.from_numpy(_fill(looks.state, block)).to(self.device))
-            origins = first if len(first) == 1 else _fill(first, block)
+            joint = net.standardise(torch.from_numpy(fill(looks.state, block)).to(self.device))
+            origins = first if len(first) == 1 else fill(first, block)
             origin = net.standardise(torch.from_numpy(origins).to(self.device)).expand_as(joint)
-        with torch.inference_mode(), _exact_arithmetic(self.device):
+        with torch.inference_mode(), exact_arithmetic(self.device):
             return self.network.encode(pixels, joint, origin)[:count]
 
     def compare(self, earlier: torch.Tensor, here: torch.Tensor, references: torch.Tensor) -> list[Perspectives]:
@@ -222,7 +217,7 @@ class HopRewardModel:
         count, pairs = len(here), references.shape[1]
         starts, goals = references.repeat(1, count, 1)
         then, now = earlier.repeat_interleave(pairs, 0), here.repeat_interleave(pairs, 0)
-        with torch.inference_mode(), _exact_arithmetic(self.device):
+        with torch.inference_mode(), exact_arithmetic(self.device):
             seen, stage = [], None
             for origin in (goals, then, starts):
                 compared = self.network(starts, goals, origin, now)
@@ -279,14 +274,8 @@ class HopRewardModel:
     def _encode_all(self, view: EpisodeView) -> torch.Tensor:
         blocks: list[torch.Tensor] = []
         first: Looks | None = None
-        for start in range(0, view.length, FRAMES_PER_BLOCK):
-            stop = min(start + FRAMES_PER_BLOCK, view.length)
-            state = None
-            if self.state_key is not None:
-                state = checked_state(
-                    view.state(self.state_key, start, stop), self.description.state_size, self.state_key
-                )
-            looks = self.look({key: view.images(key, start, stop) for key in self.cameras}, state)
+        for span in view.spans(FRAMES_PER_BLOCK):
+            looks = self.look(view.images(*span), view.state(*span))
             first = looks.take(slice(0, 1)) if first is None else first
             blocks.append(self.encode_block(looks, first, FRAMES_PER_BLOCK))
         return torch.cat(blocks) if blocks else torch.zeros(0, device=self.device)
@@ -315,16 +304,8 @@ class HopStream:
             ModelError: a camera or the state is missing or has another shape than in training.
         """
         model = self._model
-        missing = [key for key in model.cameras if key not in frames]
-        if missing:
-            raise ModelError(f"the model reads {missing[0]}, which the step lacks; it has {sorted(frames)}")
-        images = {key: checked_images(np.asarray(frames[key])[None], key) for key in model.cameras}
-        joint = None
-        if model.state_key is not None:
-            if state is None:
-                raise ModelError(f"the model reads {model.state_key}; give step(frames, state=...)")
-            joint = checked_state(np.asarray(state)[None], model.description.state_size, model.state_key)
-        looks = model.look(images, joint)
+        size = model.description.state_size
+        looks = model.look(*checked_step(model.cameras, model.state_key, size, frames, state))
         self._start = looks.take(slice(None)) if self._start is None else self._start
         here = model.encode_block(looks, self._start, 1)
         self._recent.append(here)
@@ -334,20 +315,3 @@ class HopStream:
         fused = fuse(seen, before, model.description.reward)
         self._fused.append(fused.progress)
         return model.estimate(seen, fused)
-
-
-def _fill(rows: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    """Repeat the first row behind the others until there are ``count``."""
-    if len(rows) == count:
-        return rows
-    return np.concatenate([rows, np.repeat(rows[:1], count - len(rows), axis=0)])
-
-
-@contextmanager
-def _exact_arithmetic(device: str) -> Iterator[None]:
-    """Full float32 and fixed kernels on a GPU, so that a stream and a whole episode give the same numbers."""
-    if device == "cpu":
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield

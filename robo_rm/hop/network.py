@@ -112,9 +112,3 @@ class HopNetwork(nn.Module):
         chance = logits.softmax(-1)
         value = (chance * self.points).sum(-1)
         return Hop(value, (chance * (self.points - value[..., None]).square()).sum(-1))
-
-
-def channels_last(network: HopNetwork) -> HopNetwork:
-    """The network with its kernels laid out for images whose channels are last in memory; twice as fast on a CPU."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network

@@ -14,12 +14,12 @@ from robo_rm.hop.adapt import RatedAdamW, adopt, parameter_groups
 from robo_rm.hop.labels import Truth, hop_bounds
 from robo_rm.hop.losses import hop_loss
 from robo_rm.hop.model import HopDescription, HopRewardModel
-from robo_rm.hop.network import HopNetwork, channels_last
+from robo_rm.hop.network import HopNetwork
 from robo_rm.hop.references import reference_frames
 from robo_rm.hop.sampling import Hops, HopSampler
+from robo_rm.models.blocks import channels_last, to_pixels
 from robo_rm.models.frames import with_change
 from robo_rm.settings import OptimiserSettings
-from robo_rm.stage.model import to_pixels
 from robo_rm.training.augment import augment_window
 from robo_rm.training.data import TrainingData
 from robo_rm.training.trainer import IMAGES, WINDOWS, NetworkTrainer
@@ -83,11 +83,7 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
             torch.manual_seed(seed)
             network = description.network()
         if network.state is not None and data.states is not None:
-            states = np.concatenate(data.states)
-            # A joint that never moves is left in its own units, not blown up.
-            scale = states.std(axis=0)
-            network.state.mean.copy_(torch.from_numpy(states.mean(axis=0)))
-            network.state.scale.copy_(torch.from_numpy(np.where(scale > 1e-4, scale, 1.0).astype(np.float32)))
+            network.state.measure(np.concatenate(data.states))
         self.taken = adopt(network, init) if init is not None else set()
         """Names of the weights that came from ``init``."""
         network.references.fill(chosen, truths, data)

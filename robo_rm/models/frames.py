@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -82,14 +82,71 @@ def checked_state(state: Any, size: int, key: str) -> npt.NDArray[np.float32]:
     return array
 
 
+def checked_step(
+    cameras: Iterable[str],
+    state_key: str | None,
+    state_size: int,
+    frames: Mapping[str, Any],
+    state: Any,
+    batched: bool = False,
+) -> tuple[dict[str, npt.NDArray[np.uint8]], npt.NDArray[np.float32] | None]:
+    """What a stream is given at a step, as rows: images (n, H, W, 3) by key and states (n, D), or None where none is
+    read.
+
+    Args:
+        cameras: keys of the images that the model reads.
+        state_key: key of the state, or None.
+        state_size: its length.
+        frames: images (H, W, 3) by key, of these cameras at least.
+        state: (D,), where the model reads one.
+        batched: whether both come as rows already, (n, H, W, 3) and (n, D); else n is 1.
+
+    Raises:
+        ModelError: a camera or the state is missing or has another shape than in training.
+    """
+    keys = list(cameras)
+    missing = [key for key in keys if key not in frames]
+    if missing:
+        raise ModelError(f"the model reads {missing[0]}, which the step lacks; it has {sorted(frames)}")
+    images = {key: checked_images(frames[key] if batched else np.asarray(frames[key])[None], key) for key in keys}
+    if state_key is None:
+        return images, None
+    if state is None:
+        raise ModelError(f"the model reads {state_key}; give step(frames, state=...)")
+    return images, checked_state(state if batched else np.asarray(state)[None], state_size, state_key)
+
+
+class Looks(NamedTuple):
+    """What a network takes of n frames, before it is compared with the first frame of the episode.
+
+    ``inputs`` by camera: images (n, h, w, 3) uint8 at the encoder's size, or features (n, F) of a frozen encoder;
+    ``state`` (n, D_s), or None where the model reads none.
+    """
+
+    inputs: Mapping[str, npt.NDArray[Any]]
+    state: npt.NDArray[np.float32] | None
+
+    def take(self, rows: Any) -> Looks:
+        """Those of the given rows, copied."""
+        state = None if self.state is None else self.state[rows].copy()
+        return Looks({key: value[rows].copy() for key, value in self.inputs.items()}, state)
+
+
 class EpisodeView:
     """A stored episode or a mapping of arrays, read in slices.
+
+    Args:
+        observations: the episode.
+        cameras: keys of the images that the model reads.
+        state_key: key of the state, or None.
+        state_size: its length.
 
     Raises:
         ModelError: a camera or the state that the model reads is missing, or lengths differ.
     """
 
-    def __init__(self, observations: Any, cameras: Mapping[str, Size], state_key: str | None) -> None:
+    def __init__(self, observations: Any, cameras: Iterable[str], state_key: str | None, state_size: int) -> None:
+        self._cameras, self._state_key, self._state_size = list(cameras), state_key, state_size
         keys = [*cameras, *([state_key] if state_key else [])]
         missing = [key for key in keys if key not in observations]
         if missing:
@@ -101,10 +158,21 @@ class EpisodeView:
         self.task: str | None = getattr(observations, "task", None)
         self.episode = observations
 
-    def images(self, key: str, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """Frames [start, stop) of a camera, (n, H, W, 3)."""
-        return checked_images(self.episode[key][start:stop], key)
+    def spans(self, size: int) -> Iterator[tuple[int, int]]:
+        """[start, stop) of all frames, at most ``size`` at a time."""
+        for start in range(0, self.length, size):
+            yield start, min(start + size, self.length)
 
-    def state(self, key: str, start: int, stop: int) -> Any:
-        """States [start, stop), (n, D)."""
-        return self.episode[key][start:stop]
+    def images(self, start: int, stop: int) -> dict[str, npt.NDArray[np.uint8]]:
+        """Frames [start, stop) of each camera, (n, H, W, 3)."""
+        return {key: checked_images(self.episode[key][start:stop], key) for key in self._cameras}
+
+    def state(self, start: int, stop: int) -> npt.NDArray[np.float32] | None:
+        """States [start, stop), (n, D); None where the model reads none.
+
+        Raises:
+            ModelError: another length than in training, or a value that is not finite.
+        """
+        if self._state_key is None:
+            return None
+        return checked_state(self.episode[self._state_key][start:stop], self._state_size, self._state_key)

@@ -13,15 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from robo_datasets.errors import ModelError
-from robo_rm.models.frames import EpisodeView, Size, checked_images, checked_state
+from robo_rm.models.blocks import FRAMES_PER_BLOCK, fill
+from robo_rm.models.frames import EpisodeView, Size, checked_step
 from robo_rm.models.placing import place_in_stages
 from robo_rm.models.prediction import Estimate, Prediction
 from robo_rm.models.protocol import Observations
-
-# Frames go through the network in blocks of one size, filled up where they run short, so that the arithmetic for a
-# frame does not depend on how many come after it.
-BLOCK = 32
 
 
 class Looks(NamedTuple):
@@ -68,17 +64,12 @@ class PerFrameModel:
         Raises:
             ModelError: a camera or the state is missing or has another shape than in training.
         """
-        view = EpisodeView(episode, self.looks.cameras, self.state_key)
+        view = EpisodeView(episode, self.cameras, self.state_key, self.looks.state_size)
         told = task if task is not None else view.task
         first: torch.Tensor | None = None
         rows: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for start in range(0, view.length, BLOCK):
-            stop = min(start + BLOCK, view.length)
-            images = {key: view.images(key, start, stop) for key in self.cameras}
-            state = None
-            if self.state_key is not None:
-                state = self._state(view.state(self.state_key, start, stop))
-            block = self._encode(images, state, stop - start, BLOCK)
+        for start, stop in view.spans(FRAMES_PER_BLOCK):
+            block = self._encode(view.images(start, stop), view.state(start, stop), stop - start, FRAMES_PER_BLOCK)
             first = block[0] if first is None else first
             with torch.inference_mode():
                 parts = self.read(block, first, told)
@@ -104,14 +95,11 @@ class PerFrameModel:
         count: int,
         block: int,
     ) -> torch.Tensor:
-        filled = {key: _fill(value, block) for key, value in images.items()}
+        filled = {key: fill(value, block) for key, value in images.items()}
         with torch.inference_mode():
-            vectors = self.features(filled, None if state is None else _fill(state, block))
+            vectors = self.features(filled, None if state is None else fill(state, block))
         self.frames_encoded += count * len(images)
         return vectors
-
-    def _state(self, values: Any) -> npt.NDArray[np.float32]:
-        return checked_state(values, self.looks.state_size, str(self.state_key))
 
 
 class PerFrameStream:
@@ -132,15 +120,7 @@ class PerFrameStream:
             ModelError: a camera or the state is missing or has another shape than in training.
         """
         model = self._model
-        missing = [key for key in model.cameras if key not in frames]
-        if missing:
-            raise ModelError(f"the model reads {missing[0]}, which the step lacks; it has {sorted(frames)}")
-        images = {key: checked_images(np.asarray(frames[key])[None], key) for key in model.cameras}
-        joint = None
-        if model.state_key is not None:
-            if state is None:
-                raise ModelError(f"the model reads {model.state_key}; give step(frames, state=...)")
-            joint = model._state(np.asarray(state)[None])
+        images, joint = checked_step(model.cameras, model.state_key, model.looks.state_size, frames, state)
         vector = model._encode(images, joint, 1, 1)
         self._first = vector[0] if self._first is None else self._first
         with torch.inference_mode():
@@ -151,9 +131,3 @@ class PerFrameStream:
 
 def _plain(values: torch.Tensor) -> npt.NDArray[np.float32]:
     return np.asarray(values.cpu().numpy(), dtype=np.float32)
-
-
-def _fill(rows: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    if len(rows) == count:
-        return rows
-    return np.concatenate([rows, np.repeat(rows[:1], count - len(rows), axis=0)])

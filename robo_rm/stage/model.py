@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +18,12 @@ from robo_rm.encoders.frozen import FrozenEncoder
 from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.plan import WindowShape, regular_window
 from robo_rm.labels.progress import cumulative_priors
-from robo_rm.models.frames import EpisodeView, checked_images, checked_state, resize, with_change
+from robo_rm.models.blocks import FRAMES_PER_BLOCK, channels_last, exact_arithmetic, fill, to_pixels
+from robo_rm.models.frames import EpisodeView, Looks, checked_step, resize, with_change
 from robo_rm.models.prediction import Estimate, Prediction
 from robo_rm.models.protocol import Observations
 from robo_rm.settings import FrozenSettings, StageSettings
-from robo_rm.stage.network import Heads, StageNetwork, channels_last, compose
+from robo_rm.stage.network import Heads, StageNetwork, compose
 from robo_rm.stage.sparse import DENSE, SPARSE, SparseStages, shown_provenance
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 NAME = "stage"
 
-# Frames and windows go through the network in blocks of one fixed size, filled up where they run short, so
-# that the arithmetic for a frame does not depend on how many frames come after it.
-FRAMES_PER_BLOCK = 32
+# Windows go through the network in blocks of one size, as frames do.
 WINDOWS_PER_BLOCK = 64
 
 
@@ -104,22 +102,6 @@ class StageDescription:
         )
 
 
-class Looks(NamedTuple):
-    """What the network takes of n frames, before it is compared with the first frame of the episode.
-
-    ``inputs`` by camera: images (n, h, w, 3) uint8 at the encoder's size, or features (n, F) of a frozen encoder;
-    ``state`` (n, D_s), or None where the model reads none.
-    """
-
-    inputs: Mapping[str, npt.NDArray[Any]]
-    state: npt.NDArray[np.float32] | None
-
-    def take(self, rows: Any) -> Looks:
-        """Those of the given rows, copied."""
-        state = None if self.state is None else self.state[rows].copy()
-        return Looks({key: value[rows].copy() for key, value in self.inputs.items()}, state)
-
-
 class StageRewardModel:
     """Stage and progress of a task from camera images and joint state, after SARM (arXiv 2509.25358).
 
@@ -178,7 +160,7 @@ class StageRewardModel:
         Raises:
             ModelError: a camera or the state is missing or has another shape than in training.
         """
-        view = EpisodeView(episode, self.description.cameras, self.state_key)
+        view = EpisodeView(episode, self.cameras, self.state_key, self.description.state_size)
         instruction = task if task is not None else view.task
         tokens = self._encode_all(view)
         blocks = [
@@ -248,22 +230,22 @@ class StageRewardModel:
         count = len(next(iter(looks.inputs.values())))
         change = self.description.encoder.change
         pixels = {
-            key: self._inputs(_fill(with_change(rows, start.inputs[key]) if change else rows, block))
+            key: self._inputs(fill(with_change(rows, start.inputs[key]) if change else rows, block))
             for key, rows in looks.inputs.items()
         }
         joint = origin = None
         if self.network.state is not None and looks.state is not None and start.state is not None:
-            joint = self.network.state.standardise(torch.from_numpy(_fill(looks.state, block)).to(self.device))
-            first = start.state if len(start.state) == 1 else _fill(start.state, block)
+            joint = self.network.state.standardise(torch.from_numpy(fill(looks.state, block)).to(self.device))
+            first = start.state if len(start.state) == 1 else fill(start.state, block)
             origin = self.network.state.standardise(torch.from_numpy(first).to(self.device)).expand_as(joint)
-        with torch.inference_mode(), _exact_arithmetic(self.device):
+        with torch.inference_mode(), exact_arithmetic(self.device):
             return self.network.encode(pixels, joint, origin)[:count]
 
     def read_block(self, windows: torch.Tensor, slot: npt.NDArray[np.int64], task: str | None) -> Sequence[Any]:
         """Progress (B,), probabilities (B, K), spread (B,) at the given slot of windows (B, S, C + 1, D)."""
         text = task if task is not None else self.description.task
         told = self._instruction(text)
-        with torch.inference_mode(), _exact_arithmetic(self.device):
+        with torch.inference_mode(), exact_arithmetic(self.device):
             heads = self.network(windows, told.expand(len(windows), -1), sparse=self.head == SPARSE)
             row, at = torch.arange(len(windows)), torch.from_numpy(slot)
             here = Heads(heads.logits[row, at], heads.within[row, at])
@@ -274,17 +256,12 @@ class StageRewardModel:
         blocks: list[torch.Tensor] = []
         first: Looks | None = None
         stored = self._stored_features(view)
-        for start in range(0, view.length, FRAMES_PER_BLOCK):
-            stop = min(start + FRAMES_PER_BLOCK, view.length)
-            state = None
-            if self.state_key is not None:
-                state = checked_state(
-                    view.state(self.state_key, start, stop), self.description.state_size, self.state_key
-                )
+        for start, stop in view.spans(FRAMES_PER_BLOCK):
+            state = view.state(start, stop)
             if stored is not None:
                 looks = Looks({key: rows[start:stop] for key, rows in stored.items()}, state)
             else:
-                looks = self.look({key: view.images(key, start, stop) for key in self.cameras}, state)
+                looks = self.look(view.images(start, stop), state)
             first = looks.take(slice(0, 1)) if first is None else first
             blocks.append(self.encode_block(looks, first, FRAMES_PER_BLOCK))
         return torch.cat(blocks) if blocks else torch.zeros(0, device=self.device)
@@ -292,7 +269,7 @@ class StageRewardModel:
     def _windows(
         self, tokens: torch.Tensor, newest: npt.NDArray[np.int64], task: str | None
     ) -> list[npt.NDArray[np.float32]]:
-        frames, slot = regular_window(_fill(newest, WINDOWS_PER_BLOCK), self.description.shape)
+        frames, slot = regular_window(fill(newest, WINDOWS_PER_BLOCK), self.description.shape)
         windows = tokens[torch.from_numpy(frames).to(self.device)]
         return [part[: len(newest)] for part in self.read_block(windows, slot, task)]
 
@@ -375,16 +352,8 @@ class StageStream:
             ModelError: a camera or the state is missing or has another shape than in training.
         """
         model = self._model
-        missing = [key for key in model.cameras if key not in frames]
-        if missing:
-            raise ModelError(f"the model reads {missing[0]}, which the step lacks; it has {sorted(frames)}")
-        images = {key: checked_images(np.asarray(frames[key])[None], key) for key in model.cameras}
-        joint = None
-        if model.state_key is not None:
-            if state is None:
-                raise ModelError(f"the model reads {model.state_key}; give step(frames, state=...)")
-            joint = checked_state(np.asarray(state)[None], model.description.state_size, model.state_key)
-        looks = model.look(images, joint)
+        size = model.description.state_size
+        looks = model.look(*checked_step(model.cameras, model.state_key, size, frames, state))
         self._start = looks.take(slice(None)) if self._start is None else self._start
         token = model.encode_block(looks, self._start, 1)[0]
         self._first = token if self._first is None else self._first
@@ -396,25 +365,3 @@ class StageStream:
         progress, probabilities, spread = model.read_block(torch.stack(window)[None], slot, self._task)
         self._count += 1
         return Estimate(float(progress[0]), probabilities[0], float(spread[0]))
-
-
-def to_pixels(frames: torch.Tensor, kind: torch.dtype = torch.float32) -> torch.Tensor:
-    """Frames (F, H, W, 3) uint8 to (F, 3, H, W) in [-1, 1), channels last in memory as convolutions like it."""
-    return frames.permute(0, 3, 1, 2).to(kind).sub_(128).div_(128)
-
-
-def _fill(rows: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    """Repeat the first row behind the others until there are ``count``."""
-    if len(rows) == count:
-        return rows
-    return np.concatenate([rows, np.repeat(rows[:1], count - len(rows), axis=0)])
-
-
-@contextmanager
-def _exact_arithmetic(device: str) -> Iterator[None]:
-    """Full float32 and fixed kernels on a GPU, so that a stream and a whole episode give the same numbers."""
-    if device == "cpu":
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield

@@ -16,10 +16,10 @@ import torch
 
 from robo_datasets.errors import ModelError
 from robo_rm.labels.plan import WindowShape, regular_window
-from robo_rm.models.frames import checked_images, checked_state
+from robo_rm.models.frames import Looks, checked_step
 
 if TYPE_CHECKING:
-    from robo_rm.stage.model import Looks, StageRewardModel
+    from robo_rm.stage.model import StageRewardModel
 
 
 class StageStreams:
@@ -78,18 +78,11 @@ class StageStreams:
         if not len(rows):
             nothing = np.zeros(0, dtype=np.float32)
             return nothing, np.zeros((0, len(model.stages)), dtype=np.float32), nothing
-        missing = [key for key in model.cameras if key not in frames]
-        if missing:
-            raise ModelError(f"the model reads {missing[0]}, which the step lacks; it has {sorted(frames)}")
-        images = {key: checked_images(frames[key], key) for key in model.cameras}
+        size = model.description.state_size
+        images, joint = checked_step(model.cameras, model.state_key, size, frames, state, batched=True)
         wrong = {key: len(value) for key, value in images.items() if len(value) != len(rows)}
         if wrong:
             raise ModelError(f"{len(rows)} episodes step, but there are {wrong} images")
-        joint = None
-        if model.state_key is not None:
-            if state is None:
-                raise ModelError(f"the model reads {model.state_key}; give step(frames, state=...)")
-            joint = checked_state(state, model.description.state_size, model.state_key)
         looks = model.look(images, joint)
         return self._read(model.encode_block(looks, self._starts(looks, rows), len(rows)), rows)
 

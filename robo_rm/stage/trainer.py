@@ -14,11 +14,12 @@ from robo_rm.encoders.conv import word_vectors
 from robo_rm.encoders.frozen import FrozenEncoder
 from robo_rm.labels.mismatch import mismatch_instructions, nothing_done
 from robo_rm.labels.plan import Windows, draw_windows, relabelled
+from robo_rm.models.blocks import channels_last, to_pixels
 from robo_rm.models.frames import with_change
 from robo_rm.settings import OptimiserSettings
 from robo_rm.stage.losses import Targets, stage_loss
-from robo_rm.stage.model import StageDescription, StageRewardModel, to_pixels
-from robo_rm.stage.network import Heads, StageNetwork, channels_last, compose
+from robo_rm.stage.model import StageDescription, StageRewardModel
+from robo_rm.stage.network import Heads, StageNetwork, compose
 from robo_rm.stage.sparse import SPARSE
 from robo_rm.training.augment import augment_window
 from robo_rm.training.data import TrainingData
@@ -74,9 +75,7 @@ class Trainer(NetworkTrainer[StageNetwork]):
             torch.manual_seed(seed)
             network = description.network()
         if network.state is not None and data.states is not None:
-            mean, scale = _spread(data)
-            network.state.mean.copy_(torch.from_numpy(mean))
-            network.state.scale.copy_(torch.from_numpy(scale))
+            network.state.measure(np.concatenate(data.states))
         super().__init__(channels_last(network.to(device)), settings, seed, device)
         self._cumulative = description.cumulative(device)
         self._sparse: Callable[[str], torch.Tensor] | None = None
@@ -206,10 +205,3 @@ class Trainer(NetworkTrainer[StageNetwork]):
 def _targets(windows: Windows, device: str) -> Targets:
     fields = (windows.supervised, windows.stage, windows.within, windows.progress, windows.complete)
     return Targets(*(torch.from_numpy(values).to(device) for values in fields))
-
-
-def _spread(data: TrainingData) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    states = np.concatenate(data.states or [])
-    # A joint that never moves is left in its own units, not blown up.
-    scale = states.std(axis=0)
-    return states.mean(axis=0), np.where(scale > 1e-4, scale, 1.0).astype(np.float32)
