@@ -165,7 +165,7 @@ class EnsembleStreams:
         if not all(hasattr(member, "streams") for member in members):
             raise ModelError(
                 "the members of this ensemble follow one episode at a time; train one of stage models: "
-                "train-reward reward=ensemble reward.member=stage"
+                "robo-rm train-reward reward=ensemble"
             )
         self._model, self._streams = model, [member.streams(count, task, every) for member in members]
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from robo_datasets.errors import ConfigError
 from robo_rm.shaping.core import check_discount, shaped_reward
-from robo_rm.shaping.settings import MODES, ShapingSettings
+from robo_rm.shaping.settings import ENSEMBLE_RULES, LEARNER_MODES, MODES, ShapingSettings
 
 Array = npt.NDArray[np.float64]
 
@@ -76,7 +76,7 @@ def _shaping(
             shaped_reward(zero, before - shift, after - shift, decisions.terminated, discount, decisions.steps)
         )
     after = _finite("next potential", after)
-    if settings.mode == "additive":
+    if settings.mode == "additive" or settings.mode in LEARNER_MODES:
         return after
     if settings.mode == "difference":
         return np.asarray(after - before)
@@ -93,6 +93,22 @@ def check_settings(settings: ShapingSettings) -> None:
         raise ConfigError(f"shaping mode {settings.mode!r} is not known; choose one of: {', '.join(MODES)}")
     if not settings.scale > 0 or not settings.temperature > 0:
         raise ConfigError(f"shaping scale={settings.scale} temperature={settings.temperature}: both must be above 0")
+    if not settings.occupancy >= 0 or not settings.pessimism >= 0:
+        raise ConfigError(
+            f"shaping occupancy={settings.occupancy} pessimism={settings.pessimism}: both must be 0 or more"
+        )
+    if settings.ensemble and settings.ensemble not in ENSEMBLE_RULES:
+        raise ConfigError(
+            f"shaping ensemble={settings.ensemble!r} is not known; choose one of: {', '.join(ENSEMBLE_RULES)}"
+        )
+
+
+def check_plain(settings: ShapingSettings) -> None:
+    """Raise ConfigError for modes that a reward alone cannot be, since one half of them is in the learner."""
+    check_settings(settings)
+    learnt = settings.mode if settings.mode in LEARNER_MODES else ("occupancy" if settings.occupancy else "")
+    if learnt:
+        raise ConfigError(f"shaping {learnt} needs a learner made for it; use robo-rm train-rl with learner=sac")
 
 
 def describe_terms(settings: ShapingSettings, discount: float) -> list[list[str]]:
@@ -101,6 +117,15 @@ def describe_terms(settings: ShapingSettings, discount: float) -> list[list[str]
     if settings.mode != "sparse":
         rows.append([settings.mode, MODES[settings.mode]])
         rows.append(["scale", f"{settings.scale:g}"])
+    if settings.ensemble:
+        rows.append(["F", ENSEMBLE_RULES[settings.ensemble].format(pessimism=settings.pessimism)])
+    if settings.occupancy:
+        rows.append(
+            [
+                "occupancy",
+                f"- {settings.occupancy:g} sigma (e^d - 1) / sqrt(X): leaving the demonstrations costs (ORPO)",
+            ]
+        )
     rows.append(["discount", f"{discount:g} for one environment step"])
     return rows
 

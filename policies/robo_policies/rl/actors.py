@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from robo_datasets.errors import ModelError
-from robo_policies.rl.replay import Floats
+from robo_policies.rl.replay import MOST, Floats
 from robo_policies.rl.settings import LearnerSettings
 
 
@@ -45,12 +45,19 @@ class PlainActor(nn.Module):
         shape: of the network.
         settings: of the learner that it comes from, for the card.
         device: cpu or cuda.
+        scaling: mean and scale (observation_size,) that its inputs are brought to; None leaves them as they are.
 
     Raises:
         ModelError: an activation that is not known.
     """
 
-    def __init__(self, shape: ActorShape, settings: LearnerSettings, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        shape: ActorShape,
+        settings: LearnerSettings,
+        device: str = "cpu",
+        scaling: tuple[Floats, Floats] | None = None,
+    ) -> None:
         super().__init__()
         if shape.activation not in ("relu", "tanh"):
             raise ModelError(f"an actor with activation {shape.activation!r} is of another version; upgrade")
@@ -62,10 +69,14 @@ class PlainActor(nn.Module):
             inside = width
         layers.append(nn.Linear(inside, shape.action_size))
         self.body = nn.Sequential(*layers).to(device)
+        self._scaling = None if scaling is None else [torch.from_numpy(values).to(device) for values in scaling]
         self.shape, self.settings, self.device = shape, settings, device
 
     def forward(self, seen: torch.Tensor) -> torch.Tensor:
         """Actions (B, A) in [-1, 1] for what is seen (B, observation_size)."""
+        if self._scaling is not None:
+            mean, scale = self._scaling
+            seen = ((seen - mean) / scale).clamp(-MOST, MOST)
         made: torch.Tensor = self.body(seen)
         return torch.tanh(made) if self.shape.squash else made.clamp(-1, 1)
 
@@ -80,7 +91,10 @@ class PlainActor(nn.Module):
 
     def state(self) -> dict[str, torch.Tensor]:
         """Its weights by name."""
-        return {f"actor.{name}": v.detach().cpu().contiguous().clone() for name, v in self.body.state_dict().items()}
+        held = {f"actor.{name}": v.detach().cpu().contiguous().clone() for name, v in self.body.state_dict().items()}
+        if self._scaling is not None:
+            held |= {"scaling_mean": self._scaling[0].cpu().clone(), "scaling_scale": self._scaling[1].cpu().clone()}
+        return held
 
     def load_state(self, held: Mapping[str, torch.Tensor]) -> None:
         """Take up a `state`.
@@ -90,7 +104,9 @@ class PlainActor(nn.Module):
         """
         try:
             self.body.load_state_dict({n.removeprefix("actor."): v for n, v in held.items() if n.startswith("actor.")})
-        except RuntimeError as error:
+            if "scaling_mean" in held:
+                self._scaling = [held[name].to(self.device) for name in ("scaling_mean", "scaling_scale")]
+        except (KeyError, RuntimeError) as error:
             raise ModelError(f"the weights are of another actor ({error})") from error
 
     def copy_layers(self, layers: list[nn.Linear]) -> None:

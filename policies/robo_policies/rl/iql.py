@@ -24,7 +24,7 @@ from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.rl.actors import ActorShape, PlainActor
 from robo_policies.rl.networks import Critics
 from robo_policies.rl.optimisers import optimiser_state, restore_optimiser
-from robo_policies.rl.replay import Batch, Floats
+from robo_policies.rl.replay import MOST, Batch, Floats
 from robo_policies.rl.settings import IqlSettings
 
 # The weight of an action is cut here, as in the paper's own experiments, so that single actions do not rule a batch.
@@ -40,13 +40,20 @@ class Iql:
         settings: of the learner.
         seed: of the weights.
         device: cpu or cuda.
+        scaling: mean and scale (O + 1,) that the networks' inputs are brought to; None leaves them as they are.
 
     Raises:
         ConfigError: an expectile outside [0.5, 1) or an inverse temperature below 0.
     """
 
     def __init__(
-        self, observation_size: int, action_size: int, settings: IqlSettings, seed: int, device: str = "cpu"
+        self,
+        observation_size: int,
+        action_size: int,
+        settings: IqlSettings,
+        seed: int,
+        device: str = "cpu",
+        scaling: tuple[Floats, Floats] | None = None,
     ) -> None:
         if not 0.5 <= settings.expectile < 1 or settings.inverse_temperature < 0:
             raise ConfigError(
@@ -63,8 +70,11 @@ class Iql:
                 nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(),
                 nn.Linear(width, 1),
             ).to(device)  # fmt: skip
-            self.policy = PlainActor(shape, settings, device)
+            without = None if scaling is None else (scaling[0][:-1], scaling[1][:-1])
+            self.policy = PlainActor(shape, settings, device, without)
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
+        mean, scale = scaling or (np.zeros(observation_size, np.float32), np.ones(observation_size, np.float32))
+        self._mean, self._scale = torch.from_numpy(mean).to(device), torch.from_numpy(scale).to(device)
         self.settings, self.device, self.updates = settings, device, 0
         parameters = [*self.critics.parameters(), *self.value.parameters(), *self.policy.parameters()]
         self._steps = torch.optim.Adam(parameters, settings.learning_rate, fused=True)
@@ -85,6 +95,8 @@ class Iql:
             torch.from_numpy(getattr(demonstrated, name)).to(self.device)
             for name in ("observation", "action", "reward", "bootstrap", "next_observation")
         )
+        shown = seen[:, :-1]
+        seen, after = (((x - self._mean) / self._scale).clamp(-MOST, MOST) for x in (seen, after))
         with torch.no_grad():
             taken = self.targets(seen, action).min(dim=0).values
             aim = reward + bootstrap * self.value(after).squeeze(-1)
@@ -92,7 +104,7 @@ class Iql:
         value_loss = expectile_loss(gap, self.settings.expectile)
         critic_loss = (self.critics(seen, action) - aim).square().mean(dim=1).sum()
         weight = torch.exp(self.settings.inverse_temperature * gap.detach()).clamp(max=MOST_WEIGHT)
-        policy_loss = (weight * (self.policy(seen[:, :-1]) - action).square().mean(dim=-1)).mean()
+        policy_loss = (weight * (self.policy(shown) - action).square().mean(dim=-1)).mean()
         self._steps.zero_grad(set_to_none=True)
         (value_loss + critic_loss + policy_loss).backward()
         self._steps.step()

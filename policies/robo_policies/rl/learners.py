@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from robo_datasets.console import say
 from robo_datasets.errors import ConfigError
+from robo_policies.rl.blending import BlendedSac
 from robo_policies.rl.learning import Learning
+from robo_policies.rl.occupancy import ChiSquared, PenalisedLearner
 from robo_policies.rl.sac import Sac
 from robo_policies.rl.settings import ControlPpoSettings, ControlSacSettings, IqlSettings, SacSettings
+from robo_rm.shaping.modes import check_plain
+from robo_rm.shaping.settings import LEARNER_MODES
 
 if TYPE_CHECKING:
     from robo_policies.rl.training import RlTraining, RunSettings
@@ -32,6 +36,12 @@ def check_learner(settings: RunSettings) -> None:
     learner = settings.learner
     if settings.policy and not proposes(settings):
         raise ConfigError(f"policy={settings.policy} proposes actions, which learner={learner.name} does not take")
+    if not isinstance(learner, SacSettings):
+        check_plain(settings.shaping)
+    if settings.shaping.occupancy and not (settings.store and settings.learning.demonstration_share > 0):
+        raise ConfigError(
+            "shaping.occupancy compares with demonstrations; give store=... and learning.demonstration_share above 0"
+        )
     if isinstance(learner, IqlSettings):
         if not settings.store:
             raise ConfigError("learner=iql learns from demonstrations alone; give store=...")
@@ -78,7 +88,18 @@ def make_learning(run: RlTraining, size: int, folder: Path) -> Learning:
     if not isinstance(learner, SacSettings):
         raise ConfigError(f"learner {learner.name!r} is not known; choose one of: sac, iql, sb3_sac, sb3_ppo")
     scaling = None if run.demonstrations is None else run.demonstrations.scaling()
-    sac = Sac(size + 1, actions, learner, settings.seed, run.proposes, run.device, scaling)
+    made = (size + 1, actions, learner, settings.seed)
+    sac: Any
+    if settings.shaping.mode in LEARNER_MODES:
+        sac = BlendedSac(*made, settings.shaping.mode, run.proposes, run.device, scaling)
+    else:
+        sac = Sac(*made, run.proposes, run.device, scaling)
+    if settings.shaping.occupancy and run.demonstrations is not None:
+        size, state_scaling = size + actions, run.demonstrations.scaling(potential=False)
+        penalty = ChiSquared(
+            size, settings.shaping.occupancy, learner.width, learner.learning_rate, settings.seed, run.device
+        )
+        sac = PenalisedLearner(sac, penalty, state_scaling)
     return Learning(
         run.learning_worlds(),
         run.evaluation_worlds,
@@ -98,7 +119,6 @@ def _offline(run: RlTraining, learner: IqlSettings, size: int, shared: dict[str,
     settings, shown = run.settings, run.demonstrations
     if shown is None:
         raise ConfigError("learner=iql learns from demonstrations alone; give store=...")
-    iql = Iql(size + 1, run.dims["action"], learner, settings.seed, run.device)
     if learner.reward == "preferences":
         score = learn_preferences(
             shown, learner.preference_steps, learner.preference_margin, learner.width, settings.seed
@@ -107,6 +127,7 @@ def _offline(run: RlTraining, learner: IqlSettings, size: int, shared: dict[str,
         say(
             f"the score learnt from preferences agrees with the reward model on {score.agreement:.1%} of held-out pairs"
         )
+    iql = Iql(size + 1, run.dims["action"], learner, settings.seed, run.device, shown.scaling())
     # The policy does not see the potential, so nothing has to be rendered to evaluate it.
     return OfflineLearning(
         run.learning_worlds(blind=True), lambda seed: run.evaluation_worlds(seed, blind=True), iql, shown,

@@ -89,7 +89,7 @@ class Learning:
     @property
     def acting(self) -> Any:
         """What acts when learning is over."""
-        return self.sac
+        return getattr(self.sac, "acting", self.sac)
 
     def run(
         self, steps: int, tell: Callable[[Note, Mapping[str, float]], None], minutes: float | None = None
@@ -124,14 +124,19 @@ class Learning:
         return self.note.curve
 
     def evaluate(self) -> dict[str, float]:
-        """Success over the evaluation's episodes, without exploration."""
+        """Success over the evaluation's episodes, without exploration; of the cloned policy while nothing is learnt."""
         worlds = self._evaluation_worlds(EVALUATION_SEEDS)
         worlds.reset()
         wanted = self.settings.evaluation_episodes
         results: dict[int, tuple[bool, int]] = {}
         lengths = np.zeros(len(worlds.worlds), dtype=int)
         while len(results) < wanted:
-            action, _ = self.sac.act(worlds.observations(), explore=False, proposed=worlds.proposals())
+            proposed = worlds.proposals()
+            if proposed is not None and self.note.decisions <= self.settings.warmup:
+                # Critics that know nothing would pick at random between the clone and the actor.
+                action = proposed
+            else:
+                action, _ = self.sac.act(worlds.observations(), explore=False, proposed=proposed)
             outcome = worlds.step(action)
             lengths += outcome.rows["steps"]
             for place in np.flatnonzero(outcome.ended).tolist():

@@ -23,6 +23,7 @@ import safetensors.torch
 from robo_datasets.errors import ModelError
 from robo_datasets.outputs import write_atomically
 from robo_policies.rl.actors import ActorShape, PlainActor
+from robo_policies.rl.blending import BlendedSac
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap, Proposer
 from robo_policies.rl.proposals import ClonedDecisions, PolicyProposals
 from robo_policies.rl.replay import Floats
@@ -78,6 +79,7 @@ def save_rl_policy(
         "learner": asdict(learnt.settings),
         "actor": learnt.described() if isinstance(learnt, PlainActor) else None,
         "proposes": "clone" if clone is not None else ("folder" if proposals is not None else ""),
+        "blend": learnt.blend if isinstance(learnt, BlendedSac) else "",
         "potential": reward_model is not None,
         "weights_sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
         **facts,
@@ -228,6 +230,8 @@ def _empty(card: Mapping[str, Any], size: int, device: str) -> Sac | PlainActor:
     described = dict(card["learner"])
     learner = LEARNERS[str(described.get("name", "sac"))](**described)
     if isinstance(learner, SacSettings):
-        return Sac(size + 1, int(card["dims"]["action"]), learner, 0, bool(card["proposes"]), device)
+        made = (size + 1, int(card["dims"]["action"]), learner, 0)
+        proposes, blend = bool(card["proposes"]), str(card.get("blend", ""))
+        return BlendedSac(*made, blend, proposes, device) if blend else Sac(*made, proposes, device)
     shape = {**card["actor"], "widths": tuple(int(width) for width in card["actor"]["widths"])}
     return PlainActor(ActorShape(**shape), learner, device)

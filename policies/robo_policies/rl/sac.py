@@ -132,11 +132,11 @@ class Sac:
     def _update_actor(self, seen: torch.Tensor, action: torch.Tensor, shown: int) -> dict[str, torch.Tensor]:
         own, density = self.actor(seen, self._noise(len(seen)))
         self.critics.requires_grad_(False)
-        value = self.critics(seen, own).mean(dim=0)
+        value = self._judged(self.critics(seen, own))
         loss = (self.log_temperature.exp().detach() * density - value).mean()
         if shown and self.settings.imitation:
             with torch.no_grad():
-                better = self.critics(seen[-shown:], action[-shown:]).mean(dim=0) > value[-shown:]
+                better = self._judged(self.critics(seen[-shown:], action[-shown:])) > value[-shown:]
                 scale = value.abs().mean()
             near = (own[-shown:] - action[-shown:]).square().mean(dim=-1)
             loss = loss + self.settings.imitation * scale * (better * near).mean()
@@ -154,6 +154,10 @@ class Sac:
             "entropy": entropy,
             "temperature": self.log_temperature.detach().exp(),
         }
+
+    def _judged(self, values: torch.Tensor) -> torch.Tensor:
+        """(B,) what the actor goes by, of the critics' values (E, B)."""
+        return values.mean(dim=0)
 
     def _pessimistic(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         values = self.targets(seen, action)

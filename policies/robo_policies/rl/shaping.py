@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 
 from robo_datasets.errors import ConfigError
 from robo_rm.shaping.core import check_discount, decision_gold
-from robo_rm.shaping.modes import Decisions, ShapingSettings, check_settings, compose_reward
+from robo_rm.shaping.modes import Decisions, ShapingSettings, check_plain, compose_reward
 from robo_rm.shaping.potential import TRUE_PROGRESS, Potential
 
 POTENTIAL = "potential"
@@ -50,7 +50,7 @@ class ShapedReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         check_discount(discount)
         self._settings = settings or ShapingSettings()
-        check_settings(self._settings)
+        check_plain(self._settings)
         if repeat < 1:
             raise ConfigError(f"repeat={repeat}: an action is held for one step at least")
         self._potential, self._discount, self._repeat = potential, discount, repeat
@@ -133,7 +133,7 @@ class ShapedVectorReward(gymnasium.vector.VectorWrapper):
         super().__init__(env)
         check_discount(discount)
         self._settings = settings or ShapingSettings()
-        check_settings(self._settings)
+        check_plain(self._settings)
         self._mode = env.metadata.get("autoreset_mode")
         if self._mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
             raise ConfigError(f"the vector environment resets in mode {self._mode}; use NEXT_STEP or SAME_STEP")
