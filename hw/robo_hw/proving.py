@@ -177,6 +177,8 @@ class _World:
         self.honest_pictures = {camera.name: -np.inf for camera in contract.cameras}
         self.accepted_at = -np.inf
         self.runs: list[tuple[list[float], list[np.ndarray], list[np.ndarray]]] = []
+        self.told = self.robot.copy()
+        """The robot's joints as the core took them last."""
         self.latched: Any = None
         self.reset_done = False
         self.tau = 0.0
@@ -253,7 +255,8 @@ class _World:
         if self.latched is not None:
             self.wrong("armed although a fault is latched")
         now = self.clock.now()
-        held = np.clip(self.robot, self.low, self.high)
+        # What was told last: an arm that was just let go may still creep by a hair.
+        held = np.clip(self.told, self.low, self.high)
         gap = 1 / self.contract.rates.control
         self.runs.append(([self.tau - 2 * gap, self.tau - gap, self.tau], [held] * 3, [np.zeros_like(held)] * 3))
         self.last_now = now
@@ -289,7 +292,7 @@ class _World:
             if self.active("joints_jump"):
                 values[:1] += 10 * (self.high - self.low)[0]
             if self.core.observe(order, values, stamp=stamp):
-                self.honest_joints = now
+                self.honest_joints, self.told = now, self.robot.copy()
                 if stamp == self.stamp_floor and self.core.state is not State.DISARMED:
                     self.wrong("a repeated stamp passed as fresh")
             self.stamp_sent = stamp

@@ -104,3 +104,9 @@ def test_the_prover_sees_a_core_that_breaks_its_promises(monkeypatch):
     assert "camera" in found["watchdogs"]
     assert "running on a chunk" in found["watchdogs"]
     assert "latch" in found["latch"]
+
+
+def test_an_arm_that_creeps_when_it_is_armed_again_is_held_where_it_was_seen():
+    """The prover once took the arm's present place for the one that the core had been told."""
+    contract = random_contract(np.random.default_rng(1))
+    assert run_sequence(contract, [FaultAt(1.0, "disarm", 0.0)], seed=1, seconds=SECONDS).violations == []
