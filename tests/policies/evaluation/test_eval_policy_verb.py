@@ -137,6 +137,9 @@ def test_a_policy_trained_under_another_contract_is_refused_and_the_field_named(
     assert "does not fit the contract: contract hash" in errors
     assert "velocity: 0.5 in the checkpoint" in errors
     assert "no such file" in refused(run_command, tmp_path, policy, "contract=nowhere.yaml")
+    unnamed = drawer_policy(tmp_path / "unnamed", tiny_act)
+    errors = refused(run_command, tmp_path, unnamed, "contract=so101")
+    assert "joints: its actions have 7 values, the contract 6 joints" in errors
 
 
 def test_a_policy_of_the_contract_runs_and_one_that_names_none_is_told(run_command, tiny_act, tmp_path):
