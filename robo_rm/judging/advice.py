@@ -214,16 +214,20 @@ def missing_figures(evaluation: Evaluation) -> str:
     return "; ".join(f"{', '.join(names)} (for want of {need})" for need, names in needs.items())
 
 
-def kind_rows(evaluation: Evaluation, table: dict[str, dict[str, float]] | None = None) -> list[list[str]]:
+def kind_rows(
+    evaluation: Evaluation, table: dict[str, dict[str, float]] | None = None, intervals: bool = False
+) -> list[list[str]]:
     """(kind, episodes, successes, final progress, beyond truth, mse, stage accuracy, boundary F1) of ``by_kind``, or
-    of another table of its form."""
+    of another table of its form; with ``intervals`` behind each figure."""
+
+    def cell(row: dict[str, float], name: str) -> str:
+        low, high = row.get(f"{name}_low", math.nan), row.get(f"{name}_high", math.nan)
+        span = f" ({_short(low)} to {_short(high)})" if intervals and math.isfinite(low) else ""
+        return _short(row[name]) + span
+
+    shown = ("final_progress", "beyond_truth", "mse", "stage_accuracy", "boundary_f1")
     return [
-        [
-            kind,
-            f"{row['episodes']:.0f}",
-            f"{row['successes']:.0f}",
-            *(_short(row[name]) for name in ("final_progress", "beyond_truth", "mse", "stage_accuracy", "boundary_f1")),
-        ]
+        [kind, f"{row['episodes']:.0f}", f"{row['successes']:.0f}", *(cell(row, name) for name in shown)]
         for kind, row in (evaluation.by_kind if table is None else table).items()
     ]
 

@@ -151,11 +151,11 @@ def evaluate_reward_model(
         fps=store.fps,
         episodes=judged,
         figures=figures(judged, store.fps, recorded=recorded, resamples=resamples, seed=seed),
-        by_kind=by_kind(judged, store.fps),
+        by_kind=by_kind(judged, store.fps, resamples=resamples, seed=seed),
         speed=_streaming_speed(model, store.episode(uuids[0]), frames / max(seconds, 1e-9)),
         scope=scope,
         seen=seen,
-        by_task=by_kind(judged, store.fps, "task"),
+        by_task=by_kind(judged, store.fps, "task", resamples=resamples, seed=seed),
         by_probe=table,
         probes_left_out=why_left_out(store.tasks, list(table)),
     )

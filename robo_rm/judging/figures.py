@@ -106,23 +106,36 @@ def by_probe(judged: Sequence[Judged], recorded: Sequence[tuple[str, Count]] = (
     return table
 
 
-def by_kind(judged: Sequence[Judged], fps: float, of: str = "kind") -> dict[str, dict[str, float]]:
-    """The figures that make sense within one kind of episode, for each kind (or each ``task``), and how many there
-    are."""
+def by_kind(
+    judged: Sequence[Judged], fps: float, of: str = "kind", *, resamples: int = 1000, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """For each kind of episode (or each ``task``): how many there are, and each figure that they support, with its
+    interval as ``<figure>_low`` and ``<figure>_high``.
+
+    ``mse``, ``stage_accuracy`` and ``beyond_truth`` are over all episodes of the kind, failures among them.
+    """
     table: dict[str, dict[str, float]] = {}
     for kind in sorted({str(getattr(episode, of)) for episode in judged}):
         members = [episode for episode in judged if getattr(episode, of) == kind]
-        everyone = np.arange(len(members))
-        statistics = statistics_of(members, fps)
-        table[kind] = {
+        final = np.array([episode.final for episode in members])
+        of_all: dict[str, Statistic] = {
+            "final_progress": lambda draw, final=final: _mean(final[draw]),  # type: ignore[misc]
+            "beyond_truth": _ratio(*_beyond(members)),
+            "mse": _ratio(*_squared_errors(members)),
+            "stage_accuracy": _ratio(*_correct_stages(members)),
+        }
+        rest = statistics_of(members, fps)
+        row: dict[str, float] = {
             "episodes": len(members),
             "successes": sum(episode.success is True for episode in members),
-            "final_progress": float(np.mean([episode.final for episode in members])),
-            "beyond_truth": _share_beyond(members),
-            "mse": float(_ratio(*_squared_errors(members))(everyone)),
-            "stage_accuracy": float(_ratio(*_correct_stages(members))(everyone)),
-            "boundary_f1": float(statistics["boundary_f1"](everyone)),
         }
+        # What the table shows is always there, though it be NaN.
+        shown = {**of_all, "boundary_f1": rest.pop("boundary_f1")}
+        for name, statistic in {**rest, **shown}.items():
+            figure = bootstrap_interval(statistic, len(members), resamples=resamples, seed=seed)
+            if name in shown or np.isfinite(figure.value):
+                row |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+        table[kind] = row
     return table
 
 
@@ -251,10 +264,6 @@ def _beyond(judged: Sequence[Judged]) -> Counts:
     return _counts(
         (float((e.prediction.stage > e.stage)[e.stage >= 0].sum()), float((e.stage >= 0).sum())) for e in judged
     )
-
-
-def _share_beyond(judged: Sequence[Judged]) -> float:
-    return _ratio(*_beyond(judged))(np.arange(len(judged)))
 
 
 def _calibration_of_stages(judged: Sequence[Judged], bins: int = 10) -> Statistic:

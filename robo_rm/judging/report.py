@@ -45,9 +45,9 @@ def write_report(
     if missing:
         page.prose(f"Not to be had from these episodes: {missing}.")
     if len(evaluation.by_kind) > 1:
-        page.table(KIND_COLUMNS, kind_rows(evaluation))
+        page.table(KIND_COLUMNS, kind_rows(evaluation, intervals=True))
     if len(evaluation.by_task) > 1:
-        page.table(("task", *KIND_COLUMNS[1:]), kind_rows(evaluation, evaluation.by_task))
+        page.table(("task", *KIND_COLUMNS[1:]), kind_rows(evaluation, evaluation.by_task, intervals=True))
     if evaluation.by_probe:
         page.prose("Where nothing is being achieved, a model should claim nothing. " + probe_table.ABOUT)
         page.table(probe_table.COLUMNS, probe_table.rows(evaluation))

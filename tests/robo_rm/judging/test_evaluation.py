@@ -76,6 +76,12 @@ def test_each_kind_has_its_row(evaluation: Evaluation, store: DemoStore) -> None
     assert rows["dazzle"]["final_progress"] == pytest.approx(0.97, abs=0.01)
     assert rows["clean"]["episodes"] == rows["clean"]["successes"] == 2
     assert rows["clean"]["mse"] < rows["pause"]["mse"] + 0.05
+    assert rows["clean"]["mse_low"] <= rows["clean"]["mse"] <= rows["clean"]["mse_high"]
+    assert math.isnan(rows["dazzle"]["mse_low"]), "one episode has no interval"
+    assert "auroc" not in rows["clean"], "successes alone have none"
+    assert rows["clean"]["voc"] > 0.98
+    everything = by_kind(evaluation.episodes, store.fps, "task")["place it"]
+    assert everything["auroc_low"] <= everything["auroc"] <= everything["auroc_high"]
 
 
 def test_frames_of_an_unfinished_segment_count_for_stages_and_not_for_errors(evaluation: Evaluation) -> None:
