@@ -20,13 +20,11 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from robo_datasets.errors import ConfigError, ModelError
+from robo_policies.rl.crew import ENVIRONMENT_STATE, STATE, Carried, Floats, LocalWorld, Member, flat
+from robo_policies.rl.workers import IMAGES, LONGEST_DECISION, RemoteWorld
 from robo_rm.shaping.core import decision_gold
 from robo_rm.shaping.potential import TRUE_PROGRESS, Potential
 
-Floats = npt.NDArray[np.float32]
-
-STATE = "observation.state"
-ENVIRONMENT_STATE = "observation.environment_state"
 HOLD, TARGETS = "hold", "targets"
 
 Proposer = Callable[[Mapping[str, Floats]], Floats]
@@ -103,20 +101,6 @@ def action_map(space: spaces.Space[Any], repeat: int, reach: Sequence[float] | N
     return ActionMap(TARGETS, repeat, low, high, asked)
 
 
-def flat(observation: Mapping[str, npt.NDArray[Any]]) -> Floats:
-    """The state and, where there is one, the environment's state, as one vector.
-
-    Raises:
-        ModelError: a value is not finite; learning from it would spoil everything.
-    """
-    keys = [key for key in (STATE, ENVIRONMENT_STATE) if key in observation]
-    vector = np.concatenate([np.asarray(observation[key], dtype=np.float32).ravel() for key in keys])
-    if not np.isfinite(vector).all():
-        place = int(np.flatnonzero(~np.isfinite(vector))[0])
-        raise ModelError(f"value {place} of the observation ({' + '.join(keys)}) is {vector[place]}")
-    return vector
-
-
 @dataclass
 class Outcome:
     """What one decision in each of N worlds came to; the fields of `Replay`, and what is wanted for the log.
@@ -139,7 +123,7 @@ class DecisionWorlds:
 
     Args:
         worlds: the N environments, with observations ``observation.state`` and, as a rule,
-            ``observation.environment_state``.
+            ``observation.environment_state``; in this process, or the ones of a `WorldProcesses`.
         actions: how actions are carried out.
         potential: for N environments, looking every ``actions.repeat`` steps.
         discount: g for one control step.
@@ -152,7 +136,7 @@ class DecisionWorlds:
 
     def __init__(
         self,
-        worlds: Sequence[gymnasium.Env[Any, Any]],
+        worlds: Sequence[gymnasium.Env[Any, Any] | RemoteWorld],
         actions: ActionMap,
         potential: Potential,
         discount: float,
@@ -162,6 +146,15 @@ class DecisionWorlds:
         if not worlds:
             raise ConfigError("give one world at least")
         self.worlds, self.actions, self.potential, self.discount = list(worlds), actions, potential, discount
+        if actions.repeat > LONGEST_DECISION:
+            raise ConfigError(f"repeat={actions.repeat}: a decision takes {LONGEST_DECISION} control steps at most")
+        self._crew: list[Member] = [one if isinstance(one, RemoteWorld) else LocalWorld(one) for one in worlds]
+        shown = worlds[0].observation_space
+        assert isinstance(shown, spaces.Dict)
+        # What the observations do not carry has to be rendered, at decisions only.
+        self._cameras = tuple(key.removeprefix(IMAGES) for key in potential.cameras if key not in shown.spaces)
+        self._pictures: list[Mapping[str, npt.NDArray[np.uint8]]] = [{} for _ in worlds]
+        self._under_way: Floats | None = None
         self._next_seed, self._propose = seed, propose
         self._proposed: Floats | None = None
         count = len(worlds)
@@ -181,8 +174,10 @@ class DecisionWorlds:
     def _begin(self, begun: npt.NDArray[np.int64]) -> None:
         for index in begun.tolist():
             self.seeds[index], self._done[index] = self._next_seed, []
-            self._seen[index], self._infos[index] = self.worlds[index].reset(seed=self._next_seed)
+            self._crew[index].start_reset(self._next_seed, self._cameras)
             self._next_seed += 1
+        for index in begun.tolist():
+            self._take(index, self._crew[index].finish())
         if len(begun):
             self.potential.begin(begun)
             self._here[begun] = self._score(begun)
@@ -213,18 +208,40 @@ class DecisionWorlds:
         Raises:
             ModelError: an action or an observation is not finite.
         """
+        self.start(actions)
+        return self.finish()
+
+    def start(self, actions: Floats) -> None:
+        """Let every world begin to carry out a decision (N, A); worlds in other processes work from now on.
+
+        Raises:
+            ModelError: an action is not finite.
+        """
         if not np.isfinite(actions).all():
             world = int(np.argwhere(~np.isfinite(actions))[0][0])
             raise ModelError(f"the policy's action for world {world} is {actions[world].tolist()}")
+        self._under_way = actions
+        for place, action in enumerate(actions):
+            self._done[place].append(action.copy())
+            self._crew[place].start(self._commands(place, action), self._cameras)
+
+    def finish(self) -> Outcome:
+        """What the decision begun with `start` came to; episodes that end begin anew.
+
+        Raises:
+            ModelError: an observation is not finite, or a world's process failed.
+        """
+        assert self._under_way is not None
+        actions, self._under_way = self._under_way, None
         count = len(self.worlds)
         before, potential, seeds = list(self._flat), self._here.copy(), self.seeds.copy()
         gold, steps = np.zeros(count), np.zeros(count, dtype=np.int64)
         terminated, truncated = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
-        for place, env in enumerate(self.worlds):
-            self._done[place].append(actions[place].copy())
-            golds = self._carry_out(place, env, actions[place])
-            gold[place], steps[place] = decision_gold(golds[0], self.discount), len(golds[0])
-            terminated[place], truncated[place] = golds[1], golds[2]
+        for place, member in enumerate(self._crew):
+            carried = member.finish()
+            self._take(place, carried)
+            gold[place], steps[place] = decision_gold(carried.golds, self.discount), len(carried.golds)
+            terminated[place], truncated[place] = carried.terminated, carried.truncated
         after = np.zeros(count)
         live = np.flatnonzero(~terminated)
         after[live] = self._score(live)
@@ -266,23 +283,19 @@ class DecisionWorlds:
             self._begin(only)
             for action in actions:
                 chosen = np.array(action, dtype=np.float32)
-                self._carry_out(place, self.worlds[place], chosen)
+                self._crew[place].start(self._commands(place, chosen), self._cameras)
+                self._take(place, self._crew[place].finish())
                 self._done[place].append(chosen)
                 self._here[only] = self._score(only)
         self._next_seed = int(snapshot["next_seed"])
         self._look()
 
-    def _carry_out(self, index: int, world: gymnasium.Env[Any, Any], action: Floats) -> tuple[list[float], bool, bool]:
-        golds: list[float] = []
-        state = np.asarray(self._seen[index][STATE], dtype=np.float32)
-        for command in self.actions.commands(state, action):
-            self._seen[index], reward, terminated, truncated, self._infos[index] = world.step(command)
-            golds.append(float(reward))
-            # A number that is none must not hide between two decisions.
-            flat(self._seen[index])
-            if terminated or truncated:
-                break
-        return golds, bool(terminated), bool(truncated and not terminated)
+    def _commands(self, place: int, action: Floats) -> Floats:
+        return self.actions.commands(np.asarray(self._seen[place][STATE], dtype=np.float32), action)
+
+    def _take(self, place: int, carried: Carried) -> None:
+        self._seen[place], self._infos[place] = carried.observation, carried.info
+        self._pictures[place] = carried.pictures
 
     def _proposals(self) -> Floats | None:
         if self._propose is None:
@@ -298,11 +311,8 @@ class DecisionWorlds:
         seen = {key: np.stack([np.asarray(self._seen[i][key]) for i in chosen]) for key in self._seen[chosen[0]]}
         if all("progress" in self._infos[i] for i in chosen):
             seen[TRUE_PROGRESS] = np.array([self._infos[i]["progress"] for i in chosen], dtype=np.float64)
-        missing = [key for key in self.potential.cameras if key not in seen]
-        if missing:
-            names = tuple(key.removeprefix("observation.images.") for key in missing)
-            views = [self.worlds[i].unwrapped.render_cameras(names) for i in chosen]
-            seen |= {key: np.stack([view[key] for view in views]) for key in missing}
+        for key in (IMAGES + camera for camera in self._cameras):
+            seen[key] = np.stack([self._pictures[i][key] for i in chosen])
         values = np.asarray(self.potential.score(seen, which), dtype=np.float64)
         if not np.isfinite(values).all():
             raise ModelError(f"the potential of world {chosen[int(np.argmin(np.isfinite(values)))]} is not a number")

@@ -213,12 +213,13 @@ class Learning:
     def _decide(self) -> None:
         action = self._choose()
         try:
-            outcome = self.worlds.step(action)
-            self._store(outcome)
+            # Worlds in other processes work while this one learns from what it had before.
+            self.worlds.start(action)
             if self.note.decisions > self.settings.warmup:
                 for _ in range(self.settings.updates_per_decision * len(action)):
                     self._losses = self.sac.update(*self._batches())
         except (ModelError, ConfigError) as error:
+            self._store(self.worlds.finish())
             self._dump(action, error)
             raise
 

@@ -15,6 +15,8 @@ class LearningSettings:
     """Control steps in a decision."""
     worlds: int = 1
     """Worlds stepped together, their images scored in one batch."""
+    processes: int = 0
+    """Processes that the worlds run in while this one learns; 0 for this one alone."""
     updates_per_decision: int = 4
     """Updates of the critics for each decision taken."""
     warmup: int = 200

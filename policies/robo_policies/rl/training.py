@@ -19,6 +19,7 @@ from robo_policies.rl.policy import save_rl_policy, sees_potential
 from robo_policies.rl.proposals import ClonedDecisions, PolicyProposals
 from robo_policies.rl.replay import Replay
 from robo_policies.rl.settings import LearnerSettings, LearningSettings
+from robo_policies.rl.workers import IMAGES, WorldProcesses
 from robo_rm.shaping.modes import ShapingSettings, check_settings
 from robo_rm.shaping.potential import NoPotential, Potential, TrueProgress, VideoPotential
 
@@ -112,7 +113,8 @@ class RlTraining:
 
     def learning_worlds(self, blind: bool = False) -> DecisionWorlds:
         """The worlds to learn in; blind ones are not looked at by the potential."""
-        return self._worlds(self.settings.learning.worlds, self.settings.seed, blind)
+        learning = self.settings.learning
+        return self._worlds(learning.worlds, self.settings.seed, blind, learning.processes)
 
     def evaluation_worlds(self, seed: int, blind: bool = False) -> DecisionWorlds:
         """Fresh worlds for an evaluation, their episodes' seeds counting from the one given."""
@@ -168,11 +170,16 @@ class RlTraining:
             return VideoPotential(self.reward_model, worlds, repeat, self._task, version=self.version)
         return TrueProgress() if self.settings.potential == "true" else NoPotential()
 
-    def _worlds(self, count: int, seed: int, blind: bool = False) -> DecisionWorlds:
-        worlds = [self._make() for _ in range(count)]
-        discount = self.settings.learning.discount
+    def _worlds(self, count: int, seed: int, blind: bool = False, processes: int = 0) -> DecisionWorlds:
         potential = NoPotential() if blind else self._potential(count)
-        return DecisionWorlds(worlds, self.actions, potential, discount, seed, self._propose)
+        worlds: list[Any]
+        if processes:
+            cameras = [key.removeprefix(IMAGES) for key in potential.cameras]
+            limit = self.settings.max_steps
+            worlds = list(WorldProcesses(self.settings.env, count, processes, limit, cameras=cameras).worlds)
+        else:
+            worlds = [self._make() for _ in range(count)]
+        return DecisionWorlds(worlds, self.actions, potential, self.settings.learning.discount, seed, self._propose)
 
     def _proposer(self, size: int) -> Proposer | None:
         if not proposes(self.settings):
