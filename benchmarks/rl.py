@@ -1,0 +1,341 @@
+"""Does a reward that sees progress make learning faster, and does it change what is learnt?
+
+    python benchmarks/rl.py --out out/rl [--tasks open door_open ...] [--arms sparse additive pbrs ...] [--seeds 0 1 2]
+        [--minutes 12] [--processes 2] [--most CELLS] [--table]
+
+A task is a world and a few demonstrations of mixed quality, too few to clone: they are recorded, a reward model is
+trained on them, and every cell (task, arm, seed) learns from the same demonstrations with the same settings but for
+the reward. Arms:
+
+    sparse        success alone
+    additive      success and the reward model's progress at every decision
+    pbrs          success and the potential-based difference of the reward model's progress
+    <mode>        any other shaping of `robo-rm train-rl`, from the reward model's progress
+    <mode>_true   the same from the simulator's own progress: what a perfect reward model would give
+    sb3_sac       Stable-Baselines3's SAC with pbrs, as a control
+
+Cells run one a core, at most --minutes each, and leave OUT/<task>/<arm>_<seed>/cell.json; the same command goes on with
+what is missing, also within a cell. `--table` prints what there is at any time: control steps until evaluations reach
+50, 90 and 95 % success (median over the seeds, with their range, `>` where some seed never did), and the success at
+the end with a 95 % interval. OUT/curves_<task>.png shows the curves. Speed and memory are measured by rl_speed.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robo_datasets import DemoStore
+from robo_datasets.console import print_table, progress_bar, say
+from robo_datasets.outputs import write_atomically
+from robo_rm.metrics.intervals import wilson_interval
+
+MILESTONES = (0.5, 0.9, 0.95)
+TRUE = "_true"
+ARMS = ("sparse", "additive", "pbrs", "pbrs_true")
+# Evaluations at the end of a run that are pooled for its final success.
+LAST = 3
+COLOURS = ("#3b6fb6", "#d1702b", "#3a8f4d", "#8a5fb0", "#b03a4e", "#6d6d6d", "#b09a2b", "#2b9ab0", "#c05fa0", "#5f7d3a")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One world to learn in.
+
+    Attributes:
+        env: the world.
+        demonstrations: episodes of mixed quality in the store.
+        steps: control steps of every run.
+        repeat: control steps in a decision.
+        evaluate_every: control steps between evaluations.
+        reward: further words for train-reward.
+    """
+
+    env: str
+    demonstrations: int
+    steps: int
+    repeat: int = 5
+    evaluate_every: int = 1000
+    reward: tuple[str, ...] = ("minutes=4",)
+
+
+TASKS: dict[str, Task] = {
+    "open": Task("tidy_drawer/open", 30, 20_000),
+    "from_carry": Task("tidy_drawer/from_carry", 30, 30_000),
+    "door_open": Task("metaworld/door-open-v3", 30, 30_000, repeat=8),
+}
+# The same for every arm and task. A narrow network learns these tasks as well and costs a third of the time.
+LEARNING = ("learner.width=128", "learner.batch=128", "learning.capacity=50000")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run."""
+
+    task: str
+    arm: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        return f"{self.task}/{self.arm}_{self.seed}"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, help="control steps of every run, instead of the task's own")
+    parser.add_argument("--minutes", type=float, default=12.0, help="most minutes of a run")
+    parser.add_argument("--processes", type=int, default=0, help="0: one a core, two at most")
+    parser.add_argument("--most", type=int, help="stop after so many cells")
+    parser.add_argument("--table", action="store_true", help="print what there is and run nothing")
+    return parser.parse_args()
+
+
+def robo_rm(core: int | None, *words: str) -> None:
+    """Run ``robo-rm`` on one core; its last words are shown where it fails."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "robo_rm.cli.main", *words],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        if core is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(process.pid, {core})
+        _, errors = process.communicate()
+    if process.returncode != 0:
+        raise SystemExit(f"robo-rm {' '.join(words)}\n{errors.strip()}")
+
+
+def needs_model(arm: str) -> bool:
+    """Whether the reward is made from the reward model's progress."""
+    return arm != "sparse" and not arm.endswith(TRUE)
+
+
+def prepare(options: argparse.Namespace, name: str, model: bool) -> DemoStore:
+    """The task's store and, where asked for, its reward model; what is there already is left as it is."""
+    task, folder = TASKS[name], options.out / name
+    path = folder / "demos.zarr"
+    if not path.exists() or len(DemoStore.open(path)) < task.demonstrations:
+        words = ("quality=mixed", f"episodes={task.demonstrations}", f"store={path}")
+        robo_rm(None, "record", f"env={task.env}", *words)
+    if model and not (folder / "reward" / "metrics.json").exists():
+        robo_rm(None, "train-reward", f"store={path}", f"out={folder}/reward", *task.reward)
+    return DemoStore.open(path)
+
+
+def reward_words(arm: str, folder: Path) -> tuple[str, ...]:
+    """What train-rl is told about the reward and the learner."""
+    if arm == "sparse":
+        return ("shaping=sparse", "potential=none")
+    if arm.startswith("sb3_"):
+        return (f"learner={arm}", "shaping=pbrs", f"reward_model={folder}/reward")
+    if arm.endswith(TRUE):
+        return (f"shaping={arm.removesuffix(TRUE)}", "potential=true")
+    return (f"shaping={arm}", f"reward_model={folder}/reward")
+
+
+def settings_of(options: argparse.Namespace, name: str, store: DemoStore) -> dict[str, Any]:
+    """What the outcome of a cell depends on, beside arm and seed; its steps and minutes, which may differ."""
+    task = TASKS[name]
+    learning = (f"learning.repeat={task.repeat}", f"learning.evaluate_every={task.evaluate_every}", *LEARNING)
+    return {"env": task.env, "learning": list(learning), "store": store.content_hash()}
+
+
+def run_cell(options: argparse.Namespace, cell: Cell, store: DemoStore, core: int | None) -> None:
+    folder = options.out / cell.folder
+    settings = settings_of(options, cell.task, store)
+    learning = settings["learning"]
+    if cell.arm.startswith("sb3_"):
+        learning = [word for word in learning if not word.startswith("learner.")]
+    steps = options.steps or TASKS[cell.task].steps
+    robo_rm(
+        core,
+        *("train-rl", f"env={settings['env']}", f"store={store.path}", f"out={folder}/run", f"seed={cell.seed}"),
+        *(f"steps={steps}", f"minutes={options.minutes}", "device=cpu", *learning),
+        *reward_words(cell.arm, options.out / cell.task),
+    )
+    note = json.loads((folder / "run" / "training" / "learning.json").read_text())
+    result = {
+        "task": cell.task,
+        "arm": cell.arm,
+        "seed": cell.seed,
+        "settings": settings,
+        "steps": steps,
+        "minutes": options.minutes,
+        "curve": note["curve"],
+        "metrics": json.loads((folder / "run" / "metrics.json").read_text()),
+    }
+    write_atomically(folder / "cell.json", json.dumps(result, indent=1))
+
+
+def read_cells(options: argparse.Namespace) -> dict[Cell, dict[str, Any]]:
+    """Finished cells of the tasks asked for."""
+    found = {}
+    for name in options.tasks:
+        for path in sorted((options.out / name).glob("*/cell.json")):
+            result = json.loads(path.read_text())
+            found[Cell(result["task"], result["arm"], result["seed"])] = result
+    return found
+
+
+def steps_to(curve: list[dict[str, float]], milestone: float) -> float:
+    """Control steps at the first evaluation that reached the milestone; infinite where none did."""
+    return next((point["steps"] for point in curve if point["success"] >= milestone), float("inf"))
+
+
+def rows_of(cells: dict[Cell, dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """One row per arm of a task."""
+    rows = []
+    for arm in dict.fromkeys(cell.arm for cell in cells if cell.task == name):
+        runs = {cell.seed: result for cell, result in cells.items() if (cell.task, cell.arm) == (name, arm)}
+        ends = [point["success"] for result in runs.values() for point in result["curve"][-LAST:]]
+        episodes = len(ends) * 20
+        rate, low, high = wilson_interval(round(sum(ends) * 20), episodes)
+        rows.append(
+            {
+                "task": name,
+                "arm": arm,
+                "seeds": sorted(runs),
+                "first": float(np.mean([result["curve"][0]["success"] for result in runs.values()])),
+                "steps_to": {
+                    f"{100 * milestone:.0f}": sorted(steps_to(result["curve"], milestone) for result in runs.values())
+                    for milestone in MILESTONES
+                },
+                "final": rate,
+                "final_interval": [low, high],
+                "steps": sorted(result["metrics"]["steps"] for result in runs.values()),
+                "steps_per_second": float(np.median([r["metrics"]["steps_per_second"] for r in runs.values()])),
+            }
+        )
+    return sorted(rows, key=lambda row: (ARMS.index(row["arm"]) if row["arm"] in ARMS else len(ARMS), row["arm"]))
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print a table per task, write OUT/table.json and a picture of the curves per task."""
+    cells = read_cells(options)
+    table = []
+    for name in options.tasks:
+        rows = rows_of(cells, name)
+        if not rows:
+            continue
+        table += rows
+        body = [
+            (
+                row["arm"],
+                str(len(row["seeds"])),
+                f"{100 * row['first']:.0f}",
+                *(_steps(row["steps_to"][f"{100 * milestone:.0f}"], row["steps"]) for milestone in MILESTONES),
+                "{:.0f} ({:.0f} to {:.0f})".format(100 * row["final"], *(100 * end for end in row["final_interval"])),
+                f"{row['steps'][0] / 1000:.0f}k",
+                f"{row['steps_per_second']:.0f}",
+            )
+            for row in rows
+        ]
+        columns = ["reward", "seeds", "clone %", "to 50 %", "to 90 %", "to 95 %", "final % (95 %)", "steps", "steps/s"]
+        print_table(f"{name}: {TASKS[name].env}, {TASKS[name].demonstrations} demonstrations", columns, body)
+        _picture(cells, name, options.out / f"curves_{name}.png")
+    if not table:
+        say(f"{options.out} holds no finished cell yet")
+        return
+    write_atomically(options.out / "table.json", json.dumps(table, indent=1, default=float))
+
+
+def _steps(reached: list[float], taken: list[float]) -> str:
+    """The median over seeds with its range, in thousands of control steps."""
+
+    def text(value: float) -> str:
+        return f"{value / 1000:.1f}k" if np.isfinite(value) else f">{min(taken) / 1000:.0f}k"
+
+    middle = reached[(len(reached) - 1) // 2] if len(reached) % 2 else reached[len(reached) // 2]
+    return text(middle) if len(reached) == 1 else f"{text(middle)} ({text(reached[0])} to {text(reached[-1])})"
+
+
+def _picture(cells: dict[Cell, dict[str, Any]], name: str, path: Path) -> None:
+    """Mean success over the seeds, with the range between them, against control steps."""
+    from robo_rm.report.style import new_figure, place, plain, save_picture, write_title
+
+    figure = new_figure(7.2, 3.9)
+    write_title(figure, f"{TASKS[name].env}: success while learning", 0.12)
+    axes = plain(place(figure, 0.65, 0.45, 6.3, 2.95))
+    for colour, row in zip(COLOURS * 3, rows_of(cells, name), strict=False):
+        curves = [cells[Cell(name, row["arm"], seed)]["curve"] for seed in row["seeds"]]
+        grid = np.unique([point["steps"] for curve in curves for point in curve])
+        grid = grid[grid <= min(curve[-1]["steps"] for curve in curves)]
+        values = np.array(
+            [np.interp(grid, [p["steps"] for p in curve], [p["success"] for p in curve]) for curve in curves]
+        )
+        axes.plot(grid, values.mean(axis=0), color=colour, linewidth=1.6, label=row["arm"])
+        if len(curves) > 1:
+            axes.fill_between(grid, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("control steps")
+    axes.legend(frameon=False, fontsize=9, ncols=4)
+    save_picture(figure, path)
+
+
+def main() -> None:
+    options = parse()
+    if options.table:
+        show(options)
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
+    free: queue.Queue[int | None] = queue.Queue()
+    for core in cores[: options.processes or 2]:
+        free.put(core)
+    # All arms of a seed before the next seed, so that an interrupted comparison is a fair one.
+    wanted = [Cell(name, arm, seed) for name in options.tasks for seed in options.seeds for arm in options.arms]
+    done = read_cells(options)
+    missing = [cell for cell in wanted if cell not in done][: options.most]
+    for name in options.tasks:
+        kept = [result for cell, result in done.items() if cell.task == name]
+        left = [cell for cell in missing if cell.task == name]
+        if not left:
+            continue
+        store = prepare(options, name, any(needs_model(cell.arm) for cell in left))
+        for result in kept:
+            for key, value in settings_of(options, name, store).items():
+                if result["settings"][key] != value:
+                    raise SystemExit(
+                        f"{options.out}/{name} holds cells with {key}={result['settings'][key]}, not {value}; "
+                        "give another --out"
+                    )
+        with (
+            progress_bar(name, total=len(left) + len(kept), unit="cells", done=len(kept)) as bar,
+            ThreadPoolExecutor(free.qsize()) as pool,
+        ):
+            lock = threading.Lock()
+
+            def work(cell: Cell, store: DemoStore = store, bar: Any = bar, lock: threading.Lock = lock) -> None:
+                core = free.get()
+                try:
+                    run_cell(options, cell, store, core)
+                finally:
+                    free.put(core)
+                with lock:
+                    bar.advance(1, note=f"{cell.arm}, seed {cell.seed}")
+
+            for _ in pool.map(work, left):
+                pass
+    show(options)
+
+
+if __name__ == "__main__":
+    main()
