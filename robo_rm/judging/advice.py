@@ -62,9 +62,19 @@ USES: dict[str, tuple[str, dict[str, float]]] = {
     "weighting": ("weighing demonstrations for cloning", {"voc": 0.90, "hallucination": 0.20}),
     "shaping": (
         "shaping a reward",
-        {"voc": 0.95, "stage_accuracy": 0.80, "hallucination": 0.10, "auroc": 0.90, "voc_reversed": 0.0},
+        {
+            "voc": 0.95,
+            "stage_accuracy": 0.80,
+            "hallucination": 0.10,
+            "hallucination_probes": 0.10,
+            "auroc": 0.90,
+            "voc_reversed": 0.0,
+        },
     ),
-    "stopping": ("declaring success or stopping a robot", {"auroc": 0.95, "fpr_at_gold": 0.10}),
+    "stopping": (
+        "declaring success or stopping a robot",
+        {"auroc": 0.95, "fpr_at_gold": 0.10, "hallucination_probes": 0.10},
+    ),
 }
 
 
