@@ -118,7 +118,7 @@ def describe_terms(settings: ShapingSettings, discount: float) -> list[list[str]
         rows.append([settings.mode, MODES[settings.mode]])
         rows.append(["scale", f"{settings.scale:g}"])
     if settings.ensemble:
-        rows.append(["F", ENSEMBLE_RULES[settings.ensemble].format(pessimism=settings.pessimism)])
+        rows.append(["ensemble", ENSEMBLE_RULES[settings.ensemble].format(pessimism=settings.pessimism)])
     if settings.occupancy:
         rows.append(
             [

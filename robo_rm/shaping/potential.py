@@ -49,6 +49,11 @@ class VideoPotential:
         pessimism: lambda >= 0; the potential is the estimate minus lambda times the squared uncertainty. For an
             ensemble, whose uncertainty is the spread of its members, this is UWO (mean - lambda * variance).
         version: of the potential; by default a name that only this process knows.
+        reference_uncertainty: the model's mean uncertainty on demonstrations, to compare with; 0 if not known.
+
+    Attributes:
+        uncertainty: (N,) what the model said of it at each environment's newest score; of an ensemble, the spread of
+            its members.
 
     Raises:
         ModelError: the model cannot be looked at every ``every`` frames.
@@ -62,12 +67,15 @@ class VideoPotential:
         task: str | None = None,
         pessimism: float = 0.0,
         version: str | None = None,
+        reference_uncertainty: float = 0.0,
     ) -> None:
         if pessimism < 0:
             raise ConfigError(f"pessimism={pessimism}: give 0 or more")
         self.cameras = tuple(model.cameras)
         self.version = version or f"model-{id(model):x}"
         self._state_key, self._pessimism = model.state_key, pessimism
+        self.uncertainty = np.zeros(environments)
+        self.reference_uncertainty = reference_uncertainty
         self._streams = _streams(model, environments, task, every)
 
     def begin(self, which: npt.NDArray[np.int64]) -> None:
@@ -87,6 +95,7 @@ class VideoPotential:
         state = observations[self._state_key] if self._state_key else None
         progress, _, uncertainty = self._streams.step(images, state, which)
         value = np.asarray(progress, dtype=np.float64)
+        self.uncertainty[which] = np.asarray(uncertainty, dtype=np.float64)
         if self._pessimism:
             value = value - self._pessimism * np.square(np.asarray(uncertainty, dtype=np.float64))
         return value

@@ -79,7 +79,8 @@ class Learning:
             raise ConfigError(f"demonstration_share={settings.demonstration_share}: give a share from 0 to below 1")
         self.worlds, self.sac, self.shaping, self.settings = worlds, sac, shaping, settings
         self.folder, self.note = folder, Note(fingerprint=fingerprint)
-        self.monitor = HackingMonitor(len(worlds.worlds))
+        reference = float(getattr(worlds.potential, "reference_uncertainty", 0.0))
+        self.monitor = HackingMonitor(len(worlds.worlds), reference)
         self._evaluation_worlds, self._demonstrations = evaluation_worlds, demonstrations
         self._rng = np.random.default_rng(seed)
         self._begun = False
@@ -218,8 +219,8 @@ class Learning:
             if self.note.decisions > self.settings.warmup:
                 for _ in range(self.settings.updates_per_decision * len(action)):
                     self._losses = self.sac.update(*self._batches())
-        except (ModelError, ConfigError) as error:
             self._store(self.worlds.finish())
+        except (ModelError, ConfigError) as error:
             self._dump(action, error)
             raise
 
@@ -239,7 +240,9 @@ class Learning:
     def _store(self, outcome: Outcome) -> None:
         assert self.replay is not None
         self.replay.add(outcome.rows, self.worlds.potential.version)
-        self.monitor.add(outcome.rows, self._rewards(outcome.rows))
+        # Where an episode ended, the first look at the next one stands for the last at it.
+        drift = getattr(self.worlds.potential, "uncertainty", 0.0)
+        self.monitor.add(outcome.rows, self._rewards(outcome.rows), drift)
         self.note.steps += int(outcome.rows["steps"].sum())
         self.note.decisions += len(outcome.ended)
         self.note.episodes += int(outcome.ended.sum())

@@ -52,11 +52,10 @@ class RunLog:
             shares = self._learning.replay.shares(self._learning.shaping, self._learning.settings.discount)
             for name, value in shares.items():
                 self._scalar(f"reward_variance_share/{name}", value, note.steps)
-        for warning in self._learning.monitor.warnings():
-            kind = warning.split(":", maxsplit=1)[0].split("%")[-1]
-            if kind not in self._warned:
-                self._warned.add(kind)
-                say(f"warning at {note.steps} steps: {warning}")
+        for check in self._learning.monitor.checks():
+            if check.wrong and check.name not in self._warned:
+                self._warned.add(check.name)
+                say(f"warning at {note.steps} steps: {check.text}")
 
     def metrics(self, curve: Sequence[Mapping[str, float]]) -> dict[str, float]:
         """Flat figures of the run: last and best success, steps to each milestone (NaN where never reached)."""

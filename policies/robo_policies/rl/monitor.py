@@ -21,6 +21,29 @@ STILL = 0.005
 """Change of the potential in a decision below which nothing happens."""
 WINDOW = 50
 """Episodes in the two halves that are compared."""
+MOST_DWELL = 0.3
+"""Share of failed episodes' decisions near gold from which something is wrong."""
+MOST_STALLED, LEAST_HOVER_DWELL = 0.6, 0.1
+"""Shares of failed episodes' decisions that stand still, and are near gold as well, from which they hover."""
+LEAST_LOSS = 0.1
+"""Fall of the success that counts while the learning reward grows."""
+MOST_DRIFT = 3.0
+"""Uncertainty of the potential, in means of the demonstrations, from which the policy has left what it knows."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One sign of hacking that is watched for.
+
+    Attributes:
+        name: ``dwell``, ``hover``, ``return`` or ``drift``.
+        wrong: it shows.
+        text: what was seen, in plain words.
+    """
+
+    name: str
+    wrong: bool
+    text: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +56,7 @@ class EpisodeTrace:
         best: highest potential.
         dwell: share of decisions spent at a potential near gold.
         stalled: share of decisions in which the potential stood still.
-        drift: mean disagreement of the potential's members, 0 where it has none.
+        drift: mean uncertainty of the potential, which for an ensemble is its members' disagreement; 0 without one.
     """
 
     success: bool
@@ -49,18 +72,18 @@ class HackingMonitor:
 
     Args:
         worlds: N.
-        reference_drift: disagreement of the potential's members on demonstrations; 0 where it has none.
+        reference_drift: mean uncertainty of the potential on demonstrations; 0 where it is not known.
     """
 
     def __init__(self, worlds: int, reference_drift: float = 0.0) -> None:
         if worlds < 1:
             raise ConfigError(f"a monitor of {worlds} worlds watches nothing")
         self.episodes: list[EpisodeTrace] = []
-        self._reference = reference_drift
+        self.reference_drift = reference_drift
         self._open: list[list[tuple[float, ...]]] = [[] for _ in range(worlds)]
 
     def add(self, rows: Mapping[str, npt.NDArray[Any]], rewards: npt.ArrayLike, drift: npt.ArrayLike = 0.0) -> None:
-        """Take in one decision of every world: the replay's rows, the composed rewards (N,) and disagreement (N,)."""
+        """Take in one decision of every world: the replay's rows, the composed rewards (N,) and uncertainty (N,)."""
         count = len(self._open)
         shaped = np.broadcast_to(np.asarray(rewards, dtype=np.float64), count)
         apart = np.broadcast_to(np.asarray(drift, dtype=np.float64), count)
@@ -93,35 +116,62 @@ class HackingMonitor:
 
     def warnings(self) -> list[str]:
         """What looks like hacking over the last episodes, in plain words; empty when nothing does."""
+        return [check.text for check in self.checks() if check.wrong]
+
+    def checks(self) -> list[Check]:
+        """Every sign that is watched for, over the last episodes; empty while there are too few to tell."""
         recent = self.episodes[-WINDOW:]
         if len(recent) < WINDOW // 2:
             return []
-        found = []
         failures = [episode for episode in recent if not episode.success]
-        if failures:
-            dwell = float(np.mean([episode.dwell for episode in failures]))
-            if dwell > 0.3:
-                found.append(
-                    f"failed episodes spend {dwell:.0%} of their decisions at a potential above {NEAR_GOLD:g}: "
-                    "the reward model takes them for nearly done"
-                )
-            stalled = float(np.mean([episode.stalled for episode in failures]))
-            if stalled > 0.6 and dwell > 0.1:
-                found.append(f"failed episodes hover: the potential stands still in {stalled:.0%} of their decisions")
+        dwell = float(np.mean([episode.dwell for episode in failures])) if failures else 0.0
+        stalled = float(np.mean([episode.stalled for episode in failures])) if failures else 0.0
+        checks = [
+            Check(
+                "dwell",
+                dwell > MOST_DWELL,
+                f"failed episodes spend {dwell:.0%} of their decisions at a potential above {NEAR_GOLD:g}"
+                + (": the reward model takes them for nearly done" if dwell > MOST_DWELL else ""),
+            ),
+            Check(
+                "hover",
+                stalled > MOST_STALLED and dwell > LEAST_HOVER_DWELL,
+                f"failed episodes {'hover' if dwell > LEAST_HOVER_DWELL else 'wait'}: "
+                f"the potential stands still in {stalled:.0%} of their decisions",
+            ),
+        ]
+        return [*checks, *self._trend(recent), *self._drift(recent)]
+
+    def _trend(self, recent: list[EpisodeTrace]) -> list[Check]:
         earlier = self.episodes[-2 * WINDOW : -WINDOW]
-        if len(earlier) >= WINDOW // 2:
-            gain = np.mean([e.shaped for e in recent]) - np.mean([e.shaped for e in earlier])
-            spread = np.std([e.shaped for e in earlier]) / np.sqrt(len(earlier)) + 1e-9
-            lost = np.mean([e.success for e in earlier]) - np.mean([e.success for e in recent])
-            if gain > 3 * spread and lost > 0.1:
-                found.append(f"the learning reward grew by {gain:.2f} an episode while success fell by {lost:.0%}")
-        drift = float(np.mean([episode.drift for episode in recent]))
-        if self._reference > 0 and drift > 3 * self._reference:
-            found.append(
-                f"the members of the potential disagree {drift / self._reference:.1f} times as much as on "
-                "demonstrations: the policy has left what the reward model knows"
+        if len(earlier) < WINDOW // 2:
+            return []
+        gain = float(np.mean([e.shaped for e in recent]) - np.mean([e.shaped for e in earlier]))
+        spread = float(np.std([e.shaped for e in earlier]) / np.sqrt(len(earlier))) + 1e-9
+        lost = float(np.mean([e.success for e in earlier]) - np.mean([e.success for e in recent]))
+        change = f"fell by {lost:.0%}" if lost > 0 else f"rose by {-lost:.0%}"
+        grew = f"grew by {gain:.2f}" if gain > 0 else f"fell by {-gain:.2f}"
+        return [
+            Check(
+                "return",
+                gain > 3 * spread and lost > LEAST_LOSS,
+                f"the learning reward {grew} an episode while success {change}",
             )
-        return found
+        ]
+
+    def _drift(self, recent: list[EpisodeTrace]) -> list[Check]:
+        if self.reference_drift <= 0:
+            return []
+        times = float(np.mean([episode.drift for episode in recent])) / self.reference_drift
+        wrong = times > MOST_DRIFT
+        return [
+            Check(
+                "drift",
+                wrong,
+                f"the reward model is {times:.1f} times as unsure as on demonstrations"
+                + (": the policy has left what it knows" if wrong else ""),
+            )
+        ]
 
 
 def _trace(decisions: npt.NDArray[np.float64]) -> EpisodeTrace:

@@ -117,7 +117,7 @@ class RlPolicy:
         self.chunk_size = self.execution_horizon = actions.repeat
         self.cameras: dict[str, tuple[int, int]] = {}
         if reward_model is not None:
-            self.cameras = {key: tuple(size) for key, size in reward_model.description.cameras.items()}
+            self.cameras = _camera_sizes(reward_model)
         self.follows_episodes = reward_model is not None
         self._learnt, self._actions, self._propose, self._model = learnt, actions, propose, reward_model
         self._potential = self._fresh_potential()
@@ -216,7 +216,12 @@ def load_rl_policy(folder: Path, device: str = "cpu") -> RlPolicy:
         clone.load_state(held)
     elif proposes == "folder":
         propose = PolicyProposals(load_policy(folder / PROPOSALS, device), actions)
-    model = load_reward_model(folder / REWARD_MODEL, device) if card["potential"] else None
+    model: Any = load_reward_model(folder / REWARD_MODEL, device) if card["potential"] else None
+    rule = card.get("ensemble")
+    if model is not None and rule:
+        from robo_rm.baselines.ensemble import with_rule
+
+        model = with_rule(model, str(rule["rule"]), float(rule["pessimism"]))
     return RlPolicy(folder, card, learnt, actions, propose, model)
 
 
@@ -235,3 +240,11 @@ def _empty(card: Mapping[str, Any], size: int, device: str) -> Sac | PlainActor:
         return BlendedSac(*made, blend, proposes, device) if blend else Sac(*made, proposes, device)
     shape = {**card["actor"], "widths": tuple(int(width) for width in card["actor"]["widths"])}
     return PlainActor(ActorShape(**shape), learner, device)
+
+
+def _camera_sizes(model: Any) -> dict[str, tuple[int, int]]:
+    """(height, width) of the images that a reward model looks at, by key; an ensemble's are its members'."""
+    while hasattr(model, "members"):
+        model = model.members[0]
+    told = model.looks.cameras if hasattr(model, "looks") else model.description.cameras
+    return {key: (int(size[0]), int(size[1])) for key, size in told.items()}

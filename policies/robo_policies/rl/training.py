@@ -99,6 +99,7 @@ class RlTraining:
         self._fps, self._task = float(inner.fps), str(inner.task)
         world.close()
         self.reward_model = self._load_reward_model()
+        self.reference_uncertainty = 0.0
         self.version = self._version()
         self.clone: ClonedDecisions | None = None
         size = sum(value for key, value in self.dims.items() if key != "action")
@@ -140,8 +141,23 @@ class RlTraining:
             self.dims,
             Path(str(self.settings.reward_model)) if uses_model else None,
             Path(self.settings.policy) if self.settings.policy else None,
-            {"env": self.settings.env, "store": {"path": self.settings.store}, "fps": self._fps, **facts},
+            {
+                "ensemble": _rule(self.settings.shaping),
+                "env": self.settings.env,
+                "store": {"path": self.settings.store},
+                "fps": self._fps,
+                **facts,
+            },
         )
+
+    def described_potential(self) -> list[list[str]]:
+        """A row (name, what it is) of the table of terms."""
+        if self.settings.potential == "none":
+            return []
+        what = "the simulator's own progress"
+        if self.reward_model is not None:
+            what = f"progress seen by {self.settings.reward_model}, every {self.settings.learning.repeat} steps"
+        return [["F", what]]
 
     def _load_reward_model(self) -> Any:
         if self.settings.potential != "model":
@@ -149,6 +165,10 @@ class RlTraining:
         from robo_rm import load_reward_model
 
         model = load_reward_model(str(self.settings.reward_model), self.device)
+        if self.settings.shaping.ensemble:
+            from robo_rm.baselines.ensemble import with_rule
+
+            model = with_rule(model, self.settings.shaping.ensemble, self.settings.shaping.pessimism)
         rate = model.provenance.get("fps")
         if rate is not None and abs(float(rate) - self._fps) > 0.01 * self._fps:
             raise ConfigError(
@@ -157,17 +177,27 @@ class RlTraining:
             )
         return model
 
+    @property
+    def _model_id(self) -> str:
+        """Of the reward model as it is used here."""
+        from robo_rm.scoring import model_hash
+
+        shaping = self.settings.shaping
+        rule = f" {shaping.ensemble} {shaping.pessimism:g}" if shaping.ensemble else ""
+        return model_hash(str(self.settings.reward_model)) + rule
+
     def _version(self) -> str:
         if self.reward_model is None:
             return {"true": TrueProgress.version, "none": NoPotential.version}[self.settings.potential]
-        from robo_rm.scoring import model_hash
-
-        return f"model {model_hash(str(self.settings.reward_model))[:16]}"
+        digest, _, rule = self._model_id.partition(" ")
+        return f"model {digest[:16]} {rule}".strip()
 
     def _potential(self, worlds: int) -> Potential:
         if self.reward_model is not None:
             repeat = self.settings.learning.repeat
-            return VideoPotential(self.reward_model, worlds, repeat, self._task, version=self.version)
+            return VideoPotential(
+                self.reward_model, worlds, repeat, self._task, 0.0, self.version, self.reference_uncertainty
+            )
         return TrueProgress() if self.settings.potential == "true" else NoPotential()
 
     def _worlds(self, count: int, seed: int, blind: bool = False, processes: int = 0) -> DecisionWorlds:
@@ -210,10 +240,12 @@ class RlTraining:
     def _demonstrated(self) -> list[npt.NDArray[np.float64]] | None:
         """The potential of every frame of every demonstration."""
         if self.reward_model is not None:
-            from robo_rm.scoring import model_hash, read_prediction, score_progress
+            from robo_rm.scoring import read_prediction, score_progress
 
-            derived = score_progress(self.reward_model, model_hash(str(self.settings.reward_model)), self.store)
-            return [read_prediction(derived, e.uuid).progress.astype(np.float64) for e in self.episodes]
+            derived = score_progress(self.reward_model, self._model_id, self.store)
+            said = [read_prediction(derived, episode.uuid) for episode in self.episodes]
+            self.reference_uncertainty = float(np.concatenate([one.uncertainty for one in said]).mean())
+            return [one.progress.astype(np.float64) for one in said]
         if self.settings.potential == "true":
             lacking = [episode.uuid for episode in self.episodes if SIMULATOR_PROGRESS not in episode]
             if lacking:
@@ -234,6 +266,10 @@ class RlTraining:
         self.demonstrations["next_proposal"][:] = np.clip(self.clone(parts), -1, 1)
 
 
+def _rule(shaping: ShapingSettings) -> dict[str, Any] | None:
+    return {"rule": shaping.ensemble, "pessimism": shaping.pessimism} if shaping.ensemble else None
+
+
 def _chosen_values(settings: Any) -> dict[str, Any]:
     """What was chosen; a setting at its default is left out, so that one which comes later disturbs no checkpoint."""
     values = {}
@@ -251,6 +287,8 @@ def _check(settings: RunSettings) -> None:
         raise ConfigError(f"potential={settings.potential!r} is not known; choose one of: {', '.join(POTENTIALS)}")
     if settings.potential == "model" and not settings.reward_model:
         raise ConfigError("potential=model needs reward_model=FOLDER; train one with robo-rm train-reward")
+    if settings.shaping.ensemble and settings.potential != "model":
+        raise ConfigError(f"shaping.ensemble={settings.shaping.ensemble} needs reward_model=FOLDER of an ensemble")
     if settings.potential == "none" and settings.shaping.mode != "sparse":
         raise ConfigError(
             f"shaping={settings.shaping.mode} needs a potential: reward_model=FOLDER, or potential=true for the "

@@ -78,6 +78,7 @@ def run(config: Config) -> None:
     from robo_datasets.outputs import OutputFolder
     from robo_policies.cloning.checkpoint import pick_device
     from robo_policies.rl.log import RunLog
+    from robo_policies.rl.report import write_report
     from robo_policies.rl.training import RlTraining, RunSettings
     from robo_rm.report.style import save_picture
     from robo_rm.shaping.modes import describe_terms
@@ -105,7 +106,8 @@ def run(config: Config) -> None:
         shutil.rmtree(Path(config.out) / "training", ignore_errors=True)
     training = RlTraining(settings, Path(config.out), pick_device(config.device))
     learning = training.learning
-    print_table("the reward", ["term", "what it is"], describe_terms(config.shaping, config.learning.discount))
+    terms = [*describe_terms(config.shaping, config.learning.discount), *training.described_potential()]
+    print_table("the reward", ["term", "what it is"], terms)
     if learning.load():
         say(f"going on at {learning.note.steps} of {config.steps} control steps")
     out = OutputFolder(config.out, config)
@@ -120,5 +122,6 @@ def run(config: Config) -> None:
     training.save_policy({"steps": learning.note.steps, "seed": config.seed, "warnings": warnings})
     out.write_metrics(metrics)
     save_picture(log.figure(curve), out.path("curve.png"))
+    write_report(out.path("report.html"), learning, config.env, terms, metrics, log.figure(curve))
     print_table("train-rl", ["figure", "value"], [[name, value] for name, value in metrics.items()])
     out.announce()

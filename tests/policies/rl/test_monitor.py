@@ -55,7 +55,17 @@ def test_leaving_what_the_model_knows_is_named() -> None:
     monitor = HackingMonitor(1, reference_drift=0.01)
     for _ in range(WINDOW):
         play(monitor, RISING, True, 0.1, drift=0.05)
-    assert any("disagree 5.0 times" in text for text in monitor.warnings())
+    assert any("5.0 times as unsure" in text for text in monitor.warnings())
+
+
+def test_every_sign_is_told_whether_it_shows_or_not() -> None:
+    monitor = HackingMonitor(1, reference_drift=0.04)
+    assert monitor.checks() == []
+    for episode in range(2 * WINDOW):
+        play(monitor, RISING, bool(episode % 2), 0.1, drift=0.05)
+    assert [check.name for check in monitor.checks()] == ["dwell", "hover", "return", "drift"]
+    assert not any(check.wrong for check in monitor.checks())
+    assert "1.2 times as unsure" in monitor.checks()[-1].text
 
 
 def test_worlds_are_kept_apart() -> None:

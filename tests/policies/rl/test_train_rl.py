@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from line_world import LineWorld, line_model, line_store
+from line_world import LineWorld, line_ensemble, line_model, line_store
 
 from robo_datasets.errors import ConfigError, ModelError, RoboError, StoreError
 from robo_policies import load_policy
@@ -143,6 +143,52 @@ def test_offline_policies_need_no_reward_model_and_controls_do(tmp_path: Path, s
         assert bool(load_policy(tmp_path / name).cameras) == (name == "ppo")
 
 
+MODES = [
+    ShapingSettings("multi_critic"),
+    ShapingSettings("bilevel"),
+    ShapingSettings("additive", occupancy=0.1),
+    ShapingSettings("bilevel", occupancy=0.1),
+]
+
+
+@pytest.mark.parametrize("shaping", MODES, ids=["multi_critic", "bilevel", "chi_squared", "both"])
+def test_modes_with_a_half_in_the_learner_go_on_and_load(
+    tmp_path: Path, store: Path, shaping: ShapingSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"potential": "true", "shaping": shaping}
+    train_rl.run(settings(tmp_path, store, steps=120, **given))
+    shown = capsys.readouterr().out
+    assert ("occupancy" in shown) == (shaping.occupancy > 0)
+    assert shaping.mode in shown
+    train_rl.run(settings(tmp_path, store, steps=200, **given))
+    assert "going on at 12" in capsys.readouterr().out
+    policy = load_policy(tmp_path)
+    world = LineWorld()
+    assert policy.act(world.reset(seed=0)[0]).shape == (4, 1)
+
+
+def test_an_ensembles_rule_is_part_of_the_policy_and_its_drift_is_watched(
+    tmp_path: Path, store: Path, model: Path
+) -> None:
+    both = line_ensemble(tmp_path / "ensemble")
+    worst = ShapingSettings("pbrs", ensemble="worst")
+    train_rl.run(settings(tmp_path / "rl", store, reward_model=str(both), steps=1600, shaping=worst))
+    metrics = json.loads((tmp_path / "rl" / "metrics.json").read_text())
+    assert metrics["training_drift"] > 0
+    card = json.loads((tmp_path / "rl" / "rl_policy.json").read_text())
+    assert card["ensemble"] == {"rule": "worst", "pessimism": 5.0}
+    policy = load_policy(tmp_path / "rl")
+    assert set(policy.cameras) == {"observation.images.front"}
+    page = (tmp_path / "rl" / "report.html").read_text()
+    assert "Is the reward being hacked?" in page
+    assert "times as unsure as on demonstrations" in page
+    lcb = ShapingSettings("pbrs", ensemble="lcb")
+    with pytest.raises(ModelError, match="other settings"):
+        train_rl.run(settings(tmp_path / "rl", store, reward_model=str(both), steps=1600, shaping=lcb))
+    with pytest.raises(ConfigError, match="a single one"):
+        train_rl.run(settings(tmp_path / "no", store, reward_model=str(model), shaping=worst))
+
+
 def test_the_same_command_goes_on(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_rl.run(settings(tmp_path, store, steps=200))
     train_rl.run(settings(tmp_path, store, steps=400))
@@ -176,6 +222,19 @@ WRONG: list[tuple[dict[str, Any], type[RoboError], str]] = [
     ({"demonstrations": 0}, ConfigError, "demonstrations=0"),
     ({"reward_model": "/nowhere"}, ModelError, "no model folder"),
     ({"policy": "/nowhere"}, ModelError, "not a folder"),
+    (
+        {"shaping": ShapingSettings("bilevel"), "potential": "true", "learner": IqlSettings()},
+        ConfigError,
+        "learner=sac",
+    ),
+    (
+        {"shaping": ShapingSettings("pbrs", occupancy=1.0), "potential": "true", "store": None},
+        ConfigError,
+        "give store",
+    ),
+    ({"shaping": ShapingSettings("pbrs", occupancy=-1.0), "potential": "true"}, ConfigError, "occupancy=-1"),
+    ({"shaping": ShapingSettings("pbrs", ensemble="best"), "potential": "true"}, ConfigError, "ensemble='best'"),
+    ({"shaping": ShapingSettings("pbrs", ensemble="worst"), "potential": "true"}, ConfigError, "of an ensemble"),
     ({"store": None, "learner": IqlSettings()}, ConfigError, "give store"),
     ({"learner": IqlSettings(reward="vlm")}, ConfigError, "learner.reward='vlm'"),
     ({"learner": IqlSettings(reward="preferences")}, ConfigError, "asks a reward model"),
