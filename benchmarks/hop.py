@@ -1,7 +1,7 @@
 """The hop model: quality over seeds, what each perspective and fusion is worth, and adaptation from one episode.
 
     python benchmarks/hop.py mixed=mixed.zarr held=held.zarr bottle=bottle.zarr
-        [seeds=3] [steps=600] [parts=train,fusion,adapt] [on=mixed,bottle] [out=benchmarks/results/hop]
+        [seeds=3] [steps=400] [parts=train,fusion,adapt] [on=mixed,bottle] [out=benchmarks/results/hop]
 
 ``mixed`` is trained on and ``held``, recorded apart, judged on; ``bottle`` is split by episode. Killed and started
 again it goes on where it stood: each model and each judgement is kept in ``out``, so different ``parts``, and ``on``
@@ -279,7 +279,7 @@ def main() -> None:
     parts, seeds = given.get("parts", "train,fusion,adapt").split(","), int(given.get("seeds", 3))
     on = given.get("on", "mixed,bottle").split(",")
     if "train" in parts:
-        train_part(stores, on, out, results, seeds, int(given.get("steps", 600)))
+        train_part(stores, on, out, results, seeds, int(given.get("steps", 400)))
     if "adapt" in parts:
         adapt_part(stores, out, results)
     if "fusion" in parts:

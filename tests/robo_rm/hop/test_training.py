@@ -55,7 +55,8 @@ def bounds_of(model: HopRewardModel, data) -> np.ndarray:
 
 
 def test_it_learns_the_square_and_takes_references_from_training_only(store, tmp_path):
-    result = KIND.fit(request(store, tmp_path / "m", steps=90))
+    anywhere = replace(REWARD, plan=HopPlan(elsewhere=0.1))  # a clip that runs backwards begins at the goal
+    result = KIND.fit(request(store, tmp_path / "m", steps=90, reward=anywhere))
     model = load_reward_model(tmp_path / "m", "cpu")
     assert result.metrics["voc"] > 0.9
     chosen = {uuid for uuids in model.provenance["references"].values() for uuid in uuids}
@@ -213,6 +214,7 @@ def test_what_it_cannot_learn_from_is_said_before_anything_is_written(store, tmp
         ({"alpha": -1.0}, "reward.alpha=-1.0"),
         ({"plan": HopPlan(zero=0.9, negatives=0.9)}, "exceed 1 together"),
         ({"plan": HopPlan(exchange=1.5)}, "reward.plan.exchange=1.5"),
+        ({"plan": HopPlan(elsewhere=-0.1)}, "reward.plan.elsewhere=-0.1"),
     ],
 )
 def test_senseless_settings_are_named(changes, message):
