@@ -282,7 +282,7 @@ class Execution:
     """How chunks are carried out."""
 
     horizon: int | None = None
-    """Actions of a chunk before asking again; None for what the policy was saved with."""
+    """Actions of a chunk before asking again; null for what the policy was saved with."""
     ensemble: float | None = None
     """ACT's temporal ensembling with this coefficient (0.01 in the paper) instead of a horizon."""
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from robo_datasets.errors import ConfigError
-from robo_rm.metrics.intervals import Interval
+from robo_rm.metrics.intervals import Interval, wilson_interval
 
 LEVEL = 0.05
 """Below this probability a difference counts as one."""
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Comparison:
         both: starts on which both succeeded.
         only_first: starts on which only the first policy succeeded.
         only_second: starts on which only the second did.
-        difference: success of the second minus that of the first, with the 95 % bootstrap interval over starts.
+        difference: success of the second minus that of the first, with its 95 % interval.
         p_value: McNemar's exact test of both being equally good.
     """
 
@@ -67,15 +67,30 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
-def _bootstrap(pairs: int, only_first: int, only_second: int) -> Interval:
-    """The difference with its percentile bootstrap interval over pairs.
+def paired_interval(both: int, only_first: int, only_second: int, neither: int) -> Interval:
+    """The difference of two success rates over pairs with its 95 % interval (Newcombe 1998, method 10).
 
-    A resample's difference depends only on how many pairs of each kind it drew, so those counts are drawn.
+    Wilson's intervals of the two rates put together with the correlation of the pairs. Unlike a bootstrap it keeps a
+    width where no pair differs, and its sides are not too short where few do.
     """
-    shares = np.array([only_first, only_second, pairs - only_first - only_second]) / pairs
-    drawn = np.random.default_rng(0).multinomial(pairs, shares, size=RESAMPLES)
-    low, high = np.quantile((drawn[:, 1] - drawn[:, 0]) / pairs, [LEVEL / 2, 1 - LEVEL / 2])
-    return Interval((only_second - only_first) / pairs, float(low), float(high))
+    pairs = both + only_first + only_second + neither
+    first, low_first, high_first = wilson_interval(both + only_first, pairs, 1 - LEVEL)
+    second, low_second, high_second = wilson_interval(both + only_second, pairs, 1 - LEVEL)
+    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    agreement = float(both * neither - only_first * only_second)
+    if agreement > 0:  # the continuity correction, which never turns a correlation round
+        agreement = max(agreement - pairs / 2, 0.0)
+    correlation = agreement / math.sqrt(margins) if margins else 0.0
+
+    def reach(one: float, other: float) -> float:
+        return math.sqrt(max(one**2 - 2 * correlation * one * other + other**2, 0.0))
+
+    value = (only_second - only_first) / pairs
+    return Interval(
+        value,
+        max(value - reach(second - low_second, high_first - first), -1.0),
+        min(value + reach(high_second - second, first - low_first), 1.0),
+    )
 
 
 def compare(first: Sequence[bool], second: Sequence[bool]) -> Comparison:
@@ -97,6 +112,6 @@ def compare(first: Sequence[bool], second: Sequence[bool]) -> Comparison:
         both=int((a & b).sum()),
         only_first=only_first,
         only_second=only_second,
-        difference=_bootstrap(len(a), only_first, only_second),
+        difference=paired_interval(int((a & b).sum()), only_first, only_second, int((~a & ~b).sum())),
         p_value=mcnemar_exact(only_first, only_second),
     )
