@@ -51,14 +51,15 @@ def time_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
     figure = new_figure(7.2, 2.9)
     write_title(figure, "How soon they succeed", 0.12)
     axes = place(figure, 0.65, 0.5, 6.1, 1.8)
-    longest = max(rollout.seconds for one in evaluations.values() for rollout in one.rollouts)
+    # A little beyond the longest episode, so that a success in its last moment is still seen to rise.
+    end = 1.03 * max(rollout.seconds for one in evaluations.values() for rollout in one.rollouts)
     for colour, (name, evaluation) in zip(_colours(len(evaluations)), evaluations.items(), strict=True):
         times = sorted(rollout.seconds for rollout in evaluation.rollouts if rollout.success)
         shares = np.arange(1, len(times) + 1) / len(evaluation.rollouts)
         axes.step(
-            [0, *times, longest], [0, *shares, shares[-1] if times else 0], where="post", color=colour, lw=2, label=name
+            [0, *times, end], [0, *shares, shares[-1] if times else 0], where="post", color=colour, lw=2, label=name
         )
-    axes.set(xlim=(0, longest), ylim=(0, 1.03), xlabel="seconds of the world's own time")
+    axes.set(xlim=(0, end), ylim=(0, 1.03), xlabel="seconds of the world's own time")
     axes.set_yticks(np.linspace(0, 1, 5), [f"{share:.0%}" for share in np.linspace(0, 1, 5)])
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)

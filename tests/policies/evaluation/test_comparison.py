@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 
 from robo_datasets.errors import ConfigError
 from robo_policies.evaluation.comparison import compare, mcnemar_exact, paired_interval
+from robo_policies.evaluation.evaluate import Evaluation
+from robo_policies.evaluation.figures import time_figure
+from robo_policies.evaluation.rollouts import Rollout
 from robo_rm.metrics.intervals import paired_bootstrap
 
 
@@ -117,3 +121,12 @@ def test_a_policy_is_not_compared_with_itself(run_command, tmp_path):
     )
     assert (code, errors.count("\n")) == (2, 1)
     assert "is the policy itself" in errors
+
+
+def test_the_curve_of_successes_shows_those_of_the_last_moment():
+    early = Rollout(0, 0, True, 10, 1.0, 0, 0, 1.0, 1.0, 1.0)
+    figure = time_figure({"policy": Evaluation((early, replace(early, episode=1, seconds=4.0)), ("do",))})
+    (line,) = figure.axes[0].get_lines()
+    x, y = line.get_data()
+    assert (y[-1], x[-2]) == (1.0, 4.0)
+    assert figure.axes[0].get_xlim()[1] > 4.0
