@@ -71,7 +71,7 @@ class Task:
 
 
 TASKS: dict[str, Task] = {
-    "open": Task("tidy_drawer/open", 30, 20_000),
+    "open": Task("tidy_drawer/open", 30, 15_000),
     "from_carry": Task("tidy_drawer/from_carry", 30, 30_000),
     "door_open": Task("metaworld/door-open-v3", 30, 30_000, repeat=8),
 }
