@@ -21,7 +21,7 @@ class Config:
     """Demo store to record into, made where there is none; one of its own, not that of the demonstrations."""
     env: str = "tidy_drawer"
     """World to record."""
-    probes: list[str] = field(default_factory=lambda: ["empty_scene", "wrong_object", "hover"])
+    probes: list[str] = field(default_factory=lambda: ["empty_scene", "wrong_object", "hovering_hand"])
     """Which probes."""
     episodes: int = 4
     """Episodes of each probe that the store shall hold of this seed."""

@@ -3,7 +3,7 @@
 =================  ===================================================================================================
 ``empty_scene``    the operator goes through the task as ever, and there is no cube in the picture
 ``wrong_object``   the same with a ball or a cylinder of another colour in the cube's place
-``hover``          the hand moves about above the table for a while and touches nothing
+``hovering_hand``  the hand moves about above the table for a while and touches nothing
 =================  ===================================================================================================
 
 In the empty scene the cube is neither seen nor felt: the fingers close on nothing. The wrong object is the cube with
@@ -27,7 +27,7 @@ from robo_policies.worlds.scene import CUBE_HALF
 from robo_policies.worlds.tidy_drawer import CAMERAS, TidyDrawer
 from robo_policies.worlds.world import Actions
 
-PROBES = ("empty_scene", "wrong_object", "hover")
+PROBES = ("empty_scene", "wrong_object", "hovering_hand")
 # Where the cube is for the truth when it is not in the picture: out of reach.
 AWAY = (10.0, 10.0, CUBE_HALF)
 # Hues that nobody calls red, from yellow over green and blue to violet.
@@ -57,7 +57,7 @@ class DrawerProbe(TidyDrawer):
 
     def demonstrate(self, quality: str, random: np.random.Generator) -> Actions:
         """Actions of the probe; ``quality`` is not asked for."""
-        if self.probe == "hover":
+        if self.probe == "hovering_hand":
             return _hover(self, random)
         if self.probe == "empty_scene":
             return _mime(self, random)
@@ -81,7 +81,7 @@ class DrawerProbe(TidyDrawer):
             model.geom_rgba[geom], model.geom_type[geom], model.geom_size[geom] = kept
 
     def _info(self) -> dict[str, Any]:
-        if self.probe == "hover":
+        if self.probe == "hovering_hand":
             return super()._info()
         stage, progress = progress_of(replace(self.situation(), cube=AWAY))
         return {"success": False, "stage": stage, "stage_name": self.stages[stage], "progress": progress}

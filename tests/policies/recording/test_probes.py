@@ -29,7 +29,7 @@ def test_the_picture_differs_by_the_cube_alone(probe):
         pictures.append(env.render_cameras(("front",))[FRONT])
         env.close()
     there, probed = pictures
-    if probe == "hover":
+    if probe == "hovering_hand":
         assert np.array_equal(there, probed)
         return
     changed = (there != probed).any(axis=-1)
@@ -42,19 +42,19 @@ def test_the_picture_differs_by_the_cube_alone(probe):
 
 def test_probes_are_recorded_with_the_stages_that_are_true_and_go_on(tmp_path, run_command):
     store = tmp_path / "probes.zarr"
-    first = ["record-probes", f"store={store}", "probes=[empty_scene,hover]", *SMALL]
+    first = ["record-probes", f"store={store}", "probes=[empty_scene,hovering_hand]", *SMALL]
     code, output, errors = run_command(*first)
     assert code == 0, errors
     assert "empty_scene" in output
     made = DemoStore.open(store)
-    assert [episode.attributes["quality"] for episode in made] == ["empty_scene", "hover"]
+    assert [episode.attributes["quality"] for episode in made] == ["empty_scene", "hovering_hand"]
     assert all(episode.success is False for episode in made)
     mimed, hovered = made
     assert set(np.unique(mimed.stage)) == {0, 1}, "the drawer is really opened, and nothing can be grasped"
     assert (hovered.stage == 0).all()
     assert "observation.environment_state" not in made.features
     assert float(mimed["observation.state"][:][:, 6].min()) < 0.0, "the fingers close on nothing"
-    code, _, _ = run_command("record-probes", f"store={store}", "probes=[empty_scene,wrong_object,hover]", *SMALL)
+    code, _, _ = run_command("record-probes", f"store={store}", "probes=[empty_scene,wrong_object,hovering_hand]", *SMALL)
     assert code == 0
     again = DemoStore.open(store)
     assert again.uuids[:2] == made.uuids
