@@ -45,6 +45,7 @@ class Note:
     worlds: dict[str, Any] = field(default_factory=dict)
     random: dict[str, Any] = field(default_factory=dict)
     monitor: dict[str, Any] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""
 
 
@@ -157,6 +158,7 @@ class Learning:
         self.note.worlds = self.worlds.snapshot()
         self.note.random = dict(self._rng.bit_generator.state)
         self.note.monitor = self.monitor.snapshot()
+        self.note.losses = dict(self._losses)
         self.folder.mkdir(parents=True, exist_ok=True)
         learner, replay = self._files(self.note.decisions)
         self.replay.save(replay)
@@ -189,7 +191,7 @@ class Learning:
         except (OSError, safetensors.SafetensorError) as error:
             raise ModelError(f"{learner} is damaged ({error}); remove {self.folder} to learn anew") from error
         self.sac.load_state(held)
-        self.replay, self.note = replay, note
+        self.replay, self.note, self._losses = replay, note, dict(note.losses)
         self._rng.bit_generator.state = note.random
         self.worlds.restore(note.worlds)
         self.monitor.restore(note.monitor)

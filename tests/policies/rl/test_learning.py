@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from line_world import LineWorld
 
-from robo_datasets.errors import ModelError
+from robo_datasets.errors import ModelError, RoboError
 from robo_policies.rl.decisions import DecisionWorlds, action_map
 from robo_policies.rl.learning import CRASH, NOTE, Learning
 from robo_policies.rl.sac import Sac
@@ -94,25 +95,87 @@ def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
 
 
 class Breaks(LineWorld):
-    """Shows NaN after some time."""
+    """Tells something that is no number after some time."""
+
+    what = "observation"
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        observation, *rest = super().step(action)
+        observation, reward, terminated, truncated, info = super().step(action)
         if self.steps == 13:
-            observation["observation.state"][1] = np.nan
-        return (observation, *rest)
+            if self.what == "observation":
+                observation["observation.state"][1] = np.nan
+            elif self.what == "reward":
+                reward = float("inf")
+            else:
+                info["progress"] = float("nan")
+        return observation, reward, terminated, truncated, info
 
 
-def test_a_number_that_is_none_stops_with_a_dump_that_replays(tmp_path: Path) -> None:
-    run = learning(tmp_path, count=1, make=Breaks)
-    with pytest.raises(ModelError, match="value 1 of the observation"):
+class BreaksReward(Breaks):
+    what = "reward"
+
+
+class BreaksPotential(Breaks):
+    what = "potential"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Breaks, "value 1 of the observation"),
+        (BreaksReward, "NaN or infinity in a gold reward"),
+        # Decisions of 4 steps begin at 12; the potential is asked at 16 and what it is at 13 never shows.
+        (BreaksPotential, ""),
+    ],
+    ids=["observation", "reward", "unseen"],
+)
+def test_a_number_that_is_none_stops_with_a_dump_that_replays(tmp_path: Path, make: Any, message: str) -> None:
+    run = learning(tmp_path, count=1, make=make)
+    if not message:
+        run.run(100, nothing)
+        assert not (tmp_path / CRASH).exists()
+        return
+    with pytest.raises(RoboError, match=message):
         run.run(400, nothing)
     crash = json.loads((tmp_path / CRASH).read_text())
-    again = worlds(0, count=1, make=Breaks)
+    assert message in crash["error"]
+    again = worlds(0, count=1, make=make)
     before, last = crash["worlds"]["actions"][0][:-1], crash["worlds"]["actions"][0][-1]
     again.restore({**crash["worlds"], "actions": [before]})
-    with pytest.raises(ModelError, match="value 1 of the observation"):
+    assert again.worlds[0].unwrapped.steps == 12, "the state of the last decision"  # type: ignore[union-attr]
+    with pytest.raises(RoboError, match=message):
         again.step(np.array([last], dtype=np.float32))
+
+
+def test_a_potential_that_is_no_number_stops_with_a_dump(tmp_path: Path) -> None:
+    class Lost(TrueProgress):
+        asked = 0
+
+        def score(self, observations: Any, which: Any) -> Any:
+            self.asked += 1
+            value = super().score(observations, which)
+            return value * np.nan if self.asked > 8 else value
+
+    run = learning(tmp_path, count=1)
+    run.worlds.potential = Lost()
+    with pytest.raises(ModelError, match="the potential of world 0 is not a number"):
+        run.run(400, nothing)
+    assert len(json.loads((tmp_path / CRASH).read_text())["worlds"]["actions"][0]) > 0
+
+
+def test_an_action_that_is_no_number_stops_with_a_dump_that_replays(tmp_path: Path) -> None:
+    run = learning(tmp_path, count=1)
+    run.run(120, nothing)
+    with torch.no_grad():
+        next(iter(run.sac.actor.parameters())).fill_(float("nan"))
+    with pytest.raises(ModelError, match="policy's action for world 0 is"):
+        run.run(400, nothing)
+    crash = json.loads((tmp_path / CRASH).read_text())
+    assert crash["action"] == [["nan"]]
+    again = worlds(0, count=1)
+    again.restore(crash["worlds"])
+    place = again.worlds[0].unwrapped.place  # type: ignore[union-attr]
+    assert place == run.worlds.worlds[0].unwrapped.place, "the state in which the action was taken"
 
 
 def test_proposals_of_a_good_policy_are_taken_from_the_start(tmp_path: Path) -> None:
