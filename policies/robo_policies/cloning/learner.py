@@ -46,14 +46,18 @@ class Learner:
 
     def save(self, folder: Path, statistics: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Write the files that LeRobot's own training writes: configuration, weights, both processors."""
-        import torch
-
-        tensors = {
-            key: {name: torch.from_numpy(value) for name, value in values.items()} for key, values in statistics.items()
-        }
         self.policy.save_pretrained(folder)
-        for pipeline in self.processors(tensors):
+        for pipeline in self.processors(as_tensors(statistics)):
             pipeline.save_pretrained(folder)
+
+
+def as_tensors(statistics: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, torch.Tensor]]:
+    """Statistics as LeRobot's processors take them."""
+    import torch
+
+    return {
+        key: {name: torch.from_numpy(value) for name, value in values.items()} for key, values in statistics.items()
+    }
 
 
 def make_learner(

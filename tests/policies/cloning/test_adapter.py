@@ -7,19 +7,20 @@ can only be had from the hub. pi0 has a file of its own.
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from robo_datasets.errors import ConfigError, ModelError
-from robo_policies import load_policy
+from robo_datasets import DemoStore
+from robo_datasets.errors import ConfigError, ModelError, StoreError
+from robo_policies import load_policy, train_lerobot_policy, train_policy
 from robo_policies.cloning.act import ActLearner
-from robo_policies.cloning.adapter import PolicyLearner, span_of
+from robo_policies.cloning.adapter import PolicyLearner, as_configured, span_of
 from robo_policies.cloning.pictures import Pictures
-from robo_policies.cloning.settings import Budget
-from robo_policies.cloning.trainer import clone
+from robo_policies.cloning.settings import Budget, WeightSettings
 from robo_policies.cloning.windows import Span, Windows, load_demonstrations, normalisation
 
 FRONT = "observation.images.front"
@@ -33,7 +34,7 @@ def act(point_store, tiny_act):
     weights = np.linspace(0.1, 1, demonstrations.frames).astype(np.float32)
     statistics = normalisation(demonstrations, weights)
     windows = Windows(demonstrations, weights, Span(settings.chunk_size), statistics)
-    return SimpleNamespace(make=lambda: ActLearner(settings, dims), windows=windows, statistics=statistics)
+    return SimpleNamespace(make=lambda: ActLearner(settings, dims), windows=windows, settings=settings, dims=dims)
 
 
 def test_a_policy_without_losses_per_sample_is_asked_sample_by_sample(act):
@@ -45,20 +46,51 @@ def test_a_policy_without_losses_per_sample_is_asked_sample_by_sample(act):
     torch.testing.assert_close(adapted.losses(batch), learner.losses(batch), rtol=1e-5, atol=1e-6)
 
 
-def test_it_is_trained_like_ours_and_saved_so_that_it_loads(act, quick, tmp_path):
-    results = []
-    for adapt in (False, True):
-        torch.manual_seed(0)
-        learner = act.make()
-        if adapt:
-            tensors = {k: {n: torch.from_numpy(v) for n, v in s.items()} for k, s in act.statistics.items()}
-            learner = PolicyLearner(learner.policy, processors=learner.processors(tensors))
-        settings = dataclasses.replace(quick, batch_size=8)
-        results.append(clone(learner, act.windows, Budget(4), settings, 0, tmp_path / str(adapt), {}).losses)
-    np.testing.assert_allclose(results[0], results[1], rtol=1e-4)
-    learner.save(tmp_path / "saved", act.statistics)
-    one = {"observation.state": np.zeros(2), "observation.environment_state": np.zeros(3)}
-    assert load_policy(tmp_path / "saved").act(one).shape == (5, 2)
+def test_it_is_trained_like_ours_and_saved_so_that_it_loads(act, point_store, quick, tmp_path):
+    how, losses = dataclasses.replace(quick, batch_size=8), []
+    weights = WeightSettings("success_only")
+    torch.manual_seed(0)
+    out = tmp_path / "adapted"
+    for _ in range(2):  # the second call finds the first one done
+        losses.append(train_lerobot_policy(act.make().policy, point_store, out, Budget(4), weights, how).losses)
+    ours = train_policy(point_store, tmp_path / "ours", Budget(4), act.settings, weights, how)
+    np.testing.assert_array_equal(losses[0], losses[1])
+    np.testing.assert_allclose(losses[0], ours.losses, rtol=1e-4)
+    one = {"observation.state": np.full(2, 0.3), "observation.environment_state": np.full(3, 0.2)}
+    np.testing.assert_allclose(load_policy(out).act(one), ours.policy.act(one), atol=1e-3)
+    with pytest.raises(ConfigError, match="holds a run with seed=0, not 1"):
+        train_lerobot_policy(act.make().policy, point_store, out, Budget(4), weights, how, seed=1)
+
+
+def test_each_kind_of_value_is_normalised_as_the_configuration_says(act):
+    def mode(name):
+        return SimpleNamespace(value=name)
+
+    policy = act.make().policy
+    statistics = {
+        "observation.state": {"mean": [2.0], "std": [4.0], "min": [0.0], "max": [10.0]},
+        "action": {"mean": [2.0], "std": [4.0], "min": [0.0], "max": [10.0]},
+        FRONT: {"mean": [0.5], "std": [0.2], "min": [0.0], "max": [1.0]},
+    }
+    statistics = {key: {name: np.array(value) for name, value in one.items()} for key, one in statistics.items()}
+    policy.config.normalization_mapping = {"STATE": mode("MEAN_STD"), "ACTION": mode("MIN_MAX")}
+    found = as_configured(policy.config, statistics)
+    pairs = {key: (float(one["mean"][0]), float(one["std"][0])) for key, one in found.items()}
+    assert pairs == {"observation.state": (2.0, 4.0), "action": (5.0, 5.0), FRONT: (0.0, 1.0)}
+    policy.config.normalization_mapping = {"STATE": mode("QUANTILES")}
+    with pytest.raises(ConfigError, match="ACTConfig normalises STATE by QUANTILES; MEAN_STD, MIN_MAX and IDENTITY"):
+        as_configured(policy.config, statistics)
+
+
+def test_a_store_that_lacks_what_a_policy_takes_is_refused(act, smolvla, point_store, picture_store, tmp_path):
+    with pytest.raises(StoreError, match=r"no camera 'observation.images.front', which the policy takes"):
+        train_lerobot_policy(smolvla, point_store, tmp_path / "policy", Budget(1))
+    with pytest.raises(StoreError, match=r"no feature 'observation.environment_state', which the policy takes"):
+        train_lerobot_policy(act.make().policy, picture_store, tmp_path / "policy", Budget(1))
+    wide = ActLearner(act.settings, {**act.dims, "action": 3}).policy
+    with pytest.raises(StoreError, match=r"'action' has shape \(2,\), and the policy takes \(3,\)"):
+        train_lerobot_policy(wide, point_store, tmp_path / "policy", Budget(1))
+    assert not (tmp_path / "policy").exists()
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +165,29 @@ def test_padding_trains_nothing_in_smolvla_either(smolvla, smolvla_windows):
     assert float(learner.losses(batch).abs().max().detach()) == 0
 
 
-def test_smolvla_is_trained_with_weights_and_its_frozen_part_stays(smolvla, smolvla_windows, quick, tmp_path):
+def test_smolvla_is_trained_with_weights_and_its_frozen_part_stays(smolvla, new_picture_store, quick, tmp_path):
+    store = new_picture_store
+    weights = store.derive("weights", provenance={"mode": "made up"})
+    for uuid in store.uuids:
+        weights.write(uuid, {"weight": np.linspace(0, 1, store.lengths[uuid], dtype=np.float32)})
     before = {name: value.clone() for name, value in smolvla.named_parameters()}
-    settings = dataclasses.replace(quick, batch_size=4)
-    result = clone(PolicyLearner(smolvla, WORDS), smolvla_windows, Budget(3), settings, 0, tmp_path, {})
+    result = train_lerobot_policy(
+        smolvla, store, tmp_path / "policy", Budget(3), WeightSettings("rabc"),
+        dataclasses.replace(quick, batch_size=4), constant=WORDS, processors=False,
+    )  # fmt: skip
     assert np.isfinite(result.losses).all()
+    assert (tmp_path / "policy" / "model.safetensors").exists()
     for name, value in smolvla.named_parameters():
         assert value.requires_grad or torch.equal(value, before[name]), name
     moved = [name for name, value in smolvla.named_parameters() if not torch.equal(value, before[name])]
     assert any("lm_expert" in name for name in moved)
+
+
+@pytest.fixture
+def new_picture_store(picture_store, tmp_path):
+    """A copy that weights may be added to."""
+    shutil.copytree(picture_store.path, tmp_path / "pictures.zarr")
+    return DemoStore.open(tmp_path / "pictures.zarr")
 
 
 def test_a_policy_that_gives_one_number_for_a_batch_is_refused(act):
