@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from robo_datasets.errors import ConfigError
 from robo_rm import shaped_reward
 from robo_rm.shaping.core import decision_gold, n_step_return
+from robo_rm.shaping.modes import Decisions, ShapingSettings, check_plain, describe_terms, reward_terms
 
 
 def test_the_formula_by_hand() -> None:
@@ -82,3 +83,27 @@ def test_numbers_that_are_none_are_refused() -> None:
         shaped_reward(0.0, 0.0, 0.0, False, 0.9, steps=0)
     with pytest.raises(ConfigError, match="one length"):
         n_step_return([1.0, 2.0], [1], 0.9)
+
+
+def test_the_active_terms_are_told() -> None:
+    rows = dict(describe_terms(ShapingSettings("bilevel", occupancy=0.2, ensemble="lcb", pessimism=3.0), 0.99))
+    assert "blend" in rows["bilevel"]
+    assert "0.2 sigma" in rows["occupancy"]
+    assert "less 3 times its members' variance" in rows["ensemble"]
+    assert set(dict(describe_terms(ShapingSettings("sparse"), 0.99))) == {"gold", "discount"}
+
+
+@pytest.mark.parametrize(
+    "settings", [ShapingSettings("multi_critic"), ShapingSettings("bilevel"), ShapingSettings("pbrs", occupancy=0.1)]
+)
+def test_modes_with_a_half_in_the_learner_are_no_reward_alone(settings: ShapingSettings) -> None:
+    with pytest.raises(ConfigError, match="learner made for it"):
+        check_plain(settings)
+
+
+def test_the_terms_of_a_blend_add_up_to_gold_and_progress() -> None:
+    one = np.ones(1)
+    decision = Decisions(one, 0.2 * one, 0.7 * one, 0 * one, one < 0, one < 0, one.astype(np.int64))
+    for mode in ("multi_critic", "bilevel"):
+        terms = reward_terms(ShapingSettings(mode, scale=2.0), decision, 0.99)
+        assert (float(terms["gold"][0]), float(terms["shaping"][0])) == pytest.approx((1.0, 1.4))
