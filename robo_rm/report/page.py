@@ -46,10 +46,14 @@ figure { margin: 14px 0; }
 img { max-width: 100%; height: auto; display: block; }
 figcaption { color: #52606d; font-size: .88rem; max-width: 84ch; margin-top: 4px; }
 code { background: #eef0f2; border-radius: 4px; padding: 1px 5px; font-size: .92em; }
+a { color: #1f6feb; }
 footer { color: #7b8794; font-size: .85rem; margin-top: 24px; }
 """
 
 _NUMBERS = re.compile(r"-|[-+]?[\d.]+( ?(%|s|ms|min))?( to -?[\d.]+ ?%?)?( \([^)]{1,24}\))?")
+
+_LINK = re.compile(r"\[([^\]]+)\]\((\w[\w./%,~-]*)\)")
+"""A link to a file beside the page, written as in Markdown; nowhere else."""
 
 Picture = Figure | bytes
 """A figure, or the bytes of a PNG or JPEG file."""
@@ -135,7 +139,7 @@ class Page:
 
 
 def _text(text: str) -> str:
-    pieces = escape(text).split("`")
+    pieces = _LINK.sub(r'<a href="\2">\1</a>', escape(text)).split("`")
     if len(pieces) % 2 == 0:  # a backquote without its partner stays as it is
         return "`".join(pieces)
     return "".join(f"<code>{piece}</code>" if i % 2 else piece for i, piece in enumerate(pieces))

@@ -183,6 +183,21 @@ class TestPage:
         assert "<code>auroc</code>" in html
         assert "0.002346" in html
 
+    def test_links_lead_to_files_beside_the_page_only(self) -> None:
+        page = Page("report")
+        page.prose('[a film](videos/best%201.mp4) and [away](https://example.org) and [up](../x) and [odd]("x)')
+        text = page.html()
+        assert '<a href="videos/best%201.mp4">a film</a>' in text
+        assert text.count("<a ") == 1
+
+    def test_columns_of_numbers_with_units_and_intervals_are_set_to_the_right_together(self) -> None:
+        page = Page("report")
+        page.table(["figure", "value", "note"], [["success", "58.3 % (7 of 12)", "good"], ["time", "24.1 s", 3]])
+        text = page.html()
+        assert '<th>figure</th><th class="n">value</th><th>note</th>' in text
+        assert text.count('<td class="n">') == 2
+        assert '<td class="w">3</td>' in text
+
     def test_closes_every_tag_it_opens(self) -> None:
         stack: list[str] = []
         void = {"meta", "img", "br"}

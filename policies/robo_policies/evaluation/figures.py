@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from robo_policies.evaluation.evaluate import Evaluation
-from robo_rm.report.style import FAINT, GOOD, GRID, INK, UNKNOWN, WEIGHT, new_figure, place, write_title
+from robo_rm.report.style import FAINT, GRID, INK, UNKNOWN, WEIGHT, new_figure, place, write_title
 
 COLOURS = (UNKNOWN, WEIGHT)
 """Of the policy compared with, and of the one that is judged, as in the chart of success."""
@@ -86,4 +86,4 @@ def success_bars(evaluations: Mapping[str, Evaluation]) -> Sequence[tuple[str, i
 
 
 def _colours(count: int) -> tuple[str, ...]:
-    return COLOURS if count > 1 else (GOOD,)
+    return COLOURS[:count]

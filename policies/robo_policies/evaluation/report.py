@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from robo_policies.evaluation.comparison import Comparison
 from robo_policies.evaluation.evaluate import Evaluation
@@ -92,4 +93,5 @@ def _films(page: Page, folder: Path, evaluations: Mapping[str, Evaluation]) -> N
             reached = f", got to: {evaluation.stages[rollout.stage]}" if evaluation.stages else ""
             outcome = "success" if rollout.success else f"failure{reached}"
             title = f"{name}, {film.kind}: episode {rollout.episode}, {outcome}, {rollout.seconds:.1f} s"
-            page.picture(strip_figure(film.strip, title), f"`{film.path.relative_to(folder)}`", photo=True)
+            path = film.path.relative_to(folder).as_posix()
+            page.picture(strip_figure(film.strip, title), f"[{path}]({quote(path)})", photo=True)

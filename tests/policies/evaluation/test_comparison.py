@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -108,6 +109,9 @@ def test_eval_policy_compares_two_policies_and_writes_a_page_with_films(run_comm
     page = (out / "report.html").read_text()
     assert page.count("<img") >= 4
     assert "do not tell policy_1 from policy_0" in page
+    for link in re.findall(r'href="([^"]+)"', page):
+        assert (out / link).is_file()
+    assert page.count("<a href=") == 4
     films = {path.relative_to(out / "videos").as_posix() for path in (out / "videos").rglob("*.mp4")}
     assert len(films) == 4
     assert {film.split("/")[0] for film in films} == {"policy_0", "policy_1"}
