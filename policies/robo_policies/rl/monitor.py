@@ -124,8 +124,11 @@ class HackingMonitor:
         if len(recent) < WINDOW // 2:
             return []
         failures = [episode for episode in recent if not episode.success]
-        dwell = float(np.mean([episode.dwell for episode in failures])) if failures else 0.0
-        stalled = float(np.mean([episode.stalled for episode in failures])) if failures else 0.0
+        dwell = float(np.mean([episode.dwell for episode in failures or recent]))
+        stalled = float(np.mean([episode.stalled for episode in failures or recent]))
+        if not failures:
+            solved = [Check(name, False, "none of the episodes failed") for name in ("dwell", "hover")]
+            return [*solved, *self._trend(recent), *self._drift(recent)]
         checks = [
             Check(
                 "dwell",

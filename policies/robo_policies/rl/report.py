@@ -83,8 +83,8 @@ def _signs(page: Page, learning: Learning) -> None:
     page.verdicts(("no" if check.wrong else "yes", f"{_EXPLAINED[check.name]}: {check.text}.") for check in checks)
     page.prose(
         f"Each point is the mean over the last {WINDOW} episodes learnt from. Near the goal means a potential of "
-        f"{NEAR_GOLD:g} or more; standing still, a change of less than {STILL:g} in a decision. The dashed lines are "
-        "where a warning begins."
+        f"{NEAR_GOLD:g} or more; standing still, a change of less than {STILL:g} in a decision. A warning needs "
+        "failed episodes to do so; the dashed lines are where it begins."
     )
     points = [point for point in learning.note.curve if "training_shaped" in point]
     if len(points) > 1:
