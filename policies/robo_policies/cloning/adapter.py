@@ -27,10 +27,11 @@ from robo_policies.cloning.trainer import CloningResult, clone
 from robo_policies.cloning.windows import (
     ACTION,
     ENVIRONMENT_STATE,
+    SMALLEST_STD,
     STATE,
+    Demonstrations,
     Span,
     Windows,
-    affine,
     load_demonstrations,
     normalisation,
 )
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 # LeRobot 0.4.4's SmolVLA looks for the padding of actions under this name, and under no other.
 PADDING_OF_SMOLVLA = "actions_id_pad"
+QUANTILES = (("q01", 0.01), ("q10", 0.1), ("q90", 0.9), ("q99", 0.99))
+BOUNDS = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
+"""LeRobot's ways to normalise that bring two statistics to -1 and 1."""
 
 
 class PolicyLearner(Learner):
@@ -174,8 +178,8 @@ def train_lerobot_policy(
     pictures = None
     if sizes:
         pictures = Pictures(store, demonstrations.uuids, demonstrations.starts, sizes, training.cache_gb)
-    statistics = normalisation(demonstrations, sampled.values, pictures)
-    span = learner.span
+    plain = normalisation(demonstrations, sampled.values, pictures)
+    statistics, span = with_quantiles(plain, demonstrations, sampled.values), learner.span
     windows = Windows(demonstrations, sampled.values, span, as_configured(config, statistics), device, pictures)
     fingerprint = {
         "policy": hashlib.sha256(repr(config).encode()).hexdigest(),
@@ -216,24 +220,41 @@ def check_features(config: Any, store: DemoStore) -> dict[str, Size]:
     return sizes
 
 
+def with_quantiles(
+    statistics: Mapping[str, Mapping[str, np.ndarray]], demonstrations: Demonstrations, weights: np.ndarray
+) -> dict[str, dict[str, np.ndarray]]:
+    """The statistics with quantiles of the vectors over the frames that are trained on, as LeRobot names them."""
+    result = {key: dict(values) for key, values in statistics.items()}
+    for key, values in demonstrations.arrays.items():
+        found = np.quantile(values[weights > 0], [share for _, share in QUANTILES], axis=0).astype(np.float32)
+        result[key] |= {name: one for (name, _), one in zip(QUANTILES, found, strict=True)}
+        for low, high in (("q01", "q99"), ("q10", "q90")):
+            still = result[key][high] - result[key][low] < SMALLEST_STD
+            result[key][low] = np.where(still, result[key]["mean"] - 1, result[key][low])
+            result[key][high] = np.where(still, result[key]["mean"] + 1, result[key][high])
+    return result
+
+
 def as_configured(config: Any, statistics: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
     """What to subtract ("mean") and to divide by ("std") so that values come out as the configuration normalises them.
 
     Raises:
-        ConfigError: it normalises otherwise than by mean and deviation, by bounds, or not at all.
+        ConfigError: it normalises in a way that is not known, or pictures by quantiles.
     """
     kinds = {STATE: "STATE", ENVIRONMENT_STATE: "ENV", ACTION: "ACTION"}
     result = {}
     for key, values in statistics.items():
         kind = kinds.get(key, "VISUAL")
         mode = str(getattr(config.normalization_mapping.get(kind), "value", "IDENTITY"))
+        bounds = BOUNDS.get(mode, ())
         if mode == "IDENTITY":
             offset, scale = np.zeros_like(values["mean"]), np.ones_like(values["std"])
-        elif mode in ("MEAN_STD", "MIN_MAX"):
-            offset, scale = affine(values, bounded=mode == "MIN_MAX")
+        elif mode == "MEAN_STD":
+            offset, scale = values["mean"], values["std"]
+        elif bounds and all(name in values for name in bounds):
+            low, high = (values[name] for name in bounds)
+            offset, scale = (low + high) / 2, (high - low) / 2
         else:
-            raise ConfigError(
-                f"{type(config).__name__} normalises {kind} by {mode}; MEAN_STD, MIN_MAX and IDENTITY are supported"
-            )
+            raise ConfigError(f"{type(config).__name__} normalises {kind} by {mode}, which is not supported")
         result[key] = {"mean": offset, "std": scale}
     return result

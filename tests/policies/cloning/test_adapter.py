@@ -18,7 +18,8 @@ from robo_datasets import DemoStore
 from robo_datasets.errors import ConfigError, ModelError, StoreError
 from robo_policies import load_policy, train_lerobot_policy, train_policy
 from robo_policies.cloning.act import ActLearner
-from robo_policies.cloning.adapter import PolicyLearner, as_configured, span_of
+from robo_policies.cloning.adapter import PolicyLearner, as_configured, span_of, with_quantiles
+from robo_policies.cloning.learner import Learner, as_tensors
 from robo_policies.cloning.pictures import Pictures
 from robo_policies.cloning.settings import Budget, WeightSettings
 from robo_policies.cloning.windows import Span, Windows, load_demonstrations, normalisation
@@ -62,24 +63,33 @@ def test_it_is_trained_like_ours_and_saved_so_that_it_loads(act, point_store, qu
         train_lerobot_policy(act.make().policy, point_store, out, Budget(4), weights, how, seed=1)
 
 
-def test_each_kind_of_value_is_normalised_as_the_configuration_says(act):
-    def mode(name):
-        return SimpleNamespace(value=name)
+@pytest.mark.parametrize("mode", ["MEAN_STD", "MIN_MAX", "QUANTILES", "QUANTILE10", "IDENTITY"])
+def test_vectors_are_normalised_as_lerobots_own_processor_does_it(act, point_store, mode):
+    from lerobot.configs.types import NormalizationMode
 
     policy = act.make().policy
-    statistics = {
-        "observation.state": {"mean": [2.0], "std": [4.0], "min": [0.0], "max": [10.0]},
-        "action": {"mean": [2.0], "std": [4.0], "min": [0.0], "max": [10.0]},
-        FRONT: {"mean": [0.5], "std": [0.2], "min": [0.0], "max": [1.0]},
-    }
-    statistics = {key: {name: np.array(value) for name, value in one.items()} for key, one in statistics.items()}
-    policy.config.normalization_mapping = {"STATE": mode("MEAN_STD"), "ACTION": mode("MIN_MAX")}
-    found = as_configured(policy.config, statistics)
-    pairs = {key: (float(one["mean"][0]), float(one["std"][0])) for key, one in found.items()}
-    assert pairs == {"observation.state": (2.0, 4.0), "action": (5.0, 5.0), FRONT: (0.0, 1.0)}
-    policy.config.normalization_mapping = {"STATE": mode("QUANTILES")}
-    with pytest.raises(ConfigError, match="ACTConfig normalises STATE by QUANTILES; MEAN_STD, MIN_MAX and IDENTITY"):
-        as_configured(policy.config, statistics)
+    policy.config.normalization_mapping = dict.fromkeys(("STATE", "ENV", "ACTION"), NormalizationMode(mode))
+    demonstrations = load_demonstrations(point_store)
+    weights = np.where(np.arange(demonstrations.frames) % 3, 1, 0).astype(np.float32)
+    statistics = with_quantiles(normalisation(demonstrations, weights), demonstrations, weights)
+    ours = Windows(demonstrations, weights, Span(1), as_configured(policy.config, statistics)).gather(np.arange(50))
+    theirs, _ = Learner.processors(PolicyLearner(policy), as_tensors(statistics))
+    raw = {key: torch.from_numpy(values[:50]) for key, values in demonstrations.arrays.items()}
+    expected = theirs(raw)
+    for key in ("observation.state", "observation.environment_state"):
+        torch.testing.assert_close(ours[key], expected[key], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours["action"][:, 0], expected["action"], rtol=1e-4, atol=1e-5)
+
+
+def test_pictures_are_left_as_they_are_where_the_configuration_says_nothing_and_never_sorted_by_quantiles(act):
+    config = act.make().policy.config
+    statistics = {FRONT: {"mean": np.full(3, 0.5), "std": np.full(3, 0.2), "min": np.zeros(3), "max": np.ones(3)}}
+    config.normalization_mapping = {}
+    found = as_configured(config, statistics)[FRONT]
+    assert (found["mean"].tolist(), found["std"].tolist()) == ([0.0] * 3, [1.0] * 3)
+    config.normalization_mapping = {"VISUAL": SimpleNamespace(value="QUANTILES")}
+    with pytest.raises(ConfigError, match="ACTConfig normalises VISUAL by QUANTILES, which is not supported"):
+        as_configured(config, statistics)
 
 
 def test_a_store_that_lacks_what_a_policy_takes_is_refused(act, smolvla, point_store, picture_store, tmp_path):
