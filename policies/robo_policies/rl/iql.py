@@ -4,7 +4,10 @@ IQL (arXiv 2110.06169, equations 5 to 7). With expectile e, critics Q, state val
 
     V       minimises |e - 1[u < 0]| u^2
     Q       minimises (r + g^k V(s') - Q(s, a))^2, without V(s') where the task ended
-    policy  clones the store's actions with weight min(exp(b u), 100), b the inverse temperature
+    policy  clones the store's actions with weight min(exp(b u / sigma), 100), b the inverse temperature
+
+sigma, the spread of u, is followed over the updates. The paper scales its rewards to the range of the returns instead;
+without either, the advantages of a reward between 0 and 1 are so small that every weight is 1.
 
 No action outside the store is ever judged. The policy does not look at the potential, so it needs no reward model when
 it runs; critics and value do, since the shaped reward depends on it.
@@ -29,6 +32,8 @@ from robo_policies.rl.settings import IqlSettings
 
 # The weight of an action is cut here, as in the paper's own experiments, so that single actions do not rule a batch.
 MOST_WEIGHT = 100.0
+KEEP_SPREAD = 0.99
+LEAST_SPREAD = 1e-6
 
 
 class Iql:
@@ -76,6 +81,7 @@ class Iql:
         mean, scale = scaling or (np.zeros(observation_size, np.float32), np.ones(observation_size, np.float32))
         self._mean, self._scale = torch.from_numpy(mean).to(device), torch.from_numpy(scale).to(device)
         self.settings, self.device, self.updates = settings, device, 0
+        self._spread = 0.0
         parameters = [*self.critics.parameters(), *self.value.parameters(), *self.policy.parameters()]
         self._steps = torch.optim.Adam(parameters, settings.learning_rate, fused=True)
 
@@ -86,7 +92,10 @@ class Iql:
         return self.policy.act(observations)
 
     def update(self, demonstrated: Batch) -> dict[str, float]:
-        """One update of critics, value and policy from stored decisions; returns losses and the mean weight.
+        """One update of critics, value and policy from stored decisions.
+
+        Returns:
+            Losses, and the share of the batch that the weights leave in effect.
 
         Raises:
             ModelError: a loss is NaN or infinite.
@@ -103,7 +112,10 @@ class Iql:
         gap = taken - self.value(seen).squeeze(-1)
         value_loss = expectile_loss(gap, self.settings.expectile)
         critic_loss = (self.critics(seen, action) - aim).square().mean(dim=1).sum()
-        weight = torch.exp(self.settings.inverse_temperature * gap.detach()).clamp(max=MOST_WEIGHT)
+        spread = float(gap.detach().std())
+        self._spread = KEEP_SPREAD * self._spread + (1 - KEEP_SPREAD) * spread if self.updates else spread
+        scaled = gap.detach() / max(self._spread, LEAST_SPREAD)
+        weight = torch.exp(self.settings.inverse_temperature * scaled).clamp(max=MOST_WEIGHT)
         policy_loss = (weight * (self.policy(shown) - action).square().mean(dim=-1)).mean()
         self._steps.zero_grad(set_to_none=True)
         (value_loss + critic_loss + policy_loss).backward()
@@ -115,7 +127,7 @@ class Iql:
             "value_loss": float(value_loss.detach()),
             "critic_loss": float(critic_loss.detach()),
             "policy_loss": float(policy_loss.detach()),
-            "weight": float(weight.mean()),
+            "effective_share": float(weight.sum().square() / weight.square().sum() / len(weight)),
         }
         bad = [name for name, number in figures.items() if not np.isfinite(number)]
         if bad:
@@ -129,7 +141,8 @@ class Iql:
             for part, network in self._parts().items()
             for name, value in network.state_dict().items()
         }
-        return {**held, **optimiser_state("steps", self._steps), "updates": torch.tensor(self.updates)}
+        numbers = {"updates": torch.tensor(self.updates), "spread": torch.tensor(self._spread, dtype=torch.float64)}
+        return {**held, **optimiser_state("steps", self._steps), **numbers}
 
     def load_state(self, held: Mapping[str, torch.Tensor]) -> None:
         """Take up a `state`.
@@ -142,7 +155,7 @@ class Iql:
                 mine = {n.removeprefix(f"{part}."): v for n, v in held.items() if n.startswith(f"{part}.")}
                 network.load_state_dict(mine)
             restore_optimiser("steps", self._steps, held)
-            self.updates = int(held["updates"])
+            self.updates, self._spread = int(held["updates"]), float(held["spread"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise ModelError(f"the checkpoint is of another learner or damaged ({error})") from error
 

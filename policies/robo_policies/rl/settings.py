@@ -83,8 +83,8 @@ class IqlSettings(LearnerSettings):
     """Which learner."""
     expectile: float = 0.8
     """Expectile of the action values that the state value aims at; 0.5 is their mean, near 1 their best."""
-    inverse_temperature: float = 3.0
-    """How much better a demonstrated action must be to be cloned harder; 0 is plain cloning."""
+    inverse_temperature: float = 1.0
+    """How much harder better actions are cloned, by spreads of the advantage; 0 is plain cloning."""
     tau: float = 0.005
     """Share of the critics that flows into the target critics at each update."""
     reward: str = "progress"
