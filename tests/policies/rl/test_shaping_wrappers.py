@@ -194,3 +194,8 @@ def test_wrong_use_is_told() -> None:
         ShapedVectorReward(SyncVectorEnv([Walk], autoreset_mode=AutoresetMode.DISABLED), NoPotential(), DISCOUNT)
     with pytest.raises(ConfigError, match="neither shows nor can render"):
         ShapedReward(Walk(), Brightness(), DISCOUNT).reset()
+
+
+def test_modes_with_a_half_in_the_learner_are_refused() -> None:
+    with pytest.raises(ConfigError, match="learner made for it"):
+        ShapedReward(Walk(), NoPotential(), DISCOUNT, ShapingSettings("bilevel"))
