@@ -13,13 +13,24 @@ from robo_policies.worlds import scene
 from robo_policies.worlds.progress import (
     STAGE_SHARES,
     STAGES,
+    Situation,
     cube_held,
     cube_in_tray,
     is_success,
     progress_of,
     stage_of,
+    way_left,
 )
-from robo_policies.worlds.tidy_drawer import CUBE, CUBE_X, CUBE_Y, CUBE_YAW, DRAWER, MAX_STEPS, TidyDrawer
+from robo_policies.worlds.tidy_drawer import (
+    CUBE,
+    CUBE_X,
+    CUBE_Y,
+    CUBE_YAW,
+    DRAWER,
+    MAX_STEPS,
+    START_OPENING,
+    TidyDrawer,
+)
 from robo_policies.worlds.world import Actions
 
 SKILLS = ("open", "reach", "grasp", "carry", "close")
@@ -34,6 +45,11 @@ HAND_AWAY = (0.012, 0.012, 0.010)
 """How far (m) the hand may begin from its place."""
 ABOVE_CUBE, LIFTED, ABOVE_TRAY = 0.060, 0.050, 0.125
 """Heights (m): of the hand over the cube's middle, of a held cube, and of the hand once it has let go."""
+OPENING_STAGES = ("reach for the handle", "take the handle", "pull the drawer open")
+NEAR_HANDLE = 0.030
+"""Way left (m) to the handle at which reaching has become taking."""
+PULLING = START_OPENING + 0.005
+"""Drawer opening (m) that only a pull explains."""
 _GRIPPED = 0.9999 * scene.CUBE_HALF / scene.FINGER_TRAVEL
 _GRIP = 0.05
 _SETTLING = 8
@@ -52,7 +68,8 @@ class DrawerSkill(TidyDrawer):
 
     An episode begins as the stage before would have ended, with some spread, and succeeds when the stage after
     the last one begins (after the last stage of all: when the whole task is done). Progress counts from 0 at
-    the beginning of the first stage to 1 on success; falling back behind the first stage is 0. Stages count from 0.
+    the beginning of the first stage to 1 on success; falling back behind the first stage is 0. Stages count from 0;
+    ``open`` alone has finer ones, because a reward model learns from failures what stage they stayed in.
 
     Args:
         part: ``open``, ``reach``, ``grasp``, ``carry``, ``close``, or one of them after ``from_``.
@@ -78,7 +95,7 @@ class DrawerSkill(TidyDrawer):
         limit = max(SHORTEST_LIMIT, round(MAX_STEPS * sum(shares))) if max_steps is None else max_steps
         super().__init__(render, image_size, cameras, limit)
         self.name = f"tidy_drawer/{part}"
-        self.stages = STAGES[self.first : self.last + 1]
+        self.stages = OPENING_STAGES if self.last == 0 else STAGES[self.first : self.last + 1]
         self.task = " ".join(_SENTENCES[self.first : self.last + 1])
         self._before, self._share = sum(STAGE_SHARES[: self.first]), sum(shares)
 
@@ -88,6 +105,8 @@ class DrawerSkill(TidyDrawer):
         stage, whole = progress_of(situation)
         success = is_success(situation) if self.last == len(STAGES) - 1 else stage > self.last
         local = min(max(stage, self.first), self.last) - self.first
+        if self.last == 0:
+            local = opening_stage(situation)
         progress = min(max((whole - self._before) / self._share, 0.0), 0.999)
         return success, local, 1.0 if success else progress
 
@@ -158,6 +177,14 @@ class DrawerSkill(TidyDrawer):
         """Whether the cube is in the gripper, which must then stay shut."""
         situation = self.situation()
         return cube_held(situation) and not cube_in_tray(situation)
+
+
+def opening_stage(situation: Situation) -> int:
+    """Index into ``OPENING_STAGES``."""
+    handle = (scene.DRAWER_FRONT_X + 0.004 - situation.opening, scene.DRAWER_Y, scene.HANDLE_HEIGHT)
+    if situation.opening >= PULLING:
+        return 2
+    return 1 if way_left(situation.tip, handle) < NEAR_HANDLE else 0
 
 
 def stages_of(part: str) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -40,16 +42,21 @@ def test_a_clean_demonstration_ends_the_part_and_no_more(part: str) -> None:
     terminated = truncated = False
     before = info["progress"]
     best = before
+    seen = [info["stage"]]
     for action in env.demonstrate("clean", np.random.default_rng(0)):
         _, reward, terminated, truncated, info = env.step(action)
         best = max(best, info["progress"])
-        assert info["stage_name"] in STAGES[env.first : env.last + 1]
+        assert info["stage_name"] == env.stages[info["stage"]]
+        seen.append(info["stage"])
         if terminated or truncated:
             break
     assert terminated
     assert not truncated
     assert reward == info["progress"] == 1.0
     assert info["success"]
+    # Every stage of the part, in order, and none twice.
+    assert [stage for stage, _ in itertools.groupby(seen)] == list(range(len(env.stages)))
+    assert part == "open" or env.stages == STAGES[env.first : env.last + 1]
 
 
 @pytest.mark.parametrize(("quality", "success"), [("drop_and_regrasp", True), ("stops_partway", False)])
