@@ -11,7 +11,7 @@ _EXPORTS: dict[str, str] = {
     "evaluate": "robo_policies.evaluation.evaluate",
     "load_policy": "robo_policies.cloning.learned",
     "make_env": "robo_policies.worlds",
-    "train_lerobot_policy": "robo_policies.cloning.adapter",
+    "train_lerobot_policy": "robo_policies.cloning.lerobot_training",
     "train_policy": "robo_policies.cloning.training",
 }
 
