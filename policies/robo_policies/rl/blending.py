@@ -9,12 +9,13 @@ divided by its spread, so that no term drowns the others by its scale,
 discounts are learnt themselves, so that following it gains gold,
 
     r_phi = phi_1 gold + phi_2 auxiliary with the discount g^k + phi_3 auxiliary with the discount 0,
-    d J_gold / d phi_i  ~  < grad J_gold , grad J_i >        (gradients by the actor's weights)
+    d J_gold / d phi_i  ~  < grad J_gold , grad J_i >        (gradients by the actor's weights; each J_i over sigma_i)
 
 This is the paper's implicit outer gradient with the first term of the series that stands for the inverse Hessian, that
 is for one step of the actor; the paper's state-dependent weights and free discount are reduced to three numbers that
-sum to 1, the share between phi_2 and phi_3 taking the place of the discount. The two gradients come from different
-halves of the batch, so that their noise does not agree with itself.
+sum to 1, the share between phi_2 and phi_3 taking the place of the discount. The terms' values are divided by their
+spreads as above: progress summed over an episode is a hundred times what gold can be, and a share would mean nothing.
+The two gradients come from different halves of the batch, so that their noise does not agree with itself.
 
 The auxiliary term is the potential after the decision, F(h'), paid as a reward.
 """
@@ -75,17 +76,23 @@ class BlendedSac(Sac):
         self._gold = torch.zeros(0, device=device)
 
     @property
+    def shares(self) -> torch.Tensor:
+        """(terms,) what a spread of each term's advantage counts for the actor; 1 each for ``multi_critic``."""
+        return torch.softmax(self._logits, dim=0) if self.blend == "bilevel" else torch.ones_like(self._spread)
+
+    @property
     def weights(self) -> torch.Tensor:
         """(terms,) what a unit of each term's value counts for the actor."""
-        return torch.softmax(self._logits, dim=0) if self.blend == "bilevel" else 1.0 / self._spread
+        return self.shares / self._spread
 
     def update(self, fresh: Batch, demonstrated: Batch | None) -> dict[str, float]:
-        """As `Sac.update`; the figures have each term's weight as well."""
+        """As `Sac.update`; the figures have each term's weight and share as well."""
         batches = [fresh] if demonstrated is None else [fresh, demonstrated]
         self._gold = torch.from_numpy(np.concatenate([batch.gold for batch in batches])).to(self.device)
         figures = super().update(fresh, demonstrated)
-        names = LEARNER_MODES[self.blend]
-        return figures | {f"weight_{n}": float(w) for n, w in zip(names, self.weights, strict=True)}
+        for name, weight, share in zip(LEARNER_MODES[self.blend], self.weights, self.shares, strict=True):
+            figures |= {f"weight_{name}": float(weight), f"share_{name}": float(share)}
+        return figures
 
     def _update_critics(self, parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         after, gold, bootstrap = parts["next_observation"], self._gold, parts["bootstrap"]
@@ -108,10 +115,9 @@ class BlendedSac(Sac):
         return {"critic_loss": loss.detach(), "value": values[0].detach().mean()}
 
     def _update_actor(self, seen: torch.Tensor, action: torch.Tensor, shown: int) -> dict[str, torch.Tensor]:
+        self._measure_spread(seen)
         if self.blend == "bilevel":
             self._improve_blend(seen)
-        else:
-            self._measure_spread(seen)
         return super()._update_actor(seen, action, shown)
 
     def _measure_spread(self, seen: torch.Tensor) -> None:
@@ -136,7 +142,7 @@ class BlendedSac(Sac):
     def _gradients(self, seen: torch.Tensor, terms: int) -> list[torch.Tensor]:
         """By the actor's weights, of the mean value of its actions after each of the first terms."""
         own, _ = self.actor(seen, self._noise(len(seen)))
-        values = self._by_term(self.critics(seen, own)).mean(dim=(1, 2))
+        values = self._by_term(self.critics(seen, own)).mean(dim=(1, 2)) / self._spread
         parameters = list(self.actor.parameters())
         found = []
         for term in range(terms):

@@ -60,11 +60,11 @@ def test_no_term_drowns_the_others_by_its_scale(scale: float) -> None:
 def test_a_blend_turns_away_from_what_misleads_and_keeps_what_helps() -> None:
     misled, wrong = learn("bilevel", -0.5, 1.0)
     helped, right = learn("bilevel", 0.5, 1.0)
-    assert wrong["weight_gold"] > 0.8
+    assert wrong["share_gold"] > 0.8
     assert chosen(misled) == pytest.approx(0.5, abs=0.15)
     assert chosen(helped) == pytest.approx(0.5, abs=0.15)
-    assert right["weight_shaping"] + right["weight_shaping_now"] > 2 * (
-        wrong["weight_shaping"] + wrong["weight_shaping_now"]
+    assert right["share_shaping"] + right["share_shaping_now"] > 2 * (
+        wrong["share_shaping"] + wrong["share_shaping_now"]
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,24 @@ def test_modes_with_a_half_in_the_learner_go_on_and_load(
     policy = load_policy(tmp_path)
     world = LineWorld()
     assert policy.act(world.reset(seed=0)[0]).shape == (4, 1)
+
+
+def test_a_learnt_blend_and_a_penalty_do_not_hover_where_progress_as_a_reward_does(tmp_path: Path, store: Path) -> None:
+    """The world ends at success, so an agent that is paid for progress waits in front of the goal."""
+    loop = replace(LOOP, discount=0.99, clone_steps=0, evaluate_every=2000)
+    success = {}
+    for name, shaping in {
+        "additive": ShapingSettings("additive"),
+        "blend": ShapingSettings("bilevel"),
+        "penalty": ShapingSettings("additive", occupancy=1.0),
+    }.items():
+        learner = replace(LEARNER, imitation=0.0)
+        given = {"learning": loop, "learner": learner, "potential": "true", "shaping": shaping, "steps": 2000}
+        train_rl.run(settings(tmp_path / name, store, **given))
+        success[name] = json.loads((tmp_path / name / "metrics.json").read_text())["success"]
+    assert success["additive"] <= 0.2
+    assert success["blend"] >= 0.8
+    assert success["penalty"] >= 0.6
 
 
 def test_an_ensembles_rule_is_part_of_the_policy_and_its_drift_is_watched(
