@@ -89,9 +89,18 @@ class Control:
         self.model.set_logger(Logger(None, []))
 
     def collect_and_update(self) -> dict[str, float]:
-        """The learner's smallest round: SAC a decision in every world, PPO a rollout; then its updates' figures."""
+        """The learner's smallest round: SAC a decision in every world, PPO a rollout; returns its updates' figures.
+
+        Raises:
+            ModelError: a figure or an action is no number.
+        """
         count = self.model.env.num_envs
-        self.model.learn(count if self._sac else count * self.model.n_steps, reset_num_timesteps=False)
+        try:
+            self.model.learn(count if self._sac else count * self.model.n_steps, reset_num_timesteps=False)
+        except ValueError as error:
+            # Its distributions refuse means and spreads that are no numbers in this way.
+            first = str(error).splitlines()[0]
+            raise ModelError(f"Stable-Baselines3 stopped at {self.model.num_timesteps} decisions: {first}") from error
         figures = {
             name.removeprefix("train/"): float(value)
             for name, value in self.model.logger.name_to_value.items()

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from line_world import LineWorld
 
 from robo_datasets.errors import ConfigError, ModelError
@@ -101,6 +102,18 @@ class Breaks(LineWorld):
 def test_a_number_that_is_none_stops_with_a_dump(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="value 1 of the observation"):
         learning(tmp_path, PPO, Breaks).run(400, nothing)
+    assert (tmp_path / CRASH).exists()
+
+
+@pytest.mark.parametrize("settings", [SAC, PPO], ids=["sac", "ppo"])
+def test_a_policy_that_is_no_number_stops_with_a_dump(tmp_path: Path, settings: LearnerSettings) -> None:
+    run = learning(tmp_path, settings)
+    run.run(200, nothing)
+    with torch.no_grad():
+        for weights in run.control.model.policy.parameters():
+            weights.fill_(float("nan"))
+    with pytest.raises(ModelError, match=r"Stable-Baselines3 stopped at|the policy's action"):
+        run.run(400, nothing)
     assert (tmp_path / CRASH).exists()
 
 
