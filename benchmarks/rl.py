@@ -3,9 +3,10 @@
     python benchmarks/rl.py --out out/rl [--tasks open door_open ...] [--arms sparse additive pbrs ...] [--seeds 0 1 2]
         [--minutes 12] [--processes 2] [--most CELLS] [--table]
 
-A task is a world and a few demonstrations of mixed quality, too few to clone: they are recorded, a reward model is
-trained on them, and every cell (task, arm, seed) learns from the same demonstrations with the same settings but for
-the reward. Arms:
+A task is a world and a few demonstrations of mixed quality, too few to clone: they are recorded, and every cell (task,
+arm, seed) learns from the same ones with the same settings but for the reward. The reward model is trained on them
+and, beside them, on a few tries of their clone with the stages that the simulator tells: demonstrations alone do not
+show it what a learner's failures look like, and it takes them for progress (--tries 0 shows that). Arms:
 
     sparse        success alone
     additive      success and the reward model's progress at every decision
@@ -44,6 +45,7 @@ from robo_rm.metrics.intervals import wilson_interval
 MILESTONES = (0.5, 0.9, 0.95)
 TRUE = "_true"
 ARMS = ("sparse", "additive", "pbrs", "pbrs_true")
+ROLLOUTS = str(Path(__file__).parent / "contenders" / "clone_rollouts.py")
 # Evaluations at the end of a run that are pooled for its final success.
 LAST = 3
 COLOURS = ("#3b6fb6", "#d1702b", "#3a8f4d", "#8a5fb0", "#b03a4e", "#6d6d6d", "#b09a2b", "#2b9ab0", "#c05fa0", "#5f7d3a")
@@ -60,6 +62,7 @@ class Task:
         repeat: control steps in a decision.
         evaluate_every: control steps between evaluations.
         reward: further words for train-reward.
+        tries: of the clone, that the reward model sees beside the demonstrations.
     """
 
     env: str
@@ -68,6 +71,7 @@ class Task:
     repeat: int = 5
     evaluate_every: int = 1000
     reward: tuple[str, ...] = ("minutes=4",)
+    tries: int = 20
 
 
 TASKS: dict[str, Task] = {
@@ -99,6 +103,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="control steps of every run, instead of the task's own")
+    parser.add_argument("--tries", type=int, help="of the clone, for the reward model, instead of the task's own")
     parser.add_argument("--minutes", type=float, default=12.0, help="most minutes of a run")
     parser.add_argument("--processes", type=int, default=0, help="0: one a core, two at most")
     parser.add_argument("--most", type=int, help="stop after so many cells")
@@ -107,10 +112,15 @@ def parse() -> argparse.Namespace:
 
 
 def robo_rm(core: int | None, *words: str) -> None:
-    """Run ``robo-rm`` on one core; its last words are shown where it fails."""
+    """Run ``robo-rm`` on one core."""
+    run(core, "-m", "robo_rm.cli.main", *words)
+
+
+def run(core: int | None, *words: str) -> None:
+    """Run Python on one core; its last words are shown where it fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [sys.executable, "-m", "robo_rm.cli.main", *words],
+        [sys.executable, *words],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -120,7 +130,7 @@ def robo_rm(core: int | None, *words: str) -> None:
             os.sched_setaffinity(process.pid, {core})
         _, errors = process.communicate()
     if process.returncode != 0:
-        raise SystemExit(f"robo-rm {' '.join(words)}\n{errors.strip()}")
+        raise SystemExit(f"python {' '.join(words)}\n{errors.strip()}")
 
 
 def needs_model(arm: str) -> bool:
@@ -136,7 +146,12 @@ def prepare(options: argparse.Namespace, name: str, model: bool) -> DemoStore:
         words = ("quality=mixed", f"episodes={task.demonstrations}", f"store={path}")
         robo_rm(None, "record", f"env={task.env}", *words)
     if model and not (folder / "reward" / "metrics.json").exists():
-        robo_rm(None, "train-reward", f"store={path}", f"out={folder}/reward", *task.reward)
+        seen, tries = path, task.tries if options.tries is None else options.tries
+        if tries:
+            seen = folder / "tries.zarr"
+            if not seen.exists():
+                run(None, ROLLOUTS, str(path), str(seen), task.env, str(tries), str(task.repeat))
+        robo_rm(None, "train-reward", f"store={seen}", f"out={folder}/reward", *task.reward)
     return DemoStore.open(path)
 
 

@@ -1,0 +1,71 @@
+"""Rollouts of a policy cloned from a store, recorded into a copy of it: failures for a reward model to learn from.
+
+    python benchmarks/contenders/clone_rollouts.py STORE COPY ENV EPISODES REPEAT
+
+Demonstrations show a reward model how things look when an operator does them. A learner's first tries look otherwise,
+and a model that never saw such takes them for progress. The copy holds the demonstrations and, beside them, tries of
+their clone with noise on its actions, with the stages that the simulator tells, as a person would annotate them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from robo_datasets import DemoStore
+from robo_datasets.console import progress_bar
+from robo_policies import make_env
+from robo_policies.rl.settings import LearningSettings, SacSettings
+from robo_policies.rl.training import RlTraining, RunSettings
+from robo_rm.shaping.modes import ShapingSettings
+
+NOISE = 0.1
+# Far from the starts of demonstrations, training and evaluations.
+FIRST_SEED = 500_000_000
+
+
+def main(store: str, copy: str, env_name: str, episodes: int, repeat: int) -> None:
+    settings = RunSettings(
+        env_name, store, None, None, "none", None, ShapingSettings("sparse"), LearningSettings(repeat=repeat),
+        SacSettings(), 0, None,
+    )  # fmt: skip
+    partial = Path(f"{copy}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(store, partial, ignore=shutil.ignore_patterns("derived"))
+    with tempfile.TemporaryDirectory() as folder:
+        training = RlTraining(settings, Path(folder))
+    clone = training.clone
+    assert clone is not None
+    kept = DemoStore.open(partial)
+    cameras = [key.removeprefix("observation.images.") for key in kept.features if "images" in key]
+    env = make_env(env_name, image_size=next(v["shape"][0] for k, v in kept.features.items() if "images" in k))
+    rng = np.random.default_rng(0)
+    with progress_bar("roll out", total=episodes, unit="episodes") as bar:
+        for number in range(episodes):
+            observation, info = env.reset(seed=FIRST_SEED + number)
+            over = False
+            attributes = {"quality": "clone", "seed": FIRST_SEED + number}
+            with kept.writer(task=env.task, attributes=attributes) as episode:
+                while not over:
+                    proposed = clone({key: value[None] for key, value in observation.items()})[0]
+                    noisy = np.clip(proposed + NOISE * rng.normal(size=proposed.shape), -1, 1).astype(np.float32)
+                    for command in training.actions.commands(observation["observation.state"], noisy):
+                        frame = {**observation, **env.render_cameras(cameras), "action": command}
+                        frame["simulator.progress"] = np.array([info["progress"]], np.float32)
+                        episode.add(frame, timestamp=len(episode) / env.fps, stage=info["stage"])
+                        observation, _, terminated, truncated, info = env.step(command)
+                        over = terminated or truncated
+                        if over:
+                            break
+                episode.success = bool(info["success"])
+            bar.advance(1, note=f"{int(info['success'])}")
+    env.close()
+    partial.rename(copy)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
