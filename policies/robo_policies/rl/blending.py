@@ -1,6 +1,6 @@
 """One critic for each term of the reward, and how the actor weighs them.
 
-``multi_critic`` (SLIM): each term has critics of its own, and the actor follows the sum of their advantages, each
+``multi_critic`` (SLIM, arXiv 2501.09905): each term has critics of its own, and the actor follows the sum of their advantages, each
 divided by its spread, so that no term drowns the others by its scale,
 
     A(s, a) = sum_i A_i(s, a) / sigma_i,    A_i = Q_i(s, a) - Q_i(s, a2) with a2 another action of the actor.
