@@ -1,11 +1,11 @@
 """One critic for each term of the reward, and how the actor weighs them.
 
-``multi_critic`` (SLIM, arXiv 2501.09905): each term has critics of its own, and the actor follows the sum of their advantages, each
-divided by its spread, so that no term drowns the others by its scale,
+``multi_critic`` (SLIM, arXiv 2501.09905): each term has critics of its own, and the actor follows the sum of their
+advantages, each divided by its spread, so that no term drowns the others by its scale,
 
     A(s, a) = sum_i A_i(s, a) / sigma_i,    A_i = Q_i(s, a) - Q_i(s, a2) with a2 another action of the actor.
 
-``bilevel`` (BARFI, arXiv 2310.19007, equation 4 and section 4): the actor follows a blend whose weights phi and
+``bilevel`` (BARFI, arXiv 2310.19007, section 4): the actor follows a blend whose weights phi and
 discounts are learnt themselves, so that following it gains gold,
 
     r_phi = phi_1 gold + phi_2 auxiliary with the discount g^k + phi_3 auxiliary with the discount 0,
