@@ -6,9 +6,10 @@ policy by their chi-squared divergence of occupancies, and takes it off the rewa
     d minimises E_policy[softplus(-d)] + E_reference[softplus(d)],    so that e^d -> mu_policy / mu_reference
     penalty(s, a) = lambda sigma (e^d(s, a) - 1) / sqrt(X),           X the 1 %-trimmed mean of e^d - 1 on the policy
 
-(The paper leaves the constant -1 away, which changes nothing where all episodes are equally long.) The division by the root makes it the gradient of sqrt(chi^2), the form of the paper's bound; sigma is the standard
-deviation of the reward. The reference is what was demonstrated, from which the cloned policy was learnt, and the
-policy's occupancy is that of the replay, which lags behind the policy of the moment.
+The paper leaves the constant -1 away, which changes nothing where all episodes are equally long. The division by the
+root makes it the gradient of sqrt(chi^2), the form of the paper's bound; sigma is the standard deviation of the reward.
+The reference is what was demonstrated, from which the cloned policy was learnt, and the policy's occupancy is that of
+the replay, which lags behind the policy of the moment.
 """
 
 from __future__ import annotations
