@@ -44,7 +44,7 @@ def nothing(*_: Any) -> None:
 
 def test_its_replay_holds_the_shaped_rewards_and_the_last_observations(tmp_path: Path) -> None:
     run = learning(tmp_path, SAC)
-    run.run(800, nothing)
+    run.run(400, nothing)
     buffer, ours = run.control.model.replay_buffer, run.replay
     assert ours is not None
     count = buffer.pos * LOOP.worlds
@@ -64,7 +64,11 @@ def test_its_replay_holds_the_shaped_rewards_and_the_last_observations(tmp_path:
     assert ours["truncated"].any()
 
 
-@pytest.mark.parametrize("settings", [SAC, replace(PPO, rollout=64, batch=64, epochs=10)], ids=["sac", "ppo"])
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param(SAC, marks=pytest.mark.slow), replace(PPO, rollout=64, batch=64, epochs=10)],
+    ids=["sac", "ppo"],
+)
 def test_it_learns_a_tiny_task(tmp_path: Path, settings: LearnerSettings) -> None:
     curve = learning(tmp_path, settings).run(2400, nothing)
     assert max(point["success"] for point in curve[-3:]) == 1.0
