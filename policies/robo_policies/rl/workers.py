@@ -119,6 +119,7 @@ class WorldProcesses:
         self.arrays = _map(self._file.name, layout, count)
         self._workers: list[subprocess.Popen[str]] = []
         self._logs: list[IO[str]] = []
+        self._unheard = set(range(processes))
         self._waiting: dict[int, list[dict[str, Any]]] = {place: [] for place in range(count)}
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         for index in range(processes):
@@ -155,6 +156,11 @@ class WorldProcesses:
             if not line:
                 self._workers[index].wait()
                 raise ModelError(f"a world's process failed: {_last_line(self._logs[index])}")
+            if index in self._unheard:
+                self._unheard.discard(index)
+                if not self._unheard:
+                    # All have it mapped; without a name it cannot outlive them, however this process ends.
+                    self._file.close()
             found = json.loads(line)
             self._waiting[found["place"]].append(found)
         return self._waiting[place].pop(0)

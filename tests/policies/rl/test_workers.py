@@ -55,6 +55,8 @@ def test_they_do_what_worlds_here_do(crew: WorldProcesses) -> None:
         for name, values in one.rows.items():
             np.testing.assert_array_equal(values, other.rows[name], err_msg=name)
         assert [info["progress"] for info in one.infos] == [info["progress"] for info in other.infos]
+    # Nothing is left behind in the shared folder, even by a process that is killed.
+    assert not os.path.exists(crew._file.name)
     again = decisions(list(crew.worlds))
     again.restore(json.loads(json.dumps(here.snapshot())))
     np.testing.assert_allclose(again.observations(), here.observations(), atol=1e-6)
