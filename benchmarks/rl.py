@@ -41,6 +41,7 @@ from robo_datasets import DemoStore
 from robo_datasets.console import print_table, progress_bar, say
 from robo_datasets.outputs import write_atomically
 from robo_rm.metrics.intervals import wilson_interval
+from robo_rm.scoring import model_hash
 
 MILESTONES = (0.5, 0.9, 0.95)
 TRUE = "_true"
@@ -196,6 +197,7 @@ def run_cell(options: argparse.Namespace, cell: Cell, store: DemoStore, core: in
         "arm": cell.arm,
         "seed": cell.seed,
         "settings": settings,
+        "reward_model": model_hash(str(options.out / cell.task / "reward")) if needs_model(cell.arm) else None,
         "steps": steps,
         "minutes": options.minutes,
         "curve": note["curve"],
