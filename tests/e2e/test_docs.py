@@ -111,3 +111,13 @@ def test_every_picture_and_page_that_is_linked_exists():
             if not (page.parent / target).exists():
                 missing.append(f"{page.name}: {target}")
     assert missing == []
+
+
+def test_every_benchmark_that_is_named_exists():
+    named = {
+        (page.name, name)
+        for page in [ROOT / "README.md", ROOT / "Makefile", *PAGES]
+        for name in re.findall(r"benchmarks/[\w/]+\.py", page.read_text())
+    }
+    assert len(named) > 10
+    assert [(page, name) for page, name in sorted(named) if not (ROOT / name).is_file()] == []
