@@ -16,7 +16,7 @@ from ros_environment import RosUnavailableError, alone, ros_environ, ros_python
 
 INSIDE = Path(__file__).resolve().parent / "inside"
 FILES = sorted(INSIDE.glob("*_rows.py"))
-LIMIT = 250  # s
+LIMIT = 500  # s
 FURTHER_TRIES = 2
 
 
@@ -88,7 +88,7 @@ def report(request, reports, tmp_path_factory) -> Report:
         made.take(*run(python, file, tmp_path_factory.mktemp("dds"), []))
         # On a machine that is busy beyond every deadline the arm stops, as it has to; so there are further tries.
         for _ in range(FURTHER_TRIES):
-            if not made.failed():
+            if made.cases and not made.failed():
                 break
             made.take(*run(python, file, tmp_path_factory.mktemp("dds"), made.failed()))
         reports[file] = made
