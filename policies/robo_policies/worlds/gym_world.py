@@ -216,7 +216,14 @@ class GymWorld(gymnasium.Env[Any, np.ndarray]):
     def _advance(self, action: np.ndarray) -> bool:
         """One control step; returns whether the environment itself says that the episode is over."""
         if self._aloha:
-            self._reward = float(self._inner._env.step(action).reward or 0.0)
+            from dm_control.rl.control import PhysicsError
+
+            try:
+                self._reward = float(self._inner._env.step(action).reward or 0.0)
+            except PhysicsError:
+                # A wild action broke the simulation: the episode ends there, failed, at the last sound observation.
+                self._reward, self._own_info = 0.0, {"is_success": False}
+                return True
             self._own_info = {"is_success": self._reward == 4}
             self._observed = self._aloha_observation()
             return False

@@ -104,11 +104,12 @@ def test_demonstrations_of_ones_own_are_recorded_learned_from_and_evaluated(name
     features = {key: {"shape": value.shape, "dtype": str(value.dtype)} for key, value in observation.items()}
     features["action"] = {"shape": world.action_space.shape, "dtype": "float32"}
     store = DemoStore.create(tmp_path / "demos.zarr", features=features, fps=world.fps, stages=list(world.stages))
+    world.action_space.seed(0)
     for seed in range(2):
         observation, info = world.reset(seed=seed)
         with store.writer(task="try", success=False) as episode:
             for _ in range(5):
-                action = world.action_space.sample()
+                action = 0.1 * world.action_space.sample()  # wild ones may break the simulation
                 episode.add({**observation, "action": action}, stage=info["stage"])
                 observation, _, _, _, info = world.step(action)
     world.close()
@@ -121,3 +122,18 @@ def test_demonstrations_of_ones_own_are_recorded_learned_from_and_evaluated(name
     result = evaluate(policy, lambda: make_env(name, **settings), episodes=1)
     assert result.rollouts[0].steps == 6
     assert result.stages == tuple(world.stages)
+
+
+def test_an_action_that_breaks_the_simulation_ends_the_episode_as_a_failure(monkeypatch):
+    from dm_control.rl.control import PhysicsError
+
+    def breaks(action):
+        raise PhysicsError("Physics state is invalid")
+
+    world = make_env("gym/gym_aloha/AlohaTransferCube-v0")
+    before, _ = world.reset(seed=0)
+    monkeypatch.setattr(world._inner._env, "step", breaks)
+    observation, reward, terminated, truncated, info = world.step(world.action_space.sample())
+    world.close()
+    assert (reward, terminated, truncated, info["success"]) == (0.0, True, False, False)
+    assert all((observation[key] == before[key]).all() for key in before)
