@@ -302,4 +302,19 @@ def _make_inner(full: str) -> Any:
     inner._set_task_called = True
     # Computed while the goal was still hidden, with zeros for its bounds.
     inner.__dict__.pop("sawyer_observation_space", None)
+    pads = [inner.data.geom(name).id for name in ("leftpad_geom", "rightpad_geom")]
+    inner.touching_object = lambda thing: both_press(inner.data, pads, thing)
     return inner
+
+
+def both_press(data: Any, pads: Sequence[int], thing: int) -> bool:
+    """Whether each of the geoms ``pads`` presses on the geom ``thing``: Meta-World's ``touching_object``.
+
+    Meta-World's own walks through all contacts in Python, which takes half the time of a step.
+    """
+    pairs = data.contact.geom
+    on_thing = (pairs == thing).any(axis=1)
+    if not on_thing.any():
+        return False
+    forces = data.efc_force[data.contact.efc_address]
+    return all(forces[on_thing & (pairs == pad).any(axis=1)].sum() > 0 for pad in pads)

@@ -152,6 +152,22 @@ def test_actions_that_cannot_be_are_refused(drawer):
             drawer.step(action)
 
 
+def test_touching_is_told_as_meta_world_tells_it(picking):
+    from metaworld.sawyer_xyz_env import SawyerXYZEnv
+
+    inner, touched = picking._inner, 0
+    picking.reset(seed=1)
+    for action in picking.demonstrate("clean", np.random.default_rng(1)):
+        picking.step(action)
+        for thing in (inner._get_id_main_object(), 0, picking.model.ngeom - 1):
+            theirs = SawyerXYZEnv.touching_object(inner, thing)
+            assert inner.touching_object(thing) == theirs
+            touched += theirs
+        if picking._succeeded:
+            break
+    assert touched > 5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", list(TASKS))
 def test_every_task_is_recorded_in_mixed_quality(task, run_command, tmp_path):
