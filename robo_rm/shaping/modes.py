@@ -87,6 +87,22 @@ def _shaping(
     return np.asarray(1.0 / (1.0 + np.exp(-(after - start) / (settings.scale * settings.temperature))))
 
 
+def value_bounds(settings: ShapingSettings, potential: npt.ArrayLike) -> tuple[Array, Array] | None:
+    """What the value of a state can be at least and at most, given its potential (B,): two arrays (B,).
+
+    Gold is paid once, 1 at most, where the task ends, so without shaping a value lies in [0, 1]; potential-based
+    shaping moves it by -F(h) (Wiewiora 2003). A critic that claims more, or less, is wrong, and learning from its
+    claims can be bounded without moving what is best. None for modes that have no such bounds.
+    """
+    if settings.occupancy or settings.mode not in ("sparse", "pbrs", "pbrs_centred"):
+        return None
+    moved = np.zeros_like(np.asarray(potential, dtype=np.float64))
+    if settings.mode != "sparse":
+        shift = settings.scale if settings.mode == "pbrs_centred" else 0.0
+        moved = settings.scale * _finite("potential", potential) - shift
+    return -moved, 1.0 - moved
+
+
 def check_settings(settings: ShapingSettings) -> None:
     """Raise ConfigError for an unknown mode or a scale or temperature that makes no sense."""
     if settings.mode not in MODES:

@@ -150,8 +150,8 @@ class BlendedSac(Sac):
             found.append(torch.cat([part.ravel() for part in parts]))
         return found
 
-    def _judged(self, values: torch.Tensor) -> torch.Tensor:
-        return self._weighed(self._by_term(values).mean(dim=1))
+    def _judge(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        return self._weighed(self._by_term(self.critics(seen, action)).mean(dim=1))
 
     def _pessimistic(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         return self._weighed(self._least(seen, action))
@@ -160,8 +160,7 @@ class BlendedSac(Sac):
         """(terms, B) the least of two of each term's target critics."""
         values = self._by_term(self.targets(seen, action))
         if values.shape[1] > 2:
-            pair = torch.randperm(values.shape[1], generator=self._generator, device=self.device)[:2]
-            values = values[:, pair]
+            values = values[:, self._pair(values.shape[1])]
         least: torch.Tensor = values.min(dim=1).values
         return least
 

@@ -20,7 +20,14 @@ import numpy.typing as npt
 from robo_datasets.errors import ConfigError, ModelError
 from robo_datasets.outputs import write_atomically
 from robo_rm.shaping.core import check_discount
-from robo_rm.shaping.modes import Decisions, ShapingSettings, compose_reward, reward_terms, variance_shares
+from robo_rm.shaping.modes import (
+    Decisions,
+    ShapingSettings,
+    compose_reward,
+    reward_terms,
+    value_bounds,
+    variance_shares,
+)
 
 Floats = npt.NDArray[np.float32]
 
@@ -45,6 +52,7 @@ class Batch:
         next_observation: (B, O + 1).
         next_proposal: (B, A) what the cloned policy proposes there; zeros without one.
         gold: (B,).
+        bounds: (2, B) what the value of the next observation can be at least and at most; None where it is not known.
     """
 
     observation: Floats
@@ -54,6 +62,7 @@ class Batch:
     next_observation: Floats
     next_proposal: Floats
     gold: Floats
+    bounds: Floats | None = None
 
 
 class Replay:
@@ -71,6 +80,7 @@ class Replay:
             raise ConfigError(f"capacity={capacity}: the replay must hold one decision at least")
         self.capacity, self.version = capacity, version
         self.size = self._next = 0
+        self._pays_once = True
         self._store: dict[str, npt.NDArray[Any]] = {
             "observation": np.zeros((capacity, observation_size), np.float32),
             "next_observation": np.zeros((capacity, observation_size), np.float32),
@@ -84,6 +94,11 @@ class Replay:
 
     def __len__(self) -> int:
         return self.size
+
+    @property
+    def pays_once(self) -> bool:
+        """Whether every gold so far was 0, or at most 1 and the end: values are bounded then."""
+        return self._pays_once
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         """The stored values of one field, oldest place first in memory order, (size, ...)."""
@@ -110,6 +125,7 @@ class Replay:
                 raise ConfigError(f"{name} of {count} decisions has shape {values.shape}")
             if not np.isfinite(values).all():
                 raise ConfigError(f"{name} of a decision is NaN or infinite; nothing was stored")
+        self._pays_once &= _pays_once(rows)
         if count > self.capacity:
             rows, count = {name: values[-self.capacity :] for name, values in rows.items()}, self.capacity
         places = (self._next + np.arange(count)) % self.capacity
@@ -130,6 +146,7 @@ class Replay:
         chosen = {name: values[places] for name, values in self._store.items()}
         decisions = self._decisions(chosen)
         reward = compose_reward(settings, decisions, discount).astype(np.float32)
+        bounds = value_bounds(settings, chosen["next_potential"]) if self.pays_once else None
         bootstrap = np.where(chosen["terminated"], 0.0, np.power(discount, chosen["steps"])).astype(np.float32)
         return Batch(
             observation=_with(chosen["observation"], chosen["potential"]),
@@ -139,6 +156,7 @@ class Replay:
             next_observation=_with(chosen["next_observation"], chosen["next_potential"]),
             next_proposal=chosen["next_proposal"],
             gold=chosen["gold"],
+            bounds=None if bounds is None else np.stack(bounds).astype(np.float32),
         )
 
     def relabel(self, version: str, score: Callable[[Replay], Mapping[str, npt.ArrayLike]]) -> None:
@@ -210,6 +228,7 @@ class Replay:
                 raise ModelError(f"{path}: {name} has shape {values.shape}; it is of another world")
         for name, values in stored.items():
             self._store[name][:size] = values
+        self._pays_once = _pays_once(stored)
         self.size, self._next, self.version = size, int(note["next"]), str(note["version"])
 
     @staticmethod
@@ -218,6 +237,11 @@ class Replay:
             chosen["gold"], chosen["potential"], chosen["next_potential"], chosen["start_potential"],
             chosen["terminated"], chosen["truncated"], chosen["steps"].astype(np.int64),
         )  # fmt: skip
+
+
+def _pays_once(rows: Mapping[str, npt.NDArray[Any]]) -> bool:
+    gold = rows["gold"]
+    return bool(((gold == 0) | ((gold > 0) & (gold <= 1) & rows["terminated"])).all())
 
 
 def _with(observation: Floats, potential: Floats) -> Floats:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from robo_datasets.errors import ModelError
+from robo_policies.rl.losses import actor_loss, critic_loss, least_of
 from robo_policies.rl.networks import Actor, Critics
 from robo_policies.rl.replay import MOST, Batch, Floats
 from robo_policies.rl.settings import SacSettings
@@ -96,6 +97,10 @@ class Sac:
             name: torch.from_numpy(np.concatenate([getattr(b, name) for b in batches])).to(self.device)
             for name in ("observation", "action", "reward", "bootstrap", "next_observation", "next_proposal")
         }
+        known = [b.bounds for b in batches if b.bounds is not None]
+        free = np.repeat([[-np.inf], [np.inf]], len(parts["reward"]), axis=1).astype(np.float32)
+        bounds = np.concatenate(known, axis=1) if len(known) == len(batches) else free
+        parts["low"], parts["high"] = torch.from_numpy(bounds).to(self.device)
         for name in ("observation", "next_observation"):
             parts[name] = self._scaled(parts[name])
         figures = self._update_critics(parts)
@@ -112,60 +117,49 @@ class Sac:
         return values
 
     def _update_critics(self, parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        after = parts["next_observation"]
-        with torch.no_grad():
-            following, _ = self.actor(after, self._noise(len(after)))
-            if self.proposals:
-                # One pass for both: on a CPU the calls cost as much as the products.
-                both = self._pessimistic(after.repeat(2, 1), torch.cat([following, parts["next_proposal"]]))
-                value = both.view(2, -1).max(dim=0).values
-            else:
-                value = self._pessimistic(after, following)
-            aim = parts["reward"] + parts["bootstrap"] * value
-        values = self.critics(parts["observation"], parts["action"])
-        loss = (values - aim).square().mean(dim=1).sum()
+        noise = self._noise(len(parts["next_observation"]))
+        loss, value = critic_loss(
+            self.actor, self.critics, self.targets, dict(parts), noise, self._pair(), self.proposals
+        )
         self._critic_steps.zero_grad(set_to_none=True)
         loss.backward()
         self._critic_steps.step()
-        return {"critic_loss": loss.detach(), "value": values.detach().mean()}
+        return {"critic_loss": loss.detach(), "value": value}
 
     def _update_actor(self, seen: torch.Tensor, action: torch.Tensor, shown: int) -> dict[str, torch.Tensor]:
-        own, density = self.actor(seen, self._noise(len(seen)))
         self.critics.requires_grad_(False)
-        value = self._judged(self.critics(seen, own))
-        loss = (self.log_temperature.exp().detach() * density - value).mean()
-        if shown and self.settings.imitation:
-            with torch.no_grad():
-                better = self._judged(self.critics(seen[-shown:], action[-shown:])) > value[-shown:]
-                scale = value.abs().mean()
-            near = (own[-shown:] - action[-shown:]).square().mean(dim=-1)
-            loss = loss + self.settings.imitation * scale * (better * near).mean()
+        loss, density = actor_loss(
+            self.actor, self._judge, seen, action, self._noise(len(seen)), self.log_temperature.exp().detach(),
+            shown, self.settings.imitation,
+        )  # fmt: skip
         self._actor_steps.zero_grad(set_to_none=True)
         loss.backward()
         self._actor_steps.step()
         self.critics.requires_grad_(True)
-        entropy = -density.detach().mean()
-        heat = self.log_temperature * (entropy - self._entropy)
+        heat = self.log_temperature * (-density - self._entropy)
         self._temperature_steps.zero_grad(set_to_none=True)
         heat.backward()
         self._temperature_steps.step()
         return {
             "actor_loss": loss.detach(),
-            "entropy": entropy,
+            "entropy": -density,
             "temperature": self.log_temperature.detach().exp(),
         }
 
-    def _judged(self, values: torch.Tensor) -> torch.Tensor:
-        """(B,) what the actor goes by, of the critics' values (E, B)."""
-        return values.mean(dim=0)
+    def _judge(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(B,) what the actor goes by."""
+        value: torch.Tensor = self.critics(seen, action).mean(dim=0)
+        return value
+
+    def _pair(self, count: int | None = None) -> torch.Tensor:
+        """(2,) the critics that count this time."""
+        many = self.critics.count if count is None else count
+        if many <= 2:
+            return torch.arange(2, device=self.device) % many
+        return torch.randperm(many, generator=self._generator, device=self.device)[:2]
 
     def _pessimistic(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        values = self.targets(seen, action)
-        if len(values) > 2:
-            pair = torch.randperm(len(values), generator=self._generator, device=self.device)[:2]
-            values = values[pair]
-        least: torch.Tensor = values.min(dim=0).values
-        return least
+        return least_of(self.targets(seen, action), self._pair())
 
     def _scaled(self, seen: torch.Tensor) -> torch.Tensor:
         # What lies far outside the demonstrations must not drown everything else.

@@ -52,7 +52,7 @@ def test_no_term_drowns_the_others_by_its_scale(scale: float) -> None:
         learner._measure_spread(seen)
     assert float(learner.weights[0] / learner.weights[1]) == pytest.approx(scale, rel=0.5)
     action = torch.zeros(1, 1, requires_grad=True)
-    learner._judged(learner.critics(seen[:1], action)).sum().backward()
+    learner._judge(seen[:1], action).sum().backward()
     pull = abs(float(action.grad))
     assert pull < 0.4 * float(learner.weights[0]), "each term alone pulls as strongly as its weight times 1"
 

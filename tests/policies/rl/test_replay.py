@@ -63,6 +63,24 @@ def test_sampled_rewards_and_bootstraps_are_those_of_the_core() -> None:
         np.testing.assert_allclose(batch.next_observation[i], after, atol=1e-6)
 
 
+def test_values_are_bounded_where_gold_is_paid_once_and_only_there(tmp_path: Path) -> None:
+    rows = decisions(50)
+    rows["gold"] = 0.9 * rows["terminated"]
+    replay = Replay(64, 3, 2, "a")
+    replay.add(rows, "a")
+    batch = replay.sample(np.random.default_rng(1), 20, ShapingSettings("pbrs", scale=2.0), DISCOUNT)
+    after = 2 * batch.next_observation[:, -1]
+    assert batch.bounds is not None
+    np.testing.assert_allclose(batch.bounds, [-after, 1 - after], atol=1e-6)
+    assert replay.sample(np.random.default_rng(1), 20, ShapingSettings("additive"), DISCOUNT).bounds is None
+    replay.add({**decisions(3), "gold": np.array([0.0, 0.0, 0.5]), "terminated": np.zeros(3, bool)}, "a")
+    assert replay.sample(np.random.default_rng(1), 20, ShapingSettings("pbrs"), DISCOUNT).bounds is None
+    replay.save(tmp_path / "r")
+    again = Replay(64, 3, 2, "a")
+    again.load(tmp_path / "r")
+    assert not again.pays_once
+
+
 def test_a_truncated_decision_bootstraps() -> None:
     replay = Replay(4, 3, 2, "a")
     one = decisions(1)

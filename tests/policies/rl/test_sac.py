@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -84,11 +86,29 @@ def test_a_better_proposal_is_bootstrapped_from() -> None:
         own = with_proposals.targets(torch.from_numpy(seen), torch.full((64, 1), -1.0)).min(0).values.mean()
     assert float(good) > float(own) + 0.5
     batch = Batch(seen, seen[:, :1], zeros, zeros + 1, seen, np.full((64, 1), 0.5, np.float32), zeros)
+    free = {"low": torch.full((64,), -torch.inf), "high": torch.full((64,), torch.inf)}
     for _ in range(150):
-        with_proposals._update_critics({n: torch.from_numpy(getattr(batch, n)) for n in _PARTS})
+        with_proposals._update_critics({n: torch.from_numpy(getattr(batch, n)) for n in _PARTS} | free)
     with torch.no_grad():
         value = with_proposals.critics(torch.from_numpy(seen), torch.from_numpy(batch.action)).mean()
     assert float(value) == pytest.approx(float(good), abs=0.1)
+
+
+def test_claims_that_cannot_be_are_not_learnt_from() -> None:
+    """Critics that claim 5 of the next state teach no more than its upper bound."""
+    learner = Sac(2, 1, SMALL, seed=0)
+    with torch.no_grad():
+        learner.targets.biases[2].fill_(5.0)
+    learner.settings = replace(SMALL, tau=0.0)
+    rng, zeros = np.random.default_rng(0), np.zeros(64, np.float32)
+    bounds = np.stack([zeros - 0.3, zeros + 0.7])
+    for _ in range(200):
+        seen = rng.uniform(-1, 1, (64, 2)).astype(np.float32)
+        action = rng.uniform(-1, 1, (64, 1)).astype(np.float32)
+        learner.update(Batch(seen, action, zeros, zeros + 1, seen, action, zeros, bounds), None)
+    with torch.no_grad():
+        value = learner.critics(torch.from_numpy(seen), torch.from_numpy(action))
+    assert float(value.mean()) == pytest.approx(0.7, abs=0.05)
 
 
 _PARTS = ("observation", "action", "reward", "bootstrap", "next_observation", "next_proposal")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from robo_datasets.errors import ModelError
 from robo_rm import check_shaping, shaped_reward
 from robo_rm.metrics import epic_distance, starc_distance
-from robo_rm.shaping.modes import MODES, Decisions, ShapingSettings, compose_reward
-from robo_rm.shaping.tabular import ADVANCE, GIVE_UP, HOVER, hover_task, random_task
+from robo_rm.shaping.modes import MODES, Decisions, ShapingSettings, compose_reward, value_bounds
+from robo_rm.shaping.tabular import ADVANCE, GIVE_UP, HOVER, TabularTask, hover_task, random_task
 
 
 def keeps_terminal_potential(gold: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
@@ -107,6 +107,36 @@ def test_which_modes_keep_the_best_policy(mode: str) -> None:
     clauses = {clause.name: clause.passed for clause in check_shaping(_as_rule(mode), raise_on_failure=False)}
     policies_stay = clauses["advances"] and clauses["optimal actions"] and clauses["soft policies"]
     assert policies_stay == (mode in ("sparse", "pbrs", "pbrs_centred"))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 5]), st.sampled_from(["sparse", "pbrs", "pbrs_centred"]))
+@settings(max_examples=25)
+def test_the_bounds_of_a_value_hold_for_the_best_and_for_any_policy(seed: int, steps: int, mode: str) -> None:
+    """Where gold is paid once, at the end: every policy's value lies between the bounds, the best one's as well."""
+    rng = np.random.default_rng(seed)
+    task = random_task(rng, steps=steps)
+    task = TabularTask(
+        task.transition, task.terminal[None, None, :] * rng.random(task.reward.shape) * ~task.terminal[:, None, None],
+        task.terminal, task.discount, task.potential, steps,
+    )  # fmt: skip
+    shaped = task.shaped(_as_rule(mode))
+    bounds = value_bounds(ShapingSettings(mode), task.potential)
+    assert bounds is not None
+    live = ~task.terminal
+    best = shaped.action_values().max(axis=1)
+    choice = rng.dirichlet(np.ones(3), size=len(live))
+    follow = np.einsum("sa,sat->st", choice, task.transition) * task.discount**steps * live
+    gain = np.einsum("sa,sat,sat->s", choice, task.transition, shaped.reward)
+    any_policy = np.linalg.solve(np.eye(len(live)) - follow, gain)
+    for value in (best, any_policy):
+        assert (value[live] >= bounds[0][live] - 1e-6).all()
+        assert (value[live] <= bounds[1][live] + 1e-6).all()
+
+
+@pytest.mark.parametrize("mode", sorted(set(MODES) - {"sparse", "pbrs", "pbrs_centred"}))
+def test_modes_that_pay_otherwise_have_no_bounds(mode: str) -> None:
+    assert value_bounds(ShapingSettings(mode), [0.5]) is None
+    assert value_bounds(ShapingSettings("pbrs", occupancy=0.1), [0.5]) is None
 
 
 def _distances(rule: Any, seed: int, steps: int) -> tuple[float, float]:

@@ -1,0 +1,90 @@
+"""The losses of soft actor-critic as functions of networks and tensors alone.
+
+Everything random and everything that changes the shape of the computation comes in as an argument: noise, which two
+critics count, whether a clone proposes, how many rows of a batch are demonstrated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from robo_policies.rl.networks import Actor, Critics
+
+
+def critic_loss(
+    actor: Actor,
+    critics: Critics,
+    targets: Critics,
+    parts: dict[str, torch.Tensor],
+    noise: torch.Tensor,
+    pair: torch.Tensor,
+    proposals: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared error of the critics against reward + bootstrap * (least of two target critics), and their mean value.
+
+    Args:
+        actor: acts at the next observation.
+        critics: learn.
+        targets: judge what follows.
+        parts: fields of a `Batch` as tensors (B, ...), and ``low`` and ``high`` (B,), between which the value of the
+            next observation must lie.
+        noise: (B, A) standard normal, for the actor.
+        pair: (2,) which target critics count.
+        proposals: whether ``next_proposal`` is bootstrapped from where it is worth more (IBRL).
+    """
+    after = parts["next_observation"]
+    with torch.no_grad():
+        action, _ = actor(after, noise)
+        if proposals:
+            # One pass for both: on a CPU the calls cost as much as the products.
+            both = targets(after.repeat(2, 1), torch.cat([action, parts["next_proposal"]]))
+            value = least_of(both, pair).view(2, -1).max(dim=0).values
+        else:
+            value = least_of(targets(after, action), pair)
+        # A critic that is asked about actions nobody tried claims anything; what cannot be is not learnt from.
+        value = torch.minimum(torch.maximum(value, parts["low"]), parts["high"])
+        aim = parts["reward"] + parts["bootstrap"] * value
+    values = critics(parts["observation"], parts["action"])
+    return (values - aim).square().mean(dim=1).sum(), values.detach().mean()
+
+
+def actor_loss(
+    actor: Actor,
+    judge: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    seen: torch.Tensor,
+    action: torch.Tensor,
+    noise: torch.Tensor,
+    temperature: torch.Tensor,
+    shown: int,
+    imitation: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Entropy's price less value, plus staying near demonstrated actions that are worth more; and the mean density.
+
+    Args:
+        actor: learns.
+        judge: value (B,) of observations (B, O + 1) and actions (B, A), by critics that do not learn here.
+        seen: (B, O + 1), the demonstrated ones last.
+        action: (B, A) what was done there.
+        noise: (B, A) standard normal.
+        temperature: of the entropy.
+        shown: how many of the B are demonstrated.
+        imitation: weight of staying near them.
+    """
+    own, density = actor(seen, noise)
+    value = judge(seen, own)
+    loss = (temperature * density - value).mean()
+    if shown and imitation:
+        with torch.no_grad():
+            better = judge(seen[-shown:], action[-shown:]) > value[-shown:]
+            scale = value.abs().mean()
+        near = (own[-shown:] - action[-shown:]).square().mean(dim=-1)
+        loss = loss + imitation * scale * (better * near).mean()
+    return loss, density.detach().mean()
+
+
+def least_of(values: torch.Tensor, pair: torch.Tensor) -> torch.Tensor:
+    """(B,) the least of the two critics ``pair`` of values (E, B)."""
+    least: torch.Tensor = values.index_select(0, pair).min(dim=0).values
+    return least
