@@ -58,6 +58,7 @@ class Study:
         policy: words for train-policy.
         recorded: episodes in the store.
         record: further words for record.
+        shares: the study whose reward model this one scores with, since its demonstrations look the same.
     """
 
     env: str
@@ -67,6 +68,7 @@ class Study:
     policy: tuple[str, ...] = ("policy=act",)
     recorded: int = 100
     record: tuple[str, ...] = ()
+    shares: str = ""
 
 
 STUDIES: dict[str, Study] = {
@@ -74,13 +76,14 @@ STUDIES: dict[str, Study] = {
     "drawer_open": Study("metaworld/drawer-open-v3", steps=1000),
     "pick_place": Study("metaworld/pick-place-v3", steps=1000),
     "door_open": Study("metaworld/door-open-v3", steps=1000),
-    "tidy_drawer_diffusion": Study("tidy_drawer", policy=("policy=diffusion",), steps=4000, horizons=(5,)),
+    "tidy_drawer_diffusion": Study("tidy_drawer", policy=("policy=diffusion",), steps=4000, horizons=(5,), shares="tidy_drawer"),
     "tidy_drawer_images": Study(
         "tidy_drawer",
         arms=("bc", "calibrated"),
-        policy=("policy=act", "policy.image_size=[96,96]"),
+        policy=("policy=act", "policy.image_size=[64,64]", "training.batch_size=16", "training.learning_rate=3e-4"),
         record=("environment_state=false",),
         horizons=(5,),
+        shares="tidy_drawer",
     ),
 }
 
@@ -144,9 +147,12 @@ def prepare(options: argparse.Namespace, name: str) -> DemoStore:
     try:
         store.derived("progress")
     except StoreError:
-        model = folder / "reward"
+        model = options.out / (study.shares or name) / "reward"
         # No bound in time: on a busy machine it would cut the training short, and poor progress makes poor weights.
-        robo_rm(None, "train-reward", f"store={path}", f"out={model}", "minutes=null")
+        if study.shares:
+            prepare(options, study.shares)
+        else:
+            robo_rm(None, "train-reward", f"store={path}", f"out={model}", "minutes=null")
         robo_rm(None, "score", f"model={model}", f"store={path}")
         store = DemoStore.open(path)
     return store

@@ -1,10 +1,10 @@
-"""Rollouts of a policy cloned from a store, recorded into a copy of it: failures for a reward model to learn from.
+"""Rollouts of a policy cloned from a store, recorded into a copy of another: failures for a reward model to learn from.
 
-    python benchmarks/contenders/clone_rollouts.py STORE COPY ENV EPISODES REPEAT
+    python benchmarks/contenders/clone_rollouts.py STORE VIDEOS COPY ENV EPISODES REPEAT
 
 Demonstrations show a reward model how things look when an operator does them. A learner's first tries look otherwise,
-and a model that never saw such takes them for progress. The copy holds the demonstrations and, beside them, tries of
-their clone with noise on its actions, with the stages that the simulator tells, as a person would annotate them.
+and a model that never saw such takes them for progress. The copy holds VIDEOS and, beside them, tries of the clone
+of STORE with noise on its actions, with the stages that the simulator tells, as a person would annotate them.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ NOISE = 0.1
 FIRST_SEED = 500_000_000
 
 
-def main(store: str, copy: str, env_name: str, episodes: int, repeat: int) -> None:
+def main(store: str, videos: str, copy: str, env_name: str, episodes: int, repeat: int) -> None:
     settings = RunSettings(
         env_name, store, None, None, "none", None, ShapingSettings("sparse"), LearningSettings(repeat=repeat),
         SacSettings(), 0, None,
     )  # fmt: skip
     partial = Path(f"{copy}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(store, partial, ignore=shutil.ignore_patterns("derived"))
+    shutil.copytree(videos, partial, ignore=shutil.ignore_patterns("derived"))
     with tempfile.TemporaryDirectory() as folder:
         training = RlTraining(settings, Path(folder))
     clone = training.clone
@@ -68,4 +68,4 @@ def main(store: str, copy: str, env_name: str, episodes: int, repeat: int) -> No
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    main(*sys.argv[1:5], int(sys.argv[5]), int(sys.argv[6]))

@@ -23,7 +23,7 @@ class Calibration:
     quantile: float | None = 0.5
     """kappa is this quantile of the data set's positive deltas, so that it fits the task's own pace.
     None: the fixed kappa."""
-    dead_zone: float = 0.3
+    dead_zone: float = 0.7
     """Deltas below this share of kappa weigh nothing: a pause under a noisy model is still a pause. In [0, 1)."""
     normalise_horizon: bool = True
     """Rescale a delta that the episode's end cut short to the full horizon: an ending is not a pause."""
@@ -37,9 +37,9 @@ class Calibration:
     about to end is still a pause."""
     smoothing: int = 3
     """Average progress over this many frames before and after each frame before differencing. 0: off."""
-    failure_discount: float = 1.0
+    failure_discount: float = 0.0
     """Multiply the weights of episodes marked as failures.
-    1: their productive part counts in full; 0: they are left out."""
+    1: their productive part counts in full; 0: they are left out, since a learned progress errs most in failures."""
 
     def check(self) -> None:
         """Raise ConfigError for a value out of range, naming the setting."""

@@ -111,6 +111,11 @@ def _warnings(
     mean_success: float,
     mean_failure: float,
 ) -> list[str]:
+    if not flat.any() and result.success and all(outcome is False for outcome in result.success.values()):
+        return [
+            "every weight is 0: all episodes are marked as failures, which are left out. Keep their productive part "
+            "with calibration.failure_discount=1, or record successes"
+        ]
     if not flat.any():
         return [
             "every weight is 0: no frame gains progress over the horizon. Look at the model with eval-reward, "
