@@ -28,7 +28,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from robo_datasets.errors import StoreError
 from robo_datasets.outputs import write_atomically
 from robo_policies.evaluation.comparison import compare
 from robo_rm.metrics.intervals import wilson_interval
+from robo_rm.weights.options import Calibration
 
 ARMS = ("bc", "calibrated", "lerobot", "paper", "oracle", "successes", "top_fraction")
 CHUNK = 20
@@ -76,7 +77,9 @@ STUDIES: dict[str, Study] = {
     "drawer_open": Study("metaworld/drawer-open-v3", steps=1000),
     "pick_place": Study("metaworld/pick-place-v3", steps=1000),
     "door_open": Study("metaworld/door-open-v3", steps=1000),
-    "tidy_drawer_diffusion": Study("tidy_drawer", policy=("policy=diffusion",), steps=4000, horizons=(5,), shares="tidy_drawer"),
+    "tidy_drawer_diffusion": Study(
+        "tidy_drawer", policy=("policy=diffusion",), steps=4000, horizons=(5,), shares="tidy_drawer"
+    ),
     "tidy_drawer_images": Study(
         "tidy_drawer",
         arms=("bc", "calibrated"),
@@ -175,6 +178,7 @@ def settings_of(options: argparse.Namespace, name: str, store: DemoStore) -> dic
         "episodes": options.episodes,
         "evaluation_seed": options.evaluation_seed,
         "store": store.content_hash(),
+        "calibration": asdict(Calibration()),
     }
 
 
@@ -329,9 +333,9 @@ def main() -> None:
         for result in kept:
             asked = settings_of(options, name, store)
             for key, value in asked.items():
-                if result["settings"][key] != value:
+                if result["settings"].get(key) != value:
                     raise SystemExit(
-                        f"{options.out}/{name} holds cells with {key}={result['settings'][key]}, not {value}; "
+                        f"{options.out}/{name} holds cells with {key}={result['settings'].get(key)}, not {value}; "
                         "give another --out"
                     )
         with (

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from robo_datasets import DemoStore
+from robo_rm.weights.options import Calibration
 from robo_rm.weights.rabc import store_weights
 
 Progress = Mapping[str, npt.NDArray[np.float32]]
@@ -65,6 +67,7 @@ def write_weights(store: DemoStore, arm: str, chunk_size: int) -> str:
         "arm": arm,
         "horizon": ahead,
         "store": store.content_hash(),
+        "calibration": asdict(Calibration()),
         "progress": TRUE_PROGRESS if arm == "oracle" else store.derived("progress").provenance,
     }
     derived = store.derive(name, provenance=provenance)
