@@ -33,7 +33,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ import numpy as np
 from robo_datasets import DemoStore
 from robo_datasets.console import print_table, progress_bar, say
 from robo_datasets.outputs import write_atomically
+from robo_policies.rl.settings import LearningSettings, SacSettings
 from robo_rm.metrics.intervals import wilson_interval
 from robo_rm.scoring import model_hash
 
@@ -88,12 +89,8 @@ TASKS: dict[str, Task] = {
     "drawer_open": Task("metaworld/drawer-open-v3", 12_000, repeat=8),
     "from_carry": Task("tidy_drawer/from_carry", 20_000),
 }
-# The same for every arm and task. A narrow network learns these tasks as well and costs a third of the time; the
-# discount is near 1 since an episode takes a hundred steps and more, and potentials pull only as far as it reaches.
-LEARNING = (
-    *("learner.width=128", "learner.batch=128", "learner.critics=5", "learning.updates_per_decision=10"),
-    *("learning.warmup=50", "learning.discount=0.998", "learning.capacity=50000"),
-)
+# The same for every arm and task; all else are the defaults of train-rl.
+LEARNING = ("learning.capacity=50000",)
 
 
 @dataclass(frozen=True)
@@ -189,7 +186,8 @@ def settings_of(options: argparse.Namespace, name: str, store: DemoStore) -> dic
     """What the outcome of a cell depends on, beside arm and seed; its steps and minutes, which may differ."""
     task = TASKS[name]
     learning = (f"learning.repeat={task.repeat}", f"learning.evaluate_every={task.evaluate_every}", *LEARNING)
-    return {"env": task.env, "learning": list(learning), "store": store.content_hash()}
+    defaults = {**asdict(LearningSettings()), **asdict(SacSettings())}
+    return {"env": task.env, "learning": list(learning), "defaults": defaults, "store": store.content_hash()}
 
 
 def run_cell(options: argparse.Namespace, cell: Cell, store: DemoStore, core: int | None) -> None:
@@ -347,9 +345,9 @@ def main() -> None:
         store = prepare(options, name, any(needs_model(cell.arm) for cell in left))
         for result in kept:
             for key, value in settings_of(options, name, store).items():
-                if result["settings"][key] != value:
+                if result["settings"].get(key) != value:
                     raise SystemExit(
-                        f"{options.out}/{name} holds cells with {key}={result['settings'][key]}, not {value}; "
+                        f"{options.out}/{name} holds cells with {key}={result['settings'].get(key)}, not {value}; "
                         "give another --out"
                     )
         with (

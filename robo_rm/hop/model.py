@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from robo_rm.models.placing import place_in_stages
 from robo_rm.models.prediction import Estimate, Prediction
 from robo_rm.models.protocol import Observations
 from robo_rm.settings import ConvSettings
+
+if TYPE_CHECKING:
+    from robo_rm.hop.streams import HopStreams
 
 NAME = "hop"
 
@@ -152,6 +155,12 @@ class HopRewardModel:
     def stream(self, task: str | None = None) -> HopStream:
         """Follow an episode frame by frame, at the rate of the training store (``provenance["fps"]``)."""
         return HopStream(self, self._pick(task))
+
+    def streams(self, count: int, task: str | None = None, every: int = 1) -> HopStreams:
+        """Follow ``count`` episodes at once, looking at every so many frames; ``every`` must divide the gap."""
+        from robo_rm.hop.streams import HopStreams
+
+        return HopStreams(self, self._pick(task), count, every)
 
     def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
         """Write the model folder; `robo_rm.load_reward_model` reads it back exactly.

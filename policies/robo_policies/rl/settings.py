@@ -9,17 +9,18 @@ from dataclasses import dataclass
 class LearningSettings:
     """The loop around the learner."""
 
-    discount: float = 0.99
-    """g for one control step; a decision of k steps is discounted by g^k."""
+    discount: float = 0.998
+    """g for one control step; a decision of k steps is discounted by g^k. A potential pulls only as far as g reaches:
+    1 / (1 - g) control steps should be several times what an episode takes."""
     repeat: int = 5
     """Control steps in a decision."""
     worlds: int = 1
     """Worlds stepped together, their images scored in one batch."""
     processes: int = 0
     """Processes that the worlds run in while this one learns; 0 for this one alone."""
-    updates_per_decision: int = 4
+    updates_per_decision: int = 10
     """Updates of the critics for each decision taken."""
-    warmup: int = 200
+    warmup: int = 50
     """Decisions taken before the first update: the cloned policy's, or random ones without it."""
     demonstration_share: float = 0.5
     """Share of each batch that comes from demonstrations."""
@@ -55,11 +56,11 @@ class SacSettings(LearnerSettings):
 
     name: str = "sac"
     """Which learner."""
-    width: int = 256
+    width: int = 128
     """Width of the hidden layers."""
-    critics: int = 2
+    critics: int = 5
     """Critics in the ensemble; the target is the least of two drawn at random."""
-    batch: int = 256
+    batch: int = 128
     """Decisions in a batch, half of them from demonstrations where there are any."""
     learning_rate: float = 3e-4
     """Of actor, critics and temperature."""

@@ -152,3 +152,35 @@ def test_an_empty_episode_gives_an_empty_answer():
     prediction = untrained().predict({key: value[:0] for key, value in arrays(10).items()})
     assert len(prediction) == 0
     assert prediction.stage_probabilities.shape == (0, 2)
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+@pytest.mark.parametrize("stage_head", [False, True])
+def test_episodes_followed_at_once_are_told_what_each_is_told_alone(every, stage_head):
+    model = untrained(stage_head=stage_head)
+    episodes = [arrays(25, seed) for seed in range(3)]
+    expected = [model.predict(episode) for episode in episodes]
+    streams, before = model.streams(3, every=every), model.frames_encoded
+    for t in range(0, 25, every):
+        images = {CAMERA: np.stack([episode[CAMERA][t] for episode in episodes])}
+        progress, stages, spread = streams.step(images, [episode[STATE][t] for episode in episodes])
+        np.testing.assert_allclose(progress, [said.progress[t] for said in expected], atol=1e-5)
+        np.testing.assert_allclose(stages, [said.stage_probabilities[t] for said in expected], atol=1e-5)
+        np.testing.assert_allclose(spread, [said.uncertainty[t] for said in expected], atol=1e-5)
+    assert model.frames_encoded - before == 3 * len(range(0, 25, every))
+
+
+def test_an_episode_begins_anew_while_another_goes_on():
+    model = untrained()
+    first, second, third = (arrays(20, seed) for seed in (4, 5, 6))
+    streams = model.streams(2)
+    for t in range(9):
+        streams.step({CAMERA: np.stack([first[CAMERA][t], second[CAMERA][t]])}, [first[STATE][t], second[STATE][t]])
+    streams.reset([1])
+    wanted = model.predict(first).progress[9:], model.predict(third).progress
+    for t in range(11):
+        images = {CAMERA: np.stack([first[CAMERA][9 + t], third[CAMERA][t]])}
+        progress, _, _ = streams.step(images, [first[STATE][9 + t], third[STATE][t]])
+        np.testing.assert_allclose(progress, [wanted[0][t], wanted[1][t]], atol=1e-5)
+    with pytest.raises(ModelError, match="3 does not divide"):
+        model.streams(2, every=3)
