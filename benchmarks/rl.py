@@ -7,8 +7,10 @@ A task is a world, demonstrations that the learner is given, and videos that it 
 operators who gave up somewhere: cloning them never succeeds. The videos show the whole task in mixed quality, but not
 what was commanded, as where somebody else's hand did it; only the reward model sees them, and beside them a few tries
 of the demonstrations' clone with the stages that the simulator tells: videos alone do not show it what a learner's
-failures look like, and it takes them for progress (--tries 0 shows that). Every cell (task, arm, seed) learns from
-the same demonstrations with the same settings but for the reward. Arms:
+failures look like, and it takes them for progress (--tries 0 shows that). The task `one_shot` gives the
+learner one clean demonstration instead, and has a hop model that learnt another skill and was adapted from that one
+demonstration. Every cell (task, arm, seed) learns from the same demonstrations with the same settings but for the
+reward. Arms:
 
     sparse        success alone
     additive      success and the reward model's progress at every decision
@@ -66,8 +68,11 @@ class Task:
     Attributes:
         env: the world.
         steps: control steps of every run.
-        demonstrations: episodes given to the learner, all given up.
+        demonstrations: episodes given to the learner.
+        quality: of the demonstrations.
         videos: episodes of mixed quality, for the reward model alone.
+        base: world that the videos show, where it is another one; a hop model learns from them and is then adapted
+            from the demonstrations alone.
         repeat: control steps in a decision.
         evaluate_every: control steps between evaluations.
         reward: further words for train-reward.
@@ -77,7 +82,9 @@ class Task:
     env: str
     steps: int
     demonstrations: int = 12
+    quality: str = "stops_partway"
     videos: int = 60
+    base: str = ""
     repeat: int = 5
     evaluate_every: int = 500
     reward: tuple[str, ...] = FRONT
@@ -88,6 +95,8 @@ TASKS: dict[str, Task] = {
     "open": Task("tidy_drawer/open", 9_000),
     "drawer_open": Task("metaworld/drawer-open-v3", 12_000, repeat=8),
     "from_carry": Task("tidy_drawer/from_carry", 20_000),
+    # 19 800 steps are 150 failures, and more tries where some succeed.
+    "one_shot": Task("tidy_drawer/open", 19_800, 1, "clean", 60, "tidy_drawer/close", reward=FRONT[:1]),
 }
 # The same for every arm and task; all else are the defaults of train-rl.
 LEARNING = ("learning.capacity=50000",)
@@ -152,9 +161,14 @@ def prepare(options: argparse.Namespace, name: str, model: bool) -> DemoStore:
     """The task's demonstrations and, where asked for, its reward model; what is there already is left as it is."""
     task, folder = TASKS[name], options.out / name
     path, videos = folder / "demos.zarr", folder / "videos.zarr"
-    record(task.env, path, "stops_partway", task.demonstrations, seed=77)
+    record(task.env, path, task.quality, task.demonstrations, seed=77)
     if model and not (folder / "reward" / "metrics.json").exists():
-        record(task.env, videos, "mixed", task.videos, seed=0)
+        record(task.base or task.env, videos, "mixed", task.videos, seed=0)
+        if task.base:
+            hop = ("train-reward", "reward=hop", "minutes=null", *task.reward)
+            robo_rm(None, *hop, f"store={videos}", f"out={folder}/base", "steps=400", "reward.plan.elsewhere=0.1")
+            robo_rm(None, *hop, f"init={folder}/base", f"store={path}", f"out={folder}/reward")
+            return DemoStore.open(path)
         seen, tries = videos, task.tries if options.tries is None else options.tries
         if tries:
             seen = folder / "tries.zarr"
