@@ -78,7 +78,7 @@ STUDIES: dict[str, Study] = {
     "pick_place": Study("metaworld/pick-place-v3", steps=1000),
     "door_open": Study("metaworld/door-open-v3", steps=1000),
     "tidy_drawer_diffusion": Study(
-        "tidy_drawer", policy=("policy=diffusion",), steps=4000, horizons=(5,), shares="tidy_drawer"
+        "tidy_drawer", policy=("policy=diffusion",), steps=2000, horizons=(5,), shares="tidy_drawer"
     ),
     "tidy_drawer_images": Study(
         "tidy_drawer",

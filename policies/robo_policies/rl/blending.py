@@ -153,8 +153,8 @@ class BlendedSac(Sac):
     def _judge(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         return self._weighed(self._by_term(self.critics(seen, action)).mean(dim=1))
 
-    def _pessimistic(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        return self._weighed(self._least(seen, action))
+    def _worth(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        return self._weighed(self._by_term(self.targets(seen, action)).min(dim=1).values)
 
     def _least(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """(terms, B) the least of two of each term's target critics."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from robo_datasets.errors import ModelError
-from robo_policies.rl.losses import actor_loss, critic_loss, least_of
+from robo_policies.rl.losses import actor_loss, critic_loss
 from robo_policies.rl.networks import Actor, Critics
 from robo_policies.rl.replay import MOST, Batch, Floats
 from robo_policies.rl.settings import SacSettings
@@ -79,7 +79,7 @@ class Sac:
         if proposed is None:
             return own.cpu().numpy(), np.zeros(len(seen), dtype=bool)
         offered = torch.from_numpy(proposed).to(self.device)
-        better = self._pessimistic(seen, offered) > self._pessimistic(seen, own)
+        better = self._worth(seen, offered) > self._worth(seen, own)
         return torch.where(better[:, None], offered, own).cpu().numpy(), better.cpu().numpy()
 
     def update(self, fresh: Batch, demonstrated: Batch | None) -> dict[str, float]:
@@ -158,8 +158,10 @@ class Sac:
             return torch.arange(2, device=self.device) % many
         return torch.randperm(many, generator=self._generator, device=self.device)[:2]
 
-    def _pessimistic(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        return least_of(self.targets(seen, action), self._pair())
+    def _worth(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(B,) by which a proposal and the actor's own action are told apart: nothing random, or a policy would be."""
+        least: torch.Tensor = self.targets(seen, action).min(dim=0).values
+        return least
 
     def _scaled(self, seen: torch.Tensor) -> torch.Tensor:
         # What lies far outside the demonstrations must not drown everything else.

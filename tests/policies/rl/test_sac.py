@@ -111,6 +111,16 @@ def test_claims_that_cannot_be_are_not_learnt_from() -> None:
     assert float(value.mean()) == pytest.approx(0.7, abs=0.05)
 
 
+def test_acting_draws_nothing_where_nothing_is_explored() -> None:
+    """More than two critics: training draws two of them, a policy must not."""
+    learner = Sac(2, 1, replace(SMALL, critics=5), seed=0, proposals=True)
+    seen = np.random.default_rng(0).uniform(-1, 1, (200, 2)).astype(np.float32)
+    acts = [learner.act(seen, explore=False, proposed=-seen[:, :1]) for _ in range(4)]
+    for action, chosen in acts[1:]:
+        np.testing.assert_array_equal(action, acts[0][0])
+        np.testing.assert_array_equal(chosen, acts[0][1])
+
+
 _PARTS = ("observation", "action", "reward", "bootstrap", "next_observation", "next_proposal")
 
 
