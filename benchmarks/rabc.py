@@ -85,6 +85,7 @@ STUDIES: dict[str, Study] = {
         arms=("bc", "calibrated"),
         policy=("policy=act", "policy.image_size=[64,64]", "training.batch_size=16", "training.learning_rate=3e-4"),
         record=("environment_state=false",),
+        steps=1200,
         horizons=(5,),
         shares="tidy_drawer",
     ),
