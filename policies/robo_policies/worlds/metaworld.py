@@ -295,7 +295,7 @@ def _make_inner(full: str) -> Any:
         if (error.name or "").partition(".")[0] != "metaworld":
             raise
         raise MissingPartError(f"Meta-World is not installed: {WORLDS_FIX}") from error
-    inner = ALL_V3_ENVIRONMENTS[full]()
+    inner: Any = ALL_V3_ENVIRONMENTS[full]()
     inner._partially_observable = False
     inner._freeze_rand_vec = False
     inner.seeded_rand_vec = True
