@@ -12,7 +12,9 @@ from robo_policies.rl.blending import BlendedSac
 from robo_policies.rl.replay import Batch, Floats
 from robo_policies.rl.settings import SacSettings
 
-SETTINGS = SacSettings(width=32, batch=128, learning_rate=3e-3, tau=0.05, temperature=0.01, entropy_per_action=-2.0)
+SETTINGS = SacSettings(
+    width=32, critics=2, batch=128, learning_rate=3e-3, tau=0.05, temperature=0.01, entropy_per_action=-2.0
+)
 
 
 def bandit(rng: np.random.Generator, auxiliary: float, scale: float, count: int = 128) -> Batch:
