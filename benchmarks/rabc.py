@@ -80,14 +80,16 @@ STUDIES: dict[str, Study] = {
     "tidy_drawer_diffusion": Study(
         "tidy_drawer", policy=("policy=diffusion",), steps=2000, horizons=(5,), shares="tidy_drawer"
     ),
-    "tidy_drawer_images": Study(
-        "tidy_drawer",
+    "open_images": Study(
+        "tidy_drawer/open",
         arms=("bc", "calibrated"),
-        policy=("policy=act", "policy.image_size=[64,64]", "training.batch_size=16", "training.learning_rate=3e-4"),
+        policy=(
+            *("policy=act", "policy.cameras=[front]", "policy.image_size=[64,64]"),
+            *("training.batch_size=16", "training.learning_rate=3e-4"),
+        ),
         record=("environment_state=false",),
-        steps=1200,
+        steps=1000,
         horizons=(5,),
-        shares="tidy_drawer",
     ),
 }
 
