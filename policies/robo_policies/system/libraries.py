@@ -1,8 +1,9 @@
-"""Checks that this machine can render, and installs the libraries where it may.
+"""Checks that this machine can render and decode LeRobot's video, and installs the libraries where it may.
 
 Run as ``python -m robo_policies.system.libraries``, which is a step of ``make setup``.
-MuJoCo draws through OpenGL, which pip cannot install. As root on Debian or Ubuntu the packages are installed;
-otherwise the one line to run is printed. Nothing here fails the set-up: the rest works without rendering.
+MuJoCo draws through OpenGL and LeRobot decodes video through FFmpeg's shared libraries (torchcodec), which pip cannot
+install. As root on Debian or Ubuntu the packages are installed; otherwise the one line to run is printed. Nothing here
+fails the set-up: the rest works without.
 """
 
 from __future__ import annotations
@@ -12,62 +13,94 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 
-# The library to look for, and the Debian packages that bring it; the first that the machine's release knows is taken.
-NEEDED: dict[str, tuple[str, ...]] = {
-    "libEGL.so.1": ("libegl1",),
-    "libEGL_mesa.so.0": ("libegl-mesa0",),
-    "libGL.so.1": ("libgl1",),
-    "libGLESv2.so.2": ("libgles2",),
-    "libOSMesa.so.8": ("libosmesa6",),
-    "libgbm.so.1": ("libgl1-mesa-dri",),
-    "libglib-2.0.so.0": ("libglib2.0-0", "libglib2.0-0t64"),
-}
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that shared libraries bring.
+
+    Attributes:
+        libraries: any one of them will do.
+        packages: Debian's packages; the first that the machine's release knows is taken.
+    """
+
+    libraries: tuple[str, ...]
+    packages: tuple[str, ...]
+
+
 DRIVERS = "libgl1-mesa-dri"
+EGL, OSMESA = Part(("libEGL.so.1",), ("libegl1",)), Part(("libOSMesa.so.8",), ("libosmesa6",))
+RENDERING = (
+    EGL,
+    OSMESA,
+    Part(("libEGL_mesa.so.0",), ("libegl-mesa0",)),
+    Part(("libGL.so.1",), ("libgl1",)),
+    Part(("libGLESv2.so.2",), ("libgles2",)),
+    Part(("libgbm.so.1",), (DRIVERS,)),
+    Part(("libglib-2.0.so.0",), ("libglib2.0-0", "libglib2.0-0t64")),
+)
+# torchcodec 0.10 loads FFmpeg 4 to 8; this one of its libraries pulls in the others.
+VIDEO = (Part(tuple(f"libavdevice.so.{number}" for number in range(58, 63)), ("ffmpeg",)),)
 
 
-def missing_libraries() -> list[str]:
-    """Return the shared libraries for rendering that cannot be loaded here."""
-    absent = []
-    for name in NEEDED:
-        try:
-            ctypes.CDLL(name)
-        except OSError:
-            absent.append(name)
-    return absent
+def missing_parts(parts: tuple[Part, ...]) -> list[Part]:
+    """Return the parts of which no library can be loaded here."""
+    return [part for part in parts if not any(_loads(name) for name in part.libraries)]
 
 
-def install_line(absent: list[str]) -> str:
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def install_line(absent: list[Part]) -> str:
     """Return the one command that installs what is absent on Debian and Ubuntu."""
-    packages = sorted({NEEDED[name][0] for name in absent} | {DRIVERS})
+    drivers = {DRIVERS} if set(absent) & set(RENDERING) else set()
+    packages = sorted({part.packages[0] for part in absent} | drivers)
     return f"apt-get update && apt-get install -y --no-install-recommends {' '.join(packages)}"
 
 
-def ensure_libraries() -> str:
-    """Install what rendering needs where that is allowed, and return one line that says how it stands."""
+def ensure_libraries() -> list[str]:
+    """Install what is missing where that is allowed, and return a line on rendering and one on video."""
     if sys.platform != "linux":
-        return "rendering: MuJoCo uses the system's own OpenGL here"
-    absent = missing_libraries()
-    if not absent:
-        return "rendering: OpenGL libraries found"
-    line = install_line(absent)
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        sudo = "" if os.geteuid() == 0 else "sudo sh -c '" + line + "'"
-        return f"rendering: {', '.join(absent)} missing; run: {sudo or line}"
-    subprocess.run(["apt-get", "update", "-qq"], check=False, stdin=subprocess.DEVNULL)
-    for name in absent:
-        for package in NEEDED[name]:
-            command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package, DRIVERS]
-            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-            if subprocess.run(command, check=False, stdin=subprocess.DEVNULL, env=environment).returncode == 0:
-                break
-    still = missing_libraries()
+        return ["rendering and video: the system's own libraries are used here"]
+    absent = missing_parts((*RENDERING, *VIDEO))
+    if absent and os.geteuid() == 0 and shutil.which("apt-get"):
+        _install(absent)
+    still = missing_parts((*RENDERING, *VIDEO))
     # One of the two off-screen ways to draw is enough.
-    usable = "libEGL.so.1" not in still or "libOSMesa.so.8" not in still
-    return (
-        "rendering: OpenGL libraries installed" if usable else f"rendering: still missing; run: {install_line(still)}"
-    )
+    drawn = not {EGL, OSMESA} <= set(still)
+    return [
+        _told("rendering", [part for part in still if part in RENDERING], usable=drawn),
+        _told("LeRobot's video", [part for part in still if part in VIDEO], usable=False),
+    ]
+
+
+def _install(absent: list[Part]) -> None:
+    subprocess.run(["apt-get", "update", "-qq"], check=False, stdin=subprocess.DEVNULL)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for part in absent:
+        drivers = [DRIVERS] if part in RENDERING else []
+        for package in part.packages:
+            command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package, *drivers]
+            made = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, env=environment)
+            if made.returncode == 0:
+                break
+
+
+def _told(what: str, absent: list[Part], usable: bool) -> str:
+    if not absent:
+        return f"{what}: libraries found"
+    names = ", ".join(part.libraries[0] for part in absent)
+    line = install_line(absent)
+    run = line if os.geteuid() == 0 else f"sudo sh -c '{line}'"
+    return f"{what}: {names} missing{', but usable' if usable else ''}; run: {run}"
 
 
 if __name__ == "__main__":
-    print(ensure_libraries())
+    for told in ensure_libraries():
+        print(told)
