@@ -32,6 +32,7 @@ from robo_policies.cloning.pictures import Pictures
 from robo_policies.cloning.settings import POLICIES, Budget, CloningSettings, PolicySettings, WeightSettings
 from robo_policies.cloning.windows import ACTION, load_demonstrations, normalisation
 from robo_rm.labels.progress import episode_segments, progress_labels, training_priors
+from robo_rm.weights.options import Calibration
 from robo_rm.weights.rabc import store_weights
 
 NAME = "label_weights"
@@ -61,7 +62,8 @@ def parse() -> argparse.Namespace:
 def write_weights(store: DemoStore) -> None:
     """Calibrated weights from the stage labels, under a name of their own."""
     horizon = round(SECONDS * store.fps)
-    derived = store.derive(NAME, {"mode": "calibrated", "horizon": horizon, "of": "stage labels"})
+    made = {"mode": "calibrated", "horizon": horizon, "of": "stage labels"}
+    derived = store.derive(NAME, {**made, "calibration": dataclasses.asdict(Calibration())})
     if all(uuid in derived for uuid in store.uuids):
         return
     episodes = {uuid: store.episode(uuid) for uuid in store.uuids}

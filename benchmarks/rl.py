@@ -1,7 +1,7 @@
 """Does a reward that sees progress make learning faster, and does it change what is learnt?
 
-    python benchmarks/rl.py --out out/rl [--tasks open door_open ...] [--arms sparse additive pbrs ...] [--seeds 0 1 2]
-        [--minutes 12] [--processes 2] [--most CELLS] [--table]
+    python benchmarks/rl.py --out out/rl [--tasks open drawer_open ...] [--arms sparse additive pbrs ...]
+        [--seeds 0 1 2] [--minutes 12] [--processes 2] [--most CELLS] [--table]
 
 A task is a world, demonstrations that the learner is given, and videos that it is not. The demonstrations are those of
 operators who gave up somewhere: cloning them never succeeds. The videos show the whole task in mixed quality, but not
@@ -296,7 +296,9 @@ def show(options: argparse.Namespace) -> None:
             for row in rows
         ]
         columns = ["reward", "seeds", "clone %", "to 50 %", "to 90 %", "to 95 %", "final % (95 %)", "steps", "steps/s"]
-        print_table(f"{name}: {TASKS[name].env}, {TASKS[name].demonstrations} given-up demonstrations", columns, body)
+        task = TASKS[name]
+        title = f"{name}: {task.env}, demonstrations: {task.demonstrations} of quality {task.quality}"
+        print_table(title, columns, body)
         _picture(cells, name, options.out / f"curves_{name}.png")
     if not table:
         say(f"{options.out} holds no finished cell yet")

@@ -47,6 +47,8 @@ class StoreWeights:
     horizon: int
     mode: str
     success: dict[str, bool | None] = field(default_factory=dict)
+    failures_left_out: bool = False
+    """Whether episodes marked as failures weigh nothing because they were asked to."""
 
 
 class _Frames:
@@ -171,6 +173,7 @@ def store_weights(
         horizon=horizon,
         mode=mode,
         success=dict(zip(names, outcome, strict=True)),
+        failures_left_out=mode == "calibrated" and calibration.failure_discount == 0,
     )
 
 

@@ -111,7 +111,8 @@ def _warnings(
     mean_success: float,
     mean_failure: float,
 ) -> list[str]:
-    if not flat.any() and result.success and all(outcome is False for outcome in result.success.values()):
+    only_failures = bool(result.success) and all(outcome is False for outcome in result.success.values())
+    if result.failures_left_out and only_failures:
         return [
             "every weight is 0: all episodes are marked as failures, which are left out. Keep their productive part "
             "with calibration.failure_discount=1, or record successes"

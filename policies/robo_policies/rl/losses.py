@@ -1,12 +1,11 @@
 """The losses of soft actor-critic as functions of networks and tensors alone.
 
-Everything random and everything that changes the shape of the computation comes in as an argument: noise, which two
-critics count, whether a clone proposes, how many rows of a batch are demonstrated.
+What is drawn at random comes in as an argument: the noise, and which two critics count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -17,7 +16,7 @@ def critic_loss(
     actor: Actor,
     critics: Critics,
     targets: Critics,
-    parts: dict[str, torch.Tensor],
+    parts: Mapping[str, torch.Tensor],
     noise: torch.Tensor,
     pair: torch.Tensor,
     proposals: bool,

@@ -202,7 +202,14 @@ class Replay:
         """Write everything to one file, atomically."""
         import safetensors.numpy
 
-        note = {"version": self.version, "size": self.size, "next": self._next, "capacity": self.capacity}
+        note = {
+            "version": self.version,
+            "size": self.size,
+            "next": self._next,
+            "capacity": self.capacity,
+            # Of everything ever stored, not only of what is still held: a resumed run learns as it would have.
+            "pays_once": self._pays_once,
+        }
         plain = {name: np.ascontiguousarray(self[name]) for name in self._store}
         write_atomically(path, safetensors.numpy.save(plain, {"replay": json.dumps(note)}))
 
@@ -218,6 +225,7 @@ class Replay:
             with safetensors.safe_open(path, "np") as file:
                 note = json.loads((file.metadata() or {})["replay"])
                 stored = {name: file.get_tensor(name) for name in self._store}
+                pays_once = bool(note["pays_once"])
         except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
             raise ModelError(f"{path} is no replay of this version or is damaged ({error})") from error
         size = int(note["size"])
@@ -228,7 +236,7 @@ class Replay:
                 raise ModelError(f"{path}: {name} has shape {values.shape}; it is of another world")
         for name, values in stored.items():
             self._store[name][:size] = values
-        self._pays_once = _pays_once(stored)
+        self._pays_once = pays_once
         self.size, self._next, self.version = size, int(note["next"]), str(note["version"])
 
     @staticmethod

@@ -118,9 +118,7 @@ class Sac:
 
     def _update_critics(self, parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         noise = self._noise(len(parts["next_observation"]))
-        loss, value = critic_loss(
-            self.actor, self.critics, self.targets, dict(parts), noise, self._pair(), self.proposals
-        )
+        loss, value = critic_loss(self.actor, self.critics, self.targets, parts, noise, self._pair(), self.proposals)
         self._critic_steps.zero_grad(set_to_none=True)
         loss.backward()
         self._critic_steps.step()

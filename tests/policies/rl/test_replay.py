@@ -75,9 +75,13 @@ def test_values_are_bounded_where_gold_is_paid_once_and_only_there(tmp_path: Pat
     assert replay.sample(np.random.default_rng(1), 20, ShapingSettings("additive"), DISCOUNT).bounds is None
     replay.add({**decisions(3), "gold": np.array([0.0, 0.0, 0.5]), "terminated": np.zeros(3, bool)}, "a")
     assert replay.sample(np.random.default_rng(1), 20, ShapingSettings("pbrs"), DISCOUNT).bounds is None
+    # The decision that paid in between is gone; a resumed run learns as the uninterrupted one would.
+    replay.add({key: np.concatenate([values, values]) for key, values in rows.items()}, "a")
+    assert not ((replay["gold"] > 0) & ~replay["terminated"]).any()
     replay.save(tmp_path / "r")
     again = Replay(64, 3, 2, "a")
     again.load(tmp_path / "r")
+    assert not replay.pays_once
     assert not again.pays_once
 
 

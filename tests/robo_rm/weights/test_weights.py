@@ -191,6 +191,10 @@ class TestCalibrated:
         assert not result.weights["bad"].any()
         alone = store_weights({"bad": progress["bad"]}, 5, success={"bad": False})
         assert "calibration.failure_discount" in weight_report(alone).warnings[0]
+        # Kept, they weigh nothing for another reason.
+        kept = replace(Calibration(), failure_discount=1.0)
+        falling = store_weights({"bad": progress["bad"][::-1]}, 5, success={"bad": False}, calibration=kept)
+        assert "no frame gains progress" in weight_report(falling).warnings[0]
 
     def test_productive_motion_counts_and_pauses_and_regressions_do_not(self) -> None:
         rng = np.random.default_rng(2)
