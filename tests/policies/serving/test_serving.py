@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -424,26 +425,35 @@ def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_starte
     command = [sys.executable, "-m", "robo_rm.cli.main", "serve-policy", f"policy={folder}", "contract=tidy_drawer"]
     command += [f"socket={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
 
-    def start() -> subprocess.Popen:
+    def start(stack: ExitStack) -> subprocess.Popen:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes)
+        server = stack.enter_context(subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes))
+        stack.callback(server.kill)
+        return server
 
     def ask(client: PolicyClient) -> np.ndarray:
+        """Send again and again, as a bridge does: a connection that breaks takes what is under way with it."""
         arrays = {"observation.environment_state": np.zeros(3)}
-        until(lambda: client.send_observation(ARM.joint_names, HOME, arrays=arrays, observed_at=1.0, want=("chunk",)))
-        return until(lambda: client.poll().chunk).actions
 
-    with PolicyClient(ARM, address, timeouts=QUICK) as client:
-        first = start()
+        def answered():
+            client.send_observation(ARM.joint_names, HOME, arrays=arrays, observed_at=1.0, want=("chunk",))
+            time.sleep(0.1)
+            return client.poll().chunk
+
+        return until(answered, 120).actions
+
+    with ExitStack() as stack, PolicyClient(ARM, address, timeouts=QUICK) as client:
+        first = start(stack)
         until(lambda: client.status().state is ClientState.CONNECTED, 120)
-        before, epoch = ask(client), client.status().server_epoch
+        before, epoch = ask(client), until(lambda: client.status().server_epoch)
         first.kill()
         first.communicate(timeout=20)
         until(lambda: client.status().state is ClientState.CONNECTING)
-        second = start()
+        client.poll()
+        second = start(stack)
         until(lambda: client.status().state is ClientState.CONNECTED, 120)
         assert client.poll().restarted
-        assert client.status().server_epoch != epoch
+        assert until(lambda: client.status().server_epoch) != epoch
         assert np.allclose(ask(client), before, atol=1e-6)
         second.send_signal(signal.SIGTERM)
         output, errors = second.communicate(timeout=20)
@@ -451,4 +461,4 @@ def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_starte
     assert "Traceback" not in errors
     assert "stopped" in output + errors
     assert not (tmp_path / "policy.sock").exists()
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["chunk_answers"] == 1
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["chunk_answers"] >= 1
