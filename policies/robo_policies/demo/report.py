@@ -140,7 +140,9 @@ def _weights(page: Page, folder: Path, demos: DemoStore) -> None:
             views.append(view.with_weights(weights.read(episode.uuid)["weight"]))
     figure = weights_figure(views, "Weights over time")
     save_picture(figure, folder / "weights.png")
-    page.picture(figure, "Frames from which the demonstration gets ahead count; pauses, steps back and failures do not.")
+    page.picture(
+        figure, "Frames from which the demonstration gets ahead count; pauses, steps back and failures do not."
+    )
     rows = []
     for quality in sorted({str(episode.attributes.get("quality")) for episode in demos}):
         members = [episode.uuid for episode in demos if episode.attributes.get("quality") == quality]

@@ -109,7 +109,7 @@ class BlendedSac(Sac):
             aim = rewards + bootstraps * value
         values = self._by_term(self.critics(parts["observation"], parts["action"]))
         loss = (values - aim[:, None]).square().mean(dim=2).sum()
-        self._critic_steps.zero_grad(set_to_none=True)
+        self._critic_steps.zero_grad()
         loss.backward()
         self._critic_steps.step()
         return {"critic_loss": loss.detach(), "value": values[0].detach().mean()}

@@ -38,10 +38,10 @@ def critic_loss(
         action, _ = actor(after, noise)
         if proposals:
             # One pass for both: on a CPU the calls cost as much as the products.
-            both = targets(after.repeat(2, 1), torch.cat([action, parts["next_proposal"]]))
-            value = least_of(both, pair).view(2, -1).max(dim=0).values
+            both = targets(after.repeat(2, 1), torch.cat([action, parts["next_proposal"]]), pair)
+            value = both.min(dim=0).values.view(2, -1).max(dim=0).values
         else:
-            value = least_of(targets(after, action), pair)
+            value = targets(after, action, pair).min(dim=0).values
         # A critic that is asked about actions nobody tried claims anything; what cannot be is not learnt from.
         value = torch.minimum(torch.maximum(value, parts["low"]), parts["high"])
         aim = parts["reward"] + parts["bootstrap"] * value
@@ -81,9 +81,3 @@ def actor_loss(
         near = (own[-shown:] - action[-shown:]).square().mean(dim=-1)
         loss = loss + imitation * scale * (better * near).mean()
     return loss, density.detach().mean()
-
-
-def least_of(values: torch.Tensor, pair: torch.Tensor) -> torch.Tensor:
-    """(B,) the least of the two critics ``pair`` of values (E, B)."""
-    least: torch.Tensor = values.index_select(0, pair).min(dim=0).values
-    return least

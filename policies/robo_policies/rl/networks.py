@@ -72,11 +72,19 @@ class Critics(nn.Module):
         self.shifts = nn.ParameterList([nn.Parameter(torch.zeros(count, 1, width)) for _ in range(2)])
         self.count, self.width = count, width
 
-    def forward(self, observation: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """Values (E, B)."""
-        x = torch.cat([observation, action], dim=-1).expand(self.count, -1, -1)
+    def forward(
+        self, observation: torch.Tensor, action: torch.Tensor, which: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Values (E, B); of the critics ``which`` alone, where given."""
+        layers = [self.weights, self.biases, self.gains, self.shifts]
+        if which is not None:
+            chosen = [[part.index_select(0, which) for part in parts] for parts in layers]
+        else:
+            chosen = [list(parts) for parts in layers]
+        weights, biases, gains, shifts = chosen
+        x = torch.cat([observation, action], dim=-1).expand(len(weights[0]), -1, -1)
         for layer in range(2):
-            x = torch.baddbmm(self.biases[layer], x, self.weights[layer])
-            x = functional.layer_norm(x, (self.width,)) * self.gains[layer] + self.shifts[layer]
+            x = torch.baddbmm(biases[layer], x, weights[layer])
+            x = torch.addcmul(shifts[layer], functional.layer_norm(x, (self.width,)), gains[layer])
             x = functional.relu(x)
-        return torch.baddbmm(self.biases[2], x, self.weights[2]).squeeze(-1)
+        return torch.baddbmm(biases[2], x, weights[2]).squeeze(-1)

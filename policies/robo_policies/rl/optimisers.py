@@ -1,10 +1,52 @@
-"""Optimisers' memory as plain tensors by name, so that a checkpoint needs no pickle."""
+"""Adam over many small parameters at once, and optimisers' memory as plain tensors by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
+from torch import nn
+
+
+class FlatAdam:
+    """Adam over all parameters of a network as one vector: on a CPU a small network's steps cost calls, not arithmetic.
+
+    The parameters become views of that vector, and their gradients of another; nobody may set them to None.
+
+    Args:
+        network: on the device it stays on.
+        learning_rate: of the steps.
+    """
+
+    def __init__(self, network: nn.Module, learning_rate: float) -> None:
+        self.values = flatten(network)
+        self._gradient = torch.zeros_like(self.values)
+        start = 0
+        for parameter in network.parameters():
+            parameter.grad = self._gradient[start : start + parameter.numel()].view_as(parameter)
+            start += parameter.numel()
+        whole = nn.Parameter(self.values)
+        whole.grad = self._gradient
+        self.adam = torch.optim.Adam([whole], learning_rate, fused=True)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self._gradient.zero_()
+
+    def step(self) -> None:
+        """One step along the gradients that the network's parameters have gathered."""
+        self.adam.step()
+
+
+def flatten(network: nn.Module) -> torch.Tensor:
+    """Make the parameters of a network views of one vector, and return it."""
+    parameters = list(network.parameters())
+    whole = torch.cat([parameter.detach().ravel() for parameter in parameters])
+    start = 0
+    for parameter in parameters:
+        parameter.data = whole[start : start + parameter.numel()].view_as(parameter)
+        start += parameter.numel()
+    return whole
 
 
 def optimiser_state(name: str, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

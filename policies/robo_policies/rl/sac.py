@@ -17,6 +17,7 @@ import torch
 from robo_datasets.errors import ModelError
 from robo_policies.rl.losses import actor_loss, critic_loss
 from robo_policies.rl.networks import Actor, Critics
+from robo_policies.rl.optimisers import FlatAdam, flatten
 from robo_policies.rl.replay import MOST, Batch, Floats
 from robo_policies.rl.settings import SacSettings
 
@@ -58,10 +59,10 @@ class Sac:
         self._generator = torch.Generator(device=device).manual_seed(seed)
         self._action_size = action_size
         self._entropy = settings.entropy_per_action * action_size
-        make = torch.optim.Adam
-        self._actor_steps = make(self.actor.parameters(), settings.learning_rate, fused=True)
-        self._critic_steps = make(self.critics.parameters(), settings.learning_rate, fused=True)
-        self._temperature_steps = make([self.log_temperature], settings.learning_rate)
+        self._actor_steps = FlatAdam(self.actor, settings.learning_rate)
+        self._critic_steps = FlatAdam(self.critics, settings.learning_rate)
+        self._target_values = flatten(self.targets)
+        self._temperature_steps = torch.optim.Adam([self.log_temperature], settings.learning_rate, fused=True)
 
     @torch.no_grad()
     def act(
@@ -109,7 +110,7 @@ class Sac:
             shown = len(demonstrated.reward) if demonstrated is not None else 0
             figures |= self._update_actor(parts["observation"], parts["action"], shown)
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.targets.parameters()), list(self.critics.parameters()), self.settings.tau)
+            self._target_values.lerp_(self._critic_steps.values, self.settings.tau)
         values = {name: float(value) for name, value in figures.items()}
         bad = [name for name, value in values.items() if not np.isfinite(value)]
         if bad:
@@ -119,7 +120,7 @@ class Sac:
     def _update_critics(self, parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         noise = self._noise(len(parts["next_observation"]))
         loss, value = critic_loss(self.actor, self.critics, self.targets, parts, noise, self._pair(), self.proposals)
-        self._critic_steps.zero_grad(set_to_none=True)
+        self._critic_steps.zero_grad()
         loss.backward()
         self._critic_steps.step()
         return {"critic_loss": loss.detach(), "value": value}
@@ -130,7 +131,7 @@ class Sac:
             self.actor, self._judge, seen, action, self._noise(len(seen)), self.log_temperature.exp().detach(),
             shown, self.settings.imitation,
         )  # fmt: skip
-        self._actor_steps.zero_grad(set_to_none=True)
+        self._actor_steps.zero_grad()
         loss.backward()
         self._actor_steps.step()
         self.critics.requires_grad_(True)
@@ -208,8 +209,8 @@ class Sac:
 
     def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
         return {
-            "actor_steps": self._actor_steps,
-            "critic_steps": self._critic_steps,
+            "actor_steps": self._actor_steps.adam,
+            "critic_steps": self._critic_steps.adam,
             "temperature_steps": self._temperature_steps,
         }
 
