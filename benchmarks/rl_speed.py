@@ -177,6 +177,7 @@ def fill(options: argparse.Namespace) -> None:
         }
         rows |= {name: rng.random(block) for name in ("gold", "potential", "next_potential", "start_potential")}
         rows |= {"terminated": np.zeros(block, bool), "truncated": np.zeros(block, bool), "steps": np.full(block, 5)}
+        rows["episode"] = np.arange(replay.size, replay.size + block) // 20
         replay.add(rows, "filled")
     for _ in range(20):
         sac.update(replay.sample(rng, 256, ShapingSettings("pbrs"), 0.99), None)

@@ -198,6 +198,10 @@ class DecisionWorlds:
         """(N, A) what the cloned policy proposes now, or None without one."""
         return self._proposed
 
+    def propose_again(self) -> None:
+        """Ask the cloned policy anew, since it has changed."""
+        self._proposed = self._proposals()
+
     def observations(self) -> Floats:
         """(N, O + 1) what the learner sees, the potential last."""
         return np.concatenate([np.stack(self._flat), self._here[:, None]], axis=1).astype(np.float32)
@@ -259,6 +263,7 @@ class DecisionWorlds:
             "terminated": terminated,
             "truncated": truncated,
             "steps": steps,
+            "episode": seeds,
         }
         infos = list(self._infos)
         ended = terminated | truncated

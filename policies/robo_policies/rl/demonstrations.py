@@ -83,7 +83,8 @@ def demonstrated_decisions(
                 f"the potential of episode {episode.uuid} has shape {potential.shape} for {episode.length} frames"
             )
         if _end(episode) > 0:
-            yield _decisions(episode, actions, discount, potential, propose)
+            rows = _decisions(episode, actions, discount, potential, propose)
+            yield {**rows, "episode": np.full(len(rows["gold"]), number)}
 
 
 def _end(episode: Any) -> int:

@@ -4,6 +4,7 @@ Each entry is one decision: observation, action, gold, the potentials before and
 the steps it took, how it ended, the observation it really led to (the last one of its episode, never the next
 episode's first) and what a cloned policy proposes there. Another shaping mode, scale or potential therefore needs no
 new experience, and a new reward model relabels everything in one call. Potentials of different versions never mix.
+Which decisions led to success in the end, and which one followed which, is found out when they are added.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ from robo_rm.shaping.modes import (
 Floats = npt.NDArray[np.float32]
 
 POTENTIALS = ("potential", "next_potential", "start_potential")
+SUCCEEDED, FOLLOWING = "succeeded", "following"
+FIGURES = ("gold", *POTENTIALS, "terminated", "truncated", "steps")
+KEPT = (SUCCEEDED, FOLLOWING)
+"""Fields that the replay finds out itself."""
+NONE = -1
 
 SMALLEST_SPREAD = 0.01
 """Least scale of an observed value: what hardly varied in the demonstrations may well vary elsewhere."""
@@ -47,8 +53,8 @@ class Batch:
         observation: (B, O + 1), the potential last.
         action: (B, A).
         reward: (B,) composed.
-        bootstrap: (B,) factor on the value of the next observation: g^steps, 0 where the task ended, not 0 where only
-            the time did.
+        bootstrap: (B,) factor on the value of the next observation: g^steps, of all decisions of an n-step return; 0
+            where the task ended, not 0 where only the time did.
         next_observation: (B, O + 1).
         next_proposal: (B, A) what the cloned policy proposes there; zeros without one.
         gold: (B,).
@@ -63,6 +69,12 @@ class Batch:
     next_proposal: Floats
     gold: Floats
     bounds: Floats | None = None
+
+
+def scaling_of(seen: Floats) -> tuple[Floats, Floats]:
+    """Mean and spread (D,) of what was observed, (n, D); no spread is less than `SMALLEST_SPREAD`."""
+    mean, spread = seen.mean(axis=0, dtype=np.float64), seen.std(axis=0, dtype=np.float64)
+    return mean.astype(np.float32), spread.clip(SMALLEST_SPREAD).astype(np.float32)
 
 
 class Replay:
@@ -81,6 +93,7 @@ class Replay:
         self.capacity, self.version = capacity, version
         self.size = self._next = 0
         self._pays_once = True
+        self._led_to_success: npt.NDArray[np.int64] | None = None
         self._store: dict[str, npt.NDArray[Any]] = {
             "observation": np.zeros((capacity, observation_size), np.float32),
             "next_observation": np.zeros((capacity, observation_size), np.float32),
@@ -90,7 +103,12 @@ class Replay:
             "terminated": np.zeros(capacity, np.bool_),
             "truncated": np.zeros(capacity, np.bool_),
             "steps": np.zeros(capacity, np.int16),
+            "episode": np.zeros(capacity, np.int64),
+            SUCCEEDED: np.zeros(capacity, np.bool_),
+            FOLLOWING: np.full(capacity, NONE, np.int64),
         }
+        # The newest decision of each episode that is not over.
+        self._newest: dict[int, int] = {}
 
     def __len__(self) -> int:
         return self.size
@@ -115,11 +133,12 @@ class Replay:
                 f"the replay holds potentials of {self.version} and these are of {version}; relabel it first, "
                 "since a critic cannot learn from two potentials at once"
             )
-        missing = set(self._store) - set(decisions)
+        missing = set(self._store) - set(KEPT) - set(decisions)
         if missing:
             raise ConfigError(f"decisions lack {', '.join(sorted(missing))}")
-        rows = {name: np.asarray(decisions[name], dtype=kept.dtype) for name, kept in self._store.items()}
+        rows = {n: np.asarray(decisions[n], dtype=kept.dtype) for n, kept in self._store.items() if n not in KEPT}
         count = len(rows["gold"])
+        rows |= {SUCCEEDED: np.zeros(count, np.bool_), FOLLOWING: np.full(count, NONE, np.int64)}
         for name, values in rows.items():
             if values.shape != (count, *self._store[name].shape[1:]):
                 raise ConfigError(f"{name} of {count} decisions has shape {values.shape}")
@@ -133,9 +152,45 @@ class Replay:
             self._store[name][places] = values
         self._next = (self._next + count) % self.capacity
         self.size = min(self.size + count, self.capacity)
+        self._connect(places, rows)
+        for episode in np.unique(rows["episode"][rows["gold"] > 0]):
+            self[SUCCEEDED][self["episode"] == episode] = True
+        self._led_to_success = None
 
-    def sample(self, rng: np.random.Generator, count: int, settings: ShapingSettings, discount: float) -> Batch:
+    def _connect(self, places: npt.NDArray[np.int64], rows: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Let the decisions before these, of the same episodes, know where they are."""
+        ended = rows["terminated"] | rows["truncated"]
+        for place, episode, over in zip(places.tolist(), rows["episode"].tolist(), ended.tolist(), strict=True):
+            before = self._newest.pop(episode, NONE)
+            if before != NONE and before != place and self._store["episode"][before] == episode:
+                self._store[FOLLOWING][before] = place
+            if not over:
+                self._newest[episode] = place
+
+    @property
+    def led_to_success(self) -> npt.NDArray[np.int64]:
+        """Places of the decisions whose episode had got gold when it ended or was last heard of."""
+        if self._led_to_success is None:
+            self._led_to_success = np.flatnonzero(self[SUCCEEDED])
+        return self._led_to_success
+
+    def sample(
+        self,
+        rng: np.random.Generator,
+        count: int,
+        settings: ShapingSettings,
+        discount: float,
+        ahead: int = 1,
+    ) -> Batch:
         """Draw decisions evenly, with replacement, and compose their rewards.
+
+        Args:
+            rng: draws.
+            count: B.
+            settings: of the reward.
+            discount: g for one control step.
+            ahead: n of n-step returns: rewards of so many decisions are summed, discounted, before the value of what
+                follows; fewer where the episode ends, or where no more of it is stored.
 
         Raises:
             ConfigError: nothing is stored yet.
@@ -143,19 +198,29 @@ class Replay:
         if not self.size:
             raise ConfigError("nothing is stored in the replay yet")
         places = rng.integers(0, self.size, count)
-        chosen = {name: values[places] for name, values in self._store.items()}
-        decisions = self._decisions(chosen)
-        reward = compose_reward(settings, decisions, discount).astype(np.float32)
+        first, last = places, places
+        reward, gold = np.zeros(count), np.zeros(count)
+        factor: npt.NDArray[np.float64] = np.ones(count)
+        live = np.ones(count, dtype=bool)
+        for _ in range(ahead):
+            chosen = {name: self._store[name][places] for name in FIGURES}
+            reward += live * factor * compose_reward(settings, self._decisions(chosen), discount)
+            gold += live * factor * chosen["gold"]
+            factor = np.where(live, factor * np.power(discount, chosen["steps"]), factor)
+            last = np.where(live, places, last)
+            following = self._store[FOLLOWING][places]
+            live &= following != NONE
+            places = np.where(live, following, places)
+        chosen = {name: self._store[name][last] for name in ("next_observation", "next_potential", "next_proposal")}
         bounds = value_bounds(settings, chosen["next_potential"]) if self.pays_once else None
-        bootstrap = np.where(chosen["terminated"], 0.0, np.power(discount, chosen["steps"])).astype(np.float32)
         return Batch(
-            observation=_with(chosen["observation"], chosen["potential"]),
-            action=chosen["action"],
-            reward=reward,
-            bootstrap=bootstrap,
+            observation=_with(self._store["observation"][first], self._store["potential"][first]),
+            action=self._store["action"][first],
+            reward=reward.astype(np.float32),
+            bootstrap=np.where(self._store["terminated"][last], 0.0, factor).astype(np.float32),
             next_observation=_with(chosen["next_observation"], chosen["next_potential"]),
             next_proposal=chosen["next_proposal"],
-            gold=chosen["gold"],
+            gold=gold.astype(np.float32),
             bounds=None if bounds is None else np.stack(bounds).astype(np.float32),
         )
 
@@ -195,8 +260,7 @@ class Replay:
         seen = self["observation"]
         if potential:
             seen = _with(seen, self["potential"])
-        mean, spread = seen.mean(axis=0, dtype=np.float64), seen.std(axis=0, dtype=np.float64)
-        return mean.astype(np.float32), spread.clip(SMALLEST_SPREAD).astype(np.float32)
+        return scaling_of(seen)
 
     def save(self, path: Path) -> None:
         """Write everything to one file, atomically."""
@@ -236,7 +300,9 @@ class Replay:
                 raise ModelError(f"{path}: {name} has shape {values.shape}; it is of another world")
         for name, values in stored.items():
             self._store[name][:size] = values
-        self._pays_once = pays_once
+        self._pays_once, self._led_to_success = pays_once, None
+        live = np.flatnonzero((stored[FOLLOWING] == NONE) & ~stored["terminated"] & ~stored["truncated"])
+        self._newest = dict(zip(stored["episode"][live].tolist(), live.tolist(), strict=True))
         self.size, self._next, self.version = size, int(note["next"]), str(note["version"])
 
     @staticmethod

@@ -20,7 +20,7 @@ def walks(good: float = 0.3, episodes: int = 60, seed: int = 0) -> Replay:
     """Walks on a line from 0 towards 1 in 8 decisions; a good one steps right each time, a poor one at random."""
     rng = np.random.default_rng(seed)
     replay = Replay(8 * episodes, 1, 1, "line")
-    for _ in range(episodes):
+    for number in range(episodes):
         skilled = rng.random() < good
         place, rows = 0.0, []
         for t in range(8):
@@ -39,6 +39,7 @@ def walks(good: float = 0.3, episodes: int = 60, seed: int = 0) -> Replay:
                 "next_proposal": np.zeros((len(seen), 1)), "gold": done.astype(float), "potential": seen,
                 "next_potential": after, "start_potential": np.zeros(len(seen)), "terminated": done,
                 "truncated": late, "steps": np.ones(len(seen)),
+                "episode": np.full(len(seen), number),
             },
             "line",
         )  # fmt: skip

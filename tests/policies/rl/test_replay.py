@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.rl.replay import Replay
 from robo_rm import shaped_reward
-from robo_rm.shaping.modes import ShapingSettings
+from robo_rm.shaping.modes import Decisions, ShapingSettings, compose_reward
 
 DISCOUNT = 0.97
 
@@ -30,6 +33,7 @@ def decisions(count: int, seed: int = 0) -> dict[str, np.ndarray]:
         "terminated": ended < 0.2,
         "truncated": (ended > 0.2) & (ended < 0.4),
         "steps": rng.integers(1, 6, count),
+        "episode": np.arange(count) // 4,
     }
 
 
@@ -183,3 +187,106 @@ def test_the_scaling_is_the_spread_of_what_was_seen_and_never_tiny() -> None:
     assert scale[2] == pytest.approx(0.01)
     assert mean[3] == pytest.approx(given["potential"].mean(), abs=1e-6)
     assert replay.scaling(potential=False)[0].shape == (3,)
+
+
+def one_episode(number: int, succeeds: bool, count: int = 4) -> dict[str, np.ndarray]:
+    last = np.arange(count) == count - 1
+    return {
+        **decisions(count, seed=number),
+        "gold": (last & succeeds).astype(float),
+        "terminated": last & succeeds,
+        "truncated": last & (not succeeds),
+        "episode": np.full(count, number),
+    }
+
+
+def test_what_led_to_success_is_known_from_the_first_decision_on(tmp_path: Path) -> None:
+    replay = Replay(10, 3, 2, "a")
+    replay.add(one_episode(0, False), "a")
+    assert not len(replay.led_to_success)
+    for row in range(4):  # decision by decision, as a learner adds them
+        replay.add({name: values[row : row + 1] for name, values in one_episode(1, True).items()}, "a")
+    assert replay.led_to_success.tolist() == [4, 5, 6, 7]
+    replay.save(tmp_path / "replay.safetensors")
+    again = Replay(10, 3, 2, "a")
+    again.load(tmp_path / "replay.safetensors")
+    assert again.led_to_success.tolist() == [4, 5, 6, 7]
+    replay.add(one_episode(2, False), "a")  # takes the places of the oldest
+    replay.add(one_episode(3, False), "a")
+    assert replay.led_to_success.tolist() == [6, 7]
+
+
+def interleaved(
+    add: Callable[[int, dict[str, np.ndarray]], None], lengths: tuple[int, ...], seed: int = 0
+) -> dict[int, dict[str, np.ndarray]]:
+    """Episodes of as many worlds, added decision by decision as a learner does; the first and third succeed."""
+    episodes = {
+        number: {
+            **decisions(length, seed=seed + number),
+            "gold": (last := np.arange(length) == length - 1) * (number % 2 == 0) * 1.0,
+            "terminated": last & (number % 2 == 0),
+            "truncated": last & (number % 2 == 1),
+            "episode": np.full(length, number),
+        }
+        for number, length in enumerate(lengths)
+    }
+    for rows in episodes.values():
+        rows["next_potential"][:-1] = rows["potential"][1:]
+    for t in range(max(lengths)):
+        live = [number for number, length in enumerate(lengths) if t < length]
+        add(t, {key: np.concatenate([episodes[n][key][t : t + 1] for n in live]) for key in episodes[0]})
+    return episodes
+
+
+def found(episodes: dict[int, dict[str, np.ndarray]], action: np.ndarray) -> tuple[dict[str, np.ndarray], int]:
+    """The episode that a drawn decision is of, and its place there."""
+    for rows in episodes.values():
+        places = np.flatnonzero(np.abs(rows["action"] - action).sum(axis=1) < 1e-5)
+        if len(places):
+            return rows, int(places[0])
+    raise AssertionError("a decision was drawn that nobody added")
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+@pytest.mark.parametrize("mode", ["sparse", "pbrs", "additive"])
+def test_rewards_of_several_decisions_are_summed_as_far_as_the_episode_goes(mode: str, ahead: int) -> None:
+    replay = Replay(64, 3, 2, "a")
+    episodes = interleaved(lambda _, rows: replay.add(rows, "a"), (7, 4, 9))
+    settings = ShapingSettings(mode)
+    batch = replay.sample(np.random.default_rng(3), 300, settings, DISCOUNT, ahead=ahead)
+    for i in range(300):
+        episode, t = found(episodes, batch.action[i])
+        stop = min(t + ahead, len(episode["gold"]))
+        total, factor = 0.0, 1.0
+        for u in range(t, stop):
+            fields = ("gold", "potential", "next_potential", "start_potential", "terminated", "truncated", "steps")
+            one = Decisions(*(episode[name][u : u + 1] for name in fields))
+            total += factor * float(compose_reward(settings, one, DISCOUNT)[0])
+            factor *= DISCOUNT ** int(episode["steps"][u])
+        assert batch.reward[i] == pytest.approx(total, abs=1e-5)
+        assert batch.bootstrap[i] == pytest.approx(0 if episode["terminated"][stop - 1] else factor, abs=1e-6)
+        np.testing.assert_allclose(batch.next_observation[i, :3], episode["next_observation"][stop - 1], atol=1e-6)
+
+
+@given(st.integers(0, 1000), st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(0, 12))
+def test_potentials_cancel_over_the_rest_of_an_episode_also_across_a_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, lengths: list[int], saved: int
+) -> None:
+    path = tmp_path_factory.mktemp("replay") / "replay.safetensors"
+    first, second = Replay(64, 3, 2, "a"), Replay(64, 3, 2, "a")
+
+    def add(t: int, rows: dict[str, np.ndarray]) -> None:
+        if t == saved:
+            first.save(path)
+            second.load(path)
+        (first if t < saved else second).add(rows, "a")
+
+    episodes = interleaved(add, tuple(lengths), seed)
+    replay = first if saved >= max(lengths) else second
+    batch = replay.sample(np.random.default_rng(seed), 64, ShapingSettings("pbrs"), DISCOUNT, ahead=12)
+    for i in range(64):
+        episode, t = found(episodes, batch.action[i])
+        rest = DISCOUNT ** np.cumsum([0, *episode["steps"][t:]])
+        gold = (rest[:-1] * episode["gold"][t:]).sum()
+        end = 0.0 if episode["terminated"][-1] else rest[-1] * episode["next_potential"][-1]
+        assert batch.reward[i] == pytest.approx(gold + end - episode["potential"][t], abs=1e-5)
