@@ -107,6 +107,7 @@ def make_learning(run: RlTraining, size: int, folder: Path) -> Learning:
         run.demonstrations,
         settings.shaping,
         settings.learning,
+        clone=run.clone_again,
         **shared,
     )
 

@@ -20,6 +20,7 @@ import safetensors.torch
 
 from robo_datasets.errors import ConfigError, ModelError
 from robo_datasets.outputs import write_atomically
+from robo_policies.rl.cloning_again import CloneOfSuccess
 from robo_policies.rl.decisions import DecisionWorlds, Outcome
 from robo_policies.rl.monitor import HackingMonitor
 from robo_policies.rl.replay import Batch, Floats, Replay
@@ -62,6 +63,7 @@ class Learning:
         seed: of exploration and sampling.
         folder: for the checkpoint.
         fingerprint: of everything that makes the run; a checkpoint of another run is not taken up.
+        clone: trains the clone anew from what succeeded; None to leave it as it is.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Learning:
         seed: int,
         folder: Path,
         fingerprint: str,
+        clone: CloneOfSuccess | None = None,
     ) -> None:
         if not 0 <= settings.demonstration_share < 1:
             raise ConfigError(f"demonstration_share={settings.demonstration_share}: give a share from 0 to below 1")
@@ -84,6 +87,7 @@ class Learning:
         self.monitor = HackingMonitor(len(worlds.worlds), reference)
         self._evaluation_worlds, self._demonstrations = evaluation_worlds, demonstrations
         self._rng = np.random.default_rng(seed)
+        self._clone = clone
         self._begun = False
         self._losses: dict[str, float] = {}
         self.replay: Replay | None = None
@@ -162,7 +166,8 @@ class Learning:
         self.folder.mkdir(parents=True, exist_ok=True)
         learner, replay = self._files(self.note.decisions)
         self.replay.save(replay)
-        write_atomically(learner, safetensors.torch.save(self.sac.state()))
+        cloned = self._clone.state() if self._clone is not None else {}
+        write_atomically(learner, safetensors.torch.save({**self.sac.state(), **cloned}))
         write_atomically(self.folder / NOTE, json.dumps(asdict(self.note)) + "\n")
         for old in self.folder.glob("*-[0-9]*.safetensors"):
             if old not in (learner, replay):
@@ -191,6 +196,8 @@ class Learning:
         except (OSError, safetensors.SafetensorError) as error:
             raise ModelError(f"{learner} is damaged ({error}); remove {self.folder} to learn anew") from error
         self.sac.load_state(held)
+        if self._clone is not None:
+            self._clone.load_state(held)
         self.replay, self.note, self._losses = replay, note, dict(note.losses)
         self._rng.bit_generator.state = note.random
         self.worlds.restore(note.worlds)
@@ -221,10 +228,17 @@ class Learning:
             if self.note.decisions > self.settings.warmup:
                 for _ in range(self.settings.updates_per_decision * len(action)):
                     self._losses = self.sac.update(*self._batches())
-            self._store(self.worlds.finish())
+            outcome = self.worlds.finish()
+            self._store(outcome)
+            self._clone_again(outcome)
         except (ModelError, ConfigError) as error:
             self._dump(action, error)
             raise
+
+    def _clone_again(self, outcome: Outcome) -> None:
+        assert self.replay is not None
+        if self._clone is not None and outcome.ended.any() and self._clone.learn(self.replay):
+            self.worlds.propose_again()
 
     def _choose(self) -> Floats:
         proposed = self.worlds.proposals()
@@ -257,10 +271,12 @@ class Learning:
         assert self.replay is not None
         total, share = self.sac.settings.batch, self.settings.demonstration_share
         shown = round(total * share) if self._demonstrations is not None else 0
-        fresh = self.replay.sample(self._rng, total - shown, self.shaping, self.settings.discount)
+        settings = self.settings
+        drawn = (self.shaping, settings.discount, settings.ahead)
+        fresh = self.replay.sample(self._rng, total - shown, *drawn)
         if not shown or self._demonstrations is None:
             return fresh, None
-        return fresh, self._demonstrations.sample(self._rng, shown, self.shaping, self.settings.discount)
+        return fresh, self._demonstrations.sample(self._rng, shown, *drawn)
 
     def _evaluate_if_due(self, last: bool = False) -> None:
         due = self.note.steps // self.settings.evaluate_every

@@ -11,7 +11,7 @@ from torch import nn
 
 from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap
-from robo_policies.rl.replay import MOST, Floats, Replay
+from robo_policies.rl.replay import MOST, Floats, scaling_of
 
 
 class PolicyProposals:
@@ -60,22 +60,30 @@ class ClonedDecisions:
     """
 
     def __init__(self, observation_size: int, action_size: int, width: int, seed: int) -> None:
+        self._sizes, self._seed = (observation_size, width, action_size), seed
+        self.network = self._fresh_network()
+        self._mean = torch.zeros(observation_size)
+        self._scale = torch.ones(observation_size)
+
+    def _fresh_network(self) -> nn.Sequential:
+        observation_size, width, action_size = self._sizes
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.network = nn.Sequential(
+            torch.manual_seed(self._seed)
+            return nn.Sequential(
                 nn.Linear(observation_size, width), nn.LayerNorm(width), nn.ReLU(),
                 nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(),
                 nn.Linear(width, action_size), nn.Tanh(),
             )  # fmt: skip
-        self._seed = seed
-        self._mean = torch.zeros(observation_size)
-        self._scale = torch.ones(observation_size)
 
-    def train(self, demonstrations: Replay, steps: int, learning_rate: float = 1e-3) -> float:
-        """Clone the demonstrated actions; returns the mean squared error of the last hundred steps."""
-        seen = torch.from_numpy(demonstrations["observation"].copy())
-        action = torch.from_numpy(demonstrations["action"].copy())
-        self._mean, self._scale = (torch.from_numpy(values) for values in demonstrations.scaling(potential=False))
+    def train(self, observations: Floats, actions: Floats, steps: int, learning_rate: float = 1e-3) -> float:
+        """Clone the actions (n, A) taken at the observations (n, O), from scratch.
+
+        Returns:
+            The mean squared error of the last hundred steps.
+        """
+        self.network = self._fresh_network()
+        seen, action = torch.from_numpy(observations.copy()), torch.from_numpy(actions.copy())
+        self._mean, self._scale = (torch.from_numpy(values) for values in scaling_of(observations))
         optimiser = torch.optim.AdamW(self.network.parameters(), learning_rate, weight_decay=1e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         rng = np.random.default_rng(self._seed)

@@ -26,8 +26,12 @@ class LearningSettings:
     """Share of each batch that comes from demonstrations."""
     proposal_noise: float = 0.1
     """Standard deviation of the noise on the cloned policy's actions while exploring."""
+    ahead: int = 1
+    """Decisions whose rewards are summed before what follows is judged by the critics: n of n-step returns."""
     clone_steps: int = 2000
     """Steps of cloning the demonstrated decisions, where no policy folder is given; 0 for no proposals."""
+    clone_again: bool = True
+    """Train the clone anew, from what has succeeded, whenever the learner's own successes have doubled."""
     capacity: int = 1_000_000
     """Decisions kept."""
     evaluate_every: int = 5000

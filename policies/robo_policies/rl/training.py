@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_datasets.errors import ConfigError, StoreError
+from robo_policies.rl.cloning_again import CloneOfSuccess
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap, DecisionWorlds, Proposer, action_map
 from robo_policies.rl.demonstrations import SIMULATOR_PROGRESS, demonstrated_decisions, demonstrated_reach
 from robo_policies.rl.learners import check_learner, learns_from_demonstrations, make_learning, proposes
@@ -102,13 +103,17 @@ class RlTraining:
         self.reference_uncertainty = 0.0
         self.version = self._version()
         self.clone: ClonedDecisions | None = None
+        self.clone_again: CloneOfSuccess | None = None
         size = sum(value for key, value in self.dims.items() if key != "action")
         propose = self._proposer(size)
         self.demonstrations = self._replay(propose)
         self._propose = propose
         if self.clone is not None and self.demonstrations is not None:
-            self.clone_error = self.clone.train(self.demonstrations, settings.learning.clone_steps)
-            self._fill_proposals()
+            shown, steps = self.demonstrations, settings.learning.clone_steps
+            self.clone_error = self.clone.train(shown["observation"], shown["action"], steps)
+            again = CloneOfSuccess(self.clone, shown, steps, self.dims)
+            again.propose(None)  # it learnt from the demonstrations only after they were laid out
+            self.clone_again = again if settings.learning.clone_again else None
         self.proposes = propose is not None
         self.learning = make_learning(self, size, folder / "training")
 
@@ -252,18 +257,6 @@ class RlTraining:
                 raise StoreError(f"episode {lacking[0]} has no {SIMULATOR_PROGRESS}; potential=true needs it")
             return [np.asarray(e[SIMULATOR_PROGRESS][:], dtype=np.float64).ravel() for e in self.episodes]
         return None
-
-    def _fill_proposals(self) -> None:
-        """Proposals of the clone for the demonstrations, which it learnt from only after they were laid out."""
-        assert self.demonstrations is not None
-        assert self.clone is not None
-        seen = self.demonstrations["next_observation"]
-        parts, start = {}, 0
-        for key in (STATE, ENVIRONMENT_STATE):
-            if key in self.dims:
-                parts[key] = seen[:, start : start + self.dims[key]]
-                start += self.dims[key]
-        self.demonstrations["next_proposal"][:] = np.clip(self.clone(parts), -1, 1)
 
 
 def _rule(shaping: ShapingSettings) -> dict[str, Any] | None:

@@ -1,0 +1,130 @@
+"""The clone learns anew from what succeeded, replaces what it proposed, and goes on from a checkpoint as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from line_world import LineWorld
+
+from robo_datasets.errors import ModelError
+from robo_policies.rl.cloning_again import FEWEST, CloneOfSuccess
+from robo_policies.rl.decisions import DecisionWorlds, action_map
+from robo_policies.rl.learning import Learning
+from robo_policies.rl.proposals import ClonedDecisions
+from robo_policies.rl.replay import Replay
+from robo_policies.rl.sac import Sac
+from robo_policies.rl.settings import LearningSettings, SacSettings
+from robo_rm.shaping.modes import ShapingSettings
+from robo_rm.shaping.potential import TrueProgress
+
+DIMS = {"observation.state": 2, "action": 1}
+STEPS = 150
+
+
+def episode(number: int, action: float, succeeds: bool, count: int = 3) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(number)
+    last = np.arange(count) == count - 1
+    return {
+        "observation": rng.normal(size=(count, 2)), "next_observation": rng.normal(size=(count, 2)),
+        "action": np.full((count, 1), action), "next_proposal": np.zeros((count, 1)),
+        "gold": 1.0 * (last & succeeds), "potential": np.zeros(count), "next_potential": np.zeros(count),
+        "start_potential": np.zeros(count), "terminated": last & succeeds, "truncated": last & (not succeeds),
+        "steps": np.ones(count), "episode": np.full(count, number),
+    }  # fmt: skip
+
+
+def replay(*episodes: tuple[float, bool], first: int = 0) -> Replay:
+    made = Replay(500, 2, 1, "simulator")
+    for number, (action, succeeds) in enumerate(episodes):
+        made.add(episode(first + number, action, succeeds), "simulator")
+    return made
+
+
+def cloned(demonstrations: Replay) -> CloneOfSuccess:
+    clone = ClonedDecisions(2, 1, 16, 0)
+    clone.train(demonstrations["observation"], demonstrations["action"], STEPS, 1e-2)
+    again = CloneOfSuccess(clone, demonstrations, STEPS, DIMS)
+    again.propose(None)
+    return again
+
+
+def test_it_waits_for_enough_successes_and_then_for_twice_as_many() -> None:
+    again, own = cloned(replay((-0.5, False))), replay((0.9, False))
+    learnt = []
+    for number in range(1, 4 * FEWEST + 1):
+        own.add(episode(100 + number, 0.5, True), "simulator")
+        if again.learn(own):
+            learnt.append(number)
+    assert learnt == [FEWEST, 2 * FEWEST, 4 * FEWEST]
+
+
+def test_what_failed_is_cloned_no_more_and_proposals_are_replaced() -> None:
+    shown = replay((-0.5, False), (-0.5, False))
+    again = cloned(shown)
+    assert np.abs(shown["next_proposal"] + 0.5).max() < 0.2
+    own = replay((-0.9, False), *[(0.5, True)] * FEWEST, first=10)
+    assert again.learn(own)
+    for name, there in (("demonstrations", shown), ("own", own)):
+        assert np.abs(there["next_proposal"] - 0.5).max() < 0.2, name
+
+
+def test_demonstrations_that_succeed_are_cloned_with_the_learners_own() -> None:
+    shown = replay(*[(-0.5, True)] * FEWEST, (0.9, False))
+    again, own = cloned(shown), replay(*[(0.5, True)] * FEWEST, first=10)
+    for there in (shown, own):  # nobody can tell by what is seen
+        there["observation"][:] = 0
+    assert again.learn(own)
+    assert abs(float(own["next_proposal"].mean())) < 0.2
+
+
+def test_a_clone_of_another_run_is_refused() -> None:
+    again = cloned(replay((-0.5, False)))
+    with pytest.raises(ModelError, match="clone"):
+        again.load_state({"clone_due": torch.tensor(4)})
+    held = again.state()
+    del held["clone_due"]
+    with pytest.raises(ModelError, match="clone"):
+        again.load_state(held)
+
+
+def run_of(folder: Path) -> Learning:
+    """A learner that has only seen somebody walk away from the goal."""
+    shown = replay((-1.0, False), (-0.8, False))
+    again = cloned(shown)
+    loop = LearningSettings(
+        repeat=4, worlds=2, updates_per_decision=1, warmup=4, capacity=500, evaluate_every=10_000, evaluation_episodes=2
+    )
+
+    def worlds(seed: int) -> DecisionWorlds:
+        made = [LineWorld() for _ in range(2)]
+        mapping = action_map(made[0].action_space, loop.repeat)
+        return DecisionWorlds(made, mapping, TrueProgress(), loop.discount, seed, again.clone)
+
+    learner = SacSettings(width=32, batch=32, learning_rate=2e-3, tau=0.02)
+    sac: Any = Sac(3, 1, learner, 0, proposals=True)
+    return Learning(worlds(0), worlds, sac, shown, ShapingSettings("pbrs"), loop, 0, folder, "a", clone=again)
+
+
+def nothing(*_: Any) -> None:
+    """Nobody to tell."""
+
+
+def test_a_run_killed_before_or_after_the_clone_has_learnt_again_goes_on_as_if_it_was_not(tmp_path: Path) -> None:
+    whole = run_of(tmp_path / "whole")
+    whole.run(1000, nothing)
+    assert whole.replay is not None
+    successes = len(np.unique(whole.replay["episode"][whole.replay.led_to_success]))
+    assert successes >= FEWEST, "the clone has learnt again"
+    for stop in (200, 700):
+        folder = tmp_path / str(stop)
+        run_of(folder).run(stop, nothing)
+        second = run_of(folder)
+        assert second.load()
+        second.run(1000, nothing)
+        assert second.replay is not None
+        for name in ("observation", "action", "next_proposal", "gold"):
+            np.testing.assert_allclose(second.replay[name], whole.replay[name], atol=1e-4, err_msg=f"{stop} {name}")
