@@ -17,6 +17,7 @@ reward. Arms:
     pbrs          success and the potential-based difference of the reward model's progress
     <mode>        any other shaping of `robo-rm train-rl`, from the reward model's progress
     <mode>_true   the same from the simulator's own progress: what a perfect reward model would give
+    worst, lcb    pbrs from an ensemble of three reward models: the least progress, or the mean less the variance
     sb3_sac       Stable-Baselines3's SAC with pbrs, as a control
 
 Cells run one a core, at most --minutes each, and leave OUT/<task>/<arm>_<seed>/cell.json; the same command goes on with
@@ -50,6 +51,7 @@ from robo_rm.scoring import model_hash
 
 MILESTONES = (0.5, 0.9, 0.95)
 TRUE = "_true"
+ENSEMBLES = ("worst", "lcb")
 ARMS = ("sparse", "additive", "pbrs", "pbrs_true")
 ROLLOUTS = str(Path(__file__).parent / "contenders" / "clone_rollouts.py")
 # Evaluations at the end of a run that are pooled for its final success.
@@ -163,8 +165,9 @@ def needs_model(arm: str) -> bool:
     return arm != "sparse" and not arm.endswith(TRUE)
 
 
-def prepare(options: argparse.Namespace, name: str, model: bool) -> DemoStore:
-    """The task's demonstrations and, where asked for, its reward model; what is there already is left as it is."""
+def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore:
+    """The task's demonstrations and the reward models that the arms need; what is there already is left as it is."""
+    model, several = any(needs_model(arm) for arm in arms), bool(arms & set(ENSEMBLES))
     task, folder = TASKS[name], options.out / name
     path, videos = folder / "demos.zarr", folder / "videos.zarr"
     record(task.env, path, task.quality, task.demonstrations, seed=77)
@@ -181,6 +184,10 @@ def prepare(options: argparse.Namespace, name: str, model: bool) -> DemoStore:
             if not seen.exists():
                 run(None, ROLLOUTS, str(path), str(videos), str(seen), task.env, str(tries), str(task.repeat))
         robo_rm(None, "train-reward", f"store={seen}", f"out={folder}/reward", *task.reward)
+    if several and not (folder / "ensemble" / "metrics.json").exists():
+        settings = [word.replace("reward.", "reward.settings.") for word in task.reward]
+        words = ("reward=ensemble", "reward.members=3", *settings)
+        robo_rm(None, "train-reward", f"store={folder}/tries.zarr", f"out={folder}/ensemble", *words)
     return DemoStore.open(path)
 
 
@@ -191,12 +198,19 @@ def record(env: str, path: Path, quality: str, episodes: int, seed: int) -> None
         robo_rm(None, "record", f"env={env}", *words)
 
 
+def model_of(arm: str, folder: Path) -> Path:
+    """Folder of the reward model that an arm learns from."""
+    return folder / ("ensemble" if arm in ENSEMBLES else "reward")
+
+
 def reward_words(arm: str, folder: Path) -> tuple[str, ...]:
     """What train-rl is told about the reward and the learner."""
     if arm == "sparse":
         return ("shaping=sparse", "potential=none")
     if arm.startswith("sb3_"):
         return (f"learner={arm}", "shaping=pbrs", f"reward_model={folder}/reward")
+    if arm in ENSEMBLES:
+        return ("shaping=pbrs", f"shaping.ensemble={arm}", f"reward_model={model_of(arm, folder)}")
     if arm.endswith(TRUE):
         return (f"shaping={arm.removesuffix(TRUE)}", "potential=true")
     return (f"shaping={arm}", f"reward_model={folder}/reward")
@@ -230,7 +244,7 @@ def run_cell(options: argparse.Namespace, cell: Cell, store: DemoStore, core: in
         "arm": cell.arm,
         "seed": cell.seed,
         "settings": settings,
-        "reward_model": model_hash(str(options.out / cell.task / "reward")) if needs_model(cell.arm) else None,
+        "reward_model": model_hash(str(model_of(cell.arm, options.out / cell.task))) if needs_model(cell.arm) else None,
         "steps": steps,
         "minutes": options.minutes,
         "curve": note["curve"],
@@ -365,7 +379,7 @@ def main() -> None:
         left = [cell for cell in missing if cell.task == name]
         if not left:
             continue
-        store = prepare(options, name, any(needs_model(cell.arm) for cell in left))
+        store = prepare(options, name, {cell.arm for cell in left})
         for result in kept:
             for key, value in settings_of(options, name, store).items():
                 if result["settings"].get(key) != value:
