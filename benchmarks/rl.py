@@ -99,7 +99,7 @@ TASKS: dict[str, Task] = {
     "open": Task("tidy_drawer/open", 9_000),
     # Its rate is 80/s: two decisions of 8 steps are the 0.2 s that the reward model looks back.
     "drawer_open": Task(
-        "metaworld/drawer-open-v3", 12_000, repeat=8, discount=0.998, reward=(*FRONT, "reward.gap_seconds=0.2")
+        "metaworld/drawer-open-v3", 12_000, repeat=8, discount=0.995, reward=(*FRONT, "reward.gap_seconds=0.2")
     ),
     "carry": Task("tidy_drawer/carry", 9_000),
     "from_carry": Task("tidy_drawer/from_carry", 20_000, discount=0.998),
