@@ -177,7 +177,8 @@ def test_a_learnt_blend_and_a_penalty_do_not_hover_where_progress_as_a_reward_do
         "blend": ShapingSettings("bilevel"),
         "penalty": ShapingSettings("additive", occupancy=1.0),
     }.items():
-        learner = replace(LEARNER, imitation=0.0)
+        # A blend learns from what is tried beside the goal, so this learner tries widely.
+        learner = replace(LEARNER, imitation=0.0, temperature=0.02, entropy_per_action=-0.5)
         given = {"learning": loop, "learner": learner, "potential": "true", "shaping": shaping, "steps": 2000}
         train_rl.run(settings(tmp_path / name, store, **given))
         success[name] = json.loads((tmp_path / name / "metrics.json").read_text())["success"]
