@@ -7,8 +7,8 @@ A task is a world, demonstrations that the learner is given, and videos that it 
 operators who gave up somewhere: cloning them never succeeds. The videos show the whole task in mixed quality, but not
 what was commanded, as where somebody else's hand did it; only the reward model sees them, and beside them a few tries
 of the demonstrations' clone with the stages that the simulator tells: videos alone do not show it what a learner's
-failures look like, and it takes them for progress (--tries 0 shows that). The task `one_shot` gives the
-learner one clean demonstration instead, and has a hop model that learnt another skill and was adapted from that one
+failures look like, and it takes them for progress (--tries 0 shows that). The tasks `one_shot...` give the
+learner one clean demonstration instead, and have a hop model that learnt another skill and was adapted from that one
 demonstration. Every cell (task, arm, seed) learns from the same demonstrations with the same settings but for the
 reward. Arms:
 
@@ -105,6 +105,9 @@ TASKS: dict[str, Task] = {
     "from_carry": Task("tidy_drawer/from_carry", 20_000, discount=0.998),
     # 19 800 steps are 150 failures, and more tries where some succeed.
     "one_shot": Task("tidy_drawer/open", 19_800, 1, "clean", 60, "tidy_drawer/close", reward=FRONT[:1]),
+    "one_shot_drawer": Task(
+        "metaworld/drawer-open-v3", 9_000, 1, "clean", 60, "metaworld/door-open-v3", 10, 0.995, reward=FRONT[:1]
+    ),
 }
 # The same for every arm and task; all else are the defaults of train-rl.
 LEARNING = ("learning.capacity=50000",)

@@ -284,7 +284,8 @@ class Learning:
             return
         if last and self.note.curve and self.note.curve[-1]["steps"] == self.note.steps:
             return
-        point = {"steps": float(self.note.steps), **self.evaluate(), "seconds": self.note.seconds}
+        taken = {"steps": float(self.note.steps), "episodes": float(self.note.episodes)}
+        point = {**taken, **self.evaluate(), "seconds": self.note.seconds}
         figures = {f"training_{name}": value for name, value in self.monitor.figures().items()}
         self.note.curve.append({**point, **figures, **self._losses})
         self.note.evaluated_at = due
