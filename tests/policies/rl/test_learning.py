@@ -46,6 +46,8 @@ def test_it_learns_a_tiny_task(tmp_path: Path) -> None:
     assert curve[0]["success"] < 0.7
     assert curve[-1]["success"] == 1.0
     assert [point["steps"] for point in curve] == sorted(point["steps"] for point in curve)
+    assert [point["episodes"] for point in curve] == sorted(point["episodes"] for point in curve)
+    assert curve[-1]["episodes"] == run.note.episodes > 2400 / 40
     assert run.note.steps >= 2400
 
 
