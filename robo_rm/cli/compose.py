@@ -130,7 +130,9 @@ def _as_override(word: str, verb: Verb, groups: dict[str, list[str]], primary: P
     if _is_text(fields.get(bare)) and not re.match(r"^(['\"].*['\"]|null)$", value):
         # A path may hold characters that mean something in Hydra's grammar; a text setting is taken as it is.
         value = _quoted(value)
-    return f"{key}={value}"
+    # A mapping's own keys are in no schema, so Hydra has to be told to add them.
+    new = open_ended and bare not in fields and key == bare
+    return f"{'++' if new else ''}{key}={value}"
 
 
 def _quoted(value: str) -> str:

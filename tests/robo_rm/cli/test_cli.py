@@ -149,6 +149,12 @@ def test_settings_are_typed_and_groups_choose(toy_verb):
     assert compose_settings(toy_verb, ["store=a", "inner.width=5"]).inner.width == 5
 
 
+def test_a_mapping_takes_keys_that_no_schema_names():
+    words = ["store=a", "out=b", "reward=ensemble", "reward.settings.history=4", "reward.settings.use_state=false"]
+    chosen = compose_settings(VERBS["train-reward"], words)
+    assert chosen.reward.settings == {"history": 4, "use_state": False}
+
+
 @pytest.mark.parametrize("path", ["../a (1).zarr", "/x y/z.zarr", "it's=odd", "a,b", "[1].zarr", "back\\slash"])
 def test_a_text_setting_is_taken_as_it_is(toy_verb, path):
     assert compose_settings(toy_verb, [f"store={path}"]).store == path
