@@ -81,6 +81,8 @@ class Learning:
     ) -> None:
         if not 0 <= settings.demonstration_share < 1:
             raise ConfigError(f"demonstration_share={settings.demonstration_share}: give a share from 0 to below 1")
+        if settings.ahead < 1:
+            raise ConfigError(f"learning.ahead={settings.ahead}: give 1 decision or more")
         self.worlds, self.sac, self.shaping, self.settings = worlds, sac, shaping, settings
         self.folder, self.note = folder, Note(fingerprint=fingerprint)
         reference = float(getattr(worlds.potential, "reference_uncertainty", 0.0))

@@ -27,7 +27,8 @@ class LearningSettings:
     proposal_noise: float = 0.1
     """Standard deviation of the noise on the cloned policy's actions while exploring."""
     ahead: int = 1
-    """Decisions whose rewards are summed before what follows is judged by the critics: n of n-step returns."""
+    """Decisions whose rewards are summed before what follows is judged by the critics: n of n-step returns. Of
+    `learner=sac`."""
     clone_steps: int = 2000
     """Steps of cloning the demonstrated decisions, where no policy folder is given; 0 for no proposals."""
     clone_again: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from line_world import LineWorld
 
-from robo_datasets.errors import ModelError, RoboError
+from robo_datasets.errors import ConfigError, ModelError, RoboError
 from robo_policies.rl.decisions import DecisionWorlds, action_map
 from robo_policies.rl.learning import CRASH, NOTE, Learning
 from robo_policies.rl.sac import Sac
@@ -192,3 +193,15 @@ def test_proposals_of_a_good_policy_are_taken_from_the_start(tmp_path: Path) -> 
     run = Learning(proposing(0), proposing, sac, None, ShapingSettings("sparse"), LOOP, 0, tmp_path, "a")
     curve = run.run(800, nothing)
     assert curve[-1]["success"] >= 0.8
+
+
+def test_a_return_of_no_decision_is_refused(tmp_path: Path) -> None:
+    loop = dataclasses.replace(LOOP, ahead=0)
+    with pytest.raises(ConfigError, match=r"learning\.ahead=0"):
+        Learning(worlds(0), worlds, Sac(3, 1, LEARNER, 0), None, ShapingSettings("sparse"), loop, 0, tmp_path, "a")
+
+
+def test_it_learns_from_returns_of_several_decisions(tmp_path: Path) -> None:
+    loop, sac = dataclasses.replace(LOOP, ahead=3), Sac(3, 1, LEARNER, seed=0)
+    run = Learning(worlds(0), worlds, sac, None, ShapingSettings("pbrs"), loop, 0, tmp_path, "a")
+    assert run.run(2400, nothing)[-1]["success"] == 1.0
