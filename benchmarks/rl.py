@@ -188,9 +188,12 @@ def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore
                 run(None, ROLLOUTS, str(path), str(videos), str(seen), task.env, str(tries), str(task.repeat))
         robo_rm(None, "train-reward", f"store={seen}", f"out={folder}/reward", *task.reward)
     if several and not (folder / "ensemble" / "metrics.json").exists():
+        if task.base:
+            raise SystemExit(f"{name} has a hop model adapted from one demonstration; no ensemble is made of those")
+        seen = folder / "tries.zarr" if (folder / "tries.zarr").exists() else videos
         settings = [word.replace("reward.", "reward.settings.") for word in task.reward]
         words = ("reward=ensemble", "reward.members=3", *settings)
-        robo_rm(None, "train-reward", f"store={folder}/tries.zarr", f"out={folder}/ensemble", *words)
+        robo_rm(None, "train-reward", f"store={seen}", f"out={folder}/ensemble", *words)
     return DemoStore.open(path)
 
 
