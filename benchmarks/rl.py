@@ -17,6 +17,8 @@ reward. Arms:
     pbrs          success and the potential-based difference of the reward model's progress
     <mode>        any other shaping of `robo-rm train-rl`, from the reward model's progress
     <mode>_true   the same from the simulator's own progress: what a perfect reward model would give
+    <mode>_plain  the same, but the proposing clone learns from all demonstrated decisions, not from those that made
+                  progress: how much is the shaping's, how much the clone's
     worst, lcb    pbrs from an ensemble of three reward models: the least progress, or the mean less the variance
     sb3_sac       Stable-Baselines3's SAC with pbrs, as a control
 
@@ -50,7 +52,7 @@ from robo_rm.metrics.intervals import wilson_interval
 from robo_rm.scoring import model_hash
 
 MILESTONES = (0.5, 0.9, 0.95)
-TRUE = "_true"
+TRUE, PLAIN = "_true", "_plain"
 ENSEMBLES = ("worst", "lcb")
 ARMS = ("sparse", "additive", "pbrs", "pbrs_true")
 ROLLOUTS = str(Path(__file__).parent / "contenders" / "clone_rollouts.py")
@@ -99,7 +101,7 @@ TASKS: dict[str, Task] = {
     "open": Task("tidy_drawer/open", 9_000),
     # Its rate is 80/s: two decisions of 8 steps are the 0.2 s that the reward model looks back.
     "drawer_open": Task(
-        "metaworld/drawer-open-v3", 12_000, repeat=8, discount=0.995, reward=(*FRONT, "reward.gap_seconds=0.2")
+        "metaworld/drawer-open-v3", 8_000, repeat=8, discount=0.995, reward=(*FRONT, "reward.gap_seconds=0.2")
     ),
     "carry": Task("tidy_drawer/carry", 9_000),
     "from_carry": Task("tidy_drawer/from_carry", 20_000, discount=0.998),
@@ -217,6 +219,8 @@ def reward_words(arm: str, folder: Path) -> tuple[str, ...]:
         return (f"learner={arm}", "shaping=pbrs", f"reward_model={folder}/reward")
     if arm in ENSEMBLES:
         return ("shaping=pbrs", f"shaping.ensemble={arm}", f"reward_model={model_of(arm, folder)}")
+    if arm.endswith(PLAIN):
+        return (*reward_words(arm.removesuffix(PLAIN), folder), "learning.clone_aligned=false")
     if arm.endswith(TRUE):
         return (f"shaping={arm.removesuffix(TRUE)}", "potential=true")
     return (f"shaping={arm}", f"reward_model={folder}/reward")

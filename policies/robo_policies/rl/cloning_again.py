@@ -1,9 +1,11 @@
-"""The clone that proposes actions learns again, from what has succeeded by now: the learner's own episodes among it.
+"""What the clone that proposes actions learns from: what made progress, and what has succeeded by now.
 
-Demonstrations that were given up make a clone that gives up. What the learner itself brought to success is a better
-thing to clone, and the clone of a handful of such episodes reproduces them long before critics have learnt what they
-were worth (self-imitation, arXiv 1806.05635, through IBRL's proposals, arXiv 2311.02198). It is only a proposal:
-critics decide. So the clone is trained anew whenever the number of successful episodes has doubled.
+Demonstrations that were given up make a clone that gives up. Where a reward model sees progress, only the decisions
+after which there was some are cloned, in the demonstrations and in the learner's own episodes (reward-aligned cloning,
+SARM, arXiv 2509.25358, with the dead zone of `robo_rm.weights`). What the learner itself brought to success is a better
+thing to clone still, and the clone of a handful of such episodes reproduces them long before critics have learnt what
+they were worth (self-imitation, arXiv 1806.05635, through IBRL's proposals, arXiv 2311.02198). It is only a proposal:
+critics decide, by a reward that all this does not touch.
 """
 
 from __future__ import annotations
@@ -21,38 +23,74 @@ from robo_policies.rl.replay import Floats, Replay
 
 FEWEST = 4
 """Successful episodes of the learner's own from which the clone is trained anew; then twice as many, and so on."""
+FEWEST_EPISODES = 8
+"""Episodes of its own, successful or not, after which an aligned clone is; then twice as many, until some succeed."""
+AHEAD = 4
+"""Decisions over which a gain in progress is measured."""
+DEAD_ZONE = 0.5
+"""Share of the demonstrations' median gain below which a decision has gained nothing."""
+NOISE = 0.005
+"""Differences of progress that are no gain at all and do not count for that median."""
 
 
 class CloneOfSuccess:
-    """Trains a clone anew, and replaces what it had proposed in the replays.
+    """Trains a clone, anew when there is more to learn from, and replaces what it had proposed in the replays.
 
     Args:
         clone: proposes to the worlds; learns in place.
-        demonstrations: what it was cloned from.
+        demonstrations: what is cloned first.
         steps: of its training.
         dims: key -> D of the observations.
+        aligned: clone what made progress by the potential, rather than everything, until some episodes succeed.
     """
 
-    def __init__(self, clone: ClonedDecisions, demonstrations: Replay, steps: int, dims: Mapping[str, int]) -> None:
+    def __init__(
+        self, clone: ClonedDecisions, demonstrations: Replay, steps: int, dims: Mapping[str, int], aligned: bool = False
+    ) -> None:
         self.clone, self._demonstrations, self._steps = clone, demonstrations, steps
         self._keys = [(key, dims[key]) for key in (STATE, ENVIRONMENT_STATE) if key in dims]
-        self._due = FEWEST
+        self._due, self._due_episodes = FEWEST, FEWEST_EPISODES
+        gains = demonstrations.gained(AHEAD)
+        gains = gains[gains > NOISE]
+        self._aligned = aligned and len(gains) > 0
+        self._least = DEAD_ZONE * float(np.median(gains)) if self._aligned else 0.0
+
+    def begin(self) -> float:
+        """Clone the demonstrations; returns the error of the clone."""
+        shown = self._demonstrations
+        chosen = self._gaining(shown) if self._aligned else np.ones(len(shown), dtype=bool)
+        error = self.clone.train(shown["observation"][chosen], shown["action"][chosen], self._steps)
+        self.propose(None)  # it learnt from the demonstrations only after they were laid out
+        return error
 
     def learn(self, own: Replay) -> bool:
-        """Train the clone anew if the learner's own successes have become enough for that; returns whether it was."""
-        places = own.led_to_success
-        successes = len(np.unique(own["episode"][places]))
-        if successes < self._due:
-            return False
-        while self._due <= successes:
-            self._due *= 2
-        shown = self._demonstrations.led_to_success
+        """Train the clone anew if there is enough more to learn from; returns whether it was."""
+        successes = len(np.unique(own["episode"][own.led_to_success]))
+        if successes >= FEWEST:
+            if successes < self._due:
+                return False
+            while self._due <= successes:
+                self._due *= 2
+            chosen = [replay["succeeded"] for replay in (own, self._demonstrations)]
+        else:
+            episodes = len(np.unique(own["episode"]))
+            if not self._aligned or episodes < self._due_episodes:
+                return False
+            while self._due_episodes <= episodes:
+                self._due_episodes *= 2
+            chosen = [self._gaining(replay) for replay in (own, self._demonstrations)]
         seen, taken = (
-            np.concatenate([own[name][places], self._demonstrations[name][shown]]) for name in ("observation", "action")
+            np.concatenate([own[name][chosen[0]], self._demonstrations[name][chosen[1]]])
+            for name in ("observation", "action")
         )
         self.clone.train(seen, taken, self._steps)
         self.propose(own)
         return True
+
+    def _gaining(self, replay: Replay) -> npt.NDArray[np.bool_]:
+        """(size,) whether a decision led to success or to progress."""
+        gaining: npt.NDArray[np.bool_] = replay["succeeded"] | (replay.gained(AHEAD) > self._least)
+        return gaining
 
     def propose(self, own: Replay | None) -> None:
         """Write what the clone proposes now into the demonstrations and the learner's own decisions."""
@@ -69,7 +107,7 @@ class CloneOfSuccess:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Clone and count as tensors by name."""
-        return {**self.clone.state(), "clone_due": torch.tensor(self._due)}
+        return {**self.clone.state(), "clone_due": torch.tensor([self._due, self._due_episodes])}
 
     def load_state(self, held: Mapping[str, torch.Tensor]) -> None:
         """Take up a `state`.
@@ -80,5 +118,5 @@ class CloneOfSuccess:
         self.clone.load_state(held)
         if "clone_due" not in held:
             raise ModelError("the checkpoint is of a run whose clone does not learn again")
-        self._due = int(held["clone_due"])
+        self._due, self._due_episodes = held["clone_due"].tolist()
         self.propose(None)

@@ -174,6 +174,18 @@ class Replay:
             self._led_to_success = np.flatnonzero(self[SUCCEEDED])
         return self._led_to_success
 
+    def gained(self, ahead: int) -> Floats:
+        """(size,) potential after so many decisions less that before them; after fewer where no more are stored."""
+        places: npt.NDArray[np.int64] = np.arange(self.size)
+        after = self["next_potential"].copy()
+        for _ in range(ahead - 1):
+            following = self._store[FOLLOWING][places]
+            live = following != NONE
+            places = np.where(live, following, places)
+            after = np.where(live, self._store["next_potential"][places], after)
+        gain: Floats = after - self["potential"]
+        return gain
+
     def sample(
         self,
         rng: np.random.Generator,

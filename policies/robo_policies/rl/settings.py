@@ -18,7 +18,7 @@ class LearningSettings:
     """Worlds stepped together, their images scored in one batch."""
     processes: int = 0
     """Processes that the worlds run in while this one learns; 0 for this one alone."""
-    updates_per_decision: int = 10
+    updates_per_decision: int = 20
     """Updates of the critics for each decision taken."""
     warmup: int = 50
     """Decisions taken before the first update: the cloned policy's, or random ones without it."""
@@ -31,8 +31,11 @@ class LearningSettings:
     `learner=sac`."""
     clone_steps: int = 2000
     """Steps of cloning the demonstrated decisions, where no policy folder is given; 0 for no proposals."""
+    clone_aligned: bool = True
+    """Where there is a potential, clone only decisions after which it rose, or that led to success."""
     clone_again: bool = True
-    """Train the clone anew, from what has succeeded, whenever the learner's own successes have doubled."""
+    """Train the clone anew, from what has succeeded, whenever the learner's own successes have doubled; an aligned one
+    also from what made progress, until some have."""
     capacity: int = 1_000_000
     """Decisions kept."""
     evaluate_every: int = 5000
@@ -76,7 +79,7 @@ class SacSettings(LearnerSettings):
     the actor explores so widely for its first thousands of steps that it seldom succeeds by what it knows."""
     entropy_per_action: float = -1.5
     """Entropy aimed at, for each dimension of the action; -1.5 is a spread of about 0.05, where the reach is 1."""
-    actor_every: int = 2
+    actor_every: int = 4
     """Critic updates per actor update."""
     imitation: float = 0.1
     """Weight of staying near the demonstrated actions that the critics prefer to the actor's own."""

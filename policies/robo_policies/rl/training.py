@@ -110,9 +110,9 @@ class RlTraining:
         self._propose = propose
         if self.clone is not None and self.demonstrations is not None:
             shown, steps = self.demonstrations, settings.learning.clone_steps
-            self.clone_error = self.clone.train(shown["observation"], shown["action"], steps)
-            again = CloneOfSuccess(self.clone, shown, steps, self.dims)
-            again.propose(None)  # it learnt from the demonstrations only after they were laid out
+            aligned = settings.learning.clone_aligned and settings.potential != "none"
+            again = CloneOfSuccess(self.clone, shown, steps, self.dims, aligned)
+            self.clone_error = again.begin()
             self.clone_again = again if settings.learning.clone_again else None
         self.proposes = propose is not None
         self.learning = make_learning(self, size, folder / "training")

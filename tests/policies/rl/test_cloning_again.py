@@ -11,7 +11,7 @@ import torch
 from line_world import LineWorld
 
 from robo_datasets.errors import ModelError
-from robo_policies.rl.cloning_again import FEWEST, CloneOfSuccess
+from robo_policies.rl.cloning_again import FEWEST, FEWEST_EPISODES, CloneOfSuccess
 from robo_policies.rl.decisions import DecisionWorlds, action_map
 from robo_policies.rl.learning import Learning
 from robo_policies.rl.proposals import ClonedDecisions
@@ -25,15 +25,19 @@ DIMS = {"observation.state": 2, "action": 1}
 STEPS = 150
 
 
-def episode(number: int, action: float, succeeds: bool, count: int = 3) -> dict[str, np.ndarray]:
+def episode(
+    number: int, action: float, succeeds: bool, count: int = 3, progress: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Decisions with a progress before each and after the last, (count + 1,)."""
     rng = np.random.default_rng(number)
     last = np.arange(count) == count - 1
+    progress = np.zeros(count + 1) if progress is None else progress
     return {
         "observation": rng.normal(size=(count, 2)), "next_observation": rng.normal(size=(count, 2)),
         "action": np.full((count, 1), action), "next_proposal": np.zeros((count, 1)),
-        "gold": 1.0 * (last & succeeds), "potential": np.zeros(count), "next_potential": np.zeros(count),
-        "start_potential": np.zeros(count), "terminated": last & succeeds, "truncated": last & (not succeeds),
-        "steps": np.ones(count), "episode": np.full(count, number),
+        "gold": 1.0 * (last & succeeds), "potential": progress[:-1], "next_potential": progress[1:],
+        "start_potential": np.full(count, progress[0]), "terminated": last & succeeds,
+        "truncated": last & (not succeeds), "steps": np.ones(count), "episode": np.full(count, number),
     }  # fmt: skip
 
 
@@ -44,12 +48,18 @@ def replay(*episodes: tuple[float, bool], first: int = 0) -> Replay:
     return made
 
 
-def cloned(demonstrations: Replay) -> CloneOfSuccess:
-    clone = ClonedDecisions(2, 1, 16, 0)
-    clone.train(demonstrations["observation"], demonstrations["action"], STEPS, 1e-2)
-    again = CloneOfSuccess(clone, demonstrations, STEPS, DIMS)
-    again.propose(None)
+def cloned(demonstrations: Replay, aligned: bool = False) -> CloneOfSuccess:
+    again = CloneOfSuccess(ClonedDecisions(2, 1, 16, 0), demonstrations, STEPS, DIMS, aligned)
+    again.begin()
     return again
+
+
+def halting(number: int, first: float, then: float) -> dict[str, np.ndarray]:
+    """An episode that makes progress by one action and then none by another."""
+    made = episode(number, first, False, 12, np.concatenate([np.linspace(0, 0.5, 7), np.full(6, 0.5)]))
+    made["action"][6:] = then
+    made["observation"][:] = 0  # nobody can tell by what is seen
+    return made
 
 
 def test_it_waits_for_enough_successes_and_then_for_twice_as_many() -> None:
@@ -81,10 +91,39 @@ def test_demonstrations_that_succeed_are_cloned_with_the_learners_own() -> None:
     assert abs(float(own["next_proposal"].mean())) < 0.2
 
 
+def test_an_aligned_clone_learns_from_what_made_progress_until_something_succeeds() -> None:
+    shown = replay()
+    for number in range(3):
+        shown.add(halting(number, 0.6, -0.6), "simulator")
+    assert abs(float(cloned(shown)._proposals(shown["observation"]).mean())) < 0.2
+    again = cloned(shown, aligned=True)
+    assert float(again._proposals(shown["observation"]).min()) > 0.4
+    own = Replay(500, 2, 1, "simulator")
+    for number in range(FEWEST_EPISODES - 1):
+        own.add(halting(10 + number, 0.9, -0.6), "simulator")
+    assert not again.learn(own)
+    own.add(halting(30, 0.9, -0.6), "simulator")
+    assert again.learn(own)
+    assert not again.learn(own)
+    assert float(own["next_proposal"][0, 0]) > 0.65
+    for number in range(FEWEST):
+        own.add({**episode(40 + number, -0.3, True), "observation": np.zeros((3, 2))}, "simulator")
+    assert again.learn(own)
+    np.testing.assert_allclose(again._proposals(np.zeros((1, 2), np.float32)), -0.3, atol=0.1)
+
+
+def test_without_a_potential_everything_is_cloned() -> None:
+    shown = replay((0.5, False), (0.5, False))
+    again = cloned(shown, aligned=True)
+    assert abs(float(shown["next_proposal"].mean()) - 0.5) < 0.2
+    own = replay(*[(0.9, False)] * 2 * FEWEST_EPISODES, first=10)
+    assert not again.learn(own)
+
+
 def test_a_clone_of_another_run_is_refused() -> None:
     again = cloned(replay((-0.5, False)))
     with pytest.raises(ModelError, match="clone"):
-        again.load_state({"clone_due": torch.tensor(4)})
+        again.load_state({"clone_due": torch.tensor([4, 8])})
     held = again.state()
     del held["clone_due"]
     with pytest.raises(ModelError, match="clone"):

@@ -290,3 +290,21 @@ def test_potentials_cancel_over_the_rest_of_an_episode_also_across_a_checkpoint(
         gold = (rest[:-1] * episode["gold"][t:]).sum()
         end = 0.0 if episode["terminated"][-1] else rest[-1] * episode["next_potential"][-1]
         assert batch.reward[i] == pytest.approx(gold + end - episode["potential"][t], abs=1e-5)
+
+
+def test_gains_are_measured_within_an_episode_as_far_as_it_is_stored() -> None:
+    rows, other = decisions(8), decisions(8, 1)
+    for name in ("terminated", "truncated"):
+        rows[name] = np.arange(8) % 4 == 3
+    progress = np.array([0.0, 0.1, 0.3, 0.2, 0.4, 0.5, 0.5, 0.6])
+    rows |= {"potential": progress, "next_potential": progress + 0.05}
+    replay = Replay(8, 3, 2, "a")
+    replay.add(rows, "a")
+    np.testing.assert_allclose(replay.gained(1), 0.05, atol=1e-6)
+    np.testing.assert_allclose(replay.gained(3)[:4], [0.35, 0.15, -0.05, 0.05], atol=1e-6)
+    np.testing.assert_allclose(replay.gained(9)[4:], [0.25, 0.15, 0.15, 0.05], atol=1e-6)
+    # The second half of the first episode is overwritten by a stranger.
+    replay = Replay(8, 3, 2, "a")
+    replay.add({name: values[:6] for name, values in rows.items()}, "a")
+    replay.add({**{name: values[:4] for name, values in other.items()}, "episode": np.full(4, 9)}, "a")
+    np.testing.assert_allclose(replay.gained(4)[2:4], [-0.05, 0.05], atol=1e-6)
