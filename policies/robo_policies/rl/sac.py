@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from robo_datasets.errors import ModelError
+from robo_policies.rl.compiling import compiled
 from robo_policies.rl.losses import actor_loss, critic_loss
 from robo_policies.rl.networks import Actor, Critics
 from robo_policies.rl.optimisers import FlatAdam, flatten
@@ -33,6 +34,9 @@ class Sac:
         proposals: whether a cloned policy proposes actions beside the actor's.
         device: cpu or cuda.
         scaling: mean and scale (O + 1,) that the networks' inputs are brought to; None leaves them as they are.
+
+    Raises:
+        ConfigError: the losses are to be compiled and there is no compiler.
     """
 
     def __init__(
@@ -56,6 +60,9 @@ class Sac:
         mean, scale = scaling or (np.zeros(observation_size, np.float32), np.ones(observation_size, np.float32))
         self._mean, self._scale = torch.from_numpy(mean).to(device), torch.from_numpy(scale).to(device)
         self.updates = 0
+        self._critic_loss, self._actor_loss = critic_loss, actor_loss
+        if settings.compile:
+            self._critic_loss, self._actor_loss = compiled(critic_loss, device), compiled(actor_loss, device)
         self._generator = torch.Generator(device=device).manual_seed(seed)
         self._action_size = action_size
         self._entropy = settings.entropy_per_action * action_size
@@ -119,7 +126,8 @@ class Sac:
 
     def _update_critics(self, parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         noise = self._noise(len(parts["next_observation"]))
-        loss, value = critic_loss(self.actor, self.critics, self.targets, parts, noise, self._pair(), self.proposals)
+        networks = (self.actor, self.critics, self.targets)
+        loss, value = self._critic_loss(*networks, parts, noise, self._pair(), self.proposals)
         self._critic_steps.zero_grad()
         loss.backward()
         self._critic_steps.step()
@@ -127,7 +135,7 @@ class Sac:
 
     def _update_actor(self, seen: torch.Tensor, action: torch.Tensor, shown: int) -> dict[str, torch.Tensor]:
         self.critics.requires_grad_(False)
-        loss, density = actor_loss(
+        loss, density = self._actor_loss(
             self.actor, self._judge, seen, action, self._noise(len(seen)), self.log_temperature.exp().detach(),
             shown, self.settings.imitation,
         )  # fmt: skip
