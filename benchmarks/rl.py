@@ -34,6 +34,7 @@ import argparse
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import threading
@@ -47,6 +48,7 @@ import numpy as np
 from robo_datasets import DemoStore
 from robo_datasets.console import print_table, progress_bar, say
 from robo_datasets.outputs import write_atomically
+from robo_policies.rl.demonstrations import SIMULATOR_PROGRESS
 from robo_policies.rl.settings import LearningSettings, SacSettings
 from robo_rm.metrics.intervals import wilson_interval
 from robo_rm.scoring import model_hash
@@ -82,6 +84,8 @@ class Task:
         evaluate_every: control steps between evaluations.
         reward: further words for train-reward.
         tries: of the clone, that the reward model sees beside the videos.
+        most: progress that a demonstration reached at most; others are recorded and left out.
+        like: task whose videos and reward model this one shares, where it is another one.
     """
 
     env: str
@@ -95,6 +99,8 @@ class Task:
     evaluate_every: int = 500
     reward: tuple[str, ...] = FRONT
     tries: int = 20
+    most: float = 1.0
+    like: str = ""
 
 
 TASKS: dict[str, Task] = {
@@ -103,6 +109,8 @@ TASKS: dict[str, Task] = {
     "drawer_open": Task(
         "metaworld/drawer-open-v3", 8_000, repeat=8, discount=0.995, reward=(*FRONT, "reward.gap_seconds=0.2")
     ),
+    # Everybody gave up before pulling: the hand has come to the handle, which is half of the progress, at most.
+    "drawer_early": Task("metaworld/drawer-open-v3", 12_000, repeat=8, discount=0.995, most=0.55, like="drawer_open"),
     "carry": Task("tidy_drawer/carry", 9_000),
     "from_carry": Task("tidy_drawer/from_carry", 20_000, discount=0.998),
     # 19 800 steps are 150 failures, and more tries where some succeed.
@@ -175,7 +183,10 @@ def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore
     model, several = any(needs_model(arm) for arm in arms), bool(arms & set(ENSEMBLES))
     task, folder = TASKS[name], options.out / name
     path, videos = folder / "demos.zarr", folder / "videos.zarr"
-    record(task.env, path, task.quality, task.demonstrations, seed=77)
+    record_demonstrations(task, path)
+    if task.like:
+        prepare(options, task.like, arms)
+        return DemoStore.open(path)
     if model and not (folder / "reward" / "metrics.json").exists():
         record(task.base or task.env, videos, "mixed", task.videos, seed=0)
         if task.base:
@@ -199,6 +210,27 @@ def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore
     return DemoStore.open(path)
 
 
+def record_demonstrations(task: Task, path: Path) -> None:
+    """The demonstrations that the learner is given, unless they are there."""
+    if task.most >= 1:
+        record(task.env, path, task.quality, task.demonstrations, seed=77)
+        return
+    if path.exists():
+        return
+    partial, wanted = Path(f"{path}.part"), task.demonstrations
+    shutil.rmtree(partial, ignore_errors=True)
+    record(task.env, partial, task.quality, 3 * wanted, seed=77)
+    store = DemoStore.open(partial)
+    reached = {uuid: float(np.max(store.episode(uuid)[SIMULATOR_PROGRESS][:])) for uuid in store.uuids}
+    fitting = [uuid for uuid in store.uuids if reached[uuid] <= task.most][:wanted]
+    if len(fitting) < wanted:
+        raise SystemExit(
+            f"{task.env}: {len(fitting)} of {3 * wanted} demonstrations gave up by {task.most}, not {wanted}"
+        )
+    store.remove([uuid for uuid in store.uuids if uuid not in fitting])
+    partial.rename(path)
+
+
 def record(env: str, path: Path, quality: str, episodes: int, seed: int) -> None:
     """Demonstrations of a world, unless they are there."""
     if not path.exists() or len(DemoStore.open(path)) < episodes:
@@ -206,24 +238,24 @@ def record(env: str, path: Path, quality: str, episodes: int, seed: int) -> None
         robo_rm(None, "record", f"env={env}", *words)
 
 
-def model_of(arm: str, folder: Path) -> Path:
-    """Folder of the reward model that an arm learns from."""
-    return folder / ("ensemble" if arm in ENSEMBLES else "reward")
+def model_of(arm: str, out: Path, name: str) -> Path:
+    """Folder of the reward model that an arm of a task learns from."""
+    return out / (TASKS[name].like or name) / ("ensemble" if arm in ENSEMBLES else "reward")
 
 
-def reward_words(arm: str, folder: Path) -> tuple[str, ...]:
-    """What train-rl is told about the reward and the learner."""
+def reward_words(arm: str, model: Path) -> tuple[str, ...]:
+    """What train-rl is told about the reward, from this model where it takes one, and the learner."""
     if arm == "sparse":
         return ("shaping=sparse", "potential=none")
     if arm.startswith("sb3_"):
-        return (f"learner={arm}", "shaping=pbrs", f"reward_model={folder}/reward")
+        return (f"learner={arm}", "shaping=pbrs", f"reward_model={model}")
     if arm in ENSEMBLES:
-        return ("shaping=pbrs", f"shaping.ensemble={arm}", f"reward_model={model_of(arm, folder)}")
+        return ("shaping=pbrs", f"shaping.ensemble={arm}", f"reward_model={model}")
     if arm.endswith(PLAIN):
-        return (*reward_words(arm.removesuffix(PLAIN), folder), "learning.clone_aligned=false")
+        return (*reward_words(arm.removesuffix(PLAIN), model), "learning.clone_aligned=false")
     if arm.endswith(TRUE):
         return (f"shaping={arm.removesuffix(TRUE)}", "potential=true")
-    return (f"shaping={arm}", f"reward_model={folder}/reward")
+    return (f"shaping={arm}", f"reward_model={model}")
 
 
 def settings_of(options: argparse.Namespace, name: str, store: DemoStore) -> dict[str, Any]:
@@ -242,11 +274,12 @@ def run_cell(options: argparse.Namespace, cell: Cell, store: DemoStore, core: in
     if cell.arm.startswith("sb3_"):
         learning = [word for word in learning if not word.startswith("learner.")]
     steps = options.steps or TASKS[cell.task].steps
+    model = model_of(cell.arm, options.out, cell.task)
     robo_rm(
         core,
         *("train-rl", f"env={settings['env']}", f"store={store.path}", f"out={folder}/run", f"seed={cell.seed}"),
         *(f"steps={steps}", f"minutes={options.minutes}", "device=cpu", *learning),
-        *reward_words(cell.arm, options.out / cell.task),
+        *reward_words(cell.arm, model),
     )
     note = json.loads((folder / "run" / "training" / "learning.json").read_text())
     result = {
@@ -254,7 +287,7 @@ def run_cell(options: argparse.Namespace, cell: Cell, store: DemoStore, core: in
         "arm": cell.arm,
         "seed": cell.seed,
         "settings": settings,
-        "reward_model": model_hash(str(model_of(cell.arm, options.out / cell.task))) if needs_model(cell.arm) else None,
+        "reward_model": model_hash(str(model)) if needs_model(cell.arm) else None,
         "steps": steps,
         "minutes": options.minutes,
         "curve": note["curve"],
