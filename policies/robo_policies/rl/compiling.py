@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from robo_datasets.errors import ConfigError
+from robo_datasets.errors import MissingPartError
 
 COMPILERS = ("g++", "clang++", "c++", "cl")
 WAYS_OUT = "install a C++ compiler and the headers of Python, or leave learner.compile=true out"
@@ -20,10 +20,10 @@ def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
     """A function of tensors as compiled code; it is compiled at its first call.
 
     Raises:
-        ConfigError: there is no C++ compiler; or, at the first call, compiling fails.
+        MissingPartError: there is no C++ compiler; or, at the first call, compiling fails.
     """
     if device == "cpu" and not (os.environ.get("CXX") or any(shutil.which(name) for name in COMPILERS)):
-        raise ConfigError(f"learner.compile=true finds none of {', '.join(COMPILERS)}; {WAYS_OUT}")
+        raise MissingPartError(f"learner.compile=true finds none of {', '.join(COMPILERS)}; {WAYS_OUT}")
     # It would say that there is no CUDA, which a user of a CPU knows.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     fast = torch.compile(function, dynamic=False)
@@ -37,7 +37,7 @@ def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
             made = fast(*arguments)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
-            raise ConfigError(f"learner.compile=true: compiling failed ({reason}); {WAYS_OUT}") from error
+            raise MissingPartError(f"learner.compile=true: compiling failed ({reason}); {WAYS_OUT}") from error
         known = True
         return made
 

@@ -18,7 +18,7 @@ from robo_datasets.errors import ModelError
 from robo_policies.rl.compiling import compiled
 from robo_policies.rl.losses import actor_loss, critic_loss
 from robo_policies.rl.networks import Actor, Critics
-from robo_policies.rl.optimisers import FlatAdam, flatten
+from robo_policies.rl.optimisers import FlatAdam, flatten, optimiser_state, restore_optimiser
 from robo_policies.rl.replay import MOST, Batch, Floats
 from robo_policies.rl.settings import SacSettings
 
@@ -36,7 +36,7 @@ class Sac:
         scaling: mean and scale (O + 1,) that the networks' inputs are brought to; None leaves them as they are.
 
     Raises:
-        ConfigError: the losses are to be compiled and there is no compiler.
+        MissingPartError: the losses are to be compiled and there is no compiler.
     """
 
     def __init__(
@@ -183,8 +183,7 @@ class Sac:
         held |= {f"critics.{k}": v for k, v in self.critics.state_dict().items()}
         held |= {f"targets.{k}": v for k, v in self.targets.state_dict().items()}
         for name, steps in self._optimisers().items():
-            for number, values in steps.state_dict()["state"].items():
-                held |= {f"{name}.{number}.{k}": v for k, v in values.items()}
+            held |= optimiser_state(name, steps)
         held["log_temperature"] = self.log_temperature.detach()
         held["updates"] = torch.tensor(self.updates)
         held["mean"], held["scale"] = self._mean, self._scale
@@ -202,11 +201,7 @@ class Sac:
             self.critics.load_state_dict(_under(held, "critics."))
             self.targets.load_state_dict(_under(held, "targets."))
             for name, steps in self._optimisers().items():
-                whole = steps.state_dict()
-                for key, value in _under(held, f"{name}.").items():
-                    number, field = key.split(".", 1)
-                    whole["state"].setdefault(int(number), {})[field] = value
-                steps.load_state_dict(whole)
+                restore_optimiser(name, steps, held)
             with torch.no_grad():
                 self.log_temperature.copy_(held["log_temperature"])
             self.updates = int(held["updates"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from robo_datasets.errors import ConfigError
+from robo_datasets.errors import MissingPartError
 from robo_policies.rl.replay import Batch
 from robo_policies.rl.sac import Sac
 from robo_policies.rl.settings import SacSettings
@@ -39,7 +39,7 @@ def test_compiled_losses_learn_the_same() -> None:
 def test_a_missing_compiler_is_told_before_anything_is_learnt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(ConfigError, match=r"finds none of g\+\+.*leave learner.compile=true out"):
+    with pytest.raises(MissingPartError, match=r"finds none of g\+\+.*leave learner.compile=true out"):
         Sac(3, 1, SETTINGS, seed=0)
 
 
@@ -54,6 +54,8 @@ def test_a_compiler_that_fails_is_told_with_its_reason(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch, "compile", broken)
     rng = np.random.default_rng(0)
     learner = Sac(3, 1, SETTINGS, seed=0)
-    with pytest.raises(ConfigError, match=r"compiling failed \(Python.h: No such file or directory\); install") as told:
+    with pytest.raises(
+        MissingPartError, match=r"compiling failed \(Python.h: No such file or directory\); install"
+    ) as told:
         learner.update(batch(rng), None)
     assert "much more" not in str(told.value)
