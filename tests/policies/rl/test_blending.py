@@ -13,7 +13,14 @@ from robo_policies.rl.replay import Batch, Floats
 from robo_policies.rl.settings import SacSettings
 
 SETTINGS = SacSettings(
-    width=32, critics=2, batch=128, learning_rate=3e-3, tau=0.05, temperature=0.01, entropy_per_action=-2.0
+    actor_every=2,
+    width=32,
+    critics=2,
+    batch=128,
+    learning_rate=3e-3,
+    tau=0.05,
+    temperature=0.01,
+    entropy_per_action=-2.0,
 )
 
 
