@@ -84,6 +84,7 @@ class Task:
         evaluate_every: control steps between evaluations.
         reward: further words for train-reward.
         tries: of the clone, that the reward model sees beside the videos.
+        noises: spreads of the noise on the tries' actions, in turn.
         most: progress that a demonstration reached at most; others are recorded and left out.
         like: task whose videos and reward model this one shares, where it is another one.
     """
@@ -99,12 +100,13 @@ class Task:
     evaluate_every: int = 500
     reward: tuple[str, ...] = FRONT
     tries: int = 20
+    noises: tuple[float, ...] = (0.1,)
     most: float = 1.0
     like: str = ""
 
 
 TASKS: dict[str, Task] = {
-    "open": Task("tidy_drawer/open", 9_000),
+    "open": Task("tidy_drawer/open", 9_000, tries=60, noises=(0.1, 0.3, 0.5)),
     # Its rate is 80/s: two decisions of 8 steps are the 0.2 s that the reward model looks back.
     "drawer_open": Task(
         "metaworld/drawer-open-v3", 8_000, repeat=8, discount=0.995, reward=(*FRONT, "reward.gap_seconds=0.2")
@@ -198,7 +200,8 @@ def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore
         if tries:
             seen = folder / "tries.zarr"
             if not seen.exists():
-                run(None, ROLLOUTS, str(path), str(videos), str(seen), task.env, str(tries), str(task.repeat))
+                numbers = map(str, (tries, task.repeat, *task.noises))
+                run(None, ROLLOUTS, str(path), str(videos), str(seen), task.env, *numbers)
         robo_rm(None, "train-reward", f"store={seen}", f"out={folder}/reward", *task.reward)
     if several and not (folder / "ensemble" / "metrics.json").exists():
         if task.base:

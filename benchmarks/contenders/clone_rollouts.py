@@ -1,10 +1,11 @@
 """Rollouts of a policy cloned from a store, recorded into a copy of another: failures for a reward model to learn from.
 
-    python benchmarks/contenders/clone_rollouts.py STORE VIDEOS COPY ENV EPISODES REPEAT
+    python benchmarks/contenders/clone_rollouts.py STORE VIDEOS COPY ENV EPISODES REPEAT NOISE [NOISE ...]
 
 Demonstrations show a reward model how things look when an operator does them. A learner's first tries look otherwise,
 and a model that never saw such takes them for progress. The copy holds VIDEOS and, beside them, tries of the clone
-of STORE with noise on its actions, with the stages that the simulator tells, as a person would annotate them.
+of STORE with noise on its actions (of each spread in turn), with the stages that the simulator tells, as a person would
+annotate them.
 """
 
 from __future__ import annotations
@@ -23,12 +24,11 @@ from robo_policies.rl.settings import LearningSettings, SacSettings
 from robo_policies.rl.training import RlTraining, RunSettings
 from robo_rm.shaping.modes import ShapingSettings
 
-NOISE = 0.1
 # Far from the starts of demonstrations, training and evaluations.
 FIRST_SEED = 500_000_000
 
 
-def main(store: str, videos: str, copy: str, env_name: str, episodes: int, repeat: int) -> None:
+def main(store: str, videos: str, copy: str, env_name: str, episodes: int, repeat: int, noises: list[float]) -> None:
     settings = RunSettings(
         env_name, store, None, None, "none", None, ShapingSettings("sparse"), LearningSettings(repeat=repeat),
         SacSettings(), 0, None,
@@ -52,7 +52,9 @@ def main(store: str, videos: str, copy: str, env_name: str, episodes: int, repea
             with kept.writer(task=env.task, attributes=attributes) as episode:
                 while not over:
                     proposed = clone({key: value[None] for key, value in observation.items()})[0]
-                    noisy = np.clip(proposed + NOISE * rng.normal(size=proposed.shape), -1, 1).astype(np.float32)
+                    noisy = np.clip(
+                        proposed + noises[number % len(noises)] * rng.normal(size=proposed.shape), -1, 1
+                    ).astype(np.float32)
                     for command in training.actions.commands(observation["observation.state"], noisy):
                         frame = {**observation, **env.render_cameras(cameras), "action": command}
                         frame["simulator.progress"] = np.array([info["progress"]], np.float32)
@@ -68,4 +70,5 @@ def main(store: str, videos: str, copy: str, env_name: str, episodes: int, repea
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5], int(sys.argv[5]), int(sys.argv[6]))
+    words = sys.argv[1:]
+    main(words[0], words[1], words[2], words[3], int(words[4]), int(words[5]), [float(word) for word in words[6:]])
