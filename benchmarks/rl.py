@@ -402,7 +402,7 @@ def _picture(cells: dict[Cell, dict[str, Any]], name: str, path: Path) -> None:
             axes.fill_between(grid, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("control steps")
-    axes.legend(frameon=False, fontsize=9, ncols=4)
+    axes.legend(frameon=False, fontsize=9, ncols=2, loc="center right")
     save_picture(figure, path)
 
 
