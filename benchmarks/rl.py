@@ -177,7 +177,7 @@ def run(core: int | None, *words: str) -> None:
 
 def needs_model(arm: str) -> bool:
     """Whether the reward is made from the reward model's progress."""
-    return arm != "sparse" and not arm.endswith(TRUE)
+    return arm.removesuffix(PLAIN) != "sparse" and not arm.removesuffix(PLAIN).endswith(TRUE)
 
 
 def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore:

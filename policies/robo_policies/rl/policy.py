@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +235,8 @@ def _empty(card: Mapping[str, Any], size: int, device: str) -> Sac | PlainActor:
     described = dict(card["learner"])
     learner = LEARNERS[str(described.get("name", "sac"))](**described)
     if isinstance(learner, SacSettings):
+        # Acting needs no losses, and where a policy runs there may be no compiler.
+        learner = replace(learner, compile=False)
         made = (size + 1, int(card["dims"]["action"]), learner, 0)
         proposes, blend = bool(card["proposes"]), str(card.get("blend", ""))
         return BlendedSac(*made, blend, proposes, device) if blend else Sac(*made, proposes, device)

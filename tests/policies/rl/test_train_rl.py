@@ -93,6 +93,19 @@ def test_true_progress_from_demonstrations_to_a_policy(tmp_path: Path, store: Pa
         policy.act({})
 
 
+def test_a_policy_learnt_with_compiled_losses_loads_without_a_compiler(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_rl.run(settings(tmp_path, store, potential="true", steps=60))
+    card = json.loads((tmp_path / "rl_policy.json").read_text())
+    card["learner"]["compile"] = True
+    (tmp_path / "rl_policy.json").write_text(json.dumps(card))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    observation, _ = LineWorld().reset(seed=0)
+    assert load_policy(tmp_path).act(observation).shape == (4, 1)
+
+
 def test_a_learned_potential_goes_into_the_policy(tmp_path: Path, store: Path, model: Path) -> None:
     train_rl.run(settings(tmp_path, store, reward_model=str(model), steps=500))
     policy = load_policy(tmp_path)
