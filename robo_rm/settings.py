@@ -55,6 +55,11 @@ class LossSettings:
     """Squared error of the share within the true stage."""
     progress: float = 10.0
     """Squared error of the composed progress."""
+    unfinished: float = 0.0
+    """Weight of frames in segments that were not finished, held to where their stage begins; a finished one's frames
+    weigh 1. 0 teaches nothing there, as how far the stage had got is not known. Above 0 the share becomes what is seen
+    of the stage times how often it is finished from there: a value rather than a measurement, for a learner whose
+    failures look like progress."""
     lipschitz: float = 0.0
     """Penalty on slopes of the progress above `slope`, over the tokens between two training windows; 0 for none."""
     slope: float = 1.0

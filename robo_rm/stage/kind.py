@@ -141,6 +141,7 @@ def check_settings(reward: StageSettings, encoder: ConvSettings | FrozenSettings
         "reward.instruction_dropout": reward.instruction_dropout,
         "reward.instruction_mismatch": reward.instruction_mismatch,
         "reward.teacher_forcing": reward.teacher_forcing,
+        "reward.loss.unfinished": reward.loss.unfinished,
         "reward.plan.rewind": reward.plan.rewind,
         "reward.plan.pause": reward.plan.pause,
         "reward.plan.hold": reward.plan.hold,

@@ -27,10 +27,11 @@ def stage_loss(
     """Mean losses over the frames that each may train on; ``total`` is their weighted sum.
 
     The stage trains on every supervised frame. The share within the stage and the progress train only where the
-    segment was finished: how far a stage had got when a failure cut it off is not known.
+    segment was finished: how far a stage had got when a failure cut it off is not known. With ``settings.unfinished``
+    they are held to the stage's beginning there, with that weight.
     """
     seen = targets.supervised
-    known = seen & targets.complete
+    known = seen * torch.where(targets.complete, 1.0, settings.unfinished)
     stage = targets.stage.clamp(min=0)
     entropy = F.cross_entropy(heads.logits.flatten(0, 1), stage.flatten(), reduction="none").view_as(seen)
     share = heads.within.gather(-1, stage[..., None])[..., 0]
@@ -44,6 +45,7 @@ def stage_loss(
     return {"total": torch.as_tensor(total), **terms}
 
 
-def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    weight = mask.to(values.dtype)
+def _mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Weighted mean; 0 where nothing counts."""
+    weight = weight.to(values.dtype)
     return (values * weight).sum() / weight.sum().clamp(min=1)

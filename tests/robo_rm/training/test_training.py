@@ -120,6 +120,25 @@ def test_unfinished_segments_train_the_stage_alone():
     assert (heads.logits.grad != 0).all()
 
 
+def test_unfinished_segments_pull_to_their_stages_beginning_by_the_weight_that_they_are_given():
+    heads, targets = heads_and_targets()
+    plateau = targets._replace(
+        complete=torch.zeros_like(targets.complete),
+        within=torch.zeros_like(targets.within),
+        progress=CUMULATIVE[targets.stage.clamp(min=0)],
+    )
+    measured = stage_loss(heads, plateau._replace(complete=targets.complete | True), CUMULATIVE, LossSettings())
+    alike = stage_loss(heads, plateau, CUMULATIVE, LossSettings(unfinished=1.0))
+    for name, value in measured.items():
+        assert float(alike[name].detach()) == pytest.approx(float(value.detach()), rel=1e-6)
+    mixed = targets._replace(complete=torch.arange(targets.stage.numel()).view_as(targets.stage) % 2 == 0)
+    losses = [
+        float(stage_loss(heads, mixed, CUMULATIVE, LossSettings(unfinished=weight))["within"].detach())
+        for weight in (0.0, 0.5, 1.0)
+    ]
+    assert min(losses[0], losses[2]) < losses[1] < max(losses[0], losses[2])
+
+
 def test_a_batch_of_nothing_known_has_no_loss():
     heads, targets = heads_and_targets()
     nothing = targets._replace(supervised=torch.zeros_like(targets.supervised))
