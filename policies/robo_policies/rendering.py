@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import sys
 import weakref
@@ -101,6 +103,24 @@ def lighten(model: mujoco.MjModel, preset: str) -> None:
         model.vis.quality.shadowsize = 0
 
 
+_OPEN: weakref.WeakSet[CameraRenderer] = weakref.WeakSet()
+
+
+@functools.cache
+def _close_all_at_exit() -> None:
+    """Close what is still open before the driver goes, or every context complains on stderr.
+
+    What is registered last is called first: MuJoCo's own farewell to the driver is registered with the first context,
+    and that of ``weakref.finalize`` may have been long before.
+    """
+    atexit.register(_close_all)
+
+
+def _close_all() -> None:
+    for renderer in list(_OPEN):
+        renderer.close()
+
+
 class CameraRenderer:
     """Renders named cameras of one model to uint8 RGB images; the GL context is made here, once.
 
@@ -127,8 +147,9 @@ class CameraRenderer:
             raise MissingPartError(
                 f"cameras cannot be rendered (MUJOCO_GL={chosen}: {_first_line(error)}); {_gl_fix(chosen)}"
             ) from error
-        # A context that is still open when the interpreter goes down complains on stderr.
         self._finalizer = weakref.finalize(self, self._renderer.close)
+        _OPEN.add(self)
+        _close_all_at_exit()
         if preset == "fast":
             flags = mujoco.mjtRndFlag
             for flag in (

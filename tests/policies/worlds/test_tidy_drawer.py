@@ -171,9 +171,11 @@ def test_bad_settings_are_refused_with_one_clear_line(settings: dict, message: s
         make_env(**{"name": "tidy_drawer", **settings})
 
 
-def test_open_renderer_is_quiet_when_python_ends():
+@pytest.mark.parametrize("before", ["", "import weakref\nweakref.finalize(weakref.WeakSet(), int)\n"])
+def test_open_renderer_is_quiet_when_python_ends(before: str):
+    """Also where another finalizer was registered before MuJoCo's farewell to the driver."""
     script = (
-        "from robo_policies import make_env\n"
+        f"{before}from robo_policies import make_env\n"
         "env = make_env('tidy_drawer', image_size=16, cameras=('front',))\n"
         "env.reset(seed=0)\n"
     )
