@@ -110,8 +110,8 @@ _OPEN: weakref.WeakSet[CameraRenderer] = weakref.WeakSet()
 def _close_all_at_exit() -> None:
     """Close what is still open before the driver goes, or every context complains on stderr.
 
-    What is registered last is called first: MuJoCo's own farewell to the driver is registered with the first context,
-    and that of ``weakref.finalize`` may have been long before.
+    What is registered last is called first, and MuJoCo's own farewell to the driver is registered with the first
+    context: this must come after that, which ``weakref.finalize`` does not promise.
     """
     atexit.register(_close_all)
 
@@ -147,7 +147,7 @@ class CameraRenderer:
             raise MissingPartError(
                 f"cameras cannot be rendered (MUJOCO_GL={chosen}: {_first_line(error)}); {_gl_fix(chosen)}"
             ) from error
-        self._finalizer = weakref.finalize(self, self._renderer.close)
+        # One that nobody refers to any more closes itself.
         _OPEN.add(self)
         _close_all_at_exit()
         if preset == "fast":
@@ -169,7 +169,7 @@ class CameraRenderer:
 
     def close(self) -> None:
         """Free the GL context."""
-        self._finalizer()
+        self._renderer.close()
 
 
 def _first_line(error: BaseException) -> str:

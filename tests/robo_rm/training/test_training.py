@@ -333,11 +333,12 @@ def test_the_verb_trains_a_model_that_knows_the_task(store, tmp_path, run_comman
         ("holdout=99", "leaves nothing to train on"),
         ("reward=nonsense", "reward=nonsense is not one of: "),
         ("minutes=-1", "above 0"),
+        ("reward.loss.unfinished=1.5", "from 0 to 1"),
         ("reward.histroy=3", "did you mean"),
     ],
 )
 def test_a_users_mistake_gives_one_line_and_writes_nothing(store, tmp_path, run_command, word, says):
-    words = {"store": f"store={store.path}", "out": f"out={tmp_path / 'rm'}"}
+    words = {"store": f"store={store.path}", "out": f"out={tmp_path / 'rm'}", "holdout": "holdout=2"}
     words[word.split("=")[0]] = word
     code, _, errors = run_command("train-reward", *words.values())
     assert code == 2
