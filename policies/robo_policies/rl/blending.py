@@ -114,11 +114,11 @@ class BlendedSac(Sac):
         self._critic_steps.step()
         return {"critic_loss": loss.detach(), "value": values[0].detach().mean()}
 
-    def _update_actor(self, seen: torch.Tensor, action: torch.Tensor, shown: int) -> dict[str, torch.Tensor]:
+    def _update_actor(self, seen: torch.Tensor, action: torch.Tensor) -> dict[str, torch.Tensor]:
         self._measure_spread(seen)
         if self.blend == "bilevel":
             self._improve_blend(seen)
-        return super()._update_actor(seen, action, shown)
+        return super()._update_actor(seen, action)
 
     def _measure_spread(self, seen: torch.Tensor) -> None:
         with torch.no_grad():

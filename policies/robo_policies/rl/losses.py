@@ -56,28 +56,30 @@ def actor_loss(
     action: torch.Tensor,
     noise: torch.Tensor,
     temperature: torch.Tensor,
-    shown: int,
     imitation: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Entropy's price less value, plus staying near demonstrated actions that are worth more; and the mean density.
+    """Entropy's price less value, plus staying near what was done where that is worth more; and the mean density.
+
+    Critics know the actions that were tried, and may claim anything of others: along their gradient an actor finds the
+    claims, beside the action that was tried and found better (the filter of arXiv 1709.10089 and of CRR, arXiv
+    2006.15134).
 
     Args:
         actor: learns.
         judge: value (B,) of observations (B, O + 1) and actions (B, A), by critics that do not learn here.
-        seen: (B, O + 1), the demonstrated ones last.
-        action: (B, A) what was done there.
+        seen: (B, O + 1).
+        action: (B, A) what was done there, by demonstrators or by the learner.
         noise: (B, A) standard normal.
         temperature: of the entropy.
-        shown: how many of the B are demonstrated.
-        imitation: weight of staying near them.
+        imitation: weight of staying near what was done.
     """
     own, density = actor(seen, noise)
     value = judge(seen, own)
     loss = (temperature * density - value).mean()
-    if shown and imitation:
+    if imitation:
         with torch.no_grad():
-            better = judge(seen[-shown:], action[-shown:]) > value[-shown:]
+            better = judge(seen, action) > value
             scale = value.abs().mean()
-        near = (own[-shown:] - action[-shown:]).square().mean(dim=-1)
+        near = (own - action).square().mean(dim=-1)
         loss = loss + imitation * scale * (better * near).mean()
     return loss, density.detach().mean()

@@ -114,8 +114,7 @@ class Sac:
         figures = self._update_critics(parts)
         self.updates += 1
         if self.updates % self.settings.actor_every == 0:
-            shown = len(demonstrated.reward) if demonstrated is not None else 0
-            figures |= self._update_actor(parts["observation"], parts["action"], shown)
+            figures |= self._update_actor(parts["observation"], parts["action"])
         with torch.no_grad():
             self._target_values.lerp_(self._critic_steps.values, self.settings.tau)
         values = {name: float(value) for name, value in figures.items()}
@@ -133,11 +132,11 @@ class Sac:
         self._critic_steps.step()
         return {"critic_loss": loss.detach(), "value": value}
 
-    def _update_actor(self, seen: torch.Tensor, action: torch.Tensor, shown: int) -> dict[str, torch.Tensor]:
+    def _update_actor(self, seen: torch.Tensor, action: torch.Tensor) -> dict[str, torch.Tensor]:
         self.critics.requires_grad_(False)
         loss, density = self._actor_loss(
             self.actor, self._judge, seen, action, self._noise(len(seen)), self.log_temperature.exp().detach(),
-            shown, self.settings.imitation,
+            self.settings.imitation,
         )  # fmt: skip
         self._actor_steps.zero_grad()
         loss.backward()

@@ -82,7 +82,7 @@ class SacSettings(LearnerSettings):
     actor_every: int = 4
     """Critic updates per actor update."""
     imitation: float = 0.1
-    """Weight of staying near the demonstrated actions that the critics prefer to the actor's own."""
+    """Weight of staying near those actions, demonstrated or tried, that the critics prefer to the actor's own."""
     compile: bool = False
     """Compile the losses: updates take a third less time, after half a minute of compiling at the start. Needs a C++
     compiler."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from robo_datasets.errors import ModelError
+from robo_policies.rl.losses import actor_loss
 from robo_policies.rl.networks import Actor
 from robo_policies.rl.replay import Batch
 from robo_policies.rl.sac import Sac
@@ -92,6 +93,26 @@ def test_a_better_proposal_is_bootstrapped_from() -> None:
     with torch.no_grad():
         value = with_proposals.critics(torch.from_numpy(seen), torch.from_numpy(batch.action)).mean()
     assert float(value) == pytest.approx(float(good), abs=0.1)
+
+
+@pytest.mark.parametrize(("worth", "reached"), [(1.0, 0.7), (-1.0, 0.0)])
+def test_what_was_tried_and_worth_more_is_imitated_and_what_was_worth_less_is_not(worth: float, reached: float) -> None:
+    """Critics are flat but at the action that was tried, so that no gradient leads there."""
+    torch.manual_seed(0)
+    actor = Actor(2, 1, 32)
+    steps = torch.optim.Adam(actor.parameters(), 3e-3)
+    seen, tried = torch.rand(64, 2), torch.full((64, 1), 0.7)
+
+    def judge(_: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        return 1.0 + worth * ((action - tried).abs() < 1e-6).float()[:, 0] + 0 * action[:, 0]
+
+    before = float(actor.best(seen).mean().detach())
+    for _ in range(300):
+        loss, _ = actor_loss(actor, judge, seen, tried, torch.zeros(64, 1), torch.tensor(0.0), imitation=0.1)
+        steps.zero_grad()
+        loss.backward()
+        steps.step()
+    assert float(actor.best(seen).mean().detach()) == pytest.approx(reached or before, abs=0.05)
 
 
 def test_claims_that_cannot_be_are_not_learnt_from() -> None:
