@@ -10,19 +10,20 @@ critics decide, by a reward that all this does not touch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from robo_datasets.errors import ModelError
+from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE
 from robo_policies.rl.proposals import ClonedDecisions
 from robo_policies.rl.replay import Floats, Replay
 
 FEWEST = 4
-"""Successful episodes of the learner's own from which the clone is trained anew; then twice as many, and so on."""
+"""Successful episodes of the learner's own from which the clone is trained anew; then by `growth` more, and so on."""
 FEWEST_EPISODES = 8
 """Episodes of its own, successful or not, after which an aligned clone is; then twice as many, until some succeed."""
 AHEAD = 4
@@ -41,15 +42,27 @@ class CloneOfSuccess:
         demonstrations: what is cloned first.
         steps: of its training.
         dims: key -> D of the observations.
+        growth: factor of successes between two trainings.
         aligned: clone what made progress by the potential, rather than everything, until some episodes succeed.
+
+    Raises:
+        ConfigError: a growth that is not above 1.
     """
 
     def __init__(
-        self, clone: ClonedDecisions, demonstrations: Replay, steps: int, dims: Mapping[str, int], aligned: bool = False
+        self,
+        clone: ClonedDecisions,
+        demonstrations: Replay,
+        steps: int,
+        dims: Mapping[str, int],
+        growth: float,
+        aligned: bool = False,
     ) -> None:
+        if not 1 < growth < math.inf:
+            raise ConfigError(f"learning.clone_growth={growth:g}: give a factor above 1")
         self.clone, self._demonstrations, self._steps = clone, demonstrations, steps
         self._keys = [(key, dims[key]) for key in (STATE, ENVIRONMENT_STATE) if key in dims]
-        self._due, self._due_episodes = FEWEST, FEWEST_EPISODES
+        self._due, self._due_episodes, self._growth = FEWEST, FEWEST_EPISODES, growth
         gains = demonstrations.gained(AHEAD)
         gains = gains[gains > NOISE]
         self._aligned = aligned and len(gains) > 0
@@ -70,7 +83,7 @@ class CloneOfSuccess:
             if successes < self._due:
                 return False
             while self._due <= successes:
-                self._due *= 2
+                self._due = math.ceil(self._due * self._growth)
             chosen = [replay["succeeded"] for replay in (own, self._demonstrations)]
         else:
             episodes = len(np.unique(own["episode"]))

@@ -34,8 +34,10 @@ class LearningSettings:
     clone_aligned: bool = True
     """Where there is a potential, clone only decisions after which it rose, or that led to success."""
     clone_again: bool = True
-    """Train the clone anew, from what has succeeded, whenever the learner's own successes have doubled; an aligned one
-    also from what made progress, until some have."""
+    """Train the clone anew, from what has succeeded, whenever the learner's own successes have grown by
+    `clone_growth`; an aligned one also from what made progress, until some have."""
+    clone_growth: float = 1.4
+    """Factor by which the successes grow between two trainings of the clone."""
     capacity: int = 1_000_000
     """Decisions kept."""
     evaluate_every: int = 5000

@@ -111,7 +111,8 @@ class RlTraining:
         if self.clone is not None and self.demonstrations is not None:
             shown, steps = self.demonstrations, settings.learning.clone_steps
             aligned = settings.learning.clone_aligned and settings.potential != "none"
-            again = CloneOfSuccess(self.clone, shown, steps, self.dims, aligned)
+            growth = settings.learning.clone_growth
+            again = CloneOfSuccess(self.clone, shown, steps, self.dims, growth, aligned)
             self.clone_error = again.begin()
             self.clone_again = again if settings.learning.clone_again else None
         self.proposes = propose is not None

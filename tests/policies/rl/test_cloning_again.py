@@ -10,7 +10,7 @@ import pytest
 import torch
 from line_world import LineWorld
 
-from robo_datasets.errors import ModelError
+from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.rl.cloning_again import FEWEST, FEWEST_EPISODES, CloneOfSuccess
 from robo_policies.rl.decisions import DecisionWorlds, action_map
 from robo_policies.rl.learning import Learning
@@ -48,8 +48,8 @@ def replay(*episodes: tuple[float, bool], first: int = 0) -> Replay:
     return made
 
 
-def cloned(demonstrations: Replay, aligned: bool = False) -> CloneOfSuccess:
-    again = CloneOfSuccess(ClonedDecisions(2, 1, 16, 0), demonstrations, STEPS, DIMS, aligned)
+def cloned(demonstrations: Replay, aligned: bool = False, growth: float = 2.0) -> CloneOfSuccess:
+    again = CloneOfSuccess(ClonedDecisions(2, 1, 16, 0), demonstrations, STEPS, DIMS, growth, aligned)
     again.begin()
     return again
 
@@ -62,14 +62,21 @@ def halting(number: int, first: float, then: float) -> dict[str, np.ndarray]:
     return made
 
 
-def test_it_waits_for_enough_successes_and_then_for_twice_as_many() -> None:
-    again, own = cloned(replay((-0.5, False))), replay((0.9, False))
+@pytest.mark.parametrize(("growth", "due"), [(2.0, [4, 8, 16]), (1.4, [4, 6, 9, 13])])
+def test_it_waits_for_enough_successes_and_then_until_they_have_grown(growth: float, due: list[int]) -> None:
+    again, own = cloned(replay((-0.5, False)), growth=growth), replay((0.9, False))
     learnt = []
     for number in range(1, 4 * FEWEST + 1):
         own.add(episode(100 + number, 0.5, True), "simulator")
         if again.learn(own):
             learnt.append(number)
-    assert learnt == [FEWEST, 2 * FEWEST, 4 * FEWEST]
+    assert learnt == due
+
+
+@pytest.mark.parametrize("growth", [1.0, 0.5, float("inf"), float("nan")])
+def test_successes_must_grow(growth: float) -> None:
+    with pytest.raises(ConfigError, match="clone_growth"):
+        cloned(replay((-0.5, False)), growth=growth)
 
 
 def test_what_failed_is_cloned_no_more_and_proposals_are_replaced() -> None:
