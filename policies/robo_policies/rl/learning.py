@@ -81,6 +81,8 @@ class Learning:
     ) -> None:
         if not 0 <= settings.demonstration_share < 1:
             raise ConfigError(f"demonstration_share={settings.demonstration_share}: give a share from 0 to below 1")
+        if not 0 <= settings.success_share <= 1:
+            raise ConfigError(f"success_share={settings.success_share}: give a share from 0 to 1")
         if settings.ahead < 1:
             raise ConfigError(f"learning.ahead={settings.ahead}: give 1 decision or more")
         self.worlds, self.sac, self.shaping, self.settings = worlds, sac, shaping, settings
@@ -275,7 +277,10 @@ class Learning:
         shown = round(total * share) if self._demonstrations is not None else 0
         settings = self.settings
         drawn = (self.shaping, settings.discount, settings.ahead)
-        fresh = self.replay.sample(self._rng, total - shown, *drawn)
+        # A few short successes among long failures would hardly be looked at.
+        succeeded = round(total * settings.success_share) if len(self.replay.led_to_success) else 0
+        shown = max(shown - succeeded, 0)
+        fresh = self.replay.sample(self._rng, total - shown, *drawn, succeeded=succeeded)
         if not shown or self._demonstrations is None:
             return fresh, None
         return fresh, self._demonstrations.sample(self._rng, shown, *drawn)

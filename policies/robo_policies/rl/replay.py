@@ -193,8 +193,9 @@ class Replay:
         settings: ShapingSettings,
         discount: float,
         ahead: int = 1,
+        succeeded: int = 0,
     ) -> Batch:
-        """Draw decisions evenly, with replacement, and compose their rewards.
+        """Draw decisions with replacement, evenly but for some, and compose their rewards.
 
         Args:
             rng: draws.
@@ -203,13 +204,18 @@ class Replay:
             discount: g for one control step.
             ahead: n of n-step returns: rewards of so many decisions are summed, discounted, before the value of what
                 follows; fewer where the episode ends, or where no more of it is stored.
+            succeeded: how many of the B come from episodes that succeeded.
 
         Raises:
-            ConfigError: nothing is stored yet.
+            ConfigError: nothing is stored yet, or nothing that succeeded.
         """
         if not self.size:
             raise ConfigError("nothing is stored in the replay yet")
-        places = rng.integers(0, self.size, count)
+        places = rng.integers(0, self.size, count - succeeded)
+        if succeeded:
+            if not len(self.led_to_success):
+                raise ConfigError("no episode in the replay has succeeded yet")
+            places = np.concatenate([places, rng.choice(self.led_to_success, succeeded)])
         first, last = places, places
         reward, gold = np.zeros(count), np.zeros(count)
         factor: npt.NDArray[np.float64] = np.ones(count)

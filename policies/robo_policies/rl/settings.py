@@ -24,6 +24,9 @@ class LearningSettings:
     """Decisions taken before the first update: the cloned policy's, or random ones without it."""
     demonstration_share: float = 0.5
     """Share of each batch that comes from demonstrations."""
+    success_share: float = 0.25
+    """Share of each batch that comes from the learner's own episodes that succeeded, once some have; it is taken from
+    the demonstrations' share as far as that goes."""
     proposal_noise: float = 0.1
     """Standard deviation of the noise on the cloned policy's actions while exploring."""
     ahead: int = 1
