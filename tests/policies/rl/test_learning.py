@@ -15,6 +15,7 @@ from line_world import LineWorld
 from robo_datasets.errors import ConfigError, ModelError, RoboError
 from robo_policies.rl.decisions import DecisionWorlds, action_map
 from robo_policies.rl.learning import CRASH, NOTE, Learning
+from robo_policies.rl.replay import Replay
 from robo_policies.rl.sac import Sac
 from robo_policies.rl.settings import LearningSettings, SacSettings
 from robo_rm.shaping.modes import ShapingSettings
@@ -35,6 +36,13 @@ def worlds(seed: int, count: int = 2, propose: Any = None, make: Any = LineWorld
 def learning(folder: Path, fingerprint: str = "a", **changes: Any) -> Learning:
     sac = Sac(3, 1, LEARNER, seed=0)
     return Learning(worlds(0, **changes), worlds, sac, None, ShapingSettings("pbrs"), LOOP, 0, folder, fingerprint)
+
+
+def recorded(run: Learning, steps: int) -> Replay:
+    """What a run had in its replay after so many steps."""
+    run.run(steps, nothing)
+    assert run.replay is not None
+    return run.replay
 
 
 def nothing(*_: Any) -> None:
@@ -199,6 +207,26 @@ def test_a_return_of_no_decision_is_refused(tmp_path: Path) -> None:
     loop = dataclasses.replace(LOOP, ahead=0)
     with pytest.raises(ConfigError, match=r"learning\.ahead=0"):
         Learning(worlds(0), worlds, Sac(3, 1, LEARNER, 0), None, ShapingSettings("sparse"), loop, 0, tmp_path, "a")
+
+
+@pytest.mark.parametrize(
+    ("shown", "share", "expected"), [(0.5, 0.25, (48, 16)), (0.5, 0.75, (64, 0)), (0.0, 0.25, (64, 0))]
+)
+def test_successes_take_their_share_of_a_batch_from_the_demonstrations(
+    tmp_path: Path, shown: float, share: float, expected: tuple[int, int]
+) -> None:
+    """Of 64 decisions."""
+    loop = dataclasses.replace(LOOP, demonstration_share=shown, success_share=share)
+    demonstrations = recorded(learning(tmp_path / "shown"), steps=1200)
+    sac = Sac(3, 1, LEARNER, seed=0)
+    run = Learning(worlds(0), worlds, sac, demonstrations, ShapingSettings("pbrs"), loop, 0, tmp_path / "run", "a")
+    run.replay = demonstrations
+    succeeded = {tuple(row) for row in demonstrations["observation"][demonstrations.led_to_success].tolist()}
+    assert 0 < len(succeeded) < len(demonstrations)
+    fresh, demonstrated = run._batches()
+    assert (len(fresh.reward), len(demonstrated.reward) if demonstrated is not None else 0) == expected
+    own = [tuple(row) in succeeded for row in fresh.observation[:, :-1].tolist()]
+    assert all(own[len(own) - round(64 * share) :])
 
 
 def test_it_learns_from_returns_of_several_decisions(tmp_path: Path) -> None:

@@ -170,6 +170,10 @@ def test_shares_tell_what_the_reward_is_made_of() -> None:
 def test_wrong_use_is_told() -> None:
     with pytest.raises(ConfigError, match="nothing is stored"):
         Replay(4, 3, 2, "a").sample(np.random.default_rng(0), 1, ShapingSettings(), DISCOUNT)
+    failed = Replay(4, 3, 2, "a")
+    failed.add(one_episode(0, False), "a")
+    with pytest.raises(ConfigError, match="has succeeded yet"):
+        failed.sample(np.random.default_rng(0), 2, ShapingSettings(), DISCOUNT, succeeded=1)
     with pytest.raises(ConfigError, match="lack gold"):
         Replay(4, 3, 2, "a").add({k: v for k, v in decisions(2).items() if k != "gold"}, "a")
     with pytest.raises(ConfigError, match="shape"):
@@ -214,6 +218,18 @@ def test_what_led_to_success_is_known_from_the_first_decision_on(tmp_path: Path)
     replay.add(one_episode(2, False), "a")  # takes the places of the oldest
     replay.add(one_episode(3, False), "a")
     assert replay.led_to_success.tolist() == [6, 7]
+
+
+def test_as_many_as_are_asked_for_come_from_episodes_that_succeeded() -> None:
+    replay = Replay(1000, 3, 2, "a")
+    for number in range(50):
+        replay.add(one_episode(number, succeeds=number == 7), "a")
+    own = one_episode(7, True)["action"].astype(np.float32)
+    batch = replay.sample(np.random.default_rng(0), 400, ShapingSettings(), DISCOUNT, succeeded=100)
+    known = (batch.action[:, None] == own).all(axis=2).any(axis=1)
+    assert len(known) == 400
+    assert known[300:].all()
+    assert known[:300].sum() < 30  # one episode of fifty
 
 
 def interleaved(

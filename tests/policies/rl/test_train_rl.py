@@ -274,6 +274,8 @@ WRONG: list[tuple[dict[str, Any], type[RoboError], str]] = [
     ({"policy": "/nowhere", "learner": ControlPpoSettings()}, ConfigError, "learner=sb3_ppo does not take"),
     ({"learning": LearningSettings(repeat=0)}, ConfigError, "repeat=0"),
     ({"learning": LearningSettings(demonstration_share=1.0)}, ConfigError, "demonstration_share"),
+    ({"learning": LearningSettings(success_share=1.5)}, ConfigError, "success_share"),
+    ({"learning": LearningSettings(clone_growth=1.0)}, ConfigError, "clone_growth=1"),
 ]
 
 
