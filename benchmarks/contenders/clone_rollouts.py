@@ -1,11 +1,12 @@
 """Rollouts of a policy cloned from a store, recorded into a copy of another: failures for a reward model to learn from.
 
-    python benchmarks/contenders/clone_rollouts.py STORE VIDEOS COPY ENV EPISODES REPEAT NOISE [NOISE ...]
+    python benchmarks/contenders/clone_rollouts.py STORE VIDEOS COPY ENV EPISODES REPEAT FIRST_SEED NOISE [NOISE ...]
 
 Demonstrations show a reward model how things look when an operator does them. A learner's first tries look otherwise,
 and a model that never saw such takes them for progress. The copy holds VIDEOS and, beside them, tries of the clone
 of STORE with noise on its actions (of each spread in turn), with the stages that the simulator tells, as a person would
-annotate them.
+annotate them. Seeds of their starts count up from FIRST_SEED, which lies far from those of demonstrations, training and
+evaluations.
 """
 
 from __future__ import annotations
@@ -24,11 +25,10 @@ from robo_policies.rl.settings import LearningSettings, SacSettings
 from robo_policies.rl.training import RlTraining, RunSettings
 from robo_rm.shaping.modes import ShapingSettings
 
-# Far from the starts of demonstrations, training and evaluations.
-FIRST_SEED = 500_000_000
 
-
-def main(store: str, videos: str, copy: str, env_name: str, episodes: int, repeat: int, noises: list[float]) -> None:
+def main(
+    store: str, videos: str, copy: str, env_name: str, episodes: int, repeat: int, first_seed: int, noises: list[float]
+) -> None:
     settings = RunSettings(
         env_name, store, None, None, "none", None, ShapingSettings("sparse"), LearningSettings(repeat=repeat),
         SacSettings(), 0, None,
@@ -46,9 +46,9 @@ def main(store: str, videos: str, copy: str, env_name: str, episodes: int, repea
     rng = np.random.default_rng(0)
     with progress_bar("roll out", total=episodes, unit="episodes") as bar:
         for number in range(episodes):
-            observation, info = env.reset(seed=FIRST_SEED + number)
+            observation, info = env.reset(seed=first_seed + number)
             over = False
-            attributes = {"quality": "clone", "seed": FIRST_SEED + number}
+            attributes = {"quality": "clone", "seed": first_seed + number}
             with kept.writer(task=env.task, attributes=attributes) as episode:
                 while not over:
                     proposed = clone({key: value[None] for key, value in observation.items()})[0]
@@ -71,4 +71,13 @@ def main(store: str, videos: str, copy: str, env_name: str, episodes: int, repea
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    main(words[0], words[1], words[2], words[3], int(words[4]), int(words[5]), [float(word) for word in words[6:]])
+    main(
+        words[0],
+        words[1],
+        words[2],
+        words[3],
+        int(words[4]),
+        int(words[5]),
+        int(words[6]),
+        [float(w) for w in words[7:]],
+    )

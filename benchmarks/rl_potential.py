@@ -1,0 +1,89 @@
+"""Does a reward model see progress where a learner will look for it?
+
+    python benchmarks/rl_potential.py --out out/rl --task open [--models FOLDER ...] [--tries 24]
+
+In the folder of rl.py. Records tries of the clone of the task's demonstrations, with noise of .1, .3 and .5 on its
+actions in turn, from starts that no reward model has seen, and compares what each model says at every decision with
+the simulator's own progress. Figures on demonstrations say nothing of this. The columns: correlation over all
+decisions; correlation of the changes from one decision to the next, which is what shaping pays; of the changes over
+three; mean difference; mean squared difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rl import JUDGED_FROM, ROLLOUTS, TASKS, model_of, record_demonstrations, run
+
+from robo_datasets import DemoStore
+from robo_datasets.console import print_table
+from robo_datasets.outputs import write_atomically
+from robo_policies.rl.demonstrations import SIMULATOR_PROGRESS
+from robo_rm import load_reward_model
+from robo_rm.scoring import model_hash, read_prediction, score_progress
+
+NOISES = (0.1, 0.3, 0.5)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--task", required=True, choices=TASKS)
+    parser.add_argument("--models", nargs="+", type=Path, help="instead of the task's own")
+    parser.add_argument("--tries", type=int, default=24)
+    return parser.parse_args()
+
+
+def recorded(out: Path, name: str, tries: int) -> DemoStore:
+    """The task's demonstrations and, beside them, the tries, unless they are there."""
+    task, folder = TASKS[name], out / name
+    shown, judged = folder / "demos.zarr", folder / f"judged_{tries}.zarr"
+    record_demonstrations(task, shown)
+    if not judged.exists():
+        numbers = map(str, (tries, task.repeat, JUDGED_FROM, *NOISES))
+        run(None, ROLLOUTS, str(shown), str(shown), str(judged), task.env, *numbers)
+    return DemoStore.open(judged)
+
+
+def figures(said: list[npt.NDArray[np.float64]], true: list[npt.NDArray[np.float64]]) -> dict[str, float]:
+    """Agreement of progress (decisions,) of each try with the simulator's."""
+
+    def changes(values: list[npt.NDArray[np.float64]], ahead: int) -> npt.NDArray[np.float64]:
+        return np.concatenate([one[ahead:] - one[:-ahead] for one in values])
+
+    def agreement(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+        return float(np.corrcoef(first, second)[0, 1])
+
+    error = np.concatenate(said) - np.concatenate(true)
+    return {
+        "correlation": agreement(np.concatenate(said), np.concatenate(true)),
+        "of changes": agreement(changes(said, 1), changes(true, 1)),
+        "over three": agreement(changes(said, 3), changes(true, 3)),
+        "bias": float(error.mean()),
+        "mse": float(np.square(error).mean()),
+    }
+
+
+def main() -> None:
+    options = parse()
+    store, repeat = recorded(options.out, options.task, options.tries), TASKS[options.task].repeat
+    episodes = [store.episode(uuid) for uuid in store.uuids]
+    tries = [episode for episode in episodes if episode.attributes.get("quality") == "clone"]
+    true = [np.asarray(one[SIMULATOR_PROGRESS][:], dtype=np.float64).ravel()[::repeat] for one in tries]
+    table = []
+    for folder in options.models or [model_of("pbrs", options.out, options.task)]:
+        derived = score_progress(load_reward_model(str(folder)), model_hash(str(folder)), store)
+        said = [read_prediction(derived, one.uuid).progress.astype(np.float64)[::repeat] for one in tries]
+        table.append({"model": str(folder), "tries": len(tries), **figures(said, true)})
+    names = list(table[0])[2:]
+    body = [(row["model"], *(f"{row[name]:.3f}" for name in names)) for row in table]
+    print_table(f"{options.task}: {len(tries)} tries, progress at every decision", ["model", *names], body)
+    write_atomically(options.out / options.task / "potential.json", json.dumps(table, indent=1))
+
+
+if __name__ == "__main__":
+    main()
