@@ -279,7 +279,8 @@ def test_a_checkpoint_that_lerobot_wrote_is_served_with_its_pictures_and_history
         for i, want in enumerate(((), ("chunk",))):
             state = HOME + 0.01 * i
             assert client.send_observation(ARM.joint_names, state, pictures, observed_at=i / 20, epoch=1, want=want)
-            time.sleep(0.05)
+            # One that is not under way yet would be replaced by the next.
+            until(lambda: steps == 1 or all(session._past for session in server._sessions))
         chunk = until(lambda: client.poll().chunk)
     assert chunk.actions.shape == (policy.chunk_size, 7)
     images = {f"observation.images.{name}": picture for name, picture in pictures.items()}
