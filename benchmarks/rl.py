@@ -122,7 +122,7 @@ TASKS: dict[str, Task] = {
     ),
     # Everybody gave up before pulling: the hand has come to the handle, which is half of the progress, at most.
     "drawer_early": Task("metaworld/drawer-open-v3", 12_000, repeat=8, discount=0.995, most=0.55, like="drawer_open"),
-    "carry": Task("tidy_drawer/carry", 9_000, reward=(*FRONT, "reward.loss.unfinished=0.3")),
+    "carry": Task("tidy_drawer/carry", 9_000),
     "from_carry": Task("tidy_drawer/from_carry", 20_000, discount=0.998),
     # 19 800 steps are 150 failures, and more tries where some succeed.
     "one_shot": Task("tidy_drawer/open", 19_800, 1, "clean", 60, "tidy_drawer/close", reward=FRONT[:1]),
