@@ -26,7 +26,7 @@ class LearningSettings:
     """Share of each batch that comes from demonstrations."""
     success_share: float = 0.25
     """Share of each batch that comes from the learner's own episodes that succeeded, once some have; it is taken from
-    the demonstrations' share as far as that goes."""
+    the demonstrations' share as far as that goes. Of `learner=sac`."""
     proposal_noise: float = 0.1
     """Standard deviation of the noise on the cloned policy's actions while exploring."""
     ahead: int = 1
