@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -46,6 +46,7 @@ HAND_AWAY = (0.012, 0.012, 0.010)
 ABOVE_CUBE, LIFTED, ABOVE_TRAY = 0.060, 0.050, 0.125
 """Heights (m): of the hand over the cube's middle, of a held cube, and of the hand once it has let go."""
 OPENING_STAGES = ("reach for the handle", "take the handle", "pull the drawer open")
+CARRYING_STAGES = ("bring the cube over the drawer", "let the cube down into it")
 NEAR_HANDLE = 0.030
 """Way left (m) to the handle at which reaching has become taking."""
 PULLING = START_OPENING + 0.005
@@ -69,7 +70,7 @@ class DrawerSkill(TidyDrawer):
     An episode begins as the stage before would have ended, with some spread, and succeeds when the stage after
     the last one begins (after the last stage of all: when the whole task is done). Progress counts from 0 at
     the beginning of the first stage to 1 on success; falling back behind the first stage is 0. Stages count from 0;
-    ``open`` alone has finer ones, because a reward model learns from failures what stage they stayed in.
+    ``open`` and ``carry`` alone have finer ones, because a reward model learns from failures what stage they stayed in.
 
     Args:
         part: ``open``, ``reach``, ``grasp``, ``carry``, ``close``, or one of them after ``from_``.
@@ -95,7 +96,8 @@ class DrawerSkill(TidyDrawer):
         limit = max(SHORTEST_LIMIT, round(MAX_STEPS * sum(shares))) if max_steps is None else max_steps
         super().__init__(render, image_size, cameras, limit)
         self.name = f"tidy_drawer/{part}"
-        self.stages = OPENING_STAGES if self.last == 0 else STAGES[self.first : self.last + 1]
+        self._finer = _FINER.get((self.first, self.last))
+        self.stages = self._finer[0] if self._finer else STAGES[self.first : self.last + 1]
         self.task = " ".join(_SENTENCES[self.first : self.last + 1])
         self._before, self._share = sum(STAGE_SHARES[: self.first]), sum(shares)
 
@@ -105,8 +107,8 @@ class DrawerSkill(TidyDrawer):
         stage, whole = progress_of(situation)
         success = is_success(situation) if self.last == len(STAGES) - 1 else stage > self.last
         local = min(max(stage, self.first), self.last) - self.first
-        if self.last == 0:
-            local = opening_stage(situation)
+        if self._finer:
+            local = self._finer[1](situation)
         progress = min(max((whole - self._before) / self._share, 0.0), 0.999)
         return success, local, 1.0 if success else progress
 
@@ -185,6 +187,20 @@ def opening_stage(situation: Situation) -> int:
     if situation.opening >= PULLING:
         return 2
     return 1 if way_left(situation.tip, handle) < NEAR_HANDLE else 0
+
+
+def carrying_stage(situation: Situation) -> int:
+    """Index into ``CARRYING_STAGES``."""
+    x, y, _ = situation.cube
+    middle = scene.TRAY_CENTRE_X - situation.opening
+    return int(abs(x - middle) < scene.TRAY_HALF_X and abs(y - scene.DRAWER_Y) < scene.TRAY_HALF_Y)
+
+
+_FINER: dict[tuple[int, int], tuple[tuple[str, ...], Callable[[Situation], int]]] = {
+    (0, 0): (OPENING_STAGES, opening_stage),
+    (3, 3): (CARRYING_STAGES, carrying_stage),
+}
+"""Names and rule of the finer stages of a skill, by its first and last stage in the whole task."""
 
 
 def stages_of(part: str) -> tuple[int, int]:
