@@ -5,8 +5,8 @@
 Demonstrations show a reward model how things look when an operator does them. A learner's first tries look otherwise,
 and a model that never saw such takes them for progress. The copy holds VIDEOS and, beside them, tries of the clone
 of STORE with noise on its actions (of each spread in turn), with the stages that the simulator tells, as a person would
-annotate them. Seeds of their starts count up from FIRST_SEED, which lies far from those of demonstrations, training and
-evaluations.
+annotate them: the world's own, or so many equal parts of its progress as the stages of VIDEOS are, if those are others.
+Seeds of their starts count up from FIRST_SEED, which lies far from those of demonstrations, training and evaluations.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main(
     kept = DemoStore.open(partial)
     cameras = [key.removeprefix("observation.images.") for key in kept.features if "images" in key]
     env = make_env(env_name, image_size=next(v["shape"][0] for k, v in kept.features.items() if "images" in k))
+    parts = 0 if tuple(kept.stages) == tuple(env.stages) else len(kept.stages)
     rng = np.random.default_rng(0)
     with progress_bar("roll out", total=episodes, unit="episodes") as bar:
         for number in range(episodes):
@@ -58,7 +59,9 @@ def main(
                     for command in training.actions.commands(observation["observation.state"], noisy):
                         frame = {**observation, **env.render_cameras(cameras), "action": command}
                         frame["simulator.progress"] = np.array([info["progress"]], np.float32)
-                        episode.add(frame, timestamp=len(episode) / env.fps, stage=info["stage"])
+                        part = min(int(info["progress"] * parts), parts - 1)
+                        stage = part if parts else info["stage"]
+                        episode.add(frame, timestamp=len(episode) / env.fps, stage=stage)
                         observation, _, terminated, truncated, info = env.step(command)
                         over = terminated or truncated
                         if over:

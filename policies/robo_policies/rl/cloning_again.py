@@ -24,8 +24,8 @@ from robo_policies.rl.replay import Floats, Replay
 
 FEWEST = 4
 """Successful episodes of the learner's own from which the clone is trained anew; then by `growth` more, and so on."""
-FEWEST_EPISODES = 8
-"""Episodes of its own, successful or not, after which an aligned clone is; then twice as many, until some succeed."""
+FEWEST_EPISODES = 4
+"""Episodes of its own, successful or not, after which an aligned clone is; then by `growth` more, until some succeed."""
 AHEAD = 4
 """Decisions over which a gain in progress is measured."""
 DEAD_ZONE = 0.5
@@ -42,7 +42,7 @@ class CloneOfSuccess:
         demonstrations: what is cloned first.
         steps: of its training.
         dims: key -> D of the observations.
-        growth: factor of successes between two trainings.
+        growth: factor of successes, or of episodes, between two trainings.
         aligned: clone what made progress by the potential, rather than everything, until some episodes succeed.
 
     Raises:
@@ -90,7 +90,7 @@ class CloneOfSuccess:
             if not self._aligned or episodes < self._due_episodes:
                 return False
             while self._due_episodes <= episodes:
-                self._due_episodes *= 2
+                self._due_episodes = math.ceil(self._due_episodes * self._growth)
             chosen = [self._gaining(replay) for replay in (own, self._demonstrations)]
         seen, taken = (
             np.concatenate([own[name][chosen[0]], self._demonstrations[name][chosen[1]]])

@@ -20,7 +20,7 @@ import safetensors.torch
 
 from robo_datasets.errors import ConfigError, ModelError
 from robo_datasets.outputs import write_atomically
-from robo_policies.rl.cloning_again import CloneOfSuccess
+from robo_policies.rl.cloning_again import FEWEST, CloneOfSuccess
 from robo_policies.rl.decisions import DecisionWorlds, Outcome
 from robo_policies.rl.monitor import HackingMonitor
 from robo_policies.rl.replay import Batch, Floats, Replay
@@ -40,6 +40,7 @@ class Note:
     steps: int = 0
     decisions: int = 0
     episodes: int = 0
+    successes: int = 0
     seconds: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
     evaluated_at: int = -1
@@ -81,8 +82,9 @@ class Learning:
     ) -> None:
         if not 0 <= settings.demonstration_share < 1:
             raise ConfigError(f"demonstration_share={settings.demonstration_share}: give a share from 0 to below 1")
-        if not 0 <= settings.success_share <= 1:
-            raise ConfigError(f"success_share={settings.success_share}: give a share from 0 to 1")
+        for name in ("success_share", "clone_share"):
+            if not 0 <= getattr(settings, name) <= 1:
+                raise ConfigError(f"{name}={getattr(settings, name)}: give a share from 0 to 1")
         if settings.ahead < 1:
             raise ConfigError(f"learning.ahead={settings.ahead}: give 1 decision or more")
         self.worlds, self.sac, self.shaping, self.settings = worlds, sac, shaping, settings
@@ -90,7 +92,7 @@ class Learning:
         reference = float(getattr(worlds.potential, "reference_uncertainty", 0.0))
         self.monitor = HackingMonitor(len(worlds.worlds), reference)
         self._evaluation_worlds, self._demonstrations = evaluation_worlds, demonstrations
-        self._rng = np.random.default_rng(seed)
+        self._seed, self._rng = seed, np.random.default_rng(seed)
         self._clone = clone
         self._begun = False
         self._losses: dict[str, float] = {}
@@ -246,8 +248,10 @@ class Learning:
 
     def _choose(self) -> Floats:
         proposed = self.worlds.proposals()
+        led, widely = self._led()
         if proposed is not None:
-            noise = self.settings.proposal_noise * self._rng.normal(size=proposed.shape)
+            spread = np.where(led & widely, self.settings.clone_noise, self.settings.proposal_noise)
+            noise = spread[:, None] * self._rng.normal(size=proposed.shape)
             proposed = np.clip(proposed + noise, -1, 1).astype(np.float32)
         if self.note.decisions < self.settings.warmup:
             if proposed is not None:
@@ -255,7 +259,18 @@ class Learning:
             shape = (len(self.worlds.worlds), len(self.worlds.actions.low))
             return self._rng.uniform(-1, 1, shape).astype(np.float32)
         action, _ = self.sac.act(self.worlds.observations(), explore=True, proposed=proposed)
-        return action
+        return action if proposed is None else np.where(led[:, None], proposed, action)
+
+    def _led(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """(N,) which episodes the clone carries out alone, and which it would with wide noise.
+
+        While nothing has succeeded critics choose by what they do not know, and steer away from what a clone that gets
+        better by itself, from its own progress, would come to.
+        """
+        number, share = self.worlds.seeds - self._seed, self.settings.clone_share
+        turn = np.floor((number + 1) * share)
+        led = (turn > np.floor(number * share)) & (self.note.successes < FEWEST)
+        return led, turn % 2 == 0
 
     def _store(self, outcome: Outcome) -> None:
         assert self.replay is not None
@@ -266,6 +281,7 @@ class Learning:
         self.note.steps += int(outcome.rows["steps"].sum())
         self.note.decisions += len(outcome.ended)
         self.note.episodes += int(outcome.ended.sum())
+        self.note.successes += int((outcome.ended & (outcome.rows["gold"] > 0)).sum())
 
     def _rewards(self, rows: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         fields = ("gold", "potential", "next_potential", "start_potential", "terminated", "truncated", "steps")

@@ -29,6 +29,10 @@ class LearningSettings:
     the demonstrations' share as far as that goes. Of `learner=sac`."""
     proposal_noise: float = 0.1
     """Standard deviation of the noise on the cloned policy's actions while exploring."""
+    clone_share: float = 0.5
+    """Share of the episodes that the cloned policy carries out alone, until four have succeeded."""
+    clone_noise: float = 0.3
+    """Standard deviation of the noise on its actions in every other of those."""
     ahead: int = 1
     """Decisions whose rewards are summed before what follows is judged by the critics: n of n-step returns. Of
     `learner=sac`."""
@@ -38,9 +42,9 @@ class LearningSettings:
     """Where there is a potential, clone only decisions after which it rose, or that led to success."""
     clone_again: bool = True
     """Train the clone anew, from what has succeeded, whenever the learner's own successes have grown by
-    `clone_growth`; an aligned one also from what made progress, until some have."""
+    `clone_growth`; an aligned one also from what made progress, whenever the episodes have, until some succeed."""
     clone_growth: float = 1.4
-    """Factor by which the successes grow between two trainings of the clone."""
+    """Factor by which the successes, or the episodes, grow between two trainings of the clone."""
     capacity: int = 1_000_000
     """Decisions kept."""
     evaluate_every: int = 5000

@@ -13,6 +13,7 @@ import torch
 from line_world import LineWorld
 
 from robo_datasets.errors import ConfigError, ModelError, RoboError
+from robo_policies.rl.cloning_again import FEWEST
 from robo_policies.rl.decisions import DecisionWorlds, action_map
 from robo_policies.rl.learning import CRASH, NOTE, Learning
 from robo_policies.rl.replay import Replay
@@ -233,3 +234,55 @@ def test_it_learns_from_returns_of_several_decisions(tmp_path: Path) -> None:
     loop, sac = dataclasses.replace(LOOP, ahead=3), Sac(3, 1, LEARNER, seed=0)
     run = Learning(worlds(0), worlds, sac, None, ShapingSettings("pbrs"), loop, 0, tmp_path, "a")
     assert run.run(2400, nothing)[-1]["success"] == 1.0
+
+
+def away_from_the_goal(observations: Any) -> Any:
+    state = observations["observation.state"]
+    return -0.5 * np.sign(state[:, 1:2] - state[:, :1]).astype(np.float32)
+
+
+@pytest.mark.parametrize(("share", "led"), [(0.5, [1, 3, 5, 7]), (0.0, []), (1.0, list(range(8)))])
+def test_the_clone_carries_out_its_share_of_the_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, led: list[int]
+) -> None:
+    """With its own noise, every other one of them with wide noise; the rest is the critics' choice."""
+    loop = dataclasses.replace(LOOP, warmup=0, clone_share=share, updates_per_decision=0)
+    sac = Sac(3, 1, LEARNER, seed=0, proposals=True)
+    chosen = np.full((2, 1), 0.9, np.float32)
+    monkeypatch.setattr(sac, "act", lambda *_, **__: (chosen, np.zeros(2, bool)))
+    made = worlds(70, propose=away_from_the_goal)
+    run = Learning(made, worlds, sac, None, ShapingSettings("sparse"), loop, 70, tmp_path, "a")
+    run._begin()
+    off: dict[int, list[float]] = {}
+    while made.seeds.min() < 70 + 40:
+        seeds, proposed = made.seeds - 70, made.proposals()
+        assert proposed is not None
+        action = run._choose()
+        for number, near, taken in zip(seeds.tolist(), proposed[:, 0], action[:, 0], strict=True):
+            off.setdefault(number, []).append(float("nan") if taken == chosen[0, 0] else abs(float(near - taken)))
+        made.step(action)
+    means = {number: float(np.mean(values)) for number, values in off.items() if number < 40}
+    assert [number for number, mean in means.items() if np.isfinite(mean)][: len(led)] == led
+    assert all(np.isfinite(means[number]) == (number in led) for number in range(8))
+    if led:
+        ours = [mean for mean in means.values() if np.isfinite(mean)]
+        wide, narrow = ours[1::2], ours[::2]
+        assert np.mean(wide) > 2 * np.mean(narrow) > 0.1
+
+
+def test_the_clone_leads_no_more_once_enough_has_succeeded(tmp_path: Path) -> None:
+    run = learning(tmp_path)
+    run._begin()
+    assert run._led()[0].tolist() == [False, True]
+    run.note.successes = FEWEST - 1
+    assert run._led()[0].any()
+    run.run(2400, nothing)
+    assert run.note.successes >= FEWEST
+    assert not run._led()[0].any()
+
+
+@pytest.mark.parametrize("name", ["clone_share", "success_share"])
+def test_a_share_above_one_is_refused(tmp_path: Path, name: str) -> None:
+    loop = dataclasses.replace(LOOP, **{name: 1.5})
+    with pytest.raises(ConfigError, match=rf"{name}=1\.5"):
+        Learning(worlds(0), worlds, Sac(3, 1, LEARNER, 0), None, ShapingSettings("sparse"), loop, 0, tmp_path, "a")
