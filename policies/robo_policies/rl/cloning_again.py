@@ -25,7 +25,8 @@ from robo_policies.rl.replay import Floats, Replay
 FEWEST = 4
 """Successful episodes of the learner's own from which the clone is trained anew; then by `growth` more, and so on."""
 FEWEST_EPISODES = 4
-"""Episodes of its own, successful or not, after which an aligned clone is; then by `growth` more, until some succeed."""
+"""Episodes of its own, successful or not, after which an aligned clone is; then by `growth` more, until some succeed
+(fewer than FEWEST)."""
 AHEAD = 4
 """Decisions over which a gain in progress is measured."""
 DEAD_ZONE = 0.5
