@@ -90,6 +90,7 @@ class Task:
         noises: spreads of the noise on the tries' actions, in turn.
         most: progress that a demonstration reached at most; others are recorded and left out.
         parts: equal parts of the way that videos and tries are annotated with; 0 for the world's own stages.
+        patience: decisions without progress after which the learner's own episodes are cut off.
         like: task whose videos and reward model this one shares, where it is another one.
     """
 
@@ -107,6 +108,7 @@ class Task:
     noises: tuple[float, ...] = (0.1,)
     most: float = 1.0
     parts: int = 0
+    patience: int = 8
     like: str = ""
 
 
@@ -127,9 +129,17 @@ TASKS: dict[str, Task] = {
         "metaworld/drawer-open-v3", 12_000, repeat=8, discount=0.995, most=0.55, parts=6, like="drawer_open"
     ),
     "from_carry": Task("tidy_drawer/from_carry", 20_000, discount=0.998),
-    # 19 800 steps are 150 failures, and more tries where some succeed.
+    # Rollouts are counted, whole ones: 19 800 steps are 150 failures, and more tries where some succeed.
     "one_shot": Task(
-        "tidy_drawer/open", 19_800, 1, "clean", 60, "tidy_drawer/close", evaluate_every=500, reward=FRONT[:1]
+        "tidy_drawer/open",
+        19_800,
+        1,
+        "clean",
+        60,
+        "tidy_drawer/close",
+        evaluate_every=500,
+        reward=FRONT[:1],
+        patience=0,
     ),
     "one_shot_drawer": Task(
         "metaworld/drawer-open-v3", 9_000, 1, "clean", 60, "metaworld/door-open-v3", 10, 0.995, reward=FRONT[:1]
@@ -283,8 +293,8 @@ def reward_words(arm: str, model: Path) -> tuple[str, ...]:
 def settings_of(options: argparse.Namespace, name: str, store: DemoStore) -> dict[str, Any]:
     """What the outcome of a cell depends on, beside arm and seed; its steps and minutes, which may differ."""
     task = TASKS[name]
-    own = (f"repeat={task.repeat}", f"discount={task.discount}", f"evaluate_every={task.evaluate_every}")
-    learning = (*(f"learning.{word}" for word in own), *LEARNING)
+    names = ("repeat", "discount", "evaluate_every", "patience")
+    learning = (*(f"learning.{name}={getattr(task, name)}" for name in names), *LEARNING)
     defaults = {**asdict(LearningSettings()), **asdict(SacSettings())}
     return {"env": task.env, "learning": list(learning), "defaults": defaults, "store": store.content_hash()}
 

@@ -30,6 +30,9 @@ HOLD, TARGETS = "hold", "targets"
 Proposer = Callable[[Mapping[str, Floats]], Floats]
 """A cloned policy: observations {key: (n, D)} to actions (n, A) in [-1, 1]."""
 
+LEAST_RISE = 0.01
+"""Potential by which an episode must have come further than ever for it to count."""
+
 
 @dataclass(frozen=True)
 class ActionMap:
@@ -129,9 +132,11 @@ class DecisionWorlds:
         discount: g for one control step.
         seed: of the first episodes; each further episode counts on.
         propose: the cloned policy, observations {key: (n, ...)} to actions (n, A); None for none.
+        patience: decisions after which an episode whose potential has not risen any further is cut off, as by a time
+            limit: what follows is still bootstrapped from, so no policy gains or loses by it. 0 for never.
 
     Raises:
-        ConfigError: no world.
+        ConfigError: no world, or a patience below 0.
     """
 
     def __init__(
@@ -142,9 +147,12 @@ class DecisionWorlds:
         discount: float,
         seed: int,
         propose: Proposer | None = None,
+        patience: int = 0,
     ) -> None:
         if not worlds:
             raise ConfigError("give one world at least")
+        if patience < 0:
+            raise ConfigError(f"patience={patience}: give a number of decisions, or 0 to let every episode go on")
         self.worlds, self.actions, self.potential, self.discount = list(worlds), actions, potential, discount
         if actions.repeat > LONGEST_DECISION:
             raise ConfigError(f"repeat={actions.repeat}: a decision takes {LONGEST_DECISION} control steps at most")
@@ -162,6 +170,7 @@ class DecisionWorlds:
         self._infos: list[dict[str, Any]] = [{} for _ in worlds]
         self._here = np.zeros(count)
         self._start = np.zeros(count)
+        self._patience, self._best, self._waited = patience, np.zeros(count), np.zeros(count, dtype=np.int64)
         self._flat: list[Floats] = []
         self.seeds = np.zeros(count, dtype=np.int64)
         self._done: list[list[Floats]] = [[] for _ in worlds]
@@ -181,7 +190,8 @@ class DecisionWorlds:
         if len(begun):
             self.potential.begin(begun)
             self._here[begun] = self._score(begun)
-            self._start[begun] = self._here[begun]
+            self._start[begun] = self._best[begun] = self._here[begun]
+            self._waited[begun] = 0
 
     def _look(self) -> None:
         self._flat = [flat(observation) for observation in self._seen]
@@ -250,6 +260,9 @@ class DecisionWorlds:
         live = np.flatnonzero(~terminated)
         after[live] = self._score(live)
         self._here = after
+        self._wait(np.arange(count))
+        if self._patience:
+            truncated |= (self._waited >= self._patience) & ~terminated
         self._look()
         rows: dict[str, npt.NDArray[Any]] = {
             "observation": np.stack(before),
@@ -292,8 +305,15 @@ class DecisionWorlds:
                 self._take(place, self._crew[place].finish())
                 self._done[place].append(chosen)
                 self._here[only] = self._score(only)
+                self._wait(only)
         self._next_seed = int(snapshot["next_seed"])
         self._look()
+
+    def _wait(self, which: npt.NDArray[np.int64]) -> None:
+        """Count the decisions since the potential was last higher than ever before in its episode."""
+        rose = self._here[which] > self._best[which] + LEAST_RISE
+        self._waited[which] = np.where(rose, 0, self._waited[which] + 1)
+        self._best[which] = np.maximum(self._best[which], self._here[which])
 
     def _commands(self, place: int, action: Floats) -> Floats:
         return self.actions.commands(np.asarray(self._seen[place][STATE], dtype=np.float32), action)

@@ -33,6 +33,9 @@ class LearningSettings:
     """Share of the episodes that the cloned policy carries out alone, until four have succeeded."""
     clone_noise: float = 0.3
     """Standard deviation of the noise on its actions in every other of those."""
+    patience: int = 8
+    """Where there is a potential: decisions after which an episode that has come no further is cut off, as by a time
+    limit; 0 to let it go on. Evaluations are never cut."""
     ahead: int = 1
     """Decisions whose rewards are summed before what follows is judged by the critics: n of n-step returns. Of
     `learner=sac`."""

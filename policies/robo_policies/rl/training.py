@@ -121,7 +121,9 @@ class RlTraining:
     def learning_worlds(self, blind: bool = False) -> DecisionWorlds:
         """The worlds to learn in; blind ones are not looked at by the potential."""
         learning = self.settings.learning
-        return self._worlds(learning.worlds, self.settings.seed, blind, learning.processes)
+        sees = self.settings.potential != "none" and not blind
+        patience = learning.patience if sees else 0
+        return self._worlds(learning.worlds, self.settings.seed, blind, learning.processes, patience)
 
     def evaluation_worlds(self, seed: int, blind: bool = False) -> DecisionWorlds:
         """Fresh worlds for an evaluation, their episodes' seeds counting from the one given."""
@@ -206,7 +208,9 @@ class RlTraining:
             )
         return TrueProgress() if self.settings.potential == "true" else NoPotential()
 
-    def _worlds(self, count: int, seed: int, blind: bool = False, processes: int = 0) -> DecisionWorlds:
+    def _worlds(
+        self, count: int, seed: int, blind: bool = False, processes: int = 0, patience: int = 0
+    ) -> DecisionWorlds:
         potential = NoPotential() if blind else self._potential(count)
         worlds: list[Any]
         if processes:
@@ -215,7 +219,8 @@ class RlTraining:
             worlds = list(WorldProcesses(self.settings.env, count, processes, limit, cameras=cameras).worlds)
         else:
             worlds = [self._make() for _ in range(count)]
-        return DecisionWorlds(worlds, self.actions, potential, self.settings.learning.discount, seed, self._propose)
+        discount = self.settings.learning.discount
+        return DecisionWorlds(worlds, self.actions, potential, discount, seed, self._propose, patience)
 
     def _proposer(self, size: int) -> Proposer | None:
         if not proposes(self.settings):

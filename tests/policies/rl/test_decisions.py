@@ -11,6 +11,7 @@ import pytest
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
+from line_world import LineWorld
 
 from robo_datasets.errors import ConfigError, ModelError, StoreError
 from robo_policies import make_env
@@ -181,3 +182,54 @@ def test_a_demonstration_ends_where_the_world_would_have_ended() -> None:
     episode.success = False
     (rows,) = demonstrated_decisions([episode], mapping, DISCOUNT)
     assert rows["steps"].tolist() == [4, 4, 4, 2]
+
+
+def lines(count: int, patience: int) -> DecisionWorlds:
+    worlds = [LineWorld() for _ in range(count)]
+    return DecisionWorlds(worlds, action_map(worlds[0].action_space, 2), TrueProgress(), DISCOUNT, 3, patience=patience)
+
+
+def test_an_episode_that_comes_no_further_is_cut_off_and_does_not_end_the_task() -> None:
+    """Two decisions towards the goal, then rest: cut off after three without progress, its potential kept."""
+    worlds = lines(1, patience=3)
+    worlds.reset()
+    goal = np.sign(worlds.worlds[0].unwrapped.goal)  # type: ignore[union-attr]
+    rows = [worlds.step(np.full((1, 1), goal if number < 2 else 0.0, np.float32)).rows for number in range(5)]
+    assert [bool(row["truncated"][0]) for row in rows] == [False] * 4 + [True]
+    assert not any(row["terminated"][0] for row in rows)
+    assert rows[-1]["next_potential"][0] == rows[1]["next_potential"][0] > 0.1
+    assert rows[-1]["next_observation"][0].tolist() == rows[1]["next_observation"][0].tolist()
+    assert rows[-1]["steps"][0] == 2
+    assert worlds.seeds.tolist() == [4]
+
+
+def test_going_back_is_no_progress_and_a_little_is_none_either() -> None:
+    worlds = lines(1, patience=3)
+    worlds.reset()
+    goal = float(np.sign(worlds.worlds[0].unwrapped.goal))  # type: ignore[union-attr]
+    for share, over in ((1.0, False), (-1.0, False), (1.04, False), (0.04, True)):
+        assert bool(worlds.step(np.full((1, 1), share * goal, np.float32)).ended[0]) is over
+
+
+@pytest.mark.parametrize("patience", [0, 100])
+def test_an_episode_goes_on_without_patience_or_with_much(patience: int) -> None:
+    worlds = lines(2, patience)
+    worlds.reset()
+    ended = [worlds.step(np.zeros((2, 1), np.float32)).ended for _ in range(20)]
+    assert [bool(one.all()) for one in ended] == [False] * 19 + [True]
+
+
+def test_a_restored_episode_has_waited_as_long() -> None:
+    worlds, again = lines(2, patience=4), lines(2, patience=4)
+    worlds.reset()
+    still = np.zeros((2, 1), np.float32)
+    for _ in range(6):
+        worlds.step(still)
+    again.restore(json.loads(json.dumps(worlds.snapshot())))
+    for expected in (False, True):
+        assert worlds.step(still).ended.tolist() == again.step(still).ended.tolist() == [expected] * 2
+
+
+def test_a_patience_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ConfigError, match="patience=-1"):
+        lines(1, patience=-1)
