@@ -13,6 +13,7 @@ demonstration. Every cell (task, arm, seed) learns from the same demonstrations 
 reward. Arms:
 
     sparse        success alone
+    unshaped      success alone, with all else that progress gives: aligned clone, cut-off episodes, potential seen
     additive      success and the reward model's progress at every decision
     pbrs          success and the potential-based difference of the reward model's progress
     <mode>        any other shaping of `robo-rm train-rl`, from the reward model's progress
@@ -279,6 +280,8 @@ def reward_words(arm: str, model: Path) -> tuple[str, ...]:
     """What train-rl is told about the reward, from this model where it takes one, and the learner."""
     if arm == "sparse":
         return ("shaping=sparse", "potential=none")
+    if arm == "unshaped":
+        return ("shaping=sparse", f"reward_model={model}")
     if arm.startswith("sb3_"):
         return (f"learner={arm}", "shaping=pbrs", f"reward_model={model}")
     if arm in ENSEMBLES:
