@@ -434,7 +434,7 @@ def _picture(cells: dict[Cell, dict[str, Any]], name: str, path: Path) -> None:
             axes.fill_between(grid, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("control steps")
-    axes.legend(frameon=False, fontsize=9, ncols=2, loc="center right")
+    axes.legend(frameon=False, fontsize=9, ncols=5, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     save_picture(figure, path)
 
 
