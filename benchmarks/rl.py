@@ -267,6 +267,7 @@ def record(env: str, path: Path, quality: str, episodes: int, seed: int, parts: 
     words = (f"quality={quality}", f"episodes={episodes}", f"store={recorded}", f"seed={seed}")
     robo_rm(None, "record", f"env={env}", *words)
     if parts:
+        shutil.rmtree(path, ignore_errors=True)
         annotate_parts(DemoStore.open(recorded), path, parts)
         shutil.rmtree(recorded)
 
