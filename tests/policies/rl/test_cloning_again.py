@@ -119,6 +119,19 @@ def test_an_aligned_clone_learns_from_what_made_progress_until_something_succeed
     np.testing.assert_allclose(again._proposals(np.zeros((1, 2), np.float32)), -0.3, atol=0.1)
 
 
+@pytest.mark.parametrize(("growth", "due"), [(2.0, [4, 8, 16]), (1.4, [4, 6, 9, 13])])
+def test_an_aligned_clone_waits_until_the_episodes_have_grown(growth: float, due: list[int]) -> None:
+    shown = replay()
+    shown.add(halting(0, 0.6, -0.6), "simulator")
+    again, own = cloned(shown, aligned=True, growth=growth), Replay(500, 2, 1, "simulator")
+    learnt = []
+    for number in range(1, 17):
+        own.add(halting(number, 0.9, -0.6), "simulator")
+        if again.learn(own):
+            learnt.append(number)
+    assert learnt[: len(due)] == due
+
+
 def test_without_a_potential_everything_is_cloned() -> None:
     shown = replay((0.5, False), (0.5, False))
     again = cloned(shown, aligned=True)

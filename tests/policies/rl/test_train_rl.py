@@ -21,6 +21,7 @@ from robo_policies.rl.settings import (
     LearningSettings,
     SacSettings,
 )
+from robo_policies.rl.training import RlTraining, RunSettings
 from robo_policies.verbs import train_rl
 from robo_rm.shaping.settings import ShapingSettings
 
@@ -300,3 +301,21 @@ def test_a_store_of_another_world_is_told(tmp_path: Path, store: Path, monkeypat
     monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: Wide())
     with pytest.raises(StoreError, match=r"has 2 values in .* and 3 in this world"):
         train_rl.run(settings(tmp_path, store, shaping=ShapingSettings("sparse")))
+
+
+@pytest.mark.parametrize(("potential", "cut"), [("true", True), ("none", False)])
+def test_only_episodes_that_are_learnt_from_with_a_potential_are_cut_off(
+    tmp_path: Path, store: Path, potential: str, cut: bool
+) -> None:
+    loop = replace(LOOP, patience=2)
+    shaping = ShapingSettings("pbrs" if potential == "true" else "sparse")
+    run = RunSettings("line", str(store), None, None, potential, None, shaping, loop, LEARNER, 0, None)
+    training = RlTraining(run, tmp_path)
+    for worlds, expected in (
+        (training.learning_worlds(), cut),
+        (training.learning_worlds(blind=True), False),
+        (training.evaluation_worlds(0), False),
+    ):
+        worlds.reset()
+        still = np.zeros((len(worlds.worlds), 1), np.float32)
+        assert [bool(worlds.step(still).ended.all()) for _ in range(2)] == [False, expected]
