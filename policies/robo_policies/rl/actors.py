@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from robo_datasets.errors import ModelError
-from robo_policies.rl.replay import MOST, Floats
+from robo_policies.rl.replay import Floats
+from robo_policies.rl.scaling import MOST, Scaling
 from robo_policies.rl.settings import LearnerSettings
 
 
@@ -56,7 +57,7 @@ class PlainActor(nn.Module):
         shape: ActorShape,
         settings: LearnerSettings,
         device: str = "cpu",
-        scaling: tuple[Floats, Floats] | None = None,
+        scaling: Scaling | None = None,
     ) -> None:
         super().__init__()
         if shape.activation not in ("relu", "tanh"):

@@ -28,8 +28,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from robo_policies.rl.replay import Batch, Floats
+from robo_policies.rl.replay import Batch
 from robo_policies.rl.sac import Sac
+from robo_policies.rl.scaling import Scaling
 from robo_policies.rl.settings import SacSettings
 from robo_rm.shaping.settings import LEARNER_MODES
 
@@ -64,7 +65,7 @@ class BlendedSac(Sac):
         blend: str,
         proposals: bool = False,
         device: str = "cpu",
-        scaling: tuple[Floats, Floats] | None = None,
+        scaling: Scaling | None = None,
     ) -> None:
         self.blend, self.terms = blend, len(LEARNER_MODES[blend])
         many = replace(settings, critics=settings.critics * self.terms)

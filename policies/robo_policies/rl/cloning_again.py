@@ -1,11 +1,13 @@
-"""What the clone that proposes actions learns from: what made progress, and what has succeeded by now.
+"""What the clone that proposes actions learns from: what came furthest, and what has succeeded by now.
 
-Demonstrations that were given up make a clone that gives up. Where a reward model sees progress, only the decisions
-after which there was some are cloned, in the demonstrations and in the learner's own episodes (reward-aligned cloning,
-SARM, arXiv 2509.25358, with the dead zone of `robo_rm.weights`). What the learner itself brought to success is a better
-thing to clone still, and the clone of a handful of such episodes reproduces them long before critics have learnt what
-they were worth (self-imitation, arXiv 1806.05635, through IBRL's proposals, arXiv 2311.02198). It is only a proposal:
-critics decide, by a reward that all this does not touch.
+Demonstrations that were given up make a clone that gives up. Where a reward model sees progress, only those decisions
+are cloned whose episode then came further than others did from the same progress, in the demonstrations and in the
+learner's own episodes. That is reward-aligned cloning (SARM, arXiv 2509.25358) with the progress to come, less what
+is usual, for the progress of the next moments (advantage-weighted regression, arXiv 1910.00177, with weights of 0 and
+1): a clone of whatever made some progress halts where that usually ends, while this one climbs. What the learner itself
+brought to success came furthest of all, and the clone of a handful of such episodes reproduces them long before critics
+have learnt what they were worth (self-imitation, arXiv 1806.05635, through IBRL's proposals, arXiv 2311.02198). It is
+only a proposal: critics decide, by a reward that all this does not touch.
 """
 
 from __future__ import annotations
@@ -27,12 +29,30 @@ FEWEST = 4
 FEWEST_EPISODES = 4
 """Episodes of its own, successful or not, after which an aligned clone is; then by `growth` more, until some succeed
 (fewer than FEWEST)."""
-AHEAD = 4
-"""Decisions over which a gain in progress is measured."""
-DEAD_ZONE = 0.5
-"""Share of the demonstrations' median gain below which a decision has gained nothing."""
 NOISE = 0.005
-"""Differences of progress that are no gain at all and do not count for that median."""
+"""Differences of progress that are no gain at all."""
+LIKE = 0.08
+"""Standard deviation of the weights by which decisions at other progress count for what is usual."""
+LEVELS = 101
+"""Steps of progress between 0 and 1 at which that is worked out."""
+
+
+def came_further(*replays: Replay) -> list[npt.NDArray[np.bool_]]:
+    """(size,) for each replay: whether a decision led to success, or at least as far as is usual from there.
+
+    What is usual at some progress is the mean, over the decisions of all these replays at about that progress, of the
+    highest that their episodes came to afterwards.
+    """
+    here = np.concatenate([replay["potential"] for replay in replays])
+    best = np.concatenate([replay.best_to_come() for replay in replays])
+    succeeded = np.concatenate([replay["succeeded"] for replay in replays])
+    levels = np.linspace(0, 1, LEVELS)
+    place = np.rint(np.clip(here, 0, 1) * (LEVELS - 1)).astype(np.int64)
+    near = np.exp(-0.5 * np.square((levels[:, None] - levels) / LIKE))
+    sums, counts = (near @ np.bincount(place, what, LEVELS) for what in (best, None))
+    usual = (sums / np.maximum(counts, 1e-9))[place]
+    further = succeeded | ((best > usual - NOISE) & (best - here > NOISE))
+    return np.split(further, np.cumsum([len(replay) for replay in replays])[:-1])
 
 
 class CloneOfSuccess:
@@ -64,15 +84,12 @@ class CloneOfSuccess:
         self.clone, self._demonstrations, self._steps = clone, demonstrations, steps
         self._keys = [(key, dims[key]) for key in (STATE, ENVIRONMENT_STATE) if key in dims]
         self._due, self._due_episodes, self._growth = FEWEST, FEWEST_EPISODES, growth
-        gains = demonstrations.gained(AHEAD)
-        gains = gains[gains > NOISE]
-        self._aligned = aligned and len(gains) > 0
-        self._least = DEAD_ZONE * float(np.median(gains)) if self._aligned else 0.0
+        self._aligned = aligned and bool((demonstrations.best_to_come() - demonstrations["potential"] > NOISE).any())
 
     def begin(self) -> float:
         """Clone the demonstrations; returns the error of the clone."""
         shown = self._demonstrations
-        chosen = self._gaining(shown) if self._aligned else np.ones(len(shown), dtype=bool)
+        chosen = came_further(shown)[0] if self._aligned else np.ones(len(shown), dtype=bool)
         error = self.clone.train(shown["observation"][chosen], shown["action"][chosen], self._steps)
         self.propose(None)  # it learnt from the demonstrations only after they were laid out
         return error
@@ -85,14 +102,14 @@ class CloneOfSuccess:
                 return False
             while self._due <= successes:
                 self._due = math.ceil(self._due * self._growth)
-            chosen = [replay["succeeded"] for replay in (own, self._demonstrations)]
         else:
             episodes = len(np.unique(own["episode"]))
             if not self._aligned or episodes < self._due_episodes:
                 return False
             while self._due_episodes <= episodes:
                 self._due_episodes = math.ceil(self._due_episodes * self._growth)
-            chosen = [self._gaining(replay) for replay in (own, self._demonstrations)]
+        replays = (own, self._demonstrations)
+        chosen = came_further(*replays) if self._aligned else [replay["succeeded"] for replay in replays]
         seen, taken = (
             np.concatenate([own[name][chosen[0]], self._demonstrations[name][chosen[1]]])
             for name in ("observation", "action")
@@ -100,11 +117,6 @@ class CloneOfSuccess:
         self.clone.train(seen, taken, self._steps)
         self.propose(own)
         return True
-
-    def _gaining(self, replay: Replay) -> npt.NDArray[np.bool_]:
-        """(size,) whether a decision led to success or to progress."""
-        gaining: npt.NDArray[np.bool_] = replay["succeeded"] | (replay.gained(AHEAD) > self._least)
-        return gaining
 
     def propose(self, own: Replay | None) -> None:
         """Write what the clone proposes now into the demonstrations and the learner's own decisions."""

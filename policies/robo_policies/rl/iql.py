@@ -27,7 +27,8 @@ from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.rl.actors import ActorShape, PlainActor
 from robo_policies.rl.networks import Critics
 from robo_policies.rl.optimisers import optimiser_state, restore_optimiser
-from robo_policies.rl.replay import MOST, Batch, Floats
+from robo_policies.rl.replay import Batch, Floats
+from robo_policies.rl.scaling import MOST, Scaling
 from robo_policies.rl.settings import IqlSettings
 
 # The weight of an action is cut here, as in the paper's own experiments, so that single actions do not rule a batch.
@@ -58,7 +59,7 @@ class Iql:
         settings: IqlSettings,
         seed: int,
         device: str = "cpu",
-        scaling: tuple[Floats, Floats] | None = None,
+        scaling: Scaling | None = None,
     ) -> None:
         if not 0.5 <= settings.expectile < 1 or settings.inverse_temperature < 0:
             raise ConfigError(

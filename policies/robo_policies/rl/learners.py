@@ -38,6 +38,8 @@ def check_learner(settings: RunSettings) -> None:
         raise ConfigError(f"policy={settings.policy} proposes actions, which learner={learner.name} does not take")
     if not isinstance(learner, SacSettings):
         check_plain(settings.shaping)
+    if settings.learning.unseen and not learns_from_demonstrations(settings):
+        raise ConfigError(f"learning.unseen hides nothing from learner={learner.name}; leave it out")
     if settings.shaping.occupancy and not (settings.store and settings.learning.demonstration_share > 0):
         raise ConfigError(
             "shaping.occupancy compares with demonstrations; give store=... and learning.demonstration_share above 0"
@@ -87,7 +89,7 @@ def make_learning(run: RlTraining, size: int, folder: Path) -> Learning:
         return _offline(run, learner, size, shared)
     if not isinstance(learner, SacSettings):
         raise ConfigError(f"learner {learner.name!r} is not known; choose one of: sac, iql, sb3_sac, sb3_ppo")
-    scaling = None if run.demonstrations is None else run.demonstrations.scaling()
+    scaling = run.scaling()
     made = (size + 1, actions, learner, settings.seed)
     sac: Any
     if settings.shaping.mode in LEARNER_MODES:
@@ -95,7 +97,7 @@ def make_learning(run: RlTraining, size: int, folder: Path) -> Learning:
     else:
         sac = Sac(*made, run.proposes, run.device, scaling)
     if settings.shaping.occupancy and run.demonstrations is not None:
-        size, state_scaling = size + actions, run.demonstrations.scaling(potential=False)
+        size, state_scaling = size + actions, run.scaling(potential=False)
         penalty = ChiSquared(
             size, settings.shaping.occupancy, learner.width, learner.learning_rate, settings.seed, run.device
         )
@@ -108,6 +110,7 @@ def make_learning(run: RlTraining, size: int, folder: Path) -> Learning:
         settings.shaping,
         settings.learning,
         clone=run.clone_again,
+        unseen=run.unseen,
         **shared,
     )
 
@@ -128,7 +131,7 @@ def _offline(run: RlTraining, learner: IqlSettings, size: int, shared: dict[str,
         say(
             f"the score learnt from preferences agrees with the reward model on {score.agreement:.1%} of held-out pairs"
         )
-    iql = Iql(size + 1, run.dims["action"], learner, settings.seed, run.device, shown.scaling())
+    iql = Iql(size + 1, run.dims["action"], learner, settings.seed, run.device, run.scaling())
     # The policy does not see the potential, so nothing has to be rendered to evaluate it.
     return OfflineLearning(
         run.learning_worlds(blind=True), lambda seed: run.evaluation_worlds(seed, blind=True), iql, shown,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from robo_policies.rl.cloning_again import FEWEST, CloneOfSuccess
 from robo_policies.rl.decisions import DecisionWorlds, Outcome
 from robo_policies.rl.monitor import HackingMonitor
 from robo_policies.rl.replay import Batch, Floats, Replay
+from robo_policies.rl.scaling import RunningScaling
 from robo_policies.rl.settings import LearningSettings
 from robo_rm.shaping.modes import Decisions, ShapingSettings, compose_reward
 
@@ -47,6 +48,7 @@ class Note:
     worlds: dict[str, Any] = field(default_factory=dict)
     random: dict[str, Any] = field(default_factory=dict)
     monitor: dict[str, Any] = field(default_factory=dict)
+    scaling: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""
 
@@ -65,6 +67,7 @@ class Learning:
         folder: for the checkpoint.
         fingerprint: of everything that makes the run; a checkpoint of another run is not taken up.
         clone: trains the clone anew from what succeeded; None to leave it as it is.
+        unseen: columns of the observation that the learner shall not see.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Learning:
         folder: Path,
         fingerprint: str,
         clone: CloneOfSuccess | None = None,
+        unseen: Sequence[int] = (),
     ) -> None:
         if not 0 <= settings.demonstration_share < 1:
             raise ConfigError(f"demonstration_share={settings.demonstration_share}: give a share from 0 to below 1")
@@ -94,6 +98,9 @@ class Learning:
         self._evaluation_worlds, self._demonstrations = evaluation_worlds, demonstrations
         self._seed, self._rng = seed, np.random.default_rng(seed)
         self._clone = clone
+        self._scaling = RunningScaling(worlds.observation_size + 1, unseen)
+        if demonstrations is not None:
+            self._scaling.add(demonstrations.seen())
         self._begun = False
         self._losses: dict[str, float] = {}
         self.replay: Replay | None = None
@@ -168,6 +175,7 @@ class Learning:
         self.note.worlds = self.worlds.snapshot()
         self.note.random = dict(self._rng.bit_generator.state)
         self.note.monitor = self.monitor.snapshot()
+        self.note.scaling = self._scaling.snapshot()
         self.note.losses = dict(self._losses)
         self.folder.mkdir(parents=True, exist_ok=True)
         learner, replay = self._files(self.note.decisions)
@@ -208,6 +216,7 @@ class Learning:
         self._rng.bit_generator.state = note.random
         self.worlds.restore(note.worlds)
         self.monitor.restore(note.monitor)
+        self._scaling.restore(note.scaling)
         self._begun = True
         return True
 
@@ -275,6 +284,10 @@ class Learning:
     def _store(self, outcome: Outcome) -> None:
         assert self.replay is not None
         self.replay.add(outcome.rows, self.worlds.potential.version)
+        rows = outcome.rows
+        self._scaling.add(np.concatenate([rows["observation"], rows["potential"][:, None]], axis=1))
+        if outcome.ended.any() and hasattr(self.acting, "rescale"):
+            self.acting.rescale(self._scaling.scaling())
         # Where an episode ended, the first look at the next one stands for the last at it.
         drift = getattr(self.worlds.potential, "uncertainty", 0.0)
         self.monitor.add(outcome.rows, self._rewards(outcome.rows), drift)

@@ -26,7 +26,8 @@ from torch.nn import functional
 
 from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.rl.optimisers import optimiser_state, restore_optimiser
-from robo_policies.rl.replay import MOST, Batch, Floats
+from robo_policies.rl.replay import Batch, Floats
+from robo_policies.rl.scaling import MOST, Scaling
 
 # e^d beyond this is cut: a discriminator that is certain must not make the reward meaningless.
 MOST_LOG_RATIO = 5.0
@@ -122,7 +123,7 @@ class PenalisedLearner:
         scaling: mean and scale (O,) that states are brought to.
     """
 
-    def __init__(self, learner: Any, penalty: ChiSquared, scaling: tuple[Floats, Floats]) -> None:
+    def __init__(self, learner: Any, penalty: ChiSquared, scaling: Scaling) -> None:
         self.acting, self.occupancy, self._scaling = learner, penalty, scaling
         self.settings, self.device = learner.settings, learner.device
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from torch import nn
 
 from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap
-from robo_policies.rl.replay import MOST, Floats, scaling_of
+from robo_policies.rl.replay import Floats
+from robo_policies.rl.scaling import MOST, scaling_of
 
 
 class PolicyProposals:
@@ -57,10 +58,13 @@ class ClonedDecisions:
         action_size: A.
         width: of its two hidden layers.
         seed: of the weights and the batches.
+        unseen: columns of the observation that it shall not see.
     """
 
-    def __init__(self, observation_size: int, action_size: int, width: int, seed: int) -> None:
-        self._sizes, self._seed = (observation_size, width, action_size), seed
+    def __init__(
+        self, observation_size: int, action_size: int, width: int, seed: int, unseen: Sequence[int] = ()
+    ) -> None:
+        self._sizes, self._seed, self._unseen = (observation_size, width, action_size), seed, unseen
         self.network = self._fresh_network()
         self._mean = torch.zeros(observation_size)
         self._scale = torch.ones(observation_size)
@@ -83,7 +87,7 @@ class ClonedDecisions:
         """
         self.network = self._fresh_network()
         seen, action = torch.from_numpy(observations.copy()), torch.from_numpy(actions.copy())
-        self._mean, self._scale = (torch.from_numpy(values) for values in scaling_of(observations))
+        self._mean, self._scale = (torch.from_numpy(values) for values in scaling_of(observations, self._unseen))
         optimiser = torch.optim.AdamW(self.network.parameters(), learning_rate, weight_decay=1e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         rng = np.random.default_rng(self._seed)

@@ -39,11 +39,6 @@ KEPT = (SUCCEEDED, FOLLOWING)
 """Fields that the replay finds out itself."""
 NONE = -1
 
-SMALLEST_SPREAD = 0.01
-"""Least scale of an observed value: what hardly varied in the demonstrations may well vary elsewhere."""
-MOST = 10.0
-"""Bound of a network's inputs, in spreads of the demonstrations."""
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -69,12 +64,6 @@ class Batch:
     next_proposal: Floats
     gold: Floats
     bounds: Floats | None = None
-
-
-def scaling_of(seen: Floats) -> tuple[Floats, Floats]:
-    """Mean and spread (D,) of what was observed, (n, D); no spread is less than `SMALLEST_SPREAD`."""
-    mean, spread = seen.mean(axis=0, dtype=np.float64), seen.std(axis=0, dtype=np.float64)
-    return mean.astype(np.float32), spread.clip(SMALLEST_SPREAD).astype(np.float32)
 
 
 class Replay:
@@ -174,18 +163,6 @@ class Replay:
             self._led_to_success = np.flatnonzero(self[SUCCEEDED])
         return self._led_to_success
 
-    def gained(self, ahead: int) -> Floats:
-        """(size,) potential after so many decisions less that before them; after fewer where no more are stored."""
-        places: npt.NDArray[np.int64] = np.arange(self.size)
-        after = self["next_potential"].copy()
-        for _ in range(ahead - 1):
-            following = self._store[FOLLOWING][places]
-            live = following != NONE
-            places = np.where(live, following, places)
-            after = np.where(live, self._store["next_potential"][places], after)
-        gain: Floats = after - self["potential"]
-        return gain
-
     def sample(
         self,
         rng: np.random.Generator,
@@ -270,15 +247,21 @@ class Replay:
         check_discount(discount)
         return variance_shares(reward_terms(settings, self._decisions({n: self[n] for n in self._store}), discount))
 
-    def scaling(self, potential: bool = True) -> tuple[Floats, Floats]:
-        """Mean and spread (O + 1,) of what is observed, the potential last; (O,) without it.
+    def seen(self) -> Floats:
+        """(size, O + 1) what was observed, the potential last."""
+        return _with(self["observation"], self["potential"])
 
-        Values in metres and radians differ by orders of magnitude, and a network sees best what is of order one.
-        """
-        seen = self["observation"]
-        if potential:
-            seen = _with(seen, self["potential"])
-        return scaling_of(seen)
+    def best_to_come(self) -> Floats:
+        """(size,) the highest potential after a decision in the rest of its episode as stored; 1 before success."""
+        best = np.where(self["terminated"] & (self["gold"] > 0), np.float32(1), self["next_potential"])
+        following = self["following"].copy()
+        # Every round looks twice as far ahead as the one before.
+        while (live := following != NONE).any():
+            there = np.where(live, following, 0)
+            best = np.where(live, np.maximum(best, best[there]), best)
+            following = np.where(live, following[there], NONE)
+        found: Floats = best
+        return found
 
     def save(self, path: Path) -> None:
         """Write everything to one file, atomically."""

@@ -19,7 +19,8 @@ from robo_policies.rl.compiling import compiled
 from robo_policies.rl.losses import actor_loss, critic_loss
 from robo_policies.rl.networks import Actor, Critics
 from robo_policies.rl.optimisers import FlatAdam, flatten, optimiser_state, restore_optimiser
-from robo_policies.rl.replay import MOST, Batch, Floats
+from robo_policies.rl.replay import Batch, Floats
+from robo_policies.rl.scaling import MOST, Scaling
 from robo_policies.rl.settings import SacSettings
 
 
@@ -47,7 +48,7 @@ class Sac:
         seed: int,
         proposals: bool = False,
         device: str = "cpu",
-        scaling: tuple[Floats, Floats] | None = None,
+        scaling: Scaling | None = None,
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -152,6 +153,10 @@ class Sac:
             "temperature": self.log_temperature.detach().exp(),
         }
 
+    def rescale(self, scaling: Scaling) -> None:
+        """Bring what is seen from now on to another mean and scale (O + 1,)."""
+        self._mean, self._scale = (torch.from_numpy(values).to(self.device) for values in scaling)
+
     def _judge(self, seen: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """(B,) what the actor goes by."""
         value: torch.Tensor = self.critics(seen, action).mean(dim=0)
@@ -170,7 +175,7 @@ class Sac:
         return least
 
     def _scaled(self, seen: torch.Tensor) -> torch.Tensor:
-        # What lies far outside the demonstrations must not drown everything else.
+        # What lies far outside what was seen so far must not drown everything else.
         return ((seen - self._mean) / self._scale).clamp(-MOST, MOST)
 
     def _noise(self, count: int) -> torch.Tensor:

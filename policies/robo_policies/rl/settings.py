@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,20 @@ class LearningSettings:
     patience: int = 8
     """Where there is a potential: decisions after which an episode that has come no further is cut off, as by a time
     limit; 0 to let it go on. Evaluations are never cut."""
+    unseen: list[str] = field(default_factory=list)
+    """Entries of the environment's state, by their names in the demo store, that learner and clone do not look at. What
+    has no bearing on the task tells few episodes apart, and is taken for what made them succeed."""
     ahead: int = 1
     """Decisions whose rewards are summed before what follows is judged by the critics: n of n-step returns. Of
     `learner=sac`."""
     clone_steps: int = 2000
     """Steps of cloning the demonstrated decisions, where no policy folder is given; 0 for no proposals."""
     clone_aligned: bool = True
-    """Where there is a potential, clone only decisions after which it rose, or that led to success."""
+    """Where there is a potential, clone only decisions after which it rose higher than after others, or that led to
+    success."""
     clone_again: bool = True
-    """Train the clone anew, from what has succeeded, whenever the learner's own successes have grown by
-    `clone_growth`; an aligned one also from what made progress, whenever the episodes have, until some succeed."""
+    """Train the clone anew whenever the learner's own successes have grown by `clone_growth`, and an aligned one also
+    whenever the episodes have, until some succeed; an aligned one from what came furthest, another from successes."""
     clone_growth: float = 1.4
     """Factor by which the successes, or the episodes, grow between two trainings of the clone."""
     capacity: int = 1_000_000

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from robo_policies.rl.learners import check_learner, learns_from_demonstrations,
 from robo_policies.rl.policy import save_rl_policy, sees_potential
 from robo_policies.rl.proposals import ClonedDecisions, PolicyProposals
 from robo_policies.rl.replay import Replay
+from robo_policies.rl.scaling import RunningScaling, Scaling
 from robo_policies.rl.settings import LearnerSettings, LearningSettings
 from robo_policies.rl.workers import IMAGES, WorldProcesses
 from robo_rm.shaping.modes import ShapingSettings, check_settings
@@ -86,6 +88,7 @@ class RlTraining:
         self.store = _open(settings.store)
         self.episodes = _chosen(self.store, settings)
         self.dims = _dims(world, self.store)
+        self.unseen = _unseen(world, settings.learning.unseen, self.dims)
         absolute = getattr(world.unwrapped, "absolute_actions", None)
         repeat = settings.learning.repeat
         reach = None
@@ -157,6 +160,15 @@ class RlTraining:
                 **facts,
             },
         )
+
+    def scaling(self, potential: bool = True) -> Scaling:
+        """Mean and scale (O + 1,), (O,) without the potential, that networks' inputs are brought to at first."""
+        size = sum(value for key, value in self.dims.items() if key != "action") + 1
+        first = RunningScaling(size, self.unseen)
+        if self.demonstrations is not None:
+            first.add(self.demonstrations.seen())
+        mean, scale = first.scaling()
+        return (mean, scale) if potential else (mean[:-1], scale[:-1])
 
     def described_potential(self) -> list[list[str]]:
         """A row (name, what it is) of the table of terms."""
@@ -230,7 +242,8 @@ class RlTraining:
 
             return PolicyProposals(load_policy(self.settings.policy, self.device), self.actions)
         if self.episodes and self.settings.learning.clone_steps:
-            self.clone = ClonedDecisions(size, self.dims["action"], self.settings.learner.width, self.settings.seed)
+            width = self.settings.learner.width
+            self.clone = ClonedDecisions(size, self.dims["action"], width, self.settings.seed, self.unseen)
             return self.clone
         return None
 
@@ -276,7 +289,7 @@ def _chosen_values(settings: Any) -> dict[str, Any]:
         value = getattr(settings, place.name)
         if is_dataclass(value):
             values[place.name] = {"kind": type(value).__name__, **_chosen_values(value)}
-        elif value != place.default:
+        elif value != (place.default if place.default_factory is MISSING else place.default_factory()):
             values[place.name] = value
     return values
 
@@ -330,3 +343,13 @@ def _dims(world: Any, store: Any) -> dict[str, int]:
             if held != size:
                 raise StoreError(f"{key} has {held} values in {store.path} and {size} in this world")
     return dims
+
+
+def _unseen(world: Any, names: Sequence[str], dims: Mapping[str, int]) -> list[int]:
+    """Columns of the observation that the learner shall not see."""
+    known = list(world.unwrapped.environment_state_names) if ENVIRONMENT_STATE in dims else []
+    for name in names:
+        if name not in known:
+            there = f"it has {', '.join(known)}" if known else "this world gives none"
+            raise ConfigError(f"learning.unseen: no {name!r} in the environment's state; {there}")
+    return [dims[STATE] + known.index(name) for name in names]

@@ -180,19 +180,6 @@ def test_wrong_use_is_told() -> None:
         Replay(4, 3, 2, "a").add({**decisions(2), "action": np.zeros((2, 5))}, "a")
 
 
-def test_the_scaling_is_the_spread_of_what_was_seen_and_never_tiny() -> None:
-    replay = Replay(64, 3, 2, "a")
-    given = decisions(50)
-    given["observation"][:, 2] = 0.5
-    replay.add(given, "a")
-    mean, scale = replay.scaling()
-    np.testing.assert_allclose(mean[:3], given["observation"].mean(axis=0), atol=1e-6)
-    np.testing.assert_allclose(scale[:2], given["observation"][:, :2].std(axis=0), rtol=1e-5)
-    assert scale[2] == pytest.approx(0.01)
-    assert mean[3] == pytest.approx(given["potential"].mean(), abs=1e-6)
-    assert replay.scaling(potential=False)[0].shape == (3,)
-
-
 def one_episode(number: int, succeeds: bool, count: int = 4) -> dict[str, np.ndarray]:
     last = np.arange(count) == count - 1
     return {
@@ -308,19 +295,18 @@ def test_potentials_cancel_over_the_rest_of_an_episode_also_across_a_checkpoint(
         assert batch.reward[i] == pytest.approx(gold + end - episode["potential"][t], abs=1e-5)
 
 
-def test_gains_are_measured_within_an_episode_as_far_as_it_is_stored() -> None:
+def test_the_best_to_come_is_that_of_the_rest_of_an_episode_as_far_as_it_is_stored() -> None:
     rows, other = decisions(8), decisions(8, 1)
-    for name in ("terminated", "truncated"):
-        rows[name] = np.arange(8) % 4 == 3
-    progress = np.array([0.0, 0.1, 0.3, 0.2, 0.4, 0.5, 0.5, 0.6])
+    rows["terminated"], rows["gold"] = np.arange(8) == 7, 1.0 * (np.arange(8) == 7)
+    rows["truncated"] = np.arange(8) == 3
+    rows["episode"] = np.arange(8) // 4
+    progress = np.array([0.0, 0.1, 0.3, 0.2, 0.4, 0.5, 0.2, 0.6])
     rows |= {"potential": progress, "next_potential": progress + 0.05}
     replay = Replay(8, 3, 2, "a")
     replay.add(rows, "a")
-    np.testing.assert_allclose(replay.gained(1), 0.05, atol=1e-6)
-    np.testing.assert_allclose(replay.gained(3)[:4], [0.35, 0.15, -0.05, 0.05], atol=1e-6)
-    np.testing.assert_allclose(replay.gained(9)[4:], [0.25, 0.15, 0.15, 0.05], atol=1e-6)
-    # The second half of the first episode is overwritten by a stranger.
+    np.testing.assert_allclose(replay.best_to_come(), [0.35, 0.35, 0.35, 0.25, 1, 1, 1, 1], atol=1e-6)
+    # The first half of the first episode is overwritten by a stranger, and the second episode has not ended.
     replay = Replay(8, 3, 2, "a")
     replay.add({name: values[:6] for name, values in rows.items()}, "a")
     replay.add({**{name: values[:4] for name, values in other.items()}, "episode": np.full(4, 9)}, "a")
-    np.testing.assert_allclose(replay.gained(4)[2:4], [-0.05, 0.05], atol=1e-6)
+    np.testing.assert_allclose(replay.best_to_come()[2:6], [0.35, 0.25, 0.55, 0.55], atol=1e-6)
