@@ -130,12 +130,14 @@ TASKS: dict[str, Task] = {
     "open": Task("tidy_drawer/open", 9_000, tries=180, reward=(*FRONT, QUARTER), unseen=CUBE, **SEEN),
     # Everybody gave up before the handle was taken, or the door's moved.
     "open_early": Task("tidy_drawer/open", 24_000, most=0.45, tries=180, reward=(*FRONT, QUARTER), unseen=CUBE, **SEEN),
-    "door_early": Task(
-        "metaworld/door-open-v3", 24_000, repeat=8, discount=0.995, most=0.5, reward=(*FRONT, FIFTH), **SEEN
-    ),
     "carry": Task("tidy_drawer/carry", 9_000, tries=180, reward=(*FRONT, QUARTER), **SEEN),
     # The rate is 40/s: a decision of 8 steps is the 0.2 s that the reward model looks back.
-    "door_open": Task("metaworld/door-open-v3", 9_000, repeat=8, discount=0.995, reward=(*FRONT, FIFTH), **SEEN),
+    "door_open": Task(
+        "metaworld/door-open-v3", 9_000, repeat=8, discount=0.995, tries=120, reward=(*FRONT, FIFTH), **SEEN
+    ),
+    "door_early": Task(
+        "metaworld/door-open-v3", 24_000, repeat=8, discount=0.995, tries=120, most=0.5, reward=(*FRONT, FIFTH), **SEEN
+    ),
     "drawer_open": Task("metaworld/drawer-open-v3", 8_000, repeat=8, discount=0.995, reward=(*FRONT, FIFTH), **SEEN),
     # Everybody gave up before pulling: the hand has come to the handle, which is half of the progress, at most.
     "drawer_early": Task(

@@ -49,16 +49,34 @@ class LineWorld(gymnasium.Env[Any, Any]):
         return {f"observation.images.{camera}": image for camera in cameras}
 
 
-def line_store(path: Path, episodes: int = 6, failures: int = 1) -> DemoStore:
+class WeatheredLine(LineWorld):
+    """The same with an environment's state (2,): the weather, which changes nothing, and the way to the goal."""
+
+    environment_state_names = ("weather", "way")
+
+    def __init__(self, max_steps: int = 40) -> None:
+        super().__init__(max_steps)
+        self.observation_space.spaces["observation.environment_state"] = spaces.Box(-9, 9, (2,), np.float32)
+
+    def _seen(self) -> tuple[Any, dict[str, Any]]:
+        observation, info = super()._seen()
+        weather = float(self.np_random.uniform(-9, 9))
+        observation["observation.environment_state"] = np.array([weather, self.goal - self.place], np.float32)
+        return observation, info
+
+
+def line_store(path: Path, episodes: int = 6, failures: int = 1, world: LineWorld | None = None) -> DemoStore:
     """Demonstrations that walk to the goal at half speed; the last ones give up half-way."""
+    world = LineWorld(200) if world is None else world
     features = {
         "observation.state": {"shape": (2,), "dtype": "float32"},
         "action": {"shape": (1,), "dtype": "float32"},
         "simulator.progress": {"shape": (1,), "dtype": "float32"},
         "observation.images.front": {"shape": (24, 32, 3), "dtype": "uint8"},
     }
+    if isinstance(world, WeatheredLine):
+        features["observation.environment_state"] = {"shape": (2,), "dtype": "float32"}
     store = DemoStore.create(path, features=features, fps=10, stages=["reach", "arrive"])
-    world = LineWorld(200)
     for number in range(episodes):
         observation, info = world.reset(seed=1000 + number)
         failed = number >= episodes - failures

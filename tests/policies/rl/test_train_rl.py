@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from line_world import LineWorld, line_ensemble, line_model, line_store
+import torch
+from line_world import LineWorld, WeatheredLine, line_ensemble, line_model, line_store
 
 from robo_datasets.errors import ConfigError, ModelError, RoboError, StoreError
 from robo_policies import load_policy
@@ -277,6 +278,12 @@ WRONG: list[tuple[dict[str, Any], type[RoboError], str]] = [
     ({"learning": LearningSettings(demonstration_share=1.0)}, ConfigError, "demonstration_share"),
     ({"learning": LearningSettings(success_share=1.5)}, ConfigError, "success_share"),
     ({"learning": LearningSettings(clone_growth=1.0)}, ConfigError, "clone_growth=1"),
+    ({"learning": LearningSettings(unseen=["wind"])}, ConfigError, "no 'wind' in the environment's state"),
+    (
+        {"learning": LearningSettings(unseen=["wind"]), "learner": ControlSacSettings()},
+        ConfigError,
+        "hides nothing from learner=sb3_sac",
+    ),
 ]
 
 
@@ -319,3 +326,47 @@ def test_only_episodes_that_are_learnt_from_with_a_potential_are_cut_off(
         worlds.reset()
         still = np.zeros((len(worlds.worlds), 1), np.float32)
         assert [bool(worlds.step(still).ended.all()) for _ in range(2)] == [False, expected]
+
+
+@pytest.mark.parametrize("learner", [LEARNER, IqlSettings(width=32)], ids=["sac", "iql"])
+@pytest.mark.parametrize("unseen", [["weather"], []], ids=["unseen", "seen"])
+def test_what_is_not_to_be_seen_changes_no_action_of_learner_clone_or_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learner: LearnerSettings, unseen: list[str]
+) -> None:
+    monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: WeatheredLine(max_steps or 40))
+    store = line_store(tmp_path / "demos.zarr", world=WeatheredLine(200))
+    loop = replace(LOOP, unseen=unseen)
+    run = settings(tmp_path / "out", Path(store.path), learning=loop, learner=learner, potential="true", steps=100)
+    train_rl.run(run)
+    policy = load_policy(tmp_path / "out")
+    rng = np.random.default_rng(0)
+    calm = {"observation.state": rng.uniform(-1, 1, (20, 2)).astype(np.float32)}
+    calm["observation.environment_state"] = np.stack([np.zeros(20), rng.uniform(-1, 1, 20)], axis=1).astype(np.float32)
+    stormy = {key: value.copy() for key, value in calm.items()}
+    stormy["observation.environment_state"][:, 0] = rng.uniform(-9, 9, 20)
+    moved = {key: value.copy() for key, value in calm.items()}
+    moved["observation.environment_state"][:, 1] += 1
+    acted = [policy.act(seen) for seen in (calm, stormy, moved)]
+    assert bool(np.abs(acted[1] - acted[0]).max() < 1e-6) is bool(unseen)
+    assert np.abs(acted[2] - acted[0]).max() > 1e-6
+
+
+def test_scaling_goes_on_from_a_checkpoint_and_hides_what_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: WeatheredLine(max_steps or 40))
+    store = line_store(tmp_path / "demos.zarr", world=WeatheredLine(200))
+    loop = replace(LOOP, unseen=["weather"])
+    shaping = ShapingSettings("pbrs")
+    run = RunSettings("line", str(store.path), None, None, "true", None, shaping, loop, LEARNER, 0, None)
+    first = RlTraining(run, tmp_path / "run").learning
+    before = first.acting.state()["scale"]
+    first.run(120, lambda *_: None)
+    second = RlTraining(run, tmp_path / "run").learning
+    assert second.load()
+    held, again = first.acting.state(), second.acting.state()
+    for name in ("mean", "scale"):
+        np.testing.assert_array_equal(held[name], again[name])
+    assert (held["scale"] != before).any()
+    assert torch.isinf(held["scale"]).tolist() == [False, False, True, False, False]
+    assert second.note.scaling == first.note.scaling
