@@ -47,6 +47,8 @@ def summarise(store: DemoStore) -> list[tuple[str, str]]:
             how = f", JPEG quality {feature.quality} {feature.subsampling}"
         elif feature.codec:
             how = f", {feature.codec}"
+        elif isinstance(feature.names, list) and not feature.is_frames:
+            how = f" ({', '.join(map(str, feature.names))})"
         rows.append(("camera" if feature.is_frames else "feature", f"{key}: {shape} {feature.dtype}{how}"))
     rows += _outcomes(store)
     return rows

@@ -41,3 +41,9 @@ def test_quality_and_subsampling_take_effect(tmp_path):
             writer.extend({FRONT: frames})
         sizes[quality, subsampling] = folder_bytes(store[0].path / FRONT)
     assert sizes[95, "4:4:4"] > sizes[95, "4:2:0"] > sizes[60, "4:2:0"]
+
+
+def test_what_entries_of_a_feature_are_called_is_told(tmp_path):
+    features = {"observation.state": {"shape": (2,), "dtype": "float32", "names": ["lift", "grip"]}}
+    rows = dict(summarise(DemoStore.create(tmp_path / "named.zarr", features, fps=10)))
+    assert rows["feature"] == "observation.state: 2 float32 (lift, grip)"
