@@ -156,6 +156,7 @@ TASKS: dict[str, Task] = {
         evaluate_every=500,
         reward=FRONT[:1],
         patience=0,
+        unseen=CUBE,
     ),
     "one_shot_drawer": Task(
         "metaworld/drawer-open-v3", 9_000, 1, "clean", 60, "metaworld/door-open-v3", 10, 0.995, reward=FRONT[:1]
