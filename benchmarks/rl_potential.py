@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rl import JUDGED_FROM, ROLLOUTS, TASKS, model_of, record_demonstrations, run
+from rl import JUDGED_FROM, ROLLOUTS, model_of, record_demonstrations, run
+from rl_tasks import TASKS
 
 from robo_datasets import DemoStore
 from robo_datasets.console import print_table
