@@ -89,7 +89,7 @@ def make_learning(run: RlTraining, size: int, folder: Path) -> Learning:
         return _offline(run, learner, size, shared)
     if not isinstance(learner, SacSettings):
         raise ConfigError(f"learner {learner.name!r} is not known; choose one of: sac, iql, sb3_sac, sb3_ppo")
-    scaling = run.scaling()
+    scaling = run.seen.scaling()
     made = (size + 1, actions, learner, settings.seed)
     sac: Any
     if settings.shaping.mode in LEARNER_MODES:
@@ -97,11 +97,11 @@ def make_learning(run: RlTraining, size: int, folder: Path) -> Learning:
     else:
         sac = Sac(*made, run.proposes, run.device, scaling)
     if settings.shaping.occupancy and run.demonstrations is not None:
-        size, state_scaling = size + actions, run.scaling(potential=False)
+        mean, scale = scaling
         penalty = ChiSquared(
-            size, settings.shaping.occupancy, learner.width, learner.learning_rate, settings.seed, run.device
+            size + actions, settings.shaping.occupancy, learner.width, learner.learning_rate, settings.seed, run.device
         )
-        sac = PenalisedLearner(sac, penalty, state_scaling)
+        sac = PenalisedLearner(sac, penalty, (mean[:-1], scale[:-1]))
     return Learning(
         run.learning_worlds(),
         run.evaluation_worlds,
@@ -110,7 +110,7 @@ def make_learning(run: RlTraining, size: int, folder: Path) -> Learning:
         settings.shaping,
         settings.learning,
         clone=run.clone_again,
-        unseen=run.unseen,
+        scaling=run.seen,
         **shared,
     )
 
@@ -131,7 +131,7 @@ def _offline(run: RlTraining, learner: IqlSettings, size: int, shared: dict[str,
         say(
             f"the score learnt from preferences agrees with the reward model on {score.agreement:.1%} of held-out pairs"
         )
-    iql = Iql(size + 1, run.dims["action"], learner, settings.seed, run.device, run.scaling())
+    iql = Iql(size + 1, run.dims["action"], learner, settings.seed, run.device, run.seen.scaling())
     # The policy does not see the potential, so nothing has to be rendered to evaluate it.
     return OfflineLearning(
         run.learning_worlds(blind=True), lambda seed: run.evaluation_worlds(seed, blind=True), iql, shown,

@@ -67,7 +67,7 @@ class Learning:
         folder: for the checkpoint.
         fingerprint: of everything that makes the run; a checkpoint of another run is not taken up.
         clone: trains the clone anew from what succeeded; None to leave it as it is.
-        unseen: columns of the observation that the learner shall not see.
+        scaling: of what the learner sees, by the demonstrations so far; it goes on with what is learnt from.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Learning:
         folder: Path,
         fingerprint: str,
         clone: CloneOfSuccess | None = None,
-        unseen: Sequence[int] = (),
+        scaling: RunningScaling | None = None,
     ) -> None:
         if not 0 <= settings.demonstration_share < 1:
             raise ConfigError(f"demonstration_share={settings.demonstration_share}: give a share from 0 to below 1")
@@ -98,9 +98,7 @@ class Learning:
         self._evaluation_worlds, self._demonstrations = evaluation_worlds, demonstrations
         self._seed, self._rng = seed, np.random.default_rng(seed)
         self._clone = clone
-        self._scaling = RunningScaling(worlds.observation_size + 1, unseen)
-        if demonstrations is not None:
-            self._scaling.add(demonstrations.seen())
+        self._scaling = scaling or RunningScaling(worlds.observation_size + 1)
         self._begun = False
         self._losses: dict[str, float] = {}
         self.replay: Replay | None = None

@@ -253,15 +253,14 @@ class Replay:
 
     def best_to_come(self) -> Floats:
         """(size,) the highest potential after a decision in the rest of its episode as stored; 1 before success."""
-        best = np.where(self["terminated"] & (self["gold"] > 0), np.float32(1), self["next_potential"])
-        following = self["following"].copy()
+        best: Floats = np.where(self["terminated"] & (self["gold"] > 0), np.float32(1), self["next_potential"])
+        following = self[FOLLOWING].copy()
         # Every round looks twice as far ahead as the one before.
         while (live := following != NONE).any():
             there = np.where(live, following, 0)
             best = np.where(live, np.maximum(best, best[there]), best)
             following = np.where(live, following[there], NONE)
-        found: Floats = best
-        return found
+        return best
 
     def save(self, path: Path) -> None:
         """Write everything to one file, atomically."""

@@ -20,7 +20,7 @@ from robo_policies.rl.learners import check_learner, learns_from_demonstrations,
 from robo_policies.rl.policy import save_rl_policy, sees_potential
 from robo_policies.rl.proposals import ClonedDecisions, PolicyProposals
 from robo_policies.rl.replay import Replay
-from robo_policies.rl.scaling import RunningScaling, Scaling
+from robo_policies.rl.scaling import RunningScaling
 from robo_policies.rl.settings import LearnerSettings, LearningSettings
 from robo_policies.rl.workers import IMAGES, WorldProcesses
 from robo_rm.shaping.modes import ShapingSettings, check_settings
@@ -110,6 +110,9 @@ class RlTraining:
         size = sum(value for key, value in self.dims.items() if key != "action")
         propose = self._proposer(size)
         self.demonstrations = self._replay(propose)
+        self.seen = RunningScaling(size + 1, self.unseen)
+        if self.demonstrations is not None:
+            self.seen.add(self.demonstrations.seen())
         self._propose = propose
         if self.clone is not None and self.demonstrations is not None:
             shown, steps = self.demonstrations, settings.learning.clone_steps
@@ -160,15 +163,6 @@ class RlTraining:
                 **facts,
             },
         )
-
-    def scaling(self, potential: bool = True) -> Scaling:
-        """Mean and scale (O + 1,), (O,) without the potential, that networks' inputs are brought to at first."""
-        size = sum(value for key, value in self.dims.items() if key != "action") + 1
-        first = RunningScaling(size, self.unseen)
-        if self.demonstrations is not None:
-            first.add(self.demonstrations.seen())
-        mean, scale = first.scaling()
-        return (mean, scale) if potential else (mean[:-1], scale[:-1])
 
     def described_potential(self) -> list[list[str]]:
         """A row (name, what it is) of the table of terms."""
