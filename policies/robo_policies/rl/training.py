@@ -277,9 +277,14 @@ def _rule(shaping: ShapingSettings) -> dict[str, Any] | None:
 
 
 def _chosen_values(settings: Any) -> dict[str, Any]:
-    """What was chosen; a setting at its default is left out, so that one which comes later disturbs no checkpoint."""
+    """What was chosen, but for how fast it is computed.
+
+    A setting at its default is left out, so that one which comes later disturbs no checkpoint.
+    """
     values = {}
     for place in fields(settings):
+        if place.name == "compile":
+            continue
         value = getattr(settings, place.name)
         if is_dataclass(value):
             values[place.name] = {"kind": type(value).__name__, **_chosen_values(value)}

@@ -77,6 +77,7 @@ def run(config: Config) -> None:
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
     from robo_policies.cloning.checkpoint import pick_device
+    from robo_policies.rl.compiling import decide_compiling
     from robo_policies.rl.log import RunLog
     from robo_policies.rl.report import write_report
     from robo_policies.rl.training import RlTraining, RunSettings
@@ -88,6 +89,7 @@ def run(config: Config) -> None:
     if config.steps < 1:
         raise ConfigError(f"steps={config.steps}: give 1 or more")
     torch.set_num_threads(min(2, torch.get_num_threads()))
+    device = pick_device(config.device)
     chosen = config.potential or ("model" if config.reward_model else "none")
     settings = RunSettings(
         env=config.env,
@@ -98,13 +100,13 @@ def run(config: Config) -> None:
         policy=config.policy,
         shaping=config.shaping,
         learning=config.learning,
-        learner=config.learner,
+        learner=decide_compiling(config.learner, config.steps, device),
         seed=config.seed,
         max_steps=config.max_steps,
     )
     if config.overwrite:
         shutil.rmtree(Path(config.out) / "training", ignore_errors=True)
-    training = RlTraining(settings, Path(config.out), pick_device(config.device))
+    training = RlTraining(settings, Path(config.out), device)
     learning = training.learning
     terms = [*describe_terms(config.shaping, config.learning.discount), *training.described_potential()]
     print_table("the reward", ["term", "what it is"], terms)

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from robo_datasets.errors import MissingPartError
+from robo_policies.rl.compiling import WORTH_IT, decide_compiling
 from robo_policies.rl.replay import Batch
 from robo_policies.rl.sac import Sac
-from robo_policies.rl.settings import SacSettings
+from robo_policies.rl.settings import IqlSettings, LearnerSettings, SacSettings
 
 SETTINGS = SacSettings(width=16, batch=32, critics=3, compile=True)
 
@@ -39,7 +40,7 @@ def test_compiled_losses_learn_the_same() -> None:
 def test_a_missing_compiler_is_told_before_anything_is_learnt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(MissingPartError, match=r"finds none of g\+\+.*leave learner.compile=true out"):
+    with pytest.raises(MissingPartError, match=r"finds none of g\+\+.*give learner.compile=false"):
         Sac(3, 1, SETTINGS, seed=0)
 
 
@@ -59,3 +60,33 @@ def test_a_compiler_that_fails_is_told_with_its_reason(monkeypatch: pytest.Monke
     ) as told:
         learner.update(batch(rng), None)
     assert "much more" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("steps", "device", "works", "expected"),
+    [
+        (WORTH_IT, "cpu", True, True),
+        (WORTH_IT - 1, "cpu", True, False),
+        (WORTH_IT, "cuda", True, False),
+        (WORTH_IT, "cpu", False, False),
+    ],
+    ids=["long", "short", "gpu", "no_compiler"],
+)
+def test_long_runs_compile_where_that_works(
+    monkeypatch: pytest.MonkeyPatch, steps: int, device: str, works: bool, expected: bool
+) -> None:
+    def maybe(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+        if not works:
+            raise RuntimeError("Python.h: No such file or directory")
+        return function
+
+    monkeypatch.setenv("CXX", "g++")
+    monkeypatch.setattr(torch, "compile", maybe)
+    assert decide_compiling(SacSettings(), steps, device) == SacSettings(compile=expected)
+
+
+@pytest.mark.parametrize(
+    "settings", [SacSettings(compile=True), SacSettings(compile=False), IqlSettings()], ids=["asked", "refused", "iql"]
+)
+def test_what_was_chosen_is_kept(settings: LearnerSettings) -> None:
+    assert decide_compiling(settings, WORTH_IT, "cpu") == settings
