@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -239,8 +239,8 @@ class Learning:
             # Worlds in other processes work while this one learns from what it had before.
             self.worlds.start(action)
             if self.note.decisions > self.settings.warmup:
-                for _ in range(self.settings.updates_per_decision * len(action)):
-                    self._losses = self.sac.update(*self._batches())
+                for batches in self._batches(self.settings.updates_per_decision * len(action)):
+                    self._losses = self.sac.update(*batches)
             outcome = self.worlds.finish()
             self._store(outcome)
             self._clone_again(outcome)
@@ -298,7 +298,11 @@ class Learning:
         fields = ("gold", "potential", "next_potential", "start_potential", "terminated", "truncated", "steps")
         return compose_reward(self.shaping, Decisions(*(rows[name] for name in fields)), self.settings.discount)
 
-    def _batches(self) -> tuple[Batch, Batch | None]:
+    def _batches(self, updates: int) -> Iterator[tuple[Batch, Batch | None]]:
+        """What so many updates learn from: the learner's own decisions, and demonstrated ones where there are any.
+
+        They are drawn together, since composing the rewards of a few dozen decisions costs calls, not arithmetic.
+        """
         assert self.replay is not None
         total, share = self.sac.settings.batch, self.settings.demonstration_share
         shown = round(total * share) if self._demonstrations is not None else 0
@@ -307,10 +311,11 @@ class Learning:
         # A few short successes among long failures would hardly be looked at.
         succeeded = round(total * settings.success_share) if len(self.replay.led_to_success) else 0
         shown = max(shown - succeeded, 0)
-        fresh = self.replay.sample(self._rng, total - shown, *drawn, succeeded=succeeded)
+        fresh = self.replay.sample(self._rng, updates * (total - shown), *drawn, succeeded=updates * succeeded)
         if not shown or self._demonstrations is None:
-            return fresh, None
-        return fresh, self._demonstrations.sample(self._rng, shown, *drawn)
+            return ((batch, None) for batch in fresh.deal(updates))
+        demonstrated = self._demonstrations.sample(self._rng, updates * shown, *drawn)
+        return zip(fresh.deal(updates), demonstrated.deal(updates), strict=True)
 
     def _evaluate_if_due(self, last: bool = False) -> None:
         due = self.note.steps // self.settings.evaluate_every

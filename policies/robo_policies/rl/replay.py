@@ -10,8 +10,8 @@ Which decisions led to success in the end, and which one followed which, is foun
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Batch:
         next_observation: (B, O + 1).
         next_proposal: (B, A) what the cloned policy proposes there; zeros without one.
         gold: (B,).
-        bounds: (2, B) what the value of the next observation can be at least and at most; None where it is not known.
+        bounds: (B, 2) what the value of the next observation can be at least and at most; None where it is not known.
     """
 
     observation: Floats
@@ -64,6 +64,13 @@ class Batch:
     next_proposal: Floats
     gold: Floats
     bounds: Floats | None = None
+
+    def deal(self, count: int) -> Iterator[Batch]:
+        """So many batches of equal size, the first of the first and every count-th decision after it, and so on."""
+        held = [(place.name, getattr(self, place.name)) for place in fields(self)]
+        for first in range(count):
+            part: dict[str, Any] = {name: values if values is None else values[first::count] for name, values in held}
+            yield Batch(**part)
 
 
 class Replay:
@@ -216,7 +223,7 @@ class Replay:
             next_observation=_with(chosen["next_observation"], chosen["next_potential"]),
             next_proposal=chosen["next_proposal"],
             gold=gold.astype(np.float32),
-            bounds=None if bounds is None else np.stack(bounds).astype(np.float32),
+            bounds=None if bounds is None else np.stack(bounds, axis=1).astype(np.float32),
         )
 
     def relabel(self, version: str, score: Callable[[Replay], Mapping[str, npt.ArrayLike]]) -> None:

@@ -107,9 +107,9 @@ class Sac:
             for name in ("observation", "action", "reward", "bootstrap", "next_observation", "next_proposal")
         }
         known = [b.bounds for b in batches if b.bounds is not None]
-        free = np.repeat([[-np.inf], [np.inf]], len(parts["reward"]), axis=1).astype(np.float32)
-        bounds = np.concatenate(known, axis=1) if len(known) == len(batches) else free
-        parts["low"], parts["high"] = torch.from_numpy(bounds).to(self.device)
+        free = np.tile(np.array([-np.inf, np.inf], np.float32), (len(parts["reward"]), 1))
+        bounds = np.concatenate(known) if len(known) == len(batches) else free
+        parts["low"], parts["high"] = torch.from_numpy(bounds).to(self.device).unbind(dim=1)
         for name in ("observation", "next_observation"):
             parts[name] = self._scaled(parts[name])
         figures = self._update_critics(parts)

@@ -224,10 +224,12 @@ def test_successes_take_their_share_of_a_batch_from_the_demonstrations(
     run.replay = demonstrations
     succeeded = {tuple(row) for row in demonstrations["observation"][demonstrations.led_to_success].tolist()}
     assert 0 < len(succeeded) < len(demonstrations)
-    fresh, demonstrated = run._batches()
-    assert (len(fresh.reward), len(demonstrated.reward) if demonstrated is not None else 0) == expected
-    own = [tuple(row) in succeeded for row in fresh.observation[:, :-1].tolist()]
-    assert all(own[len(own) - round(64 * share) :])
+    batches = list(run._batches(3))
+    assert len(batches) == 3
+    for fresh, demonstrated in batches:
+        assert (len(fresh.reward), len(demonstrated.reward) if demonstrated is not None else 0) == expected
+        own = [tuple(row) in succeeded for row in fresh.observation[:, :-1].tolist()]
+        assert all(own[len(own) - round(64 * share) :])
 
 
 def test_it_learns_from_returns_of_several_decisions(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_values_are_bounded_where_gold_is_paid_once_and_only_there(tmp_path: Pat
     batch = replay.sample(np.random.default_rng(1), 20, ShapingSettings("pbrs", scale=2.0), DISCOUNT)
     after = 2 * batch.next_observation[:, -1]
     assert batch.bounds is not None
-    np.testing.assert_allclose(batch.bounds, [-after, 1 - after], atol=1e-6)
+    np.testing.assert_allclose(batch.bounds, np.stack([-after, 1 - after], axis=1), atol=1e-6)
     assert replay.sample(np.random.default_rng(1), 20, ShapingSettings("additive"), DISCOUNT).bounds is None
     replay.add({**decisions(3), "gold": np.array([0.0, 0.0, 0.5]), "terminated": np.zeros(3, bool)}, "a")
     assert replay.sample(np.random.default_rng(1), 20, ShapingSettings("pbrs"), DISCOUNT).bounds is None
@@ -87,6 +87,16 @@ def test_values_are_bounded_where_gold_is_paid_once_and_only_there(tmp_path: Pat
     again.load(tmp_path / "r")
     assert not replay.pays_once
     assert not again.pays_once
+
+
+def test_a_dealt_batch_is_all_there_in_equal_shares() -> None:
+    batch = filled().sample(np.random.default_rng(1), 12, ShapingSettings("pbrs"), DISCOUNT)
+    dealt = list(batch.deal(4))
+    assert [len(one.reward) for one in dealt] == [3, 3, 3, 3]
+    for name in ("observation", "action", "reward", "next_proposal"):
+        together = np.stack([getattr(one, name) for one in dealt], axis=1)
+        np.testing.assert_array_equal(together.reshape(getattr(batch, name).shape), getattr(batch, name))
+    assert all(one.bounds is None for one in dealt)
 
 
 def test_a_truncated_decision_bootstraps() -> None:

@@ -122,7 +122,7 @@ def test_claims_that_cannot_be_are_not_learnt_from() -> None:
         learner.targets.biases[2].fill_(5.0)
     learner.settings = replace(SMALL, tau=0.0)
     rng, zeros = np.random.default_rng(0), np.zeros(64, np.float32)
-    bounds = np.stack([zeros - 0.3, zeros + 0.7])
+    bounds = np.stack([zeros - 0.3, zeros + 0.7], axis=1)
     for _ in range(200):
         seen = rng.uniform(-1, 1, (64, 2)).astype(np.float32)
         action = rng.uniform(-1, 1, (64, 1)).astype(np.float32)
