@@ -16,9 +16,10 @@ class FlatAdam:
     Args:
         network: on the device it stays on.
         learning_rate: of the steps.
+        weight_decay: share of the weights, times the learning rate, that goes at each step.
     """
 
-    def __init__(self, network: nn.Module, learning_rate: float) -> None:
+    def __init__(self, network: nn.Module, learning_rate: float, weight_decay: float = 0.0) -> None:
         self.values = flatten(network)
         self._gradient = torch.zeros_like(self.values)
         start = 0
@@ -27,7 +28,7 @@ class FlatAdam:
             start += parameter.numel()
         whole = nn.Parameter(self.values)
         whole.grad = self._gradient
-        self.adam = torch.optim.Adam([whole], learning_rate, fused=True)
+        self.adam = torch.optim.AdamW([whole], learning_rate, weight_decay=weight_decay, fused=True)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

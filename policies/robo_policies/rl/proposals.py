@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,14 @@ from torch import nn
 
 from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap
+from robo_policies.rl.optimisers import FlatAdam
 from robo_policies.rl.replay import Floats
 from robo_policies.rl.scaling import MOST, scaling_of
+
+BATCH = 256
+"""Decisions in a batch of cloning."""
+PASSES = 400
+"""Times that each decision is cloned at most: after more of them a clone has learnt a few by heart, and does worse."""
 
 
 class PolicyProposals:
@@ -82,25 +89,31 @@ class ClonedDecisions:
     def train(self, observations: Floats, actions: Floats, steps: int, learning_rate: float = 1e-3) -> float:
         """Clone the actions (n, A) taken at the observations (n, O), from scratch.
 
+        Args:
+            observations: (n, O).
+            actions: (n, A).
+            steps: at most; `PASSES` over the decisions are enough.
+            learning_rate: at the start; it falls to 0.
+
         Returns:
             The mean squared error of the last hundred steps.
         """
         self.network = self._fresh_network()
-        seen, action = torch.from_numpy(observations.copy()), torch.from_numpy(actions.copy())
         self._mean, self._scale = (torch.from_numpy(values) for values in scaling_of(observations, self._unseen))
-        optimiser = torch.optim.AdamW(self.network.parameters(), learning_rate, weight_decay=1e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        rng = np.random.default_rng(self._seed)
+        seen, action = self._scaled(torch.from_numpy(observations)), torch.from_numpy(actions)
+        steps = min(steps, math.ceil(PASSES * len(seen) / BATCH))
+        optimiser = FlatAdam(self.network, learning_rate, weight_decay=1e-3)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser.adam, steps)
+        drawn = torch.from_numpy(np.random.default_rng(self._seed).integers(0, len(seen), (steps, BATCH)))
         losses = []
-        for _ in range(steps):
-            rows = torch.from_numpy(rng.integers(0, len(seen), 256))
-            loss = (self.network(self._scaled(seen[rows])) - action[rows]).square().mean()
-            optimiser.zero_grad(set_to_none=True)
+        for rows in drawn:
+            loss = (self.network(seen[rows]) - action[rows]).square().mean()
+            optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
-            losses.append(float(loss.detach()))
-        return float(np.mean(losses[-100:]))
+            losses.append(loss.detach())
+        return float(torch.stack(losses[-100:]).mean())
 
     @torch.no_grad()
     def __call__(self, observations: Mapping[str, Floats]) -> Floats:

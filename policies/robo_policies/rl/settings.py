@@ -43,7 +43,7 @@ class LearningSettings:
     """Decisions whose rewards are summed before what follows is judged by the critics: n of n-step returns. Of
     `learner=sac`."""
     clone_steps: int = 2000
-    """Steps of cloning the demonstrated decisions, where no policy folder is given; 0 for no proposals."""
+    """Most steps of cloning decisions, where no policy folder is given; few decisions take fewer. 0: no proposals."""
     clone_aligned: bool = True
     """Where there is a potential, clone only decisions after which it rose higher than after others, or that led to
     success."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
@@ -17,9 +18,10 @@ def small() -> nn.Module:
         return nn.Sequential(nn.Linear(3, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 2))
 
 
-def test_one_vector_of_all_parameters_steps_as_the_parameters_one_by_one():
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_one_vector_of_all_parameters_steps_as_the_parameters_one_by_one(decay: float) -> None:
     flat, plain = small(), small()
-    ours, theirs = FlatAdam(flat, 1e-2), torch.optim.Adam(plain.parameters(), 1e-2)
+    ours, theirs = FlatAdam(flat, 1e-2, decay), torch.optim.AdamW(plain.parameters(), 1e-2, weight_decay=decay)
     for seed in range(20):
         x = torch.randn(16, 3, generator=torch.Generator().manual_seed(seed))
         for network, steps in ((flat, ours), (plain, theirs)):
