@@ -1,14 +1,14 @@
 """How many control steps a second does learning take, against Stable-Baselines3's SAC?
 
     python benchmarks/rl_learners.py --store DEMOS --model REWARD_MODEL [--env tidy_drawer/open] [--updates 20]
-        [--decisions 100] [--rounds 3] [--json FILE]
+        [--decisions 400] [--rounds 3] [--json FILE]
 
 Each learner learns the same task with the reward model in the loop and the same number of updates a decision, one
 thread, at its own sizes. Decisions after the first updates are timed, so neither setting up, compiling nor evaluating
 counts. The learners take turns, each in a process of its own, so that all see the same machine:
 
-    sac             ours as it comes
-    sac_compiled    ours with learner.compile=true
+    sac             ours with learner.compile=false, as short runs have it
+    sac_compiled    ours with learner.compile=true, as long runs have it
     sb3_sac         Stable-Baselines3's SAC as it comes
 """
 
@@ -41,7 +41,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="folder of the reward model")
     parser.add_argument("--env", default="tidy_drawer/open")
     parser.add_argument("--updates", type=int, default=20, help="a decision")
-    parser.add_argument("--decisions", type=int, default=100, help="timed, of each learner in each round")
+    parser.add_argument("--decisions", type=int, default=400, help="timed, of each learner in each round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--learner", choices=LEARNERS, help=argparse.SUPPRESS)
