@@ -14,6 +14,8 @@ from line_world import LineWorld, WeatheredLine, line_ensemble, line_model, line
 
 from robo_datasets.errors import ConfigError, ModelError, RoboError, StoreError
 from robo_policies import load_policy
+from robo_policies.rl import compiling
+from robo_policies.rl.losses import actor_loss, critic_loss
 from robo_policies.rl.settings import (
     ControlPpoSettings,
     ControlSacSettings,
@@ -231,6 +233,23 @@ def test_the_same_command_goes_on(tmp_path: Path, store: Path, capsys: pytest.Ca
     with pytest.raises(ModelError, match="other settings"):
         train_rl.run(settings(tmp_path, store, steps=400, seed=1))
     train_rl.run(settings(tmp_path, store, steps=200, seed=1, overwrite=True))
+
+
+def test_a_run_made_longer_compiles_and_goes_on(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setenv("CXX", "g++")
+    monkeypatch.setattr(torch, "compile", lambda function, **_: compiled.append(function) or function)
+    monkeypatch.setattr(compiling, "WORTH_IT", 300)
+    train_rl.run(settings(tmp_path, store, steps=200))
+    assert not compiled
+    assert "compiling" not in capsys.readouterr().out
+    train_rl.run(settings(tmp_path, store, steps=400))
+    assert {critic_loss, actor_loss} <= set(compiled)
+    told = capsys.readouterr().out
+    assert "compiling" in told
+    assert "going on at 20" in told
 
 
 def test_a_damaged_policy_is_told(tmp_path: Path, store: Path) -> None:
