@@ -15,7 +15,8 @@ reward. Arms:
     sparse        success alone
     unshaped      success alone, with all else that progress gives: aligned clone, cut-off episodes, potential seen
     additive      success and the reward model's progress at every decision
-    pbrs          success and the potential-based difference of the reward model's progress
+    pbrs          success and the potential-based difference of the reward model's progress F
+    pbrs_centred  the same with F - 1, the default of `robo-rm train-rl`
     <mode>        any other shaping of `robo-rm train-rl`, from the reward model's progress
     <mode>_true   the same from the simulator's own progress: what a perfect reward model would give
     <mode>_plain  the same, but the proposing clone learns from all demonstrated decisions, not from those that made
@@ -59,7 +60,7 @@ from robo_rm.scoring import model_hash
 MILESTONES = (0.5, 0.9, 0.95)
 TRUE, PLAIN = "_true", "_plain"
 ENSEMBLES = ("worst", "lcb")
-ARMS = ("sparse", "additive", "pbrs", "pbrs_true")
+ARMS = ("sparse", "additive", "pbrs", "pbrs_centred", "pbrs_true")
 ROLLOUTS = str(Path(__file__).parent / "contenders" / "clone_rollouts.py")
 # Seeds of the tries that reward models learn from, and of those that rl_potential.py judges them by.
 TRIES_FROM, JUDGED_FROM = 500_000_000, 600_000_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 MODES: dict[str, str] = {
     "sparse": "gold alone",
     "pbrs": "gold + g^k F(h') - F(h), 0 at terminal states: the best policy stays what it is (Ng 1999)",
-    "pbrs_centred": "pbrs with F - 1, for tasks that only success ends: slow progress is not punished",
+    "pbrs_centred": "pbrs with F - 1: slow progress is not punished, and what was never tried does not look better",
     "additive": "gold + F(h'): progress as a reward; pays for hovering",
     "difference": "gold + F(h') - F(h), undiscounted and paid at terminal states too",
     "gated": "gold, and the episode's gain in F at its end if gold there reached a threshold (G-RA)",
