@@ -15,8 +15,8 @@ reward. Arms:
     sparse        success alone
     unshaped      success alone, with all else that progress gives: aligned clone, cut-off episodes, potential seen
     additive      success and the reward model's progress at every decision
-    pbrs          success and the potential-based difference of the reward model's progress F
-    pbrs_centred  the same with F - 1, the default of `robo-rm train-rl`
+    pbrs          success and the potential-based difference of the reward model's progress F: the default of train-rl
+    pbrs_centred  the same with F - 1
     <mode>        any other shaping of `robo-rm train-rl`, from the reward model's progress
     <mode>_true   the same from the simulator's own progress: what a perfect reward model would give
     <mode>_plain  the same, but the proposing clone learns from all demonstrated decisions, not from those that made

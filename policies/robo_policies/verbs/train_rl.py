@@ -1,8 +1,8 @@
 """Learn a policy by reinforcement in a simulated world, from demonstrations and a policy-invariant shaped reward.
 
 The reward is the world's own success (gold) plus `g^k F(h') - F(h)`, with F the progress that a reward model sees in
-the camera images, less 1: learning is led towards progress, and what is best stays what it is. `shaping=pbrs` does not
-take the 1 off, `shaping=sparse` leaves F out; the other choices of `shaping` are there to be compared with. The
+the camera images: learning is led towards progress, and what is best stays what it is. `shaping=pbrs_centred` takes
+F - 1 for F, `shaping=sparse` leaves F out; the other choices of `shaping` are there to be compared with. The
 demonstrations fill half of each batch, and a policy cloned from them proposes actions from the start.
 
 `learner=iql` learns from the store alone, without a step in the world. `learner=sb3_sac` and `learner=sb3_ppo` are
@@ -42,7 +42,7 @@ class Config:
     policy: str | None = None
     """Folder of a cloned policy (train-policy) that proposes actions; null for a small one cloned here."""
     shaping: ShapingSettings = field(default_factory=ShapingSettings)
-    """How gold and potential make the learning reward; shaping=pbrs_centred and pbrs keep the best policy."""
+    """How gold and potential make the learning reward; shaping=pbrs and pbrs_centred keep the best policy."""
     steps: int = 50_000
     """Control steps to learn for; updates for learner=iql, which takes none."""
     minutes: float | None = None
