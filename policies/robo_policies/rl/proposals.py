@@ -20,6 +20,8 @@ BATCH = 256
 """Decisions in a batch of cloning."""
 PASSES = 400
 """Times that each decision is cloned at most: after more of them a clone has learnt a few by heart, and does worse."""
+FEWEST_STEPS = 200
+"""Steps of cloning all the same, for as few decisions as one demonstration has."""
 
 
 class PolicyProposals:
@@ -92,7 +94,7 @@ class ClonedDecisions:
         Args:
             observations: (n, O).
             actions: (n, A).
-            steps: at most; `PASSES` over the decisions are enough.
+            steps: at most; `PASSES` over the decisions, or `FEWEST_STEPS`, are enough.
             learning_rate: at the start; it falls to 0.
 
         Returns:
@@ -101,7 +103,7 @@ class ClonedDecisions:
         self.network = self._fresh_network()
         self._mean, self._scale = (torch.from_numpy(values) for values in scaling_of(observations, self._unseen))
         seen, action = self._scaled(torch.from_numpy(observations)), torch.from_numpy(actions)
-        steps = min(steps, math.ceil(PASSES * len(seen) / BATCH))
+        steps = min(steps, max(math.ceil(PASSES * len(seen) / BATCH), FEWEST_STEPS))
         optimiser = FlatAdam(self.network, learning_rate, weight_decay=1e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser.adam, steps)
         drawn = torch.from_numpy(np.random.default_rng(self._seed).integers(0, len(seen), (steps, BATCH)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robo_policies.rl.optimisers import FlatAdam
-from robo_policies.rl.proposals import BATCH, PASSES, ClonedDecisions
+from robo_policies.rl.proposals import BATCH, FEWEST_STEPS, PASSES, ClonedDecisions
 
 
 def decisions(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -15,9 +15,11 @@ def decisions(count: int) -> tuple[np.ndarray, np.ndarray]:
     return seen, np.tanh(seen[:, :2])
 
 
-@pytest.mark.parametrize(("count", "most", "expected"), [(16, 100, 25), (16, 10, 10), (6400, 30, 30)])
+@pytest.mark.parametrize(
+    ("count", "most", "expected"), [(16, 2000, 200), (16, 10, 10), (256, 2000, 400), (6400, 500, 500)]
+)
 def test_few_decisions_take_few_steps(monkeypatch: pytest.MonkeyPatch, count: int, most: int, expected: int) -> None:
-    assert PASSES * 16 / BATCH == 25
+    assert (PASSES, BATCH, FEWEST_STEPS) == (400, 256, 200)
     taken, step = [], FlatAdam.step
     monkeypatch.setattr(FlatAdam, "step", lambda self: (taken.append(1), step(self)))
     ClonedDecisions(3, 2, 16, seed=0).train(*decisions(count), most)
