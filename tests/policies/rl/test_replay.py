@@ -90,13 +90,17 @@ def test_values_are_bounded_where_gold_is_paid_once_and_only_there(tmp_path: Pat
 
 
 def test_a_dealt_batch_is_all_there_in_equal_shares() -> None:
-    batch = filled().sample(np.random.default_rng(1), 12, ShapingSettings("pbrs"), DISCOUNT)
+    rows = decisions(50)
+    replay = Replay(64, 3, 2, "a")
+    replay.add({**rows, "gold": 0.9 * rows["terminated"]}, "a")
+    batch = replay.sample(np.random.default_rng(1), 12, ShapingSettings("pbrs"), DISCOUNT)
     dealt = list(batch.deal(4))
     assert [len(one.reward) for one in dealt] == [3, 3, 3, 3]
-    for name in ("observation", "action", "reward", "next_proposal"):
+    for name in ("observation", "action", "reward", "next_proposal", "bounds"):
         together = np.stack([getattr(one, name) for one in dealt], axis=1)
         np.testing.assert_array_equal(together.reshape(getattr(batch, name).shape), getattr(batch, name))
-    assert all(one.bounds is None for one in dealt)
+    without = filled().sample(np.random.default_rng(1), 12, ShapingSettings("pbrs"), DISCOUNT)
+    assert all(one.bounds is None for one in without.deal(4))
 
 
 def test_a_truncated_decision_bootstraps() -> None:
