@@ -121,7 +121,9 @@ class OutputFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             if config is not None:
                 self.write_config(config)
-            elif not (self.folder / CONFIG).exists():
+            if (self.folder / CONFIG).exists():
+                (self.folder / MARKER).unlink(missing_ok=True)
+            else:
                 (self.folder / MARKER).touch()
         except OSError as error:
             raise ConfigError(f"out={self.folder} cannot be written to: {error.strerror}") from error

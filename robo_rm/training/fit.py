@@ -22,8 +22,9 @@ import torch
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError, ModelError
+from robo_datasets.outputs import OutputFolder
 from robo_rm.labels.grouping import GroupedStore, named_groups
-from robo_rm.labels.split import labelled_episodes, split_episodes
+from robo_rm.labels.split import labelled_episodes, split_episodes, store_split
 from robo_rm.models.protocol import RewardModel
 from robo_rm.models.registry import FitRequest, FitResult
 from robo_rm.models.saving import PROVENANCE, load_reward_model, read_provenance
@@ -113,7 +114,8 @@ class Fit:
             request = replace(request, store=GroupedStore(request.store, groups))
         self.request, self.folder = request, request.folder
         self.device = pick_device(request.device)
-        train, self.held_out = split_episodes(
+        train, self.held_out = store_split(
+            request.store,
             episodes(request.store),
             request.holdout,
             request.seed if request.split_seed is None else request.split_seed,
@@ -134,6 +136,7 @@ class Fit:
         if self._standing == "finished":
             kept = load_reward_model(self.folder, self.device)
             return FitResult(kept, dict(kept.provenance["figures"]), already=True)
+        OutputFolder(self.folder)
         started = time.monotonic()
         with own_random_numbers(self.device):
             trainer = self.plan.trainer(self.device)
