@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from robo_rm.hop.model import HopRewardModel
 
-_LONG = ("figures", "references", "init", "train_uuids", "holdout_uuids")
+_LONG = ("figures", "references", "init", "train_uuids", "holdout_uuids", "contents")
 
 
 def hop_model_card(model: HopRewardModel) -> str:

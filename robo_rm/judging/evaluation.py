@@ -8,7 +8,7 @@ finished have a stage but no measured progress: they count for stages and not fo
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from robo_rm.judging.figures import Judged, by_kind, by_probe, figures
 from robo_rm.judging.probes import ProbeClips, probe_episode, probe_recorded, why_left_out
 from robo_rm.labels.grouping import as_trained
 from robo_rm.labels.progress import episode_segments, label_frames
+from robo_rm.labels.seen import TRAINED, Seen, seen_episodes
 from robo_rm.labels.tasks import priors_of
 from robo_rm.metrics import Interval
 from robo_rm.models.prediction import Prediction
@@ -69,36 +70,73 @@ class Evaluation:
         return [episode for episode in self.episodes if episode.failed]
 
 
-def choose_episodes(model: RewardModel, store: Any, which: str = "unseen") -> tuple[list[str], str, bool]:
-    """Episodes to judge on: (uuids, in words, whether the model was trained on some).
+def choose_episodes(
+    model: RewardModel, store: Any, which: str = "unseen", advice: str = ", or judge it on what it knows: episodes=all"
+) -> tuple[list[str], str, bool]:
+    """Episodes to judge on: (uuids, in words, whether the model knows some).
 
-    ``unseen``: the held-out ones that are in this store; where there are none, all that the model was not trained on.
-    ``all``: every episode.
+    ``unseen``: the held-out ones that are in this store; where there are none, all that the model does not know. It
+    knows what it was trained on, what chose its checkpoint and what calibrated it, and copies of these under any name
+    (`robo_rm.labels.seen`). An episode that is there twice is judged once. ``all``: every episode.
+
+    ``advice`` is what the caller has besides, where nothing is left, for the error.
 
     Raises:
         ConfigError: ``which`` is neither.
-        StoreError: the store is empty, or the model was trained on all of it.
+        StoreError: the store is empty, or the model knows all of it.
     """
     if which not in ("unseen", "all"):
         raise ConfigError(f"episodes={which} is unknown; choose unseen or all")
     if not len(store):
         raise StoreError(f"{store.path} holds no episode to judge the model on")
-    # What has calibrated the model has been seen too.
-    trained = {*model.provenance.get("train_uuids", ()), *model.provenance.get("calibration_uuids", ())}
-    held_out = set(model.provenance.get("holdout_uuids", ()))
+    seen = seen_episodes(model.provenance, store)
     if which == "all":
-        seen = sum(uuid in trained for uuid in store.uuids)
-        return list(store.uuids), f"all {len(store)} episodes, {seen} of them trained on", seen > 0
-    chosen = [uuid for uuid in store.uuids if uuid in held_out - trained]
-    if chosen:
-        return chosen, f"the {len(chosen)} episodes held out of training", False
-    chosen = [uuid for uuid in store.uuids if uuid not in trained]
+        known = seen.told(store.uuids)
+        words = known or "0 of them trained on"
+        return list(store.uuids), f"all {len(store)} episodes, {words}", bool(seen.roles)
+    unseen = [uuid for uuid in store.uuids if uuid not in seen]
+    held_out = set(model.provenance.get("holdout_uuids", ()))
+    chosen, repeated = seen.once([uuid for uuid in unseen if uuid in held_out] or unseen)
     if not chosen:
-        raise StoreError(
-            f"the model was trained on all {len(store)} episodes of {store.path}; give a store it has not seen, train "
-            "with episodes held out (holdout=8), or judge it on what it knows with episodes=all"
+        raise StoreError(none_left("the model", seen, store, advice))
+    among = "the {} episodes held out of training" if set(chosen) <= held_out else "{} episodes the model has not seen"
+    return chosen, among.format(len(chosen)) + left_out(seen, repeated), False
+
+
+def left_out(seen: Seen, repeated: Mapping[str, str]) -> str:
+    """In brackets, which episodes are not judged that one would not expect to be left out; empty where there are none.
+
+    Those that trained the model under their own names go without saying.
+    """
+    copied = [uuid for uuid in seen.roles if uuid in seen.copies]
+    others = [uuid for uuid in seen.roles if seen.roles[uuid] != TRAINED and uuid not in seen.copies]
+    words = []
+    if copied:
+        words.append(f"{len(copied)} left out as copies, under other names, of episodes that it knows")
+    if others:
+        words.append(f"left out: {seen.told(others)}")
+    if repeated:
+        words.append(f"{len(repeated)} there twice counted once")
+    if seen.alike:
+        words.append(
+            f"{len(seen.alike)} have states and actions of episodes that it knows, with other pictures: copies encoded "
+            "again would look like that"
         )
-    return chosen, f"{len(chosen)} episodes the model has not seen", False
+    return f" ({'; '.join(words)})" if words else ""
+
+
+def none_left(who: str, seen: Seen, store: Any, advice: str = "") -> str:
+    """The error where every episode of a store is known to ``who``."""
+    told = seen.told(store.uuids)
+    known = (
+        f"trained on all {len(store)} episodes"
+        if told == f"{len(store)} of them trained on"
+        else (f"trained on all {len(store)} episodes, or knows them otherwise ({told}),")
+    )
+    return (
+        f"{who} was {known} of {store.path}; give a store it has not seen, or train with episodes held out "
+        f"(robo-rm train-reward holdout=8){advice}"
+    )
 
 
 def evaluate_reward_model(

@@ -137,7 +137,11 @@ class CalibratedModel:
     def __init__(self, model: RewardModel, calibration: Calibration) -> None:
         self.model, self.calibration = model, calibration
         self.stages, self.cameras, self.state_key = model.stages, model.cameras, model.state_key
-        self.provenance: Mapping[str, Any] = {**model.provenance, "calibration_uuids": calibration.uuids}
+        self.provenance: Mapping[str, Any] = {
+            **model.provenance,
+            "calibration_uuids": calibration.uuids,
+            "calibration_contents": dict(zip(calibration.uuids, calibration.contents, strict=False)),
+        }
 
     def __getattr__(self, name: str) -> Any:
         if name == "model":

@@ -24,6 +24,7 @@ from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError, ModelError
 from robo_datasets.outputs import OutputFolder
 from robo_rm.labels.grouping import GroupedStore, named_groups
+from robo_rm.labels.seen import contents
 from robo_rm.labels.split import labelled_episodes, split_episodes, store_split
 from robo_rm.models.protocol import RewardModel
 from robo_rm.models.registry import FitRequest, FitResult
@@ -233,6 +234,7 @@ class Fit:
             "train_uuids": [episode.uuid for episode in self.train],
             "holdout_uuids": [episode.uuid for episode in self.held_out],
             **({"validation_uuids": [e.uuid for e in self.stopping.episodes]} if self.stopping is not None else {}),
+            **contents(request.store, [*self.train, *([] if self.stopping is None else self.stopping.episodes)]),
             "store": str(request.store.path),
             "store_hash": store_hash,
             "contract_hash": request.store.contract_hash,
