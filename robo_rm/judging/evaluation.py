@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ import numpy.typing as npt
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError, ModelError, StoreError
-from robo_rm.judging.figures import Judged, by_kind, by_probe, figures
-from robo_rm.judging.probes import ProbeClips, probe_episode, probe_recorded, why_left_out
+from robo_rm.judging.figures import by_kind, by_probe, figures
+from robo_rm.judging.judged import Judged
+from robo_rm.judging.probes import Count, ProbeClips, probe_episode, probe_recorded, why_left_out
+from robo_rm.judging.support import Support, support_of
 from robo_rm.labels.grouping import as_trained
-from robo_rm.labels.progress import episode_segments, label_frames
+from robo_rm.labels.progress import cumulative_priors, episode_segments, label_frames
 from robo_rm.labels.seen import TRAINED, Seen, seen_episodes
 from robo_rm.labels.tasks import priors_of
 from robo_rm.metrics import Interval
@@ -63,6 +65,15 @@ class Evaluation:
     """Clips, frames and the share claimed beyond the truth, of each probe."""
     probes_left_out: dict[str, str] = field(default_factory=dict)
     """Probes that could not be made, and why."""
+    recorded: tuple[tuple[str, Count], ...] = ()
+    """What the model says of probes that were recorded as episodes."""
+    probes: int | None = None
+    """From how many episodes probe clips were asked for; None where that is not known."""
+
+    @property
+    def support(self) -> dict[str, Support]:
+        """What each figure stands on."""
+        return support_of(self.episodes, self.recorded, self.probes)
 
     @property
     def failures(self) -> list[Judged]:
@@ -148,6 +159,7 @@ def evaluate_reward_model(
     probe_store: Any = None,
     resamples: int = 1000,
     seed: int = 0,
+    labels: Mapping[str, npt.NDArray[np.float32]] | None = None,
 ) -> Evaluation:
     """Judge a model on a store.
 
@@ -159,6 +171,8 @@ def evaluate_reward_model(
         probe_store: a store of episodes that were recorded to probe with, such as an empty scene.
         resamples: of the bootstrap intervals.
         seed: of the bootstrap.
+        labels: by uuid, true progress (T,), NaN where it was not measured, to measure several models by one truth; by
+            default it is made with the model's own priors.
 
     Raises:
         ModelError: the model does not fit the store, or predicts something that is not a number.
@@ -181,6 +195,8 @@ def evaluate_reward_model(
         # A frozen encoder's features are kept in the store, so that each frame is encoded once, whoever asks.
         model.store_features(store, [store.episode(uuid) for uuid in uuids])
     judged, seconds = _judge(model, store, uuids, priors, probes)
+    if labels is not None:
+        judged = [replace(episode, label=labels[episode.uuid]) for episode in judged]
     recorded = [] if probe_store is None else probe_recorded(model, probe_store)
     frames = sum(len(episode.stage) for episode in judged)
     table = by_probe(judged, recorded)
@@ -196,6 +212,8 @@ def evaluate_reward_model(
         by_task=by_kind(judged, store.fps, "task", resamples=resamples, seed=seed),
         by_probe=table,
         probes_left_out=why_left_out(store.tasks, list(table)),
+        recorded=tuple(recorded),
+        probes=probes,
     )
 
 
@@ -215,15 +233,22 @@ def model_priors(model: RewardModel) -> npt.NDArray[np.float64]:
 
 
 def _check_labels(store: Any, uuids: Sequence[str]) -> None:
+    """Raise StoreError where there is nothing to judge by: no stage labels, no outcomes of both kinds, no grades."""
+    episodes = [store.episode(uuid) for uuid in uuids]
+    if store.stages and any((episode.stage >= 0).any() for episode in episodes):
+        return
+    outcomes = {episode.success for episode in episodes}
+    if outcomes >= {True, False} or len({grade_of(episode) for episode in episodes} - {None}) > 1:
+        return
     if not store.stages:
         raise StoreError(
-            f"{store.path} names no stages, so there is no truth to judge by; import with stages=FILE or record again"
+            f"{store.path} names no stages, so there is no truth to judge by; import with stages=FILE or record again, "
+            "or mark successes and failures with store.set_success"
         )
-    if not any((store.episode(uuid).stage >= 0).any() for uuid in uuids):
-        raise StoreError(
-            f"none of the {len(uuids)} episodes of {store.path} to be judged has stage labels; set them with "
-            "store.set_stages or import with stages=FILE"
-        )
+    raise StoreError(
+        f"none of the {len(uuids)} episodes of {store.path} to be judged has stage labels; set them with "
+        "store.set_stages or import with stages=FILE, or mark successes and failures with store.set_success"
+    )
 
 
 def _judge(
@@ -265,6 +290,11 @@ def _judged(
     simulator = None
     if SIMULATOR_PROGRESS in episode:
         simulator = np.asarray(episode[SIMULATOR_PROGRESS][:], dtype=np.float32).reshape(-1)
+    reached = None
+    if episode.success is False and segments:
+        begin = cumulative_priors(priors)
+        last = segments[-1].stage
+        reached = float(begin[last]), float(begin[last + 1])
     return Judged(
         uuid=episode.uuid,
         kind=episode_kind(episode),
@@ -275,8 +305,22 @@ def _judged(
         simulator=simulator,
         clips=clips,
         task=str(episode.task or ""),
+        reached=reached,
+        grade=grade_of(episode),
         chance=chance,
     )
+
+
+GRADES = {"success": 1.0, "partial": 0.5, "half": 0.5, "half_success": 0.5, "suboptimal": 0.5, "failure": 0.0}
+
+
+def grade_of(episode: Any) -> float | None:
+    """How much of the task it did in a human's judgement, 0 to 1: the attribute ``grade_value``, else ``grade`` where
+    that is a number or one of `GRADES`; None without one."""
+    attributes = episode.attributes or {}
+    value = attributes.get("grade_value", attributes.get("grade"))
+    value = GRADES.get(value.lower()) if isinstance(value, str) else value
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
 def _streaming_speed(model: RewardModel, episode: Any, frames_per_second: float, steps: int = 40) -> Speed:

@@ -119,7 +119,8 @@ def store_split(
     batches = [[uuid for uuid in batch if uuid in usable] for batch in kept_batches(store, seed)]
     if 0 < holdout < 1:
         # Each addition to the store gives its own share, so that nobody's training episode is held out later.
-        held, before = [], 0
+        held: list[str] = []
+        before = 0
         for batch in batches:
             part = max(0, round(holdout * (before + len(batch))) - len(held))
             held += batch[:part]
