@@ -158,8 +158,8 @@ def _limits(evaluation: Evaluation) -> list[Advice]:
         found.append(
             Advice(
                 "care",
-                f"Whether {unknown} of the {total} judged episodes succeeded is unknown: they count among those that did "
-                "not fail, and say nothing of outcomes. Mark them (store.set_success, or an import with an outcome).",
+                f"Whether {unknown} of the {total} judged episodes succeeded is unknown: they count among those that "
+                "did not fail, and say nothing of outcomes. Mark them (store.set_success, or an import with an outcome).",
             )
         )
     if not failures:

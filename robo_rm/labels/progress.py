@@ -178,15 +178,22 @@ def training_priors(episodes: Iterable[Any], stages: int) -> npt.NDArray[np.floa
     Where none ended well, the finished segments of the others are all there is, and are used.
 
     Raises:
-        LabelError: nothing to take a prior from.
+        LabelError: nothing to take a prior from; says whether labels are missing, or no stage was finished.
     """
     whole, finished = [], []
+    labelled = failed = 0
     for episode in episodes:
         segments = episode_segments(episode, stages)
+        labelled, failed = labelled + bool(segments), failed + (bool(segments) and episode.success is False)
         if segments and segments[-1].complete:
             whole.append(segments)
         else:
             finished.append([segment for segment in segments if segment.complete])
+    if labelled and not whole and not any(finished):
+        raise LabelError(
+            f"none of the {labelled} labelled episodes finished a stage ({failed} marked as failures), so how long a "
+            "stage takes is not known; add a success, or correct outcomes with store.set_success"
+        )
     return stage_priors(whole or finished, stages)
 
 

@@ -11,14 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_rm.labels.progress import training_priors
+from robo_datasets.console import say
+from robo_rm.labels.progress import episode_segments, training_priors
 
 
 def task_priors(episodes: Sequence[Any], stages: int) -> dict[str, list[float]]:
     """Stage priors (K,) by instruction; empty where all tasks go through the same stages, so that they share theirs.
 
+    Of a task of which no episode finished a stage (failures alone) nobody knows how long its stages take: the stages it
+    entered, and those that no task entered, share its progress evenly.
+
     Raises:
-        LabelError: a task has nothing to take priors from.
+        LabelError: a stage label is out of range.
     """
     by_task: dict[str, list[Any]] = {}
     entered: dict[str, set[int]] = {}
@@ -30,7 +34,18 @@ def task_priors(episodes: Sequence[Any], stages: int) -> dict[str, list[float]]:
     # A failed try alone may not have come to a later stage; what counts is a stage that another task has for itself.
     if all(not (entered[a] - entered[b] and entered[b] - entered[a]) for a in names for b in names):
         return {}
-    return {name: training_priors(group, stages).tolist() for name, group in by_task.items()}
+    found = {}
+    for name, group in by_task.items():
+        if any(segment.complete for episode in group for segment in episode_segments(episode, stages)):
+            found[name] = training_priors(group, stages).tolist()
+            continue
+        own = entered[name] | (set(range(stages)) - set().union(*entered.values()))
+        found[name] = [float(stage in own) / len(own) for stage in range(stages)]
+        say(
+            f"note: no episode of the task {name!r} finished a stage, so it is learned from as failures alone; how "
+            "long its stages take is not known and taken as even. Add a success of it to measure its progress"
+        )
+    return found
 
 
 def priors_of(provenance: Mapping[str, Any], task: str | None) -> npt.NDArray[np.float64]:

@@ -200,6 +200,9 @@ class WeightSettings:
     """none: every frame counts the same; rabc: the weights in the store; success_only: successful episodes only."""
     name: str = "weights"
     """Which derived data of the store to read with mode=rabc; `robo-rm score` writes "weights"."""
+    rescore: bool = False
+    """With mode=rabc: make the weights again where outcomes, stages, episodes or the model changed since, instead of
+    refusing them."""
 
     def validate(self) -> None:
         """Check the mode.
