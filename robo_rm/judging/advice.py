@@ -159,7 +159,7 @@ def _limits(evaluation: Evaluation) -> list[Advice]:
             Advice(
                 "care",
                 f"Whether {unknown} of the {total} judged episodes succeeded is unknown: they count among those that "
-                "did not fail, and say nothing of outcomes. Mark them (store.set_success, or an import with an outcome).",
+                "did not fail, and say nothing of outcomes. Mark them with store.set_success, or import outcomes.",
             )
         )
     if not failures:

@@ -42,16 +42,20 @@ class Figure:
         return found if other is None else hull(found, other)
 
 
-def statistics_of(judged: Sequence[Judged], fps: float, *, ranked: bool = False) -> dict[str, Statistic]:
+Order = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""What stands for final and for highest progress where only their order counts, (E,) both."""
+
+
+def statistics_of(judged: Sequence[Judged], fps: float, order: Order | None = None) -> dict[str, Statistic]:
     """Each figure as a function of which episodes are drawn; see `figures_of`."""
-    return {name: figure.statistic for name, figure in figures_of(judged, fps, ranked=ranked).items()}
+    return {name: figure.statistic for name, figure in figures_of(judged, fps, order).items()}
 
 
-def figures_of(judged: Sequence[Judged], fps: float, *, ranked: bool = False) -> dict[str, Figure]:
+def figures_of(judged: Sequence[Judged], fps: float, order: Order | None = None) -> dict[str, Figure]:
     """Each figure of some episodes, failures first.
 
-    ``ranked`` puts ranks in the place of final and highest progress where only their order counts, so that two models
-    on scales of their own can exchange episodes, see `robo_rm.metrics.swap_p_value`.
+    ``order`` stands for final and highest progress where only their order counts, so that two models on scales of their
+    own can exchange episodes, see `ranks_of`.
     """
     known = np.array([episode.success is not None for episode in judged], bool)
     good = np.array([episode.success is True for episode in judged], bool)
@@ -75,7 +79,7 @@ def figures_of(judged: Sequence[Judged], fps: float, *, ranked: bool = False) ->
     stages, beyond = _correct_stages(judged), _beyond(judged)
     claimed = _counts((float(episode.clips.claimed), float(episode.clips.frames)) for episode in judged)
     wins, losses = int((known & good).sum()), int((known & ~good).sum())
-    order = (_ranks(final), _ranks(highest)) if ranked else (final, highest)
+    order = (final, highest) if order is None else order
 
     def over_known(figure: Callable[..., float], score: npt.NDArray[np.float64]) -> Statistic:
         return lambda draw: figure(score[draw][known[draw]], good[draw][known[draw]])
@@ -133,6 +137,13 @@ def figures_of(judged: Sequence[Judged], fps: float, *, ranked: bool = False) ->
         "ece_stage": Figure(_calibration_of_stages(judged)),
         "ece_success": Figure(over_known(metrics.expected_calibration_error, np.clip(chance, 0, 1))),
     }
+
+
+def ranks_of(judged: Sequence[Judged]) -> Order:
+    """Ranks of final and of highest progress among the episodes of one model, ties sharing theirs."""
+    from scipy.stats import rankdata
+
+    return rankdata([episode.final for episode in judged]), rankdata([episode.highest for episode in judged])
 
 
 def kind_figures(judged: Sequence[Judged]) -> dict[str, Figure]:
@@ -213,12 +224,6 @@ def _mean_of(values: npt.NDArray[np.float64]) -> Figure:
         return Interval(value, max(-1.0, found.low), min(1.0, found.high))
 
     return Figure(lambda draw: _mean(values[draw]), bounds)
-
-
-def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(values)) if len(values) else values
 
 
 def _auroc(score: npt.NDArray[np.float64], good: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> Statistic:

@@ -59,7 +59,7 @@ def run(config: Config) -> None:
         resamples=config.resamples,
         seed=config.seed,
     )
-    print_table(f"Reward models on {board.scope}", ["figure", *board.names], board_rows(board))
+    print_table(f"Reward models on {board.scope}", ["figure", *board.names, "over"], board_rows(board))
     for _, text in verdicts(board):
         say(text)
     out = OutputFolder(config.out, config)
