@@ -215,11 +215,20 @@ def apply(calibration: Calibration, guess: Prediction) -> Prediction:
     return Prediction(progress.astype(np.float32), chances.astype(np.float32), spread.astype(np.float32))
 
 
+def check_can_keep(folder: Path) -> None:
+    """Raise ModelError where a folder holds no weights that a calibration could belong to."""
+    from robo_rm.models.saving import WEIGHTS
+
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(f"{folder} holds no {WEIGHTS}, to which a calibration belongs; this kind cannot be calibrated")
+
+
 def write_calibration(folder: str | os.PathLike[str], calibration: Calibration) -> None:
     """Keep a calibration beside the model it belongs to."""
     from robo_rm.models.saving import WEIGHTS
 
     root = Path(folder)
+    check_can_keep(root)
     checksum = hashlib.sha256((root / WEIGHTS).read_bytes()).hexdigest()
     told = {"version": VERSION, **asdict(calibration), "weights_sha256": checksum}
     write_atomically(root / CALIBRATION, json.dumps(told, indent=1) + "\n")
