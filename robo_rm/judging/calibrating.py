@@ -47,8 +47,8 @@ def calibrate(model: RewardModel, store: Any, share: float = 0.5, seed: int = 0)
     count = max(1, round(share * len(unseen)))
     if count < FEWEST:
         raise ConfigError(
-            f"share={share:g} of {counted(len(unseen), 'unseen episodes')} is {count}, and at least {FEWEST} are needed; "
-            "give a store with more, or share=1"
+            f"share={share:g} of {counted(len(unseen), 'unseen episodes')} is {count}, and at least {FEWEST} are "
+            "needed; give a store with more, or share=1"
         )
     # The same stratified draw that holds episodes out: successes and failures in proportion.
     rest, chosen = split_episodes(unseen, count, seed) if count < len(unseen) else ([], unseen)
