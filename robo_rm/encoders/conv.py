@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from robo_rm.training.constant import mean_and_scale
+
 INSTRUCTION_BUCKETS = 8192
 WORD_VECTOR = 64
 
@@ -90,10 +92,10 @@ class StateEncoder(nn.Module):
 
     def measure(self, states: npt.NDArray[np.float32]) -> None:
         """Take the statistics of the training split's states (N, D_s)."""
-        scale = states.std(axis=0)
-        self.mean.copy_(torch.from_numpy(states.mean(axis=0)))
         # A joint that never moves is left in its own units, not blown up.
-        self.scale.copy_(torch.from_numpy(np.where(scale > 1e-4, scale, 1.0).astype(np.float32)))
+        mean, scale = mean_and_scale(states)
+        self.mean.copy_(torch.from_numpy(mean))
+        self.scale.copy_(torch.from_numpy(scale))
 
     def standardise(self, state: torch.Tensor) -> torch.Tensor:
         """State (F, D_s) in units of its spread in training, held to 5 of them."""

@@ -26,13 +26,13 @@ from robo_policies.cloning.trainer import CloningResult, clone
 from robo_policies.cloning.windows import (
     ACTION,
     ENVIRONMENT_STATE,
-    SMALLEST_STD,
     STATE,
     Demonstrations,
     Windows,
     load_demonstrations,
     normalisation,
 )
+from robo_rm.training.constant import constant
 
 if TYPE_CHECKING:
     import torch
@@ -142,9 +142,11 @@ def with_quantiles(
         found = np.quantile(values[weights > 0], [share for _, share in QUANTILES], axis=0).astype(np.float32)
         result[key] |= {name: one for (name, _), one in zip(QUANTILES, found, strict=True)}
         for low, high in (("q01", "q99"), ("q10", "q90")):
-            still = result[key][high] - result[key][low] < SMALLEST_STD
-            result[key][low] = np.where(still, result[key]["mean"] - 1, result[key][low])
-            result[key][high] = np.where(still, result[key]["mean"] + 1, result[key][high])
+            # What moves in few frames only has quantiles that coincide; its bounds (of a constant one: beside its
+            # value) take their place.
+            alike = constant(result[key][low], result[key][high])
+            result[key][low] = np.where(alike, result[key]["min"], result[key][low])
+            result[key][high] = np.where(alike, result[key]["max"], result[key][high])
     return result
 
 
@@ -165,7 +167,7 @@ def as_configured(config: Any, statistics: Mapping[str, Mapping[str, np.ndarray]
         elif mode == "MEAN_STD":
             offset, scale = values["mean"], values["std"]
         elif bounds and all(name in values for name in bounds):
-            low, high = (values[name] for name in bounds)
+            low, high = (values[name].astype(np.float64) for name in bounds)
             offset, scale = (low + high) / 2, (high - low) / 2
         else:
             raise ConfigError(f"{type(config).__name__} normalises {kind} by {mode}, which is not supported")

@@ -51,17 +51,38 @@ def test_training_reduces_the_loss_and_solves_the_toy_task(point_policy):
     assert point_policy.metrics["steps"] == 400
 
 
-def test_with_weights_of_one_the_loss_is_lerobots_own(demonstrations, tiny_act):
+def test_inside_an_episode_the_loss_is_lerobots_own(demonstrations, tiny_act):
     settings = dataclasses.replace(tiny_act, dropout=0.0)
     learner = fresh(settings, demonstrations)
-    batch = samples(demonstrations, settings).batch(0, 40, 0)
+    whole = np.flatnonzero(demonstrations.ends - np.arange(demonstrations.frames) >= settings.chunk_size)
+    batch = samples(demonstrations, settings).gather(whole[:40])
     learner.policy.train()
-    assert bool(batch["action_is_pad"].any())
+    assert not bool(batch["action_is_pad"].any())
     torch.manual_seed(3)
     theirs, _ = learner.policy.forward(batch)
     torch.manual_seed(3)
     ours = (learner.losses(batch) * batch["weight"]).mean()
     assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-6)
+
+
+def test_the_loss_of_a_sample_is_the_mean_over_its_valid_actions_whatever_is_padded(demonstrations, tiny_act):
+    """LeRobot divides by the whole chunk: the last frame, with one action of H, trains at 1 / H there."""
+    settings = dataclasses.replace(tiny_act, dropout=0.0, use_vae=False)
+    learner = fresh(settings, demonstrations)
+    last = int(demonstrations.starts[1]) - 1
+    batch = samples(demonstrations, settings).gather(np.arange(last - settings.chunk_size, last + 1))
+    with torch.no_grad():
+        predicted, _ = learner.network(learner._with_pictures(batch))
+        error = (predicted - batch["action"]).abs()
+        expected = [row[~pad].mean() for row, pad in zip(error, batch["action_is_pad"], strict=True)]
+        ours = learner.losses(batch)
+        theirs = torch.stack(
+            [learner.policy.forward({k: v[n : n + 1] for k, v in batch.items()})[0] for n in range(len(ours))]
+        )
+    torch.testing.assert_close(ours, torch.stack(expected), rtol=1e-5, atol=1e-6)
+    valid = (~batch["action_is_pad"]).sum(-1)
+    assert valid[-1] == 1
+    torch.testing.assert_close(theirs, ours * valid / settings.chunk_size, rtol=1e-4, atol=1e-6)
 
 
 def test_the_expected_loss_is_the_weighted_mean_over_the_data_set(demonstrations, tiny_act):
