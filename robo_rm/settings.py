@@ -159,8 +159,7 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """AdamW with a short warm-up and a cosine to nothing, over the steps or the minutes, whichever end
-    first."""
+    """AdamW with a short warm-up and a cosine to nothing over the steps."""
 
     batch: int = 16
     """Windows in a step."""

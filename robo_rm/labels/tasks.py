@@ -14,23 +14,40 @@ import numpy.typing as npt
 from robo_rm.labels.progress import training_priors
 
 
-def task_priors(episodes: Sequence[Any], stages: int) -> dict[str, list[float]]:
+def task_priors(episodes: Sequence[Any], stages: int, groups: Sequence[Sequence[str]] = ()) -> dict[str, list[float]]:
     """Stage priors (K,) by instruction; empty where all tasks go through the same stages, so that they share theirs.
+
+    Args:
+        episodes: of the training split.
+        stages: K.
+        groups: instructions that mean the same task; they share its priors.
 
     Raises:
         LabelError: a task has nothing to take priors from.
     """
+    same = phrasings(groups)
     by_task: dict[str, list[Any]] = {}
     entered: dict[str, set[int]] = {}
     for episode in episodes:
-        by_task.setdefault(episode.task or "", []).append(episode)
+        task = same.get(episode.task or "", [episode.task or ""])[0]
+        by_task.setdefault(task, []).append(episode)
         seen = np.unique(np.asarray(episode.stage))
-        entered.setdefault(episode.task or "", set()).update(seen[seen >= 0].tolist())
+        entered.setdefault(task, set()).update(seen[seen >= 0].tolist())
     names = list(entered)
     # A failed try alone may not have come to a later stage; what counts is a stage that another task has for itself.
     if all(not (entered[a] - entered[b] and entered[b] - entered[a]) for a in names for b in names):
         return {}
-    return {name: training_priors(group, stages).tolist() for name, group in by_task.items()}
+    found: dict[str, list[float]] = {}
+    for name, group in by_task.items():
+        # A task of its own ends in the last stage that it ever enters.
+        priors = training_priors(group, stages, max(entered[name], default=stages - 1)).tolist()
+        found |= {phrasing: list(priors) for phrasing in same.get(name, [name])}
+    return found
+
+
+def phrasings(groups: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Each instruction of the groups -> all of its group, itself included, in the group's order."""
+    return {text: list(group) for group in groups for text in group}
 
 
 def priors_of(provenance: Mapping[str, Any], task: str | None) -> npt.NDArray[np.float64]:

@@ -14,6 +14,7 @@ from robo_rm.encoders.conv import WORD_VECTOR
 from robo_rm.encoders.frozen import FrozenEncoder
 from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.progress import training_priors
+from robo_rm.labels.repeats import check_repeats
 from robo_rm.labels.split import labelled_episodes
 from robo_rm.labels.tasks import task_priors
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
@@ -35,10 +36,13 @@ class StagePlan:
     def __init__(self, request: FitRequest, train: Sequence[Any]) -> None:
         check_settings(request.reward, request.encoder, request.optimiser)
         self.request, self.train = request, train
+        self.notes = check_repeats(train, list(request.store.stages), request.repeats)
+        self.labelled = True
         self.frozen = None
         if isinstance(request.encoder, FrozenSettings):
             self.frozen = FrozenEncoder(request.encoder, pick_device(request.device))
         self.description = describe(request, train, self.frozen)
+        self.state_key: str | None = self.description.state_key
         self.frames_per_step = request.optimiser.batch * (request.reward.history + 1)
         self.provenance: Mapping[str, Any] = {
             "priors": list(self.description.priors),
@@ -60,7 +64,6 @@ class StagePlan:
             data = TrainingData.load(
                 self.train,
                 self.description.priors,
-                len(self.description.stages),
                 self.description.cameras,
                 self.description.state_key,
                 self.request.cache_gb * 1e9,
@@ -72,7 +75,7 @@ class StagePlan:
             view = sparse_store(self.request.store, self.request.reward.sparse)
             sparse = self.description.sparse
             grouped = sparse_episodes(view, self.train)
-            data.sparse = frame_labels(grouped, sparse.priors, len(view.stages), sparse.task_priors)
+            data.sparse = frame_labels(grouped, sparse.priors, sparse.task_priors)
         return Trainer(self.description, data, self.request.optimiser, self.request.seed, device, self.frozen)
 
     def _frozen(self) -> FrozenEncoder:
