@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from robo_policies.cloning.learner import Learner, common_configuration, within_episode
 from robo_policies.cloning.settings import ActSettings
-from robo_policies.cloning.windows import ACTION, Span
+from robo_policies.cloning.windows import ACTION, STATE, Span
 
 if TYPE_CHECKING:
     import torch
@@ -93,4 +93,15 @@ class ActLearner(Learner):
     def _with_pictures(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         cameras = self.policy.config.image_features
         pictures = {"observation.images": [batch[key] for key in cameras]} if cameras else {}
-        return {**batch, **pictures}
+        return with_a_state({**batch, **pictures})
+
+
+def with_a_state(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with an empty state where there is none.
+
+    LeRobot's network (0.4.4) asks the state for its device even where its configuration has no state.
+    """
+    if STATE in batch:
+        return batch
+    any_of = next(value for value in batch.values() if hasattr(value, "device"))
+    return {**batch, STATE: any_of.new_zeros(len(any_of), 0)}

@@ -32,6 +32,7 @@ from robo_policies.cloning.windows import (
     load_demonstrations,
     normalisation,
 )
+from robo_rm.training.budget import MINUTES, cut_off_warning
 from robo_rm.training.constant import constant
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def train_lerobot_policy(
         policy: any ``lerobot.policies.pretrained.PreTrainedPolicy``, on its device; it is trained in place.
         store: demonstrations with the state, actions and cameras of the policy's configuration.
         out: folder for the policy.
-        budget: steps or minutes.
+        budget: steps, and a cap in minutes.
         weights: where sample weights come from.
         training: optimiser settings.
         constant: entries of a batch that are the same for every sample, such as the tokens of the instruction.
@@ -99,11 +100,14 @@ def train_lerobot_policy(
         "store": demonstrations.content_hash,
         "weights": sampled.provenance,
         "weights_hash": hashlib.sha256(sampled.values.tobytes()).hexdigest(),
-        **asdict(budget),
+        "steps": budget.steps,
         **asdict(training),
         "seed": seed,
     }
     result = clone(learner, windows, budget, training, seed, out / "training", fingerprint, device)
+    if result.ended_by == MINUTES:
+        assert budget.minutes is not None
+        say(f"warning: {cut_off_warning(budget.minutes, len(result.losses), budget.steps)}")
     if processors:
         learner.keep_processors(Learner.processors(learner, as_tensors(statistics)))
     learner.save(out, statistics)

@@ -16,7 +16,8 @@ import numpy as np
 
 from robo_datasets.errors import ModelError, StoreError
 from robo_policies.cloning.pictures import shifted
-from robo_rm.training.constant import RESOLUTION, constant
+from robo_rm.training.constant import RESOLUTION, constant, describe_constant
+from robo_rm.training.summary import check_finite
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,8 @@ class Demonstrations:
         fps: frames per second of the store.
         task: the task text of the first episode.
         content_hash: the store's own hash.
+        tasks: (E,) the task text of each.
+        lost: places whose motion float32 cannot hold, in words.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -53,6 +56,8 @@ class Demonstrations:
     fps: float
     task: str
     content_hash: str
+    tasks: tuple[str, ...] = ()
+    lost: str = ""
 
     @property
     def frames(self) -> int:
@@ -71,14 +76,14 @@ class Demonstrations:
 
 
 def load_demonstrations(store: DemoStore) -> Demonstrations:
-    """Read state, actions and, where the store has it, environment state of every episode of ``store`` into memory.
+    """Read actions and, where the store has them, state and environment state of every episode of ``store``.
 
     Raises:
-        StoreError: the store is empty, lacks state or actions, or holds a value that is not finite.
+        StoreError: the store is empty, lacks actions, or holds a value that is not finite.
     """
     if len(store) == 0:
         raise StoreError(f"{store.path} holds no episodes; record or import some first")
-    wanted = [STATE, *([ENVIRONMENT_STATE] if ENVIRONMENT_STATE in store.features else []), ACTION]
+    wanted = [*(key for key in (STATE, ENVIRONMENT_STATE) if key in store.features), ACTION]
     for key in wanted:
         if key not in store.features:
             held = ", ".join(sorted(store.features))
@@ -87,30 +92,34 @@ def load_demonstrations(store: DemoStore) -> Demonstrations:
         if len(shape) != 1:
             raise StoreError(f"{store.path}: {key!r} has shape {shape} per frame; a vector is needed here")
     parts: dict[str, list[np.ndarray]] = {key: [] for key in wanted}
-    lengths, success, task = [], [], ""
-    for uuid in store.uuids:
-        episode = store.episode(uuid)
+    bounds: dict[str, list[np.ndarray]] = {key: [] for key in wanted}
+    episodes = [store.episode(uuid) for uuid in store.uuids]
+    for episode in episodes:
         for key in wanted:
-            values = np.asarray(episode[key][:], np.float32)
-            bad = np.flatnonzero(~np.isfinite(values).all(1))
-            if len(bad):
-                raise StoreError(
-                    f"{store.path}: episode {uuid}, frame {bad[0]}: {key!r} is not finite; "
-                    f"`robo-rm doctor store={store.path}` lists all such frames"
-                )
+            exact = np.asarray(episode[key][:])
+            values = exact.astype(np.float32)
+            check_finite(values, episode.uuid, key, store.path)
             parts[key].append(values)
-        lengths.append(len(parts[ACTION][-1]))
-        success.append(episode.success)
-        task = task or (episode.task or "")
+            if len(exact):
+                bounds[key].append(np.stack([exact.min(0), exact.max(0)]).astype(np.float64))
+    tasks = tuple(episode.task or "" for episode in episodes)
     return Demonstrations(
         arrays={key: np.concatenate(values) for key, values in parts.items()},
         uuids=tuple(store.uuids),
-        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        success=np.array(success, dtype=object),
+        starts=np.concatenate([[0], np.cumsum([len(values) for values in parts[ACTION]])]).astype(np.int64),
+        success=np.array([episode.success for episode in episodes], dtype=object),
         fps=float(store.fps),
-        task=task,
+        task=next((task for task in tasks if task), ""),
         content_hash=store.content_hash(),
+        tasks=tasks,
+        lost=describe_constant({key: _lost(values) for key, values in bounds.items() if values}),
     )
+
+
+def _lost(bounds: list[np.ndarray]) -> np.ndarray:
+    """(D,) which dimensions move in the store's own precision and not in float32; from the bounds of each episode."""
+    low, high = np.min([one[0] for one in bounds], axis=0), np.max([one[1] for one in bounds], axis=0)
+    return np.asarray(constant(low, high) & (high > low))
 
 
 def normalisation(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -171,11 +172,45 @@ def test_a_damaged_state_says_what_to_delete(demonstrations, tiny_act, quick, tm
         trained(demonstrations, tiny_act, quick, tmp_path)
 
 
-def test_a_budget_of_minutes_ends_in_time(demonstrations, tiny_act, quick, tmp_path):
+def test_a_cap_in_minutes_cuts_off_and_a_longer_one_goes_on_to_the_same_weights(
+    demonstrations, tiny_act, quick, tmp_path
+):
+    uncut = trained(demonstrations, tiny_act, quick, tmp_path / "uncut")
     learner = fresh(tiny_act, demonstrations)
-    result = clone(learner, samples(demonstrations, tiny_act), Budget(1, 0.02), quick, 0, tmp_path, {})
-    assert 1.2 <= result.seconds < 3
-    assert len(result.losses) > 10
+    cut = clone(learner, samples(demonstrations, tiny_act), Budget(12, 1e-6), quick, 0, tmp_path / "cut", {"steps": 12})
+    assert (cut.ended_by, len(cut.losses)) == ("minutes", 1)
+    assert same(uncut, trained(demonstrations, tiny_act, quick, tmp_path / "cut"))
+
+
+def test_the_learning_rate_follows_steps_whatever_time_they_take(
+    demonstrations, tiny_act, quick, tmp_path, monkeypatch
+):
+    idle = trained(demonstrations, tiny_act, quick, tmp_path / "idle")
+    advance = cloning._Run.advance
+
+    def slow(self, batch):
+        time.sleep(0.02)
+        return advance(self, batch)
+
+    monkeypatch.setattr(cloning._Run, "advance", slow)
+    learner = fresh(tiny_act, demonstrations)
+    budget = Budget(12, 5.0)
+    clone(learner, samples(demonstrations, tiny_act), budget, quick, 0, tmp_path / "busy", {"steps": 12})
+    assert same(idle, weights_of(learner))
+
+
+def test_looking_at_held_out_frames_changes_nothing(demonstrations, tiny_act, quick, tmp_path):
+    plain = trained(demonstrations, tiny_act, quick, tmp_path / "plain")
+    learner = fresh(tiny_act, demonstrations)
+    windows = samples(demonstrations, tiny_act)
+
+    def measure():
+        torch.rand(7)
+        return float(learner.losses(windows.gather(np.arange(9))).mean())
+
+    result = clone(learner, windows, Budget(12), quick, 0, tmp_path / "watched", {"steps": 12}, held_out=measure)
+    assert [step for step, _ in result.held_out] == [2, 3, 4, 5, 6, 8, 9, 10, 11, 12]
+    assert same(plain, weights_of(learner))
 
 
 def test_a_loss_that_is_not_finite_stops_training(demonstrations, tiny_act, quick, tmp_path):
