@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import unicodedata
 import zlib
 from collections.abc import Sequence
 
@@ -182,8 +183,20 @@ def _word_table() -> torch.Tensor:
     return torch.from_numpy(np.random.RandomState(0).standard_normal((INSTRUCTION_BUCKETS, WORD_VECTOR))).float()
 
 
+# Scripts written without spaces between words: Thai, Lao, Burmese, Khmer, kana, Bopomofo and Han.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3100-\u312f\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]+"
+)
+
+
 def hash_words(text: str) -> list[int]:
-    """Buckets of an instruction's words and neighbouring pairs, the same on every machine."""
-    words = re.findall(r"\w+", text.lower())
+    """Buckets of an instruction's words and neighbouring pairs, the same on every machine.
+
+    Where a script has no spaces its characters are the words, so that a sentence shares most of them with a like one.
+    """
+    plain = unicodedata.normalize("NFKC", text.lower())
+    parts = _UNSPACED.sub(lambda found: f" {' '.join(found.group())} ", plain)
+    words = re.findall(r"\w+", parts)
     grams = words + [f"{a} {b}" for a, b in itertools.pairwise(words)]
     return [zlib.crc32(gram.encode()) % INSTRUCTION_BUCKETS for gram in grams]

@@ -11,6 +11,7 @@ import numpy as np
 
 from robo_datasets.console import progress_bar, say
 from robo_datasets.errors import ConfigError, LabelError, ModelError, StoreError
+from robo_datasets.instructions import Phrasings, instruction_groups
 from robo_rm.hop.adapt import left_fresh
 from robo_rm.hop.labels import stage_truth, time_truth
 from robo_rm.hop.model import NAME, HopDescription, HopRewardModel
@@ -43,7 +44,10 @@ class HopPlan:
         store, reward = request.store, request.reward
         cameras = chosen_cameras(request)
         state_key = STATE_KEY if reward.use_state and STATE_KEY in store.features else None
-        tasks = [episode.task or "" for episode in train]
+        groups = instruction_groups(store)
+        known = Phrasings(groups)
+        # Phrasings of one task share its references.
+        self.tasks = tasks = [known.task(episode.task or "") for episode in train]
         # Which episodes reach the goal does not depend on the shares of the stages.
         even = np.full(len(store.stages or [ONE_STAGE]), 1.0)
         reached = [n for n, episode in enumerate(train) if by_time or stage_truth(episode, even / even.sum()).reached]
@@ -70,6 +74,7 @@ class HopPlan:
             reward=reward,
             encoder=request.encoder,
             stage_head=not by_time and reward.loss.stage > 0,
+            instruction_groups=groups,
         )
         self.state_key: str | None = state_key
         self.frames_per_step = 2 * reward.hops
@@ -99,6 +104,7 @@ class HopPlan:
                 self.request.cache_gb * 1e9,
                 bar.advance,
             )
+        data.tasks = list(self.tasks)
         places = [place for episodes in self.chosen.values() for place in episodes]
         request = self.request
         trainer = HopTrainer(

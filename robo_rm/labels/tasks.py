@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from robo_datasets.instructions import Phrasings
 from robo_rm.labels.progress import training_priors
 
 
@@ -25,11 +26,11 @@ def task_priors(episodes: Sequence[Any], stages: int, groups: Sequence[Sequence[
     Raises:
         LabelError: a task has nothing to take priors from.
     """
-    same = phrasings(groups)
+    known = Phrasings(groups)
     by_task: dict[str, list[Any]] = {}
     entered: dict[str, set[int]] = {}
     for episode in episodes:
-        task = same.get(episode.task or "", [episode.task or ""])[0]
+        task = known.task(episode.task or "")
         by_task.setdefault(task, []).append(episode)
         seen = np.unique(np.asarray(episode.stage))
         entered.setdefault(task, set()).update(seen[seen >= 0].tolist())
@@ -41,16 +42,13 @@ def task_priors(episodes: Sequence[Any], stages: int, groups: Sequence[Sequence[
     for name, group in by_task.items():
         # A task of its own ends in the last stage that it ever enters.
         priors = training_priors(group, stages, max(entered[name], default=stages - 1)).tolist()
-        found |= {phrasing: list(priors) for phrasing in same.get(name, [name])}
+        found |= {phrasing: list(priors) for phrasing in known.of(name)}
     return found
-
-
-def phrasings(groups: Sequence[Sequence[str]]) -> dict[str, list[str]]:
-    """Each instruction of the groups -> all of its group, itself included, in the group's order."""
-    return {text: list(group) for group in groups for text in group}
 
 
 def priors_of(provenance: Mapping[str, Any], task: str | None) -> npt.NDArray[np.float64]:
     """The priors (K,) by which a model's progress on a task is measured."""
-    found = (provenance.get("task_priors") or {}).get(task or "", provenance["priors"])
+    own = provenance.get("task_priors") or {}
+    known = Phrasings(provenance.get("instruction_groups") or ())
+    found = own.get(task or "", own.get(known.task(task or ""), provenance["priors"]))
     return np.asarray(found, dtype=np.float64)

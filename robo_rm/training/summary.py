@@ -91,6 +91,14 @@ def summarise(split: Split, stages: Sequence[str], notes: Sequence[str] = ()) ->
         notes: further ones.
     """
     parts = {name: list(episodes) for name, episodes in split.parts.items() if episodes or name == "train"}
+    columns, rows = task_rows(parts)
+    tasks = sorted({episode.task or "" for episodes in parts.values() for episode in episodes})
+    table, unseen = _stage_rows(split, stages) if split.labelled and stages else ([], [])
+    return Summary(columns, rows, table, [*_warnings(split, tasks, unseen), *notes])
+
+
+def task_rows(parts: Mapping[str, Sequence[Any]]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of a table that counts episodes (``.task .success``) by task, part and outcome."""
     tasks = sorted({episode.task or "" for episodes in parts.values() for episode in episodes})
     columns = ["task", *parts, "succeeded", "failed", "outcome unknown"]
     rows: list[list[Any]] = []
@@ -101,8 +109,7 @@ def summarise(split: Split, stages: Sequence[str], notes: Sequence[str] = ()) ->
         rows.append([task or "(no instruction)", *(len(episodes) for episodes in mine.values()), *counts])
     if len(rows) > 1:
         rows.append(["all", *(sum(row[column] for row in rows) for column in range(1, len(columns)))])
-    table, unseen = _stage_rows(split, stages) if split.labelled and stages else ([], [])
-    return Summary(columns, rows, table, [*_warnings(split, tasks, unseen), *notes])
+    return columns, rows
 
 
 def check_states(store: Any, key: str | None, train: Sequence[Any], others: Sequence[Any]) -> str:
@@ -218,9 +225,3 @@ def _without(split: Split) -> str:
 def _named(episodes: Sequence[Any]) -> str:
     names = ", ".join(str(episode.uuid) for episode in episodes[:NAMED])
     return f"{names}, ..." if len(episodes) > NAMED else names
-
-
-def outcome_counts(outcomes: Sequence[bool | None]) -> Mapping[str, int]:
-    """How many episodes succeeded, failed, or were never judged."""
-    names = {True: "succeeded", False: "failed", None: "outcome unknown"}
-    return {name: sum(outcome is value for outcome in outcomes) for value, name in names.items()}

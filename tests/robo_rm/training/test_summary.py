@@ -102,3 +102,21 @@ def test_a_task_that_ends_before_the_last_stage_is_finished_where_nobody_said_ho
     labels = stored_labels(episodes[0], priors["a"])
     assert labels.complete.all()
     assert labels.progress.tolist() == [0, 0.25, 0.5, 0.75]
+
+
+def test_depth_cameras_are_left_out_with_a_word_and_refused_by_name(tmp_path, run_command):
+    plain = make_store(tmp_path / "plain.zarr", episodes=3, frames=6)
+    depth = "observation.images.depth"
+    features = {**plain.features, depth: {"shape": (24, 32, 1), "dtype": "uint16"}}
+    store = DemoStore.create(tmp_path / "s.zarr", features, plain.fps, stages=plain.stages)
+    for one in plain:
+        with store.writer(task=one.task, success=True) as writer:
+            frames = {CAMERA: one[CAMERA][:], STATE: one[STATE][:], depth: np.ones((one.length, 24, 32, 1), np.uint16)}
+            writer.extend(frames, stage=one.stage)
+    words = ["train-reward", f"store={store.path}", f"out={tmp_path / 'rm'}", "holdout=1", "steps=2", *TINY]
+    code, _, errors = run_command(*words, "cameras=[depth]")
+    assert code == 2
+    assert f"{depth} has uint16 frames" in errors
+    code, text, errors = run_command(*words)
+    assert code == 0, errors
+    assert "camera depth is left out: uint16 frames of shape (24, 32, 1) are no colour images" in text
