@@ -301,7 +301,7 @@ def test_a_budget_that_is_none_is_refused(steps, minutes):
 
 def test_the_verb_trains_a_model_that_knows_the_task(store, tmp_path, run_command):
     out = tmp_path / "rm"
-    words = ["train-reward", f"store={store.path}", f"out={out}", "holdout=2", "steps=150", "minutes=null", *TINY]
+    words = ["train-reward", f"store={store.path}", f"out={out}", "holdout=2", "steps=150", *TINY]
     code, text, errors = run_command(*words)
     assert code == 0, errors
     metrics = json.loads((out / "metrics.json").read_text())
@@ -360,7 +360,7 @@ def test_a_killed_training_goes_on_where_it_stood(store, tmp_path, run_command):
         "Trainer.save = save_and_die\n"
         "from robo_rm.cli.main import main; sys.exit(main(sys.argv[1:]))\n"
     )
-    words = ["train-reward", f"store={store.path}", "holdout=2", "steps=40", "minutes=null", "threads=1", *TINY]
+    words = ["train-reward", f"store={store.path}", "holdout=2", "steps=40", "threads=1", *TINY]
 
     command = [sys.executable, "-c", script, *words, f"out={tmp_path / 'killed'}"]
     killed = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, check=False)
