@@ -21,6 +21,7 @@ EPISODES = "episodes"
 STAGING = ".staging"
 ANNOTATIONS = "annotations"
 DERIVED = "derived"
+SPLITS = "splits"
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 

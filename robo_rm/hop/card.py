@@ -9,7 +9,7 @@ from robo_rm.models.card import cut_off
 if TYPE_CHECKING:
     from robo_rm.hop.model import HopRewardModel
 
-_LONG = ("figures", "references", "init", "train_uuids", "holdout_uuids")
+_LONG = ("figures", "references", "init", "train_uuids", "holdout_uuids", "contents")
 
 
 def hop_model_card(model: HopRewardModel) -> str:

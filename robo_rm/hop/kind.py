@@ -222,7 +222,7 @@ def _near_goal(distance: float) -> str:
 
 
 def _origin(folder: Path | None, init: HopRewardModel) -> dict[str, Any]:
-    kept = ("store", "store_hash", "train_uuids", "fingerprint")
+    kept = ("store", "store_hash", "train_uuids", "validation_uuids", "contents", "init", "fingerprint")
     return {"folder": str(folder), **{name: init.provenance[name] for name in kept if name in init.provenance}}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_datasets.errors import ConfigError
+from robo_datasets.fingerprint import fingerprint
 from robo_rm import metrics
 from robo_rm.judging.evaluation import choose_episodes, model_priors
 from robo_rm.labels.progress import episode_segments, label_frames
@@ -40,7 +41,7 @@ def calibrate(model: RewardModel, store: Any, share: float = 0.5, seed: int = 0)
     plain = model.model if isinstance(model, CalibratedModel) else model
     check_model_fits(plain, store)
     priors = model_priors(plain)
-    unseen = [store.episode(uuid) for uuid in choose_episodes(plain, store)[0]]
+    unseen = [store.episode(uuid) for uuid in choose_episodes(plain, store, advice="")[0]]
     count = max(1, round(share * len(unseen)))
     if count < FEWEST:
         raise ConfigError(f"only {count} of {len(unseen)} unseen episodes would calibrate; give more, or share=1")
@@ -49,7 +50,10 @@ def calibrate(model: RewardModel, store: Any, share: float = 0.5, seed: int = 0)
     parts = [_look(plain, episode, priors) for episode in chosen]
     guesses, stages, labels = [p[0] for p in parts], [p[1] for p in parts], [p[2] for p in parts]
     outcomes = [episode.success for episode in chosen]
-    calibration = fit_calibration(guesses, stages, labels, outcomes, [episode.uuid for episode in chosen])
+    uuids = [episode.uuid for episode in chosen]
+    calibration = fit_calibration(
+        guesses, stages, labels, outcomes, uuids, [fingerprint(store, uuid) for uuid in uuids]
+    )
     return Calibrated(calibration, _told(calibration, [_look(plain, episode, priors) for episode in rest]))
 
 

@@ -6,7 +6,9 @@ for all counts for none of them.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +17,9 @@ import numpy as np
 
 from robo_datasets.errors import ConfigError, StoreError
 from robo_rm.judging.advice import FIGURES
-from robo_rm.judging.evaluation import Evaluation, choose_episodes, evaluate_reward_model
+from robo_rm.judging.evaluation import Evaluation, evaluate_reward_model, left_out
 from robo_rm.judging.figures import FROM_CLIPS, statistics_of
+from robo_rm.labels.seen import seen_episodes
 from robo_rm.metrics import Interval, bootstrap_interval
 from robo_rm.models.protocol import RewardModel
 
@@ -48,23 +51,23 @@ def common_episodes(models: Mapping[str, RewardModel], store: Any) -> tuple[list
     Raises:
         StoreError: there is none.
     """
-    chosen = [set(choose_episodes(model, store)[0]) for model in models.values()]
-    unseen = [
-        uuid
-        for uuid in store.uuids
-        if not any(
-            uuid in (*model.provenance.get("train_uuids", ()), *model.provenance.get("calibration_uuids", ()))
-            for model in models.values()
-        )
+    if not len(store):
+        raise StoreError(f"{store.path} holds no episode to judge the models on")
+    known = [seen_episodes(model.provenance, store) for model in models.values()]
+    seen = functools.reduce(operator.or_, known)
+    unseen = [uuid for uuid in store.uuids if uuid not in seen]
+    held_out = [
+        set(model.provenance.get("holdout_uuids", ())) & set(unseen) or set(unseen) for model in models.values()
     ]
-    common = [uuid for uuid in unseen if all(uuid in part for part in chosen)]
-    kept = common or unseen
+    common = [uuid for uuid in unseen if all(uuid in part for part in held_out)]
+    kept, repeated = seen.once(common or unseen)
     if not kept:
         raise StoreError(
-            f"every episode of {store.path} was trained on by one of the models; give a store that none has seen, or "
-            "train them with the same holdout= and seed="
+            f"every episode of {store.path} was trained on by one of the models, or known to it otherwise "
+            f"({seen.told(store.uuids)}); give a store that none has seen, or train them with the same holdout= and "
+            "seed= of robo-rm train-reward"
         )
-    return kept, f"the {len(kept)} episodes that none of the models has seen"
+    return kept, f"the {len(kept)} episodes that none of the models has seen{left_out(seen, repeated)}"
 
 
 def compare(

@@ -39,7 +39,7 @@ def stage_model_card(model: StageRewardModel) -> str:
         "",
         "## Where it comes from",
         "",
-        *(f"- {name}: {_short(value)}" for name, value in provenance.items() if name != "figures"),
+        *(f"- {name}: {_short(value)}" for name, value in provenance.items() if name not in ("figures", "contents")),
         *cut_off(provenance),
     ]
     figures = provenance.get("figures")
@@ -76,7 +76,7 @@ def plain_card(model: RewardModel, name: str, what: str) -> str:
         "",
         "## Where it comes from",
         "",
-        *(f"- {key}: {_short(value)}" for key, value in model.provenance.items() if key != "figures"),
+        *(f"- {key}: {_short(value)}" for key, value in model.provenance.items() if key not in ("figures", "contents")),
         *cut_off(model.provenance),
     ]
     if figures:

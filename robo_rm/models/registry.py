@@ -44,8 +44,8 @@ class FitRequest:
     """Batch, learning rate and the like."""
     budget: Budget = field(default_factory=lambda: Budget(None, None, 7.0))
     """How long to train."""
-    holdout: int = 8
-    """Episodes held out, by episode."""
+    holdout: float = 8
+    """Episodes held out, by episode: a number, or a share below 1."""
     seed: int = 0
     """Of the split, the weights and every random draw."""
     stage_groups: list[list[int]] | None = None

@@ -22,8 +22,10 @@ import torch
 
 from robo_datasets.console import progress_bar, say
 from robo_datasets.errors import ConfigError, ModelError
+from robo_datasets.outputs import OutputFolder
 from robo_rm.labels.grouping import GroupedStore, named_groups
-from robo_rm.labels.split import labelled_episodes, split_episodes
+from robo_rm.labels.seen import contents
+from robo_rm.labels.split import labelled_episodes, split_episodes, store_split
 from robo_rm.models.protocol import RewardModel
 from robo_rm.models.registry import FitRequest, FitResult
 from robo_rm.models.saving import PROVENANCE, load_reward_model, read_provenance
@@ -143,7 +145,8 @@ class Fit:
         self.request, self.folder = request, request.folder
         self.device = pick_device(request.device)
         used = episodes(request.store)
-        train, self.held_out = split_episodes(
+        train, self.held_out = store_split(
+            request.store,
             used,
             request.holdout,
             request.seed if request.split_seed is None else request.split_seed,
@@ -172,6 +175,7 @@ class Fit:
         if self._standing == "finished":
             kept = load_reward_model(self.folder, self.device)
             return FitResult(kept, dict(kept.provenance["figures"]), already=True)
+        OutputFolder(self.folder)
         if self.request.split_seed in (None, self.request.seed):
             self.summarise()
         started = time.monotonic()
@@ -341,6 +345,7 @@ class Fit:
             "train_uuids": [episode.uuid for episode in self.train],
             "holdout_uuids": [episode.uuid for episode in self.held_out],
             **({"validation_uuids": [e.uuid for e in self.stopping.episodes]} if self.stopping is not None else {}),
+            **contents(request.store, [*self.train, *([] if self.stopping is None else self.stopping.episodes)]),
             "store": str(request.store.path),
             "store_hash": store_hash,
             "contract_hash": request.store.contract_hash,

@@ -29,9 +29,9 @@ class Config:
     """`dense` or `sparse`, of a model that was trained with reward.sparse; the one it was saved with if not given."""
     episodes: str = "unseen"
     """`unseen`: held out or never trained on; `all`: every episode, which flatters the model."""
-    probes: int = 6
-    """Episodes that did not fail from which probe clips are made: paused, turned back, hovering, shuffled, with a
-    frozen camera, backwards."""
+    probes: int = 36
+    """From how many of the episodes that did not fail probe clips are made: paused, turned back, hovering, shuffled,
+    with a frozen camera, backwards. 36 without a fault are needed to trust that a tenth at most goes wrong; 0: none."""
     probe_store: str | None = None
     """Store of episodes that were recorded to probe with, such as an empty scene."""
     resamples: int = 1000
@@ -51,6 +51,7 @@ def run(config: Config) -> None:
     from robo_rm.cli.following import say_next
     from robo_rm.judging import probe_table
     from robo_rm.judging.advice import (
+        FIGURE_COLUMNS,
         KIND_COLUMNS,
         advise,
         figure_rows,
@@ -79,12 +80,12 @@ def run(config: Config) -> None:
     advice = advise(evaluation)
     print_table(
         f"Reward model on {evaluation.scope}",
-        ["figure", "value", "95 % interval", "what it is"],
+        FIGURE_COLUMNS,
         figure_rows(evaluation),
     )
     missing = missing_figures(evaluation)
     if missing:
-        say(f"not to be had from these episodes: {missing}")
+        say(f"cannot be had from these episodes: {missing}")
     if len(evaluation.by_kind) > 1:
         print_table("By kind of episode", KIND_COLUMNS, kind_rows(evaluation))
     if len(evaluation.by_task) > 1:

@@ -23,8 +23,8 @@ class Config:
     """Demo store with stage labels."""
     out: str = MISSING
     """Folder for report.html and metrics.json."""
-    probes: int = 6
-    """Episodes that did not fail from which probe clips are made."""
+    probes: int = 36
+    """From how many of the episodes that did not fail probe clips are made."""
     probe_store: str | None = None
     """Store of episodes that were recorded to probe with, such as an empty scene."""
     resamples: int = 1000

@@ -33,8 +33,9 @@ class Config:
     """Which image encoder; encoder=conv is trained from scratch."""
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     """Batch size, learning rate and the like."""
-    holdout: int = 8
-    """Labelled episodes that are not trained on and judge the model at the end."""
+    holdout: float = 8
+    """Labelled episodes that are not trained on and judge the model at the end: a number, or a share such as 0.1. The
+    same `seed` and `holdout` hold out the same episodes in train-policy."""
     stage_groups: list[list[int]] | None = None
     """Coarser stages to train on, made of the store's by their places: [[0,1],[2,3]]; [[]] takes the whole task as one
     stage, labelled or not."""

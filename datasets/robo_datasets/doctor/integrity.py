@@ -17,6 +17,7 @@ from robo_datasets.layout import (
     EPISODES,
     GROUP_FILE,
     INDEX_FILE,
+    SPLITS,
     STAGING,
     is_uuid,
     read_commit,
@@ -27,7 +28,7 @@ from robo_datasets.writer import lock_folder
 from robo_datasets.zarr_meta import group_json
 
 QUARANTINE = ".quarantine"
-_KNOWN = {GROUP_FILE, INDEX_FILE, EPISODES, ANNOTATIONS, DERIVED, STAGING, QUARANTINE}
+_KNOWN = {GROUP_FILE, INDEX_FILE, EPISODES, ANNOTATIONS, DERIVED, SPLITS, STAGING, QUARANTINE}
 
 
 def check_store_files(root: Path) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from robo_datasets.console import say
 from robo_datasets.errors import ConfigError, StoreError
+from robo_datasets.outputs import OutputFolder
 from robo_policies.cloning.checkpoint import CARD, pick_device, policy_files, read_card, write_card
 from robo_policies.cloning.holdout import held_out_errors, hold_out
 from robo_policies.cloning.learned import LearnedPolicy, load_policy
@@ -83,7 +84,7 @@ def train_policy(
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
-    holdout: int = 0,
+    holdout: float = 0,
     title: str = "train policy",
 ) -> TrainedPolicy:
     """Clone the demonstrations of ``store`` into a policy in the folder ``out``.
@@ -101,7 +102,8 @@ def train_policy(
         seed: names initial weights, order and noise.
         device: auto, cpu or cuda.
         overwrite: delete what an earlier run with other settings left in ``out``.
-        holdout: episodes that are not trained on, drawn by ``seed``; the error of the actions on them is measured.
+        holdout: episodes that are not trained on, a number or a share, drawn by ``seed``; the error of the actions on
+            them is measured.
         title: what the progress bar says.
 
     Raises:
@@ -116,10 +118,10 @@ def train_policy(
     device = pick_device(device)
     demonstrations = load_demonstrations(store)
     sampled = sample_weights(store, demonstrations, weights)
-    held = hold_out(demonstrations, holdout, seed)
+    held = hold_out(store, demonstrations, holdout, seed)
     trained = np.where(held, 0, sampled.values).astype(np.float32)
     if not trained.any():
-        raise StoreError(f"{store.path}: nothing with a weight is left once {holdout} episodes are held out")
+        raise StoreError(f"{store.path}: nothing with a weight is left once holdout={holdout:g} is held out")
     dims = {key: values.shape[1] for key, values in demonstrations.arrays.items()}
     if isinstance(policy, DiffusionSettings) and STATE not in dims:
         raise ConfigError(
@@ -147,6 +149,7 @@ def train_policy(
 
     still = constant_dimensions(demonstrations, trained)
     summarise_cloning(store, demonstrations, trained, held, weights, still)
+    OutputFolder(out)
     for warning in weight_warnings(store, demonstrations, sampled):
         say(f"warning: {warning}")
     import torch

@@ -40,8 +40,9 @@ class Config:
     for none. The same command with a higher cap goes on from there."""
     training: CloningSettings = field(default_factory=CloningSettings)
     """Batch size, learning rate and the like."""
-    holdout: int = 0
-    """Episodes that are not trained on, drawn by `seed`; the error of the actions on them goes into metrics.json."""
+    holdout: float = 0
+    """Episodes that are not trained on, a number or a share such as 0.1; the error of the actions on them goes into
+    metrics.json. The same `seed` and `holdout` hold out the same episodes in train-reward."""
     contract: str = ""
     """Robot contract that the policy is for; training is refused where the demonstrations are of another."""
     seed: int = 0
