@@ -13,7 +13,7 @@ from robo_datasets.fingerprint import fingerprint
 from robo_rm import metrics
 from robo_rm.judging.evaluation import choose_episodes, model_priors
 from robo_rm.judging.support import counted
-from robo_rm.labels.progress import episode_segments, label_frames
+from robo_rm.labels.progress import stored_labels
 from robo_rm.labels.split import split_episodes
 from robo_rm.labels.tasks import priors_of
 from robo_rm.models.calibration import CalibratedModel, Calibration, apply, fit_calibration
@@ -75,7 +75,7 @@ Looked = tuple[Prediction, npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 def _look(model: RewardModel, episode: Any, priors: npt.NDArray[np.float64]) -> Looked:
     own = priors_of({"priors": priors, **model.provenance}, episode.task)
-    truth = label_frames(episode_segments(episode, len(own)), own, episode.length, f"episode {episode.uuid}")
+    truth = stored_labels(episode, own)
     failed = episode.success is False
     label = np.where(truth.complete & (not failed), truth.progress, np.float32(np.nan))
     return model.predict(episode), truth.stage, label

@@ -22,7 +22,7 @@ from robo_rm.judging.judged import Judged
 from robo_rm.judging.probes import Count, ProbeClips, probe_episode, probe_recorded, why_left_out
 from robo_rm.judging.support import Support, support_of
 from robo_rm.labels.grouping import as_trained
-from robo_rm.labels.progress import cumulative_priors, episode_segments, label_frames
+from robo_rm.labels.progress import cumulative_priors, stored_labels
 from robo_rm.labels.seen import TRAINED, Seen, seen_episodes
 from robo_rm.labels.tasks import priors_of
 from robo_rm.metrics import Interval
@@ -285,15 +285,15 @@ def _chance_of_success(model: RewardModel, prediction: Prediction) -> float | No
 def _judged(
     episode: Any, prediction: Prediction, priors: npt.NDArray[np.float64], clips: ProbeClips, chance: float | None
 ) -> Judged:
-    segments = episode_segments(episode, len(priors))
-    labels = label_frames(segments, priors, episode.length, f"episode {episode.uuid}")
+    labels = stored_labels(episode, priors)
     simulator = None
     if SIMULATOR_PROGRESS in episode:
         simulator = np.asarray(episode[SIMULATOR_PROGRESS][:], dtype=np.float32).reshape(-1)
     reached = None
-    if episode.success is False and segments:
+    labelled = np.flatnonzero(labels.stage >= 0)
+    if episode.success is False and labelled.size:
         begin = cumulative_priors(priors)
-        last = segments[-1].stage
+        last = int(labels.stage[labelled[-1]])
         reached = float(begin[last]), float(begin[last + 1])
     return Judged(
         uuid=episode.uuid,

@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_datasets.errors import ConfigError, LabelError, StoreError
+from robo_datasets.instructions import instruction_groups
 from robo_rm.judging.advice import FIGURES, short
 from robo_rm.judging.evaluation import Evaluation, evaluate_reward_model, left_out
 from robo_rm.judging.figures import FROM_CLIPS, statistics_of
 from robo_rm.judging.statistics import ranks_of
-from robo_rm.labels.progress import episode_segments, label_frames, training_priors
+from robo_rm.labels.progress import stored_labels, training_priors
 from robo_rm.labels.seen import seen_episodes
 from robo_rm.labels.tasks import priors_of, task_priors
 from robo_rm.metrics import Interval, bootstrap_interval, holm, swap_p_value
@@ -132,15 +133,18 @@ def store_labels(store: Any, uuids: Sequence[str]) -> dict[str, npt.NDArray[np.f
     count = len(store.stages)
     episodes = [episode for episode in store if count and (np.asarray(episode.stage) >= 0).any()]
     try:
-        priors = {"priors": training_priors(episodes, count), "task_priors": task_priors(episodes, count)}
+        groups = instruction_groups(store)
+        priors = {
+            "priors": training_priors(episodes, count),
+            "task_priors": task_priors(episodes, count, groups),
+            "instruction_groups": groups,
+        }
     except LabelError:  # no stage was ever finished, so no progress is measured
         return None
     found = {}
     for uuid in uuids:
         episode = store.episode(uuid)
-        truth = label_frames(
-            episode_segments(episode, count), priors_of(priors, episode.task), episode.length, f"episode {uuid}"
-        )
+        truth = stored_labels(episode, priors_of(priors, episode.task))
         found[uuid] = np.where(truth.complete, truth.progress, np.float32(np.nan))
     return found
 

@@ -48,6 +48,7 @@ def run(config: Config) -> None:
     from robo_datasets.console import print_table, say
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
+    from robo_rm.cli.following import say_next
     from robo_rm.judging import probe_table
     from robo_rm.judging.advice import (
         FIGURE_COLUMNS,
@@ -101,3 +102,4 @@ def run(config: Config) -> None:
     camera = model.cameras[0] if model.cameras else None
     write_report(evaluation, advice, store, camera, f"Reward model {Path(config.model).name}", out.path("report.html"))
     out.announce()
+    say_next("score", model=config.model, head=config.head or "", store=config.store)

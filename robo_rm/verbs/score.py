@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
@@ -74,6 +75,7 @@ def run(config: Config) -> None:
     from robo_datasets import DemoStore
     from robo_datasets.console import say
     from robo_datasets.outputs import OutputFolder
+    from robo_rm.cli.following import beside, say_next
     from robo_rm.scoring import progress_from_feature, read_prediction, score_weights, score_with
     from robo_rm.weights import rabc as weights
 
@@ -112,6 +114,14 @@ def run(config: Config) -> None:
         _write(out, store, scores, progress)
         out.announce()
     say(f"wrote {len(store)} episodes' weights to {scores.derived.path}")
+    named = {} if config.name == "weights" else {"weights.name": config.name}
+    say_next(
+        "train-policy",
+        store=config.store,
+        weights="rabc",
+        **named,
+        out=beside(str(Path(config.store).with_suffix("")), "policy"),
+    )
 
 
 def _print(scores: Scores) -> None:
