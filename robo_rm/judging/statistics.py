@@ -6,7 +6,7 @@ What a figure means stands in docs/judging.md; here is how it is counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from robo_rm import metrics
 from robo_rm.judging.judged import Judged
 from robo_rm.judging.probes import Count
+from robo_rm.judging.support import FEWEST
 from robo_rm.metrics import (
     Interval,
     auroc_interval,
@@ -34,10 +35,14 @@ class Figure:
     statistic: Statistic
     bounds: Callable[[float], Interval | None] = lambda value: None
     """From its value to an interval that stays open where all episodes are alike, see `robo_rm.metrics.intervals`."""
+    enough: bool = True
+    """Whether there are episodes enough for an interval: of a few that agree by chance any would be too narrow."""
 
     def interval(self, episodes: int, resamples: int, seed: int) -> Interval:
         """Its value over all episodes, and the wider of its intervals."""
         found = bootstrap_interval(self.statistic, episodes, resamples=resamples, seed=seed)
+        if not self.enough:
+            return Interval(found.value, float("nan"), float("nan"))
         other = self.bounds(found.value) if np.isfinite(found.value) else None
         return found if other is None else hull(found, other)
 
@@ -130,8 +135,8 @@ def figures_of(judged: Sequence[Judged], fps: float, order: Order | None = None)
         "epic": Figure(_epic(judged)),
         "mse": _average(_only(squared, kept), 0.0),
         "mae": _average(_only(absolute, kept), 0.0),
-        "voc": _mean_of(np.where(kept, value_order, np.nan)),
-        "voc_reversed": _mean_of(turned),
+        "voc": _correlation(np.where(kept, value_order, np.nan)),
+        "voc_reversed": _correlation(turned),
         "stage_accuracy": _share(_only(stages, kept)),
         "boundary_f1": _share((2 * counts[:, 0], counts[:, 1] + counts[:, 2])),
         "ece_stage": Figure(_calibration_of_stages(judged)),
@@ -224,6 +229,11 @@ def _mean_of(values: npt.NDArray[np.float64]) -> Figure:
         return Interval(value, max(-1.0, found.low), min(1.0, found.high))
 
     return Figure(lambda draw: _mean(values[draw]), bounds)
+
+
+def _correlation(values: npt.NDArray[np.float64]) -> Figure:
+    """A mean over episodes of rank correlations, which of a model that rises are 1 for all but for chance."""
+    return replace(_mean_of(values), enough=int(np.isfinite(values).sum()) >= FEWEST)
 
 
 def _auroc(score: npt.NDArray[np.float64], good: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> Statistic:

@@ -153,7 +153,7 @@ class _Counts:
 
     def why_no_success(self, least: int = 1) -> str:
         if 0 < self.successes < least:
-            return f"only {self.successes} of the {len(self.judged)} episodes is a success"
+            return f"it takes two successes, and of {counted(len(self.judged), 'episodes')} one is marked as such"
         return self._why("success", self.successes)
 
     def why_no_stage(self) -> str:
@@ -167,7 +167,7 @@ class _Counts:
         if self.unknown == len(self.judged):
             return self._nobody_knows()
         unknown = f" ({self.unknown} of unknown outcome)" if self.unknown else ""
-        return f"none of the {len(self.judged)} episodes is marked as a {outcome}{unknown}"
+        return f"none of {counted(len(self.judged), 'episodes')} is marked as a {outcome}{unknown}"
 
     def _nobody_knows(self) -> str:
         return f"whether they succeeded is unknown of all {len(self.judged)} episodes (store.set_success says it)"

@@ -110,6 +110,11 @@ class TestFewEpisodes:
         erring.append(episode("last", False, np.r_[np.linspace(0, 0.2, T - 1), 0.9]))
         assert figures(erring, 10, resamples=200)["hallucination"].high >= good["hallucination"].high
 
+    def test_three_successes_among_many_failures_are_few(self) -> None:
+        told = uses(mixed(3, 50, probed=True))
+        assert all(item.mark != "yes" for item in told.values())
+        assert "voc is 1.000 (wanted at least 0.9), but without an interval: 3 episodes" in told["weighting"].text
+
     def test_one_episode_is_no_ground_for_trust(self) -> None:
         told = uses([episode(0, True, 1.0, probed=True)])
         assert {item.mark for item in told.values()} == {"care"}
@@ -156,10 +161,10 @@ class TestOutcomes:
     @pytest.mark.parametrize(
         ("outcomes", "reason"),
         [
-            ([True] * 6, "none of the 6 episodes is marked as a failure"),
-            ([False] * 6, "none of the 6 episodes is marked as a success"),
+            ([True] * 6, "none of 6 episodes is marked as a failure"),
+            ([False] * 6, "none of 6 episodes is marked as a success"),
             ([None] * 6, "unknown of all 6 episodes"),
-            ([True, None, None], "none of the 3 episodes is marked as a failure (2 of unknown outcome)"),
+            ([True, None, None], "none of 3 episodes is marked as a failure (2 of unknown outcome)"),
         ],
     )
     def test_what_is_missing_has_its_reason(self, outcomes: list[bool | None], reason: str) -> None:
