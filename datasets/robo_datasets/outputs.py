@@ -71,7 +71,10 @@ def _refuse_foreign(place: Path) -> None:
     """Raise ConfigError where a folder holds files and none of those by which ours are known."""
     names = sorted(path.name for path in place.iterdir())
     shown = [name for name in names if not name.startswith(".")]
-    if not shown or MARKER in names or _is_ours(place / CONFIG):
+    if not shown or _is_ours(place):
+        return
+    # Work in several parts, such as the members of an ensemble, has a folder of ours for each.
+    if all(_is_ours(place / name) for name in shown):
         return
     listed = ", ".join(shown[:4]) + (", ..." if len(shown) > 4 else "")
     raise ConfigError(
@@ -80,8 +83,11 @@ def _refuse_foreign(place: Path) -> None:
     )
 
 
-def _is_ours(config: Path) -> bool:
-    """Whether a config.yaml is that of a command (all of which have ``out``), or of a model that was saved."""
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder has our marker, or a config.yaml of a command (all have ``out``) or of a saved model."""
+    config = folder / CONFIG
+    if (folder / MARKER).exists():
+        return True
     try:
         told = yaml.safe_load(config.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -90,7 +96,7 @@ def _is_ours(config: Path) -> bool:
         return False
     model = told.get("model")
     saved = isinstance(model, dict) and str(model.get("format", "")).startswith("robo")
-    return "out" in told or saved or (config.parent / METRICS).exists()
+    return "out" in told or saved or (folder / METRICS).exists()
 
 
 def _probe(place: Path) -> None:

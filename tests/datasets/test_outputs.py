@@ -85,6 +85,8 @@ def test_a_folder_of_ours_is_written_to_again(tmp_path):
     begun = OutputFolder(tmp_path / "b")
     foreign(begun.folder, "checkpoint.safetensors")
     OutputFolder(begun.folder)
+    OutputFolder(tmp_path / "parts" / "member-0")
+    OutputFolder(tmp_path / "parts")
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / ".DS_Store").touch()
     OutputFolder(tmp_path / "c")
