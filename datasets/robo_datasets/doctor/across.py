@@ -1,13 +1,15 @@
-"""Checks that need the whole store: ranges, constant dimensions, mixed units, lag between state and action."""
+"""Checks that need the whole store: ranges, constant dimensions, mixed units, duplicates, lag of state and action."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from robo_datasets.doctor.findings import WARNING, Finding
 from robo_datasets.doctor.signals import Scales, finite_rows
+from robo_datasets.episode import Episode
+from robo_datasets.layout import GROUP_FILE, read_commit
 from robo_datasets.store import DemoStore
 
 DEGREES = 180 / np.pi
@@ -78,6 +80,54 @@ def _check_episode_units(store: DemoStore, uuids: Sequence[str], key: str) -> It
         if DEGREES / 2.5 < ratio < DEGREES * 2.5 or DEGREES / 2.5 < 1 / max(ratio, 1e-9) < DEGREES * 2.5:
             what = f"{key} is {ratio:.3g} times as large as in the other episodes: degrees among radians"
             yield Finding("mixed_units", WARNING, uuid, what)
+
+
+def check_duplicates(store: DemoStore, uuids: Sequence[str]) -> Iterator[Finding]:
+    """Episodes that are another one again: the same to the last byte, or the same numbers with other pictures.
+
+    Told from the checksums of the stored arrays, so that nothing is decoded. Time stamps and stages do not count: the
+    same demonstration may be told on another clock and be labelled twice. Numbers that never change tell nothing.
+    """
+    rows = [key for key, feature in store.schema.items() if not feature.is_frames]
+    pictures = [key for key, feature in store.schema.items() if feature.is_frames]
+    first: dict[tuple[object, ...], tuple[str, list[str]]] = {}
+    for uuid in uuids:
+        episode = store.episode(uuid)
+        files = read_commit(episode.path)["files"]
+        kept = {key: _arrays(files, key) for key in store.schema}
+        numbers, frames = [kept[key] for key in rows], [kept[key] for key in pictures]
+        told = (episode.length, *(numbers if _moves(episode, rows) else frames))
+        other = first.setdefault(told, (uuid, frames))
+        if other[0] == uuid or len(told) == 1:
+            continue
+        if other[1] == frames:
+            what = f"is episode {other[0]} again, equal to the last byte"
+        else:
+            what = f"has the same numbers as episode {other[0]} to the last bit, with other pictures"
+        origin = _origin(store, other[0]), _origin(store, uuid)
+        yield Finding("duplicate", WARNING, uuid, f"episode {uuid}{origin[1]} {what}{origin[0]}")
+
+
+def _arrays(files: Mapping[str, Mapping[str, object]], key: str) -> str:
+    """Checksums and sizes of the files of one array, without its description."""
+    names = sorted(name for name in files if name.startswith(f"{key}/") and not name.endswith(GROUP_FILE))
+    return " ".join(f"{files[name]['crc32c']}:{files[name]['bytes']}" for name in names)
+
+
+def _moves(episode: Episode, keys: Sequence[str]) -> bool:
+    """Whether any number of an episode changes."""
+    for key in keys:
+        values = episode[key][:]
+        if len(values) > 1 and bool((values[1:] != values[:-1]).any()):
+            return True
+    return False
+
+
+def _origin(store: DemoStore, uuid: str) -> str:
+    source = store.episode(uuid).source
+    if not isinstance(source, dict) or "name" not in source:
+        return ""
+    return f" (episode {source.get('episode')} of {source['name']})"
 
 
 def check_lag(lag: tuple[float, float] | None, fps: float) -> Iterator[Finding]:

@@ -221,7 +221,7 @@ class LeRobotSource(Source):
 
     def known_keys(self) -> Collection[str]:
         """Everything that the data set declares."""
-        return {*self._declared.keys, *self._dropped, *self.features}
+        return {*self._info["features"], *self.features, TASK_INDEX}
 
     def drop(self, keys: Collection[str]) -> None:
         """Neither check nor read these features any more."""
