@@ -16,10 +16,8 @@ import pyarrow as pa
 
 from robo_datasets.annotations import runs_of
 from robo_datasets.importers.source import EpisodeDetails
+from robo_datasets.lerobot_v3 import TASKS, TASKS_BY_FRAME
 
-TASK_INDEX = "annotation.task_index"
-TASKS = "tasks"
-BY_FRAME = "instructions_by_frame"
 INSTRUCTIONS = "instructions"
 # Columns of text that hold the instruction in data sets converted from other formats.
 _INSTRUCTION_COLUMNS = ("language_instruction", "instruction", "task", "task_description", "language")
@@ -90,7 +88,7 @@ def text_details(
     if tasks:
         task = tasks[0][2] or task
         if len(tasks) > 1:
-            runs[BY_FRAME] = list(tasks)
+            runs[TASKS_BY_FRAME] = list(tasks)
             attributes[TASKS] = list(dict.fromkeys(words for _, _, words in tasks))
     for key in text:
         found = _text_runs(table[key].to_pylist())
