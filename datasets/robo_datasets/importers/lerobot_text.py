@@ -91,7 +91,8 @@ def text_details(
             runs[TASKS_BY_FRAME] = list(tasks)
             attributes[TASKS] = list(dict.fromkeys(words for _, _, words in tasks))
     for key in text:
-        found = _text_runs(table[key].to_pylist())
+        cells = table[key].to_pylist()
+        found = _text_runs([cell[0] if isinstance(cell, list) and len(cell) == 1 else cell for cell in cells])
         name = key if key not in taken and key not in attributes else f"text.{key}"
         if len(found) == 1:
             attributes[name] = found[0][2]
@@ -104,9 +105,8 @@ def text_details(
     return EpisodeDetails(task, attributes, runs)
 
 
-def _text_runs(values: list[Any]) -> list[tuple[int, int, Any]]:
-    """Runs (start, end, value) of equal values; lists of one text are that text."""
-    plain = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
+def _text_runs(plain: list[Any]) -> list[tuple[int, int, Any]]:
+    """Runs (start, end, value) of equal values."""
     runs: list[tuple[int, int, Any]] = []
     for row, value in enumerate(plain):
         if runs and runs[-1][2] == value:
