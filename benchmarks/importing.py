@@ -1,0 +1,97 @@
+"""How fast a LeRobot data set is imported, against plain PyAV decoding and JPEG encoding on the same cores.
+
+    python benchmarks/importing.py [--data DIR] [--rounds 3] [--workers N] [--json importing_benchmark.json]
+
+Both sides use the same number of processes, started before the clock runs on neither side: a round of each includes
+starting them. The plain side decodes every frame of every video and encodes it as the store does (quality 95, 4:4:4),
+and writes nothing. Rounds take turns, so that what else the machine does meets both; the figure is the median of the
+rounds' ratios. The import is repeated on the store that is there, which reads nothing but the files' times, and on a
+copy elsewhere, which reads all but decodes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from robo_datasets.console import print_table, say
+from robo_datasets.importers.lerobot_v2 import LeRobotV2Source
+from robo_datasets.importers.run import import_source
+from robo_datasets.jpeg import DEFAULT_QUALITY, DEFAULT_SUBSAMPLING, frame_encoder
+from robo_datasets.video import video_frames
+
+
+def decode_and_encode(path: Path) -> int:
+    """Every frame of a video as JPEG; returns how many."""
+    count, encode = 0, frame_encoder(DEFAULT_QUALITY, DEFAULT_SUBSAMPLING)
+    for frame in video_frames(path):
+        encode(frame)
+        count += 1
+    return count
+
+
+def plain(videos: list[Path], workers: int) -> int:
+    """All videos, in as many processes as the import has."""
+    if workers < 2:
+        return sum(map(decode_and_encode, videos))
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        return sum(pool.map(decode_and_encode, videos))
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Run the rounds and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/g1_pick_bottle"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    videos = sorted(arguments.data.glob("videos/**/*.mp4"))
+    if not videos:
+        raise SystemExit(f"{arguments.data} holds no videos of a LeRobot v2.1 data set; give --data DIR")
+    figures: dict[str, list[float]] = {"plain_s": [], "import_s": [], "ratio": [], "again_s": [], "moved_s": []}
+    plain(videos, arguments.workers)  # the file cache is warm for both
+    with tempfile.TemporaryDirectory() as folder:
+        store, copy = Path(folder, "demos.zarr"), Path(folder, "copy")
+        shutil.copytree(arguments.data, copy)
+        frames = 0
+
+        def bring_in(source: Path) -> None:
+            nonlocal frames
+            frames += import_source(LeRobotV2Source(source), store, workers=arguments.workers).frames
+
+        for _ in range(arguments.rounds):
+            shutil.rmtree(store, ignore_errors=True)
+            frames = 0
+            figures["plain_s"].append(timed(lambda: plain(videos, arguments.workers)))
+            figures["import_s"].append(timed(lambda: bring_in(arguments.data)))
+            figures["ratio"].append(figures["plain_s"][-1] / figures["import_s"][-1])
+            figures["again_s"].append(timed(lambda: bring_in(arguments.data)))
+            figures["moved_s"].append(timed(lambda: bring_in(copy)))
+    medians = {name: statistics.median(values) for name, values in figures.items()}
+    rows = [(name, medians[name], str([round(value, 3) for value in values])) for name, values in figures.items()]
+    print_table("", ["figure", "median", "rounds"], rows)
+    say(f"{frames} frames, {arguments.workers} processes: the import runs at {medians['ratio']:.2f} of plain decoding")
+    if arguments.json:
+        record = {**medians, "frames": frames, "workers": arguments.workers}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
