@@ -98,7 +98,7 @@ def test_a_bad_episode_is_left_out_with_its_reason(tmp_path, run_command, versio
 
         file = root / "meta/episodes/chunk-000/file-000.parquet"
         rows = pq.read_table(file).to_pylist()
-        rows[1]["data/file_index"] = 9
+        rows[1]["length"] = rows[1]["dataset_to_index"] = 99
         pq.write_table(pa.Table.from_pylist(rows), file)
     code, _, err = run_import(run_command, root, tmp_path / "d.zarr")
     assert (code, (tmp_path / "d.zarr").exists()) == (2, False), err
