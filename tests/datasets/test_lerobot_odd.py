@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from robo_datasets import DemoStore
-from robo_datasets.errors import StoreWriteError
+from robo_datasets.errors import ImportSourceError, StoreWriteError
 from robo_datasets.importers.lerobot_v2 import LeRobotV2Source
 from robo_datasets.importers.lerobot_v3 import LeRobotV3Source
 from robo_datasets.importers.run import import_source
@@ -189,3 +189,29 @@ def test_v3_parts_that_start_late_in_their_file_and_files_that_start_late(tmp_pa
     store = DemoStore.open(tmp_path / "d.zarr")
     for episode in store:
         assert number_of(episode[CAMERA][:]).tolist() == list(range(episode.length))
+
+
+def test_time_stamps_that_are_missing_are_named(tmp_path):
+    root = write_v21(tmp_path / "set", [6], stamps=lambda length: np.where(np.arange(length) == 2, np.nan, 0.1))
+    with pytest.raises(ImportSourceError, match="the timestamp of row 2 is missing"):
+        import_source(LeRobotV2Source(root), tmp_path / "d.zarr", workers=0)
+
+
+def test_more_bits_than_declared_are_rounded_and_said(tmp_path):
+    root = write_v21(
+        tmp_path / "set",
+        [6],
+        features={"pose": entry("float32", [2])},
+        columns=lambda number, length: {"pose": list(np.full((length, 2), 0.1))},
+    )
+    source = LeRobotV2Source(root)
+    import_source(source, tmp_path / "d.zarr", workers=0)
+    assert DemoStore.open(tmp_path / "d.zarr")[0]["pose"][:].ravel().tolist() == [float(np.float32(0.1))] * 12
+    assert any(note.startswith("pose holds") and "rounded" in note for note in source.notes)
+
+
+def test_a_list_of_instructions_is_kept_where_frames_do_not_say_which(tmp_path):
+    root = write_v21(tmp_path / "set", [6], tasks=["any"], listed={0: ["close", "shut"]})
+    import_source(LeRobotV2Source(root), tmp_path / "d.zarr", workers=0)
+    episode = DemoStore.open(tmp_path / "d.zarr")[0]
+    assert (episode.task, episode.attributes) == ("close", {"tasks": ["close", "shut"]})

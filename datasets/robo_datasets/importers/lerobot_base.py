@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from robo_datasets.depth import MILLIMETRES, SCALES, depth_record, is_depth_map
 from robo_datasets.errors import ImportSourceError
-from robo_datasets.importers.columns import column_array, column_with_holes
+from robo_datasets.importers.columns import column_array, column_with_holes, float_bits, parquet_schema, time_stamps
 from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.lerobot_alignment import LeRobotReading, RowFrames, VideoPart, frames_of_rows
 from robo_datasets.importers.lerobot_cameras import (
@@ -31,8 +31,6 @@ from robo_datasets.jpeg import resize
 from robo_datasets.lerobot_v3 import TASK_INDEX
 from robo_datasets.video import video_header
 from robo_datasets.video_times import frames_shown_at
-
-_CLOCK: Mapping[str, Any] = {"shape": (), "dtype": "float64"}
 
 
 @dataclass
@@ -64,6 +62,7 @@ class LeRobotSource(Source):
         self._cameras = choose_cameras(self._declared.cameras, reading.cameras, path)
         self._readings: dict[str, CameraReading] = {}
         self._tasks_change = False
+        self._listed: dict[int, list[str]] = {}
         self._last = _Last()
 
     # --- what a version knows ---
@@ -126,6 +125,11 @@ class LeRobotSource(Source):
             there = self._columns_there(readable)[1] if readable is not None else []
         except ImportSourceError:
             there = []
+        kinds = parquet_schema(self._columns_there_file(readable)) if readable is not None and there else ()
+        for column in kinds:
+            declared = self._declared.rows.get(column.name, {}).get("dtype", "")
+            if declared.startswith("float") and float_bits(column.type) > 8 * np.dtype(declared).itemsize:
+                yield f"{column.name} holds {column.type}, {declared} is declared: it is rounded to that"
         undeclared = [name for name in there if name not in self._info["features"]]
         if undeclared:
             yield f"the columns {undeclared} of the data files are not declared in meta/info.json and were left out"
@@ -215,7 +219,7 @@ class LeRobotSource(Source):
             if (header.height, header.width) != (height, width):
                 raise ImportSourceError(
                     f"{part.path} (episode {episode.number}) is {header.height}x{header.width}, {key} is declared "
-                    f"{height}x{width}"
+                    f"{height}x{width}; drop=[{key}] leaves the camera out"
                 )
             rows = round(part.start * self._row_rate()) + episode.length
             sound = header.frames == rows if part.alone else header.frames >= rows
@@ -228,7 +232,7 @@ class LeRobotSource(Source):
         columns = {key: self._column(table, key, where) for key in self._declared.rows if key in self.features}
         if TASK_INDEX in self.features and TASK_INDEX not in columns:
             columns[TASK_INDEX] = task_rows(self._task_runs(episode, table)[0], episode.length)[0]
-        stamps = column_array(table, "timestamp", _CLOCK, where)
+        stamps = time_stamps(table, where)
         times, received = self._own_times(table, where)
         images = {key: self._pictures(episode, key) for key in self._readings}
         for row in range(episode.length):
@@ -246,7 +250,15 @@ class LeRobotSource(Source):
         table = self._rows(episode)
         runs, odd = self._task_runs(episode, table)
         task = episode.task or ("" if not runs else runs[0][2])
-        found = text_details(table, self._declared.text, self._declared.language, runs, task, episode.attributes)
+        found = text_details(
+            table,
+            self._declared.text,
+            self._declared.language,
+            runs,
+            task,
+            episode.attributes,
+            self._listed.get(episode.number, ()),
+        )
         notes = [odd] if odd else []
         for key, frames in self._last.frames.items():
             if frames.repeated:
@@ -276,7 +288,7 @@ class LeRobotSource(Source):
         for key in self._declared.rows:
             if key in self.features:
                 content.add_rows(key, self._column(table, key, where))
-        content.add_times(column_array(table, "timestamp", _CLOCK, where))
+        content.add_times(time_stamps(table, where))
         for key in self._videos():
             content.add_pictures(key, self._match(episode, key).packets)
         for key in self._embedded():
@@ -307,7 +319,7 @@ class LeRobotSource(Source):
 
     def _column(self, table: pa.Table, key: str, where: str) -> np.ndarray:
         try:
-            rows = column_array(table, key, self._declared.rows[key], where)
+            rows = column_array(table, key, self._declared.rows[key], where, rounded=True)
         except ImportSourceError as error:
             raise ImportSourceError(f"{error}; drop=[{key}] leaves the column out") from error
         return rows.reshape(len(rows), *self.features[key]["shape"])
@@ -350,7 +362,7 @@ class LeRobotSource(Source):
         """
         table = self._rows(episode)
         if key not in self._last.frames:
-            stamps = column_array(table, "timestamp", _CLOCK, self._where(episode))
+            stamps = time_stamps(table, self._where(episode))
             part = self._video(episode, key)
             self._last.frames[key] = frames_of_rows(part, stamps, self._reading, self._row_rate(), episode.number)
         return self._last.frames[key]

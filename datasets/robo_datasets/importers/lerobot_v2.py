@@ -46,7 +46,6 @@ class LeRobotV2Source(LeRobotSource):
         self.format = f"lerobot-{version[1:]}"
         self.fps = _number(info, "fps", self.path)
         self._tasks = self._read_tasks()
-        self._listed: dict[int, list[str]] = {}
         self.episodes = self._read_episodes()
         self._tasks_change = any(len(listed) > 1 for listed in self._listed.values())
         if SUCCESS in self._declared.rows:
