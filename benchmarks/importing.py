@@ -2,11 +2,11 @@
 
     python benchmarks/importing.py [--data DIR] [--rounds 3] [--workers N] [--episodes N] [--json out.json]
 
-Both sides use the same number of processes, started before the clock runs on neither side: a round of each includes
-starting them. The plain side decodes every frame of every video and encodes it as the store does (quality 95, 4:4:4),
-and writes nothing. Rounds take turns, so that what else the machine does meets both; the figure is the median of the
-rounds' ratios, of the clock's time and of the processors' (which other work on the machine does not lengthen). The import is repeated on the store that is there, which reads nothing but the files' times, and on a
-copy elsewhere, which reads all but decodes nothing.
+Both sides use the same number of processes, and a round of each includes starting them. The plain side decodes every
+frame of every video and encodes it as the store does (quality 95, 4:4:4), and writes nothing. Rounds take turns, so
+that what else the machine does meets both; the figure is the median of the rounds' ratios, of the clock's time and of
+the processors' (which other work on the machine does not lengthen). The import is repeated on the store that is there,
+which reads nothing but the files' times, and on a copy elsewhere, which reads all but decodes nothing.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def main() -> None:
     rows = [(name, medians[name], str([round(value, 3) for value in values])) for name, values in figures.items()]
     print_table("", ["figure", "median", "rounds"], rows)
     say(
-        f"{frames} frames, {arguments.workers} processes: the import runs at {medians['ratio_clock']:.2f} of plain decoding by "
-        f"the clock, {medians['ratio_cpu']:.2f} by the processors' time"
+        f"{frames} frames, {arguments.workers} processes: the import runs at {medians['ratio_clock']:.2f} of plain "
+        f"decoding by the clock, {medians['ratio_cpu']:.2f} by the processors' time"
     )
     if arguments.json:
         record = {**medians, "frames": frames, "workers": arguments.workers}
