@@ -68,7 +68,7 @@ class Summary:
             say(note)
 
 
-def check_split(split: Split, store: Any, holdout: Any) -> None:
+def check_split(split: Split, store: Any, holdout: float) -> None:
     """Refuse a split that trains on next to nothing.
 
     Raises:
@@ -77,7 +77,7 @@ def check_split(split: Split, store: Any, holdout: Any) -> None:
     train, held = len(split.train), len(split.held_out)
     if train < FEWEST and held > train:
         raise ConfigError(
-            f"holdout={holdout} leaves {train} of {train + held + len(split.validation)} episodes of {store.path} to "
+            f"holdout={holdout:g} leaves {train} of {train + held + len(split.validation)} episodes of {store.path} to "
             f"train on{_without(split)}; give a smaller holdout="
         )
 
@@ -204,6 +204,8 @@ def _warnings(split: Split, tasks: Sequence[str], unseen: Sequence[str]) -> list
     outcomes = [episode.success for episode in split.train]
     if None in outcomes:
         notes.append(_unknown(split, outcomes.count(None)))
+    if outcomes and split.labelled and all(outcome is False for outcome in outcomes):
+        notes.append("warning: every training episode failed; the model never sees the task done")
     if outcomes and False not in outcomes and split.labelled:
         notes.append("no episode that failed is trained on: a model that has only seen success sees success everywhere")
     return notes

@@ -29,6 +29,8 @@ from robo_policies.cloning.windows import (
     STATE,
     Demonstrations,
     Windows,
+    constant_dimensions,
+    for_inference,
     load_demonstrations,
     normalisation,
 )
@@ -108,9 +110,10 @@ def train_lerobot_policy(
     if result.ended_by == MINUTES:
         assert budget.minutes is not None
         say(f"warning: {cut_off_warning(budget.minutes, len(result.losses), budget.steps)}")
+    kept = for_inference(statistics, constant_dimensions(demonstrations, sampled.values))
     if processors:
-        learner.keep_processors(Learner.processors(learner, as_tensors(statistics)))
-    learner.save(out, statistics)
+        learner.keep_processors(Learner.processors(learner, as_tensors(kept)))
+    learner.save(out, kept)
     return result
 
 

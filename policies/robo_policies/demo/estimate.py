@@ -1,7 +1,7 @@
 """How long the demo will take on this machine as it is now: from a few training steps, before anything is done.
 
-A step of the reward model's training is timed. The other parts are known in such steps, from a run of the whole demo
-on two cores; they use the same arithmetic, and other work on the machine slows both.
+A step of the reward model's training is timed. The other parts are known in such steps: each was timed between two of
+them on two cores. Other work on the machine slows both.
 """
 
 from __future__ import annotations
@@ -23,28 +23,32 @@ SHARE_TRAINED = 0.92
 PASSES = 7.0
 STEPS_TIMED = 4
 
-# Steps of the reward model's training that a unit of each part takes as long as.
-RECORD_EPISODE = 3.4
-JUDGE_EPISODE = 3.4
-SCORE_EPISODE = 2.1
-POLICY_STEP = 0.17
-ROLLOUT = 2.2
+# Steps of the reward model's training that each takes as long as, measured in turn with such steps.
+COMMAND = 50.0
+"""Starting any command."""
+RECORD_EPISODE = 1.3
+JUDGE = 60.0
+"""Probe clips and the page, whatever the number of episodes."""
+SCORE_EPISODE = 1.25
+POLICY_STEP = 0.3
+ROLLOUT = 1.5
 
 
 def part_units(config: Config) -> dict[str, float]:
     """Length of each part, by its name, in steps of the reward model's training."""
     reward = Budget(config.reward_steps, passes=PASSES)
     frames = round(config.episodes * FRAMES_OF_AN_EPISODE * SHARE_TRAINED)
-    return {
+    work = {
         "record": config.episodes * RECORD_EPISODE,
         "record_held_out": config.held_out * RECORD_EPISODE,
         "train_reward": float(reward.over(frames, _frames_per_step()).total),
-        "eval_reward": config.held_out * JUDGE_EPISODE,
+        "eval_reward": JUDGE + config.held_out * SCORE_EPISODE,
         "score": config.episodes * SCORE_EPISODE,
         "train_policies": config.policy_steps * POLICY_STEP,
         "evaluate_none": config.rollouts * ROLLOUT,
         "evaluate_rabc": config.rollouts * ROLLOUT,
     }
+    return {name: COMMAND + units for name, units in work.items()}
 
 
 def describe_time(config: Config, parts: list[Part]) -> str:
