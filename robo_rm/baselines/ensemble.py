@@ -278,7 +278,7 @@ def fit(request: FitRequest) -> FitResult:
     model.save_rule(request.folder, request.config)
     held = [request.store.episode(uuid) for uuid in provenance["holdout_uuids"]]
     metrics: dict[str, Any] = dict(held_out_figures(model, held)) if held else {}
-    told = {name: provenance[name] for name in ("ended_by", "steps", "planned_steps") if name in provenance}
+    told: dict[str, Any] = {n: provenance[n] for n in ("ended_by", "steps", "planned_steps") if n in provenance}
     metrics |= {**told, "members": reward.members, "holdout_episodes": len(held)}
     model.provenance = {**provenance, "figures": {k: None if v != v else v for k, v in metrics.items()}}
     model.save_rule(request.folder, request.config)
