@@ -94,7 +94,7 @@ def run(options: argparse.Namespace, store: DemoStore, weighting: str, seed: int
         store, out, Budget(options.steps), settings, weights, training, seed, holdout=options.holdout, title=out.name
     )
     demonstrations = load_demonstrations(store)
-    held = hold_out(demonstrations, options.holdout, seed)
+    held = hold_out(store, demonstrations, options.holdout, seed)
     values = np.concatenate([store.derived(NAME).read(uuid)["weight"] for uuid in demonstrations.uuids])
     # Both are measured in the same units: those of all training frames.
     statistics = normalisation(demonstrations, (~held).astype(np.float32))

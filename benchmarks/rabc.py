@@ -158,7 +158,7 @@ def prepare(options: argparse.Namespace, name: str) -> DemoStore:
         if study.shares:
             prepare(options, study.shares)
         else:
-            robo_rm(None, "train-reward", f"store={path}", f"out={model}", "minutes=null")
+            robo_rm(None, "train-reward", f"store={path}", f"out={model}")
         robo_rm(None, "score", f"model={model}", f"store={path}")
         store = DemoStore.open(path)
     return store

@@ -112,7 +112,6 @@ class Bench:
         data = TrainingData.load(
             self.train,
             description.priors,
-            len(description.stages),
             description.cameras,
             description.state_key,
             2e9,

@@ -66,7 +66,7 @@ def train(store: Path, out: Path, steps: int, cache: float) -> None:
     from robo_rm.cli.main import main as robo_rm
 
     shutil.rmtree(out, ignore_errors=True)
-    settings = (f"steps={steps}", "minutes=null", "threads=1", f"cache_gb={cache}")
+    settings = (f"steps={steps}", "threads=1", f"cache_gb={cache}")
     if robo_rm(["train-reward", f"store={store}", f"out={out}", *settings]) != 0:
         raise SystemExit("training failed")
 

@@ -141,7 +141,7 @@ def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore
     if model and not (folder / "reward" / "metrics.json").exists():
         record(task.base or task.env, videos, "mixed", task.videos, seed=0, parts=task.parts)
         if task.base:
-            hop = ("train-reward", "reward=hop", "minutes=null", *task.reward)
+            hop = ("train-reward", "reward=hop", *task.reward)
             robo_rm(None, *hop, f"store={videos}", f"out={folder}/base", "steps=400", "reward.plan.elsewhere=0.1")
             robo_rm(None, *hop, f"init={folder}/base", f"store={path}", f"out={folder}/reward")
             return DemoStore.open(path)

@@ -7,7 +7,7 @@ from typing import Any
 
 # A learner tries poses that no operator takes; a model that looks from the wrist, or reads the joints, knows nothing of
 # them and says whatever it likes. From the front the drawer is seen to be shut.
-FRONT = ("cameras=[observation.images.front]", "reward.use_state=false", "minutes=null")
+FRONT = ("cameras=[observation.images.front]", "reward.use_state=false")
 
 
 @dataclass(frozen=True)

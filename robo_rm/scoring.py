@@ -22,6 +22,7 @@ from robo_datasets.errors import ModelError, StoreError
 from robo_rm.labels.grouping import as_trained
 from robo_rm.models.prediction import Prediction
 from robo_rm.models.protocol import RewardModel
+from robo_rm.weights.freshness import MADE_FROM, made_from
 from robo_rm.weights.options import Advantage, Calibration, TopFraction
 from robo_rm.weights.rabc import Statistics, StoreWeights, store_weights
 from robo_rm.weights.report import WeightReport, weight_report
@@ -145,6 +146,7 @@ def score_weights(
     top: TopFraction | None = None,
     advantage: Advantage | None = None,
     name: str = WEIGHTS,
+    model: Mapping[str, Any] | None = None,
 ) -> Scores:
     """Weigh every frame of the store and write the derived set ``name``: weight (T,) f32.
 
@@ -159,6 +161,7 @@ def score_weights(
         top: which episodes ``top_fraction`` keeps.
         advantage: the classes of ``advantage``.
         name: of the derived set; sets of several names stand side by side.
+        model: ``folder``, ``head`` and ``sha256`` of the reward model, where one made the progress.
 
     Raises:
         ModelError: progress that is not a number. ConfigError: a setting out of range.
@@ -175,6 +178,9 @@ def score_weights(
         "progress": dict(source),
         "statistics": asdict(result.statistics),
         "store_hash": store.content_hash(),
+        # What is compared before anybody trains with them.
+        MADE_FROM: made_from(store, progress),
+        **({} if model is None else {"model": dict(model)}),
     }
     if mode in ("calibrated", "advantage"):
         provenance["calibration"] = asdict(calibration)
@@ -191,6 +197,55 @@ def score_weights(
     derived.renew()
     labels = {uuid: np.asarray(store.episode(uuid).stage, dtype=np.int64) for uuid in progress}
     return Scores(result, weight_report(result, labels, store.stages, progress), derived)
+
+
+def score_with(folder: str, head: str | None, device: str, store: Any) -> tuple[Any, dict[str, Any]]:
+    """Predict every episode with the model in a folder: the derived set ``progress``, and what weights keep of it.
+
+    Raises:
+        ModelError: there is no such model, or it does not fit the store.
+    """
+    from robo_rm.models.saving import load_reward_model
+    from robo_rm.stage.sparse import model_with_head
+
+    model = model_with_head(load_reward_model(folder, device), head)
+    checksum = model_hash(folder)
+    derived = score_progress(model, checksum, store)
+    return derived, {"folder": str(Path(folder).resolve()), "head": head, "sha256": checksum}
+
+
+def score_again(store: Any, name: str, provenance: Mapping[str, Any], device: str = "auto") -> Scores:
+    """Make weights anew, from the store and the model as they are now, with the settings of an earlier set.
+
+    Raises:
+        StoreError: the earlier set does not say how it was made. ModelError: the model is gone or does not fit.
+    """
+    source, model = provenance.get("progress"), provenance.get("model")
+    if not isinstance(source, Mapping) or not provenance.get("horizon"):
+        raise StoreError(f"{store.path}: {name!r} do not say how they were made; make them with robo-rm score")
+    if source.get("source") == "feature":
+        progress = progress_from_feature(store, str(source["key"]))
+    else:
+        if not isinstance(model, Mapping):
+            raise StoreError(f"{store.path}: {name!r} do not say which model made them; run robo-rm score model=MODEL")
+        derived, model = score_with(str(model["folder"]), model.get("head"), device, store)
+        progress = {uuid: read_prediction(derived, uuid).progress for uuid in store.uuids}
+        source = derived.provenance
+    mode = str(provenance["mode"])
+    return score_weights(
+        store,
+        progress,
+        source,
+        mode=mode,
+        horizon=int(provenance["horizon"]),
+        # In the calibrated mode kappa is what came out of the quantile, where there is one.
+        kappa=float(provenance["kappa"]),
+        calibration=Calibration(**provenance.get("calibration", {})),
+        top=TopFraction(**provenance.get("top", {})),
+        advantage=Advantage(**provenance.get("advantage", {})),
+        name=name,
+        model=model,
+    )
 
 
 def stored_weight_report(store: Any, weights: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> WeightReport:

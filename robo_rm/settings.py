@@ -142,11 +142,14 @@ class StageSettings:
     """Offset of each joint, drawn once per training window, in units of its spread."""
     image_dropout: float = 0.3
     """Share of training windows in which the images are hidden."""
+    text: str = "words"
+    """How instructions are read: `words` (hashed words, and characters where a script has no spaces), or a folder with
+    a sentence encoder of transformers, which knows what words mean."""
     instruction_dropout: float = 0.1
     """Share of training windows in which the instruction is hidden."""
     instruction_mismatch: float = 0.1
     """Share of training windows that are given a wrong instruction, another task's or random words; their progress
-    is 0."""
+    is 0. Phrasings of one task (`robo-rm instructions`) are none."""
     teacher_forcing: float = 0.5
     """Share of training windows in which the within-stage head is told the true stage."""
     plan: PlanSettings = field(default_factory=PlanSettings)
@@ -159,8 +162,7 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """AdamW with a short warm-up and a cosine to nothing, over the steps or the minutes, whichever end
-    first."""
+    """AdamW with a short warm-up and a cosine to nothing over the steps."""
 
     batch: int = 16
     """Windows in a step."""

@@ -1,6 +1,8 @@
-"""The folder a verb writes its results to: the resolved settings, flat metrics, pictures.
+"""The folder a command writes its results to: the resolved settings, flat metrics, pictures.
 
-Written whole or not at all: each file is written beside its place and moved there.
+Written whole or not at all: each file is written beside its place and moved there. A folder that holds somebody else's
+files is refused, and a place that cannot be written to is found out before any work: the command line asks
+`check_output` of every command that has ``out``.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from robo_datasets.console import say
 from robo_datasets.errors import ConfigError
@@ -29,27 +33,106 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     os.replace(temporary, path)
 
 
-class OutputFolder:
-    """A verb's ``out=DIR``. Make it only after every input has been validated: it writes at once.
+CONFIG, METRICS = "config.yaml", "metrics.json"
+MARKER = ".robo-rm"
+"""Stands in an output folder from the beginning of work that writes config.yaml last."""
 
-    Writes ``config.yaml``, the resolved settings, where ``config`` is given.
+
+def check_output(folder: str | os.PathLike[str]) -> None:
+    """Check that a command may write its results to ``folder``, there or not yet; leaves nothing behind.
 
     Raises:
-        ConfigError: ``folder`` is empty, is a file, or cannot be made.
+        ConfigError: the place is a file, holds what no command of ours wrote, or cannot be written to.
+    """
+    place = Path(folder)
+    made: list[Path] = []
+    try:
+        if place.exists() and not place.is_dir():
+            raise ConfigError(f"out={place} is a file; give a folder")
+        if place.is_dir():
+            _refuse_foreign(place)
+        else:
+            made = [path for path in (place, *place.parents) if not path.exists()]
+            place.mkdir(parents=True)
+        _probe(place)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        # A path with a null byte is a ValueError.
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"out={place} cannot be written to: {reason}; give another folder") from error
+    finally:
+        for path in made:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+
+def _refuse_foreign(place: Path) -> None:
+    """Raise ConfigError where a folder holds files and none of those by which ours are known."""
+    names = sorted(path.name for path in place.iterdir())
+    shown = [name for name in names if not name.startswith(".")]
+    if not shown or _is_ours(place):
+        return
+    # Work in several parts, such as the members of an ensemble, has a folder of ours for each.
+    if all(_is_ours(place / name) for name in shown):
+        return
+    listed = ", ".join(shown[:4]) + (", ..." if len(shown) > 4 else "")
+    raise ConfigError(
+        f"out={place} holds {listed}, which no robo-rm command wrote there; give a folder that does not exist yet or "
+        "is empty"
+    )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder has our marker, or a config.yaml of a command (all have ``out``) or of a saved model."""
+    config = folder / CONFIG
+    if (folder / MARKER).exists():
+        return True
+    try:
+        told = yaml.safe_load(config.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    if not isinstance(told, dict):
+        return False
+    model = told.get("model")
+    saved = isinstance(model, dict) and str(model.get("format", "")).startswith("robo")
+    return "out" in told or saved or (folder / METRICS).exists()
+
+
+def _probe(place: Path) -> None:
+    probe = place / f".probe.{os.getpid()}.{os.urandom(4).hex()}"
+    try:
+        with open(probe, "xb") as file:
+            file.write(b"\0")
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+class OutputFolder:
+    """A command's ``out=DIR``. Make it only after every input has been validated: it writes at once.
+
+    Writes ``config.yaml``, the resolved settings, where ``config`` is given, and else a marker by which the folder is
+    known as ours when the same command comes again.
+
+    Raises:
+        ConfigError: ``folder`` is empty, is a file, holds what no command of ours wrote, or cannot be written to.
     """
 
     def __init__(self, folder: str | os.PathLike[str], config: Any = None) -> None:
         if not str(folder):
             raise ConfigError("out is empty; give the folder to write to, for example out=results")
         self.folder = Path(folder)
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ConfigError(f"out={self.folder} is a file; give a folder")
+        check_output(self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if config is not None:
+                self.write_config(config)
+            if (self.folder / CONFIG).exists():
+                (self.folder / MARKER).unlink(missing_ok=True)
+            else:
+                (self.folder / MARKER).touch()
         except OSError as error:
-            raise ConfigError(f"out={self.folder} cannot be made: {error.strerror}") from error
-        if config is not None:
-            self.write_config(config)
+            raise ConfigError(f"out={self.folder} cannot be written to: {error.strerror}") from error
 
     def path(self, name: str) -> Path:
         """The path of a file called ``name`` in this folder."""
@@ -60,12 +143,12 @@ class OutputFolder:
         from omegaconf import OmegaConf
 
         node = OmegaConf.structured(config) if is_dataclass(config) else OmegaConf.create(config)
-        write_atomically(self.path("config.yaml"), OmegaConf.to_yaml(node, resolve=True))
+        write_atomically(self.path(CONFIG), OmegaConf.to_yaml(node, resolve=True))
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write flat metrics as ``metrics.json``; NaN and infinities become null, which JSON can hold."""
         clean = {key: _plain(value) for key, value in metrics.items()}
-        write_atomically(self.path("metrics.json"), json.dumps(clean, indent=1, sort_keys=True) + "\n")
+        write_atomically(self.path(METRICS), json.dumps(clean, indent=1, sort_keys=True) + "\n")
 
     def announce(self) -> None:
         """Tell the user where the results stand."""

@@ -144,6 +144,13 @@ class ShardReader:
                 raise CorruptionError(f"{self.path} is damaged: the checksum of frame {frame} does not match")
         return [data[: -_CRC.size] for data in found]
 
+    def checksums(self) -> np.ndarray:
+        """(T, 2) int64: size in bytes and CRC-32C of every frame as it is encoded, read from where they stand."""
+        self._source.check()
+        found = self._source.read([(end - _CRC.size, end) for _, end in self._ranges])
+        crcs = [_CRC.unpack(data.tobytes())[0] for data in found]
+        return np.array([[end - start, crc] for (start, end), crc in zip(self._ranges, crcs, strict=True)], np.int64)
+
     def repeats(self) -> np.ndarray:
         """(T - 1,) bool: frame t + 1 has the same encoded bytes as frame t, and so the same pixels."""
         payloads = self.payloads(range(len(self._ranges)))

@@ -28,6 +28,7 @@ from robo_rm.models.prediction import Estimate, Prediction
 from robo_rm.models.protocol import Observations, RewardModel
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind, reward_kind
 from robo_rm.models.saving import WEIGHTS, built, load_reward_model, save_model_folder
+from robo_rm.training.budget import MINUTES
 
 NAME = "ensemble"
 RULES = ("worst", "lcb")
@@ -267,11 +268,19 @@ def fit(request: FitRequest) -> FitResult:
         "member": reward.member,
         "seeds": [request.seed + 1000 * number for number in range(reward.members)],
     }
+    ended = {result.model.provenance.get("ended_by") for result in results}
+    if MINUTES in ended:
+        # One member that was cut off makes a model that the machine's speed decided.
+        cut = next(one.provenance for one in members if one.provenance.get("ended_by") == MINUTES)
+        provenance |= {name: cut[name] for name in ("ended_by", "steps", "planned_steps")}
     model = EnsembleModel(members, EnsembleDescription(reward.members, reward.rule, reward.penalty), provenance)
+    # Whole before it is evaluated: what happens there loses nothing.
+    model.save_rule(request.folder, request.config)
     held = [request.store.episode(uuid) for uuid in provenance["holdout_uuids"]]
-    metrics = held_out_figures(model, held) if held else {}
-    metrics |= {"members": reward.members, "holdout_episodes": len(held)}
-    model.provenance = {**provenance, "figures": {k: v if np.isfinite(v) else None for k, v in metrics.items()}}
+    metrics: dict[str, Any] = dict(held_out_figures(model, held)) if held else {}
+    told: dict[str, Any] = {n: provenance[n] for n in ("ended_by", "steps", "planned_steps") if n in provenance}
+    metrics |= {**told, "members": reward.members, "holdout_episodes": len(held)}
+    model.provenance = {**provenance, "figures": {k: None if v != v else v for k, v in metrics.items()}}
     model.save_rule(request.folder, request.config)
     return FitResult(model, metrics, already=all(result.already for result in results))
 

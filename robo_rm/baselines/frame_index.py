@@ -143,7 +143,9 @@ class FrameIndexPlan:
         self.stages, self.priors = stages_and_priors(request.store, train)
         one = GroupedStore(request.store, {SINGLE: []})
         self._inner = StagePlan(replace(request, store=one), [OneStage(episode) for episode in train])
-        self.frames_per_step = self._inner.frames_per_step
+        self.frames_per_step: int = self._inner.frames_per_step
+        self.state_key: str | None = self._inner.state_key
+        self.labelled, self.notes = False, list[str]()
         self.provenance: Mapping[str, Any] = {**self._inner.provenance, "priors": self.priors}
 
     def trainer(self, device: str) -> FrameIndexTrainer:

@@ -215,6 +215,8 @@ class GoalDistancePlan:
         self.description = GoalDistanceDescription(
             **self.looks._asdict(), start=0.0, reward=request.reward, encoder=request.encoder
         )
+        self.state_key: str | None = self.looks.state_key
+        self.labelled, self.notes = False, list[str]()
         self.frames_per_step = request.optimiser.batch * request.reward.frames
         self.provenance: Mapping[str, Any] = {
             "priors": self.looks.priors,

@@ -25,7 +25,7 @@ import torch
 
 from robo_datasets.errors import ConfigError, MissingPartError, ModelError
 from robo_rm.baselines.episodes import every_episode
-from robo_rm.labels.split import split_episodes
+from robo_rm.labels.split import store_split
 from robo_rm.models.card import plain_card
 from robo_rm.models.per_frame import Looks, PerFrameModel
 from robo_rm.models.placing import stages_and_priors
@@ -191,7 +191,7 @@ def fit(request: FitRequest) -> FitResult:
     reward, store = request.reward, request.store
     if not 0 <= reward.alpha <= 1:
         raise ConfigError(f"reward.alpha={reward.alpha}: give a number from 0 to 1")
-    train, held_out = split_episodes(every_episode(store), request.holdout, request.seed)
+    train, held_out = store_split(store, every_episode(store), request.holdout, request.seed)
     tasks = [episode.task for episode in train if episode.task]
     goal = reward.goal or max(sorted(set(tasks)), key=tasks.count, default="")
     if not goal or goal == reward.baseline:

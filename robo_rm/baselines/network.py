@@ -110,7 +110,7 @@ class FrameData:
         whole = [OneStage(episode) for episode in train]
         with progress_bar("read images", total, "frames") as bar:
             self.data = TrainingData.load(
-                whole, [1.0], 1, looks.cameras, looks.state_key, request.cache_gb * 1e9, bar.advance
+                whole, [1.0], looks.cameras, looks.state_key, request.cache_gb * 1e9, bar.advance
             )
         self.lengths = np.array([episode.length for episode in train])
         self.success = [episode.success for episode in train]
@@ -139,8 +139,4 @@ class FrameData:
         """Give the network the mean and spread of the states of the training split."""
         if network.state is None or self.data.states is None:
             return
-        states = np.concatenate(self.data.states)
-        scale = states.std(axis=0)
-        network.state.mean.copy_(torch.from_numpy(states.mean(axis=0)))
-        # A joint that never moves is left in its own units, not blown up.
-        network.state.scale.copy_(torch.from_numpy(np.where(scale > 1e-4, scale, 1.0).astype(np.float32)))
+        network.state.measure(np.concatenate(self.data.states))

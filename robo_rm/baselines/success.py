@@ -220,6 +220,8 @@ class SuccessPlan:
         self.description = SuccessDescription(
             **self.looks._asdict(), scale=1.0, offset=0.0, reward=reward, encoder=request.encoder
         )
+        self.state_key: str | None = self.looks.state_key
+        self.labelled, self.notes = False, list[str]()
         self.frames_per_step = request.optimiser.batch * reward.frames
         self.provenance: Mapping[str, Any] = {
             "priors": self.looks.priors,

@@ -56,7 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         from robo_rm.cli.compose import compose_settings
 
-        verb.module.run(compose_settings(verb, rest))
+        settings = compose_settings(verb, rest)
+        if not getattr(verb.module, "OUT_IS_A_FILE", False):
+            _check_out(settings)
+        verb.module.run(settings)
         return 0
     except (RoboError, HardwareError) as error:
         return _fail(name, " ".join(str(error).split()))
@@ -80,6 +83,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _check_out(settings: object) -> None:
+    """Refuse an ``out`` that cannot be written to before the work that would be lost.
+
+    Raises:
+        ConfigError: see `robo_datasets.outputs.check_output`.
+    """
+    out = getattr(settings, "out", None)
+    if isinstance(out, str) and out:  # an empty one is the command's own matter
+        from robo_datasets.outputs import check_output
+
+        check_output(out)
 
 
 def _fail(name: str, message: str) -> int:

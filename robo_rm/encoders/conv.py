@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import unicodedata
 import zlib
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+
+from robo_rm.training.constant import mean_and_scale
 
 INSTRUCTION_BUCKETS = 8192
 WORD_VECTOR = 64
@@ -90,10 +93,10 @@ class StateEncoder(nn.Module):
 
     def measure(self, states: npt.NDArray[np.float32]) -> None:
         """Take the statistics of the training split's states (N, D_s)."""
-        scale = states.std(axis=0)
-        self.mean.copy_(torch.from_numpy(states.mean(axis=0)))
         # A joint that never moves is left in its own units, not blown up.
-        self.scale.copy_(torch.from_numpy(np.where(scale > 1e-4, scale, 1.0).astype(np.float32)))
+        mean, scale = mean_and_scale(states)
+        self.mean.copy_(torch.from_numpy(mean))
+        self.scale.copy_(torch.from_numpy(scale))
 
     def standardise(self, state: torch.Tensor) -> torch.Tensor:
         """State (F, D_s) in units of its spread in training, held to 5 of them."""
@@ -180,8 +183,20 @@ def _word_table() -> torch.Tensor:
     return torch.from_numpy(np.random.RandomState(0).standard_normal((INSTRUCTION_BUCKETS, WORD_VECTOR))).float()
 
 
+# Scripts written without spaces between words: Thai, Lao, Burmese, Khmer, kana, Bopomofo and Han.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3100-\u312f\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]+"
+)
+
+
 def hash_words(text: str) -> list[int]:
-    """Buckets of an instruction's words and neighbouring pairs, the same on every machine."""
-    words = re.findall(r"\w+", text.lower())
+    """Buckets of an instruction's words and neighbouring pairs, the same on every machine.
+
+    Where a script has no spaces its characters are the words, so that a sentence shares most of them with a like one.
+    """
+    plain = unicodedata.normalize("NFKC", text.lower())
+    parts = _UNSPACED.sub(lambda found: f" {' '.join(found.group())} ", plain)
+    words = re.findall(r"\w+", parts)
     grams = words + [f"{a} {b}" for a, b in itertools.pairwise(words)]
     return [zlib.crc32(gram.encode()) % INSTRUCTION_BUCKETS for gram in grams]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from robo_rm.models.card import cut_off
+
 if TYPE_CHECKING:
     from robo_rm.hop.model import HopRewardModel
 
-_LONG = ("figures", "references", "init", "train_uuids", "holdout_uuids")
+_LONG = ("figures", "references", "init", "train_uuids", "holdout_uuids", "contents")
 
 
 def hop_model_card(model: HopRewardModel) -> str:
@@ -47,6 +49,7 @@ def hop_model_card(model: HopRewardModel) -> str:
         *(f"- {name}: {_number(value)}" for name, value in provenance.items() if name not in _LONG),
         f"- trained on {len(provenance.get('train_uuids', ()))} episodes, "
         f"{len(provenance.get('holdout_uuids', ()))} held out",
+        *cut_off(provenance),
     ]
     if "init" in provenance:
         parts.append(f"- adapted from {provenance['init'].get('folder')}")

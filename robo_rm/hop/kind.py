@@ -11,6 +11,7 @@ import numpy as np
 
 from robo_datasets.console import progress_bar, say
 from robo_datasets.errors import ConfigError, LabelError, ModelError, StoreError
+from robo_datasets.instructions import Phrasings, instruction_groups
 from robo_rm.hop.adapt import left_fresh
 from robo_rm.hop.labels import stage_truth, time_truth
 from robo_rm.hop.model import NAME, HopDescription, HopRewardModel
@@ -19,6 +20,7 @@ from robo_rm.hop.references import choose_references
 from robo_rm.hop.settings import HopSettings, check_hop_settings
 from robo_rm.hop.trainer import HopTrainer
 from robo_rm.labels.progress import training_priors
+from robo_rm.labels.repeats import check_repeats
 from robo_rm.labels.split import labelled_episodes
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.models.saving import built, fill_weights, load_reward_model
@@ -37,10 +39,15 @@ class HopPlan:
 
     def __init__(self, request: FitRequest, train: Sequence[Any], by_time: bool, init: HopRewardModel | None) -> None:
         self.request, self.train, self.init = request, train, init
+        self.labelled = not by_time
+        self.notes: list[str] = [] if by_time else check_repeats(train, list(request.store.stages), request.repeats)
         store, reward = request.store, request.reward
         cameras = chosen_cameras(request)
         state_key = STATE_KEY if reward.use_state and STATE_KEY in store.features else None
-        tasks = [episode.task or "" for episode in train]
+        groups = instruction_groups(store)
+        known = Phrasings(groups)
+        # Phrasings of one task share its references.
+        self.tasks = tasks = [known.task(episode.task or "") for episode in train]
         # Which episodes reach the goal does not depend on the shares of the stages.
         even = np.full(len(store.stages or [ONE_STAGE]), 1.0)
         reached = [n for n, episode in enumerate(train) if by_time or stage_truth(episode, even / even.sum()).reached]
@@ -67,7 +74,9 @@ class HopPlan:
             reward=reward,
             encoder=request.encoder,
             stage_head=not by_time and reward.loss.stage > 0,
+            instruction_groups=groups,
         )
+        self.state_key: str | None = state_key
         self.frames_per_step = 2 * reward.hops
         self.provenance: Mapping[str, Any] = {
             "priors": list(priors),
@@ -90,12 +99,12 @@ class HopPlan:
             data = TrainingData.load(
                 self.train,
                 self.description.priors,
-                len(self.description.stages),
                 self.description.cameras,
                 self.description.state_key,
                 self.request.cache_gb * 1e9,
                 bar.advance,
             )
+        data.tasks = list(self.tasks)
         places = [place for episodes in self.chosen.values() for place in episodes]
         request = self.request
         trainer = HopTrainer(
@@ -161,9 +170,6 @@ def training_episodes(store: Any, progress: str) -> tuple[list[Any], bool]:
         raise LabelError(
             f"all {len(store)} episodes of {store.path} failed, and without stage labels nobody knows how far they got"
         )
-    left_out = len(store) - len(episodes)
-    if left_out:
-        say(f"{left_out} failed episodes are left out: without stage labels nobody knows how far they got")
     return episodes, True
 
 
@@ -216,7 +222,7 @@ def _near_goal(distance: float) -> str:
 
 
 def _origin(folder: Path | None, init: HopRewardModel) -> dict[str, Any]:
-    kept = ("store", "store_hash", "train_uuids", "fingerprint")
+    kept = ("store", "store_hash", "train_uuids", "validation_uuids", "contents", "init", "fingerprint")
     return {"folder": str(folder), **{name: init.provenance[name] for name in kept if name in init.provenance}}
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from robo_rm.labels.progress import cumulative_priors, episode_segments, label_frames
+from robo_rm.labels.progress import cumulative_priors, episode_segments, label_frames, last_stage
 
 Array = npt.NDArray[np.float64]
 
@@ -76,7 +76,7 @@ def stage_truth(episode: Any, priors: npt.ArrayLike) -> Truth:
         LabelError: a stage label is out of range.
     """
     shares = np.asarray(priors, dtype=np.float64)
-    segments = episode_segments(episode, len(shares))
+    segments = episode_segments(episode, len(shares), last_stage(shares))
     labels = label_frames(segments, shares, episode.length, f"episode {episode.uuid}")
     end = cumulative_priors(shares)[1:].astype(np.float32)
     high = np.where(labels.complete, labels.progress, end[labels.stage])

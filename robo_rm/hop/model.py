@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from robo_datasets.errors import ModelError
+from robo_datasets.instructions import Phrasings
 from robo_rm.hop.fusion import Fused, Perspectives, fuse
 from robo_rm.hop.network import HopNetwork
 from robo_rm.hop.settings import HopSettings, check_hop_settings
@@ -44,6 +45,7 @@ class HopDescription:
         reward: shape and training of the model.
         encoder: shape of the image encoder.
         stage_head: whether the stage is read off the images, or follows from progress.
+        instruction_groups: instructions that mean the same; they share the references of the first of their group.
     """
 
     stages: list[str]
@@ -56,6 +58,7 @@ class HopDescription:
     reward: HopSettings
     encoder: ConvSettings
     stage_head: bool = False
+    instruction_groups: list[list[str]] = field(default_factory=list)
 
     @property
     def gap(self) -> int:
@@ -266,6 +269,7 @@ class HopRewardModel:
         counts = self.description.references
         if len(counts) == 1:
             return self._references
+        task = None if task is None else Phrasings(self.description.instruction_groups).task(task)
         if task not in counts:
             known = ", ".join(repr(name) for name in counts)
             raise ModelError(f"the model has start and goal images of {known}, but none of the task {task!r}")

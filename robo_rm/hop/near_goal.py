@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from robo_rm.training.constant import mean_and_scale
+
 # Below this the end is nearer to the start than 30 % of how far the episode goes from it. Tasks that do change the
 # scene were found between .6 and 1.2, and one that runs back to its start below .05.
 NEAR = 0.3
@@ -36,8 +38,8 @@ def start_goal_distance(episodes: Sequence[Any], cameras: Sequence[str], state_k
         views = [np.asarray(episode.frames(key, frames, size=SIZE), dtype=np.float64) for key in cameras]
         if state_key is not None:
             state = np.asarray(episode[state_key][:], dtype=np.float64)[frames]
-            spread = state.std(axis=0)
-            views.append(state / np.where(spread > 1e-4, spread, 1.0))
+            mean, scale = mean_and_scale(state)
+            views.append((state - mean) / scale)
         found.append(max(_ends_apart(view.reshape(len(frames), -1)) for view in views))
     return float(np.median(found)) if found else 1.0
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from robo_rm.judging.evaluation import Evaluation
+from robo_rm.judging.figures import FROM_CLIPS
+from robo_rm.judging.support import needed_for
 from robo_rm.metrics import Interval, stage_confusion
 
 FEW_EPISODES = 10
@@ -16,48 +18,42 @@ FEW_FAILURES = 5
 
 @dataclass(frozen=True)
 class Figure:
-    """What a figure is, for people."""
+    """What a figure is, for people; what it stands on says `robo_rm.judging.support`."""
 
     meaning: str
     better: str
     """``low`` or ``high``."""
-    needs: str
-    """What the judged episodes must hold for it to exist."""
 
 
 # In the order in which they are shown: failures first, because that is where models flatter themselves.
 FIGURES: dict[str, Figure] = {
-    "auroc": Figure("chance that a success ends at higher progress than a failure", "high", "successes and failures"),
-    "auroc_max": Figure("the same by the highest progress", "high", "successes and failures"),
+    "auroc": Figure("chance that a success ends at higher progress than a failure", "high"),
+    "auroc_max": Figure("the same by the highest progress", "high"),
     "fpr_at_gold": Figure(
-        "failures that pass a threshold which 95 % of successes pass", "low", "successes and failures"
+        "failures that pass a threshold which 95 % of successes pass; it is chosen on the successes alone", "low"
     ),
-    "hallucination": Figure("frames of failures whose predicted stage is beyond the true one", "low", "failures"),
+    "recall_at_gold": Figure("successes that pass such a threshold when it is chosen on the other successes", "high"),
+    "hallucination": Figure("frames of failures whose predicted stage is beyond the true one", "low"),
     "hallucination_probes": Figure(
-        "frames of probe clips (paused, turned back, hovering, ...) whose predicted stage is beyond the true one",
-        "low",
-        "successes",
+        "frames of probe clips (paused, turned back, hovering, ...) whose predicted stage is beyond the true one", "low"
     ),
-    "stage_accuracy_failures": Figure("frames of failures with the right stage", "high", "failures"),
-    "rho": Figure(
-        "rollouts called success, partial or fail: (right - wrong) / n", "high", "outcomes and true progress"
-    ),
-    "kendall_tau": Figure("final progress against the simulator's, tau-b", "high", "the simulator's progress"),
-    "epic": Figure("distance to the simulator's progress as a reward, EPIC", "low", "the simulator's progress"),
-    "mse": Figure("mean squared error of progress, on episodes that did not fail", "low", "labelled successes"),
-    "mae": Figure("mean absolute error of progress", "low", "labelled successes"),
-    "voc": Figure("rank correlation of progress with time", "high", "successes"),
-    "voc_reversed": Figure(
-        "the same on video played backwards: below 0 if it looks at the picture", "low", "successes"
-    ),
-    "stage_accuracy": Figure("frames with the right stage", "high", "labelled successes"),
-    "boundary_f1": Figure("stage changes found within 0.5 s", "high", "labels"),
-    "ece_stage": Figure("gap between how sure it is of the stage and how often it is right", "low", "labels"),
-    "ece_success": Figure("the same for final progress read as a chance of success", "low", "outcomes"),
+    "stage_accuracy_failures": Figure("frames of failures with the right stage", "high"),
+    "rho": Figure("rollouts called success, partial or fail: (right - wrong) / n", "high"),
+    "kendall_tau": Figure("final progress against the simulator's, tau-b", "high"),
+    "grade_tau": Figure("final progress against how people graded the episodes, tau-b", "high"),
+    "epic": Figure("distance to the simulator's progress as a reward, EPIC", "low"),
+    "mse": Figure("mean squared error of progress, on episodes that did not fail", "low"),
+    "mae": Figure("mean absolute error of progress", "low"),
+    "voc": Figure("rank correlation of progress with time", "high"),
+    "voc_reversed": Figure("the same on video played backwards: below 0 if it looks at the picture", "low"),
+    "stage_accuracy": Figure("frames with the right stage", "high"),
+    "boundary_f1": Figure("stage changes found within 0.5 s", "high"),
+    "ece_stage": Figure("gap between how sure it is of the stage and how often it is right", "low"),
+    "ece_success": Figure("the same for final progress read as a chance of success", "low"),
 }
 
-# What each use asks of the model. A use is trusted when every figure keeps its bound, safely when the worse end of its
-# interval does too.
+# What each use asks of the model. A use is trusted when the worse end of every figure's interval keeps its bound; so
+# many episodes are needed for that, see `needed_for`, and with fewer it is not known.
 USES: dict[str, tuple[str, dict[str, float]]] = {
     "weighting": ("weighing demonstrations for cloning", {"voc": 0.90, "hallucination": 0.20}),
     "shaping": (
@@ -96,24 +92,33 @@ def advise(evaluation: Evaluation) -> list[Advice]:
 
 def _about(use: str, words: str, bounds: dict[str, float], evaluation: Evaluation) -> Advice:
     kept, broken, shaky, unknown = [], [], [], []
+    support = evaluation.support
     for name, bound in bounds.items():
-        figure = evaluation.figures[name]
-        sign = "at least" if FIGURES[name].better == "high" else "at most"
-        told = f"{name} is {_short(figure.value)} (wanted {sign} {bound:g})"
+        figure, stands_on = evaluation.figures[name], support[name]
+        wanted = f"wanted at {'least' if FIGURES[name].better == 'high' else 'most'} {bound:g}"
+        told = f"{name} is {short(figure.value)} ({wanted})"
+        needed = needed_for(name, bound)
+        end = _worse_end(name, figure)
         if math.isnan(figure.value):
-            unknown.append(f"{name} needs {FIGURES[name].needs}")
+            unknown.append(f"{name}, {wanted}, cannot be had: {why_missing(name, evaluation)}")
         elif not _keeps(name, figure.value, bound):
-            broken.append(told)
-        elif not _keeps(name, _worse_end(name, figure), bound):
-            shaky.append(f"{told}, but may be {_short(_worse_end(name, figure))} with other episodes")
-        else:
+            span = "" if math.isnan(figure.low) else f", {short(figure.low)} to {short(figure.high)}"
+            broken.append(f"{told}{span}, by {stands_on}")
+        elif math.isnan(end):
+            unknown.append(f"{told}, but without an interval: {stands_on}, {needed} needed")
+        elif _keeps(name, end, bound):
             kept.append(told)
+        elif stands_on.fewest < needed:
+            unknown.append(
+                f"{told}, but may be {short(end)} with other episodes: {stands_on}, {needed} needed"
+                f"{_how_to_get(name, needed)}"
+            )
+        else:
+            shaky.append(f"{told}, but may be {short(end)} with other episodes")
     if broken:
         return Advice("no", f"Do not trust it for {words}: {'; '.join(broken)}.", use)
     if unknown:
-        return Advice(
-            "care", f"Whether to trust it for {words} cannot be said from these episodes: {'; '.join(unknown)}.", use
-        )
+        return Advice("care", f"Whether to trust it for {words} is not known: {'; '.join(unknown + shaky)}.", use)
     if shaky:
         return Advice("care", f"Trust it for {words} with care: {'; '.join(shaky)}.", use)
     return Advice("yes", f"Trust it for {words}: {'; '.join(kept)}.", use)
@@ -124,18 +129,39 @@ def _keeps(name: str, value: float, bound: float) -> bool:
 
 
 def _worse_end(name: str, figure: Interval) -> float:
-    end = figure.low if FIGURES[name].better == "high" else figure.high
-    # Without an interval nothing is known of other episodes; the warning about few episodes says so.
-    return figure.value if math.isnan(end) else end
+    return figure.low if FIGURES[name].better == "high" else figure.high
+
+
+def _how_to_get(name: str, needed: int) -> str:
+    if name in FROM_CLIPS:
+        return f" (probes={needed}, or a probe_store= of so many)"
+    return " of each" if name.startswith("auroc") else ""
+
+
+def why_missing(name: str, evaluation: Evaluation) -> str:
+    """Why a figure cannot be had from the judged episodes."""
+    told = evaluation.support[name].why_missing
+    return told or f"the model says the same, or the truth is the same, throughout the {evaluation.support[name]}"
 
 
 def _limits(evaluation: Evaluation) -> list[Advice]:
     found = []
     failures, total = len(evaluation.failures), len(evaluation.episodes)
     if evaluation.seen:
-        found.append(Advice("care", "It was trained on some of these episodes: the figures flatter it."))
+        found.append(
+            Advice("care", "It knows some of these episodes, from training or calibration: the figures flatter it.")
+        )
     if total < FEW_EPISODES:
         found.append(Advice("care", f"Only {total} episode(s) were judged: the intervals are wide or missing."))
+    unknown = sum(episode.success is None for episode in evaluation.episodes)
+    if unknown:
+        found.append(
+            Advice(
+                "care",
+                f"Whether {unknown} of the {total} judged episodes succeeded is unknown: they count among those that "
+                "did not fail, and say nothing of outcomes. Mark them with store.set_success, or import outcomes.",
+            )
+        )
     if not failures:
         found.append(
             Advice(
@@ -193,6 +219,8 @@ def flat_metrics(evaluation: Evaluation, advice: list[Advice]) -> dict[str, floa
         "stream_ms": evaluation.speed.stream_ms,
         "encodes_per_step": evaluation.speed.encodes_per_step,
     }
+    support = evaluation.support
+    flat |= {f"{name}_episodes": support[name].episodes for name in FIGURES}
     flat |= {f"trust_{item.use}": item.mark for item in advice if item.use}
     if len(evaluation.by_task) > 1:
         for task, row in evaluation.by_task.items():
@@ -204,24 +232,28 @@ def flat_metrics(evaluation: Evaluation, advice: list[Advice]) -> dict[str, floa
     return flat
 
 
+FIGURE_COLUMNS = ("figure", "value", "95 % interval", "over", "what it is")
+
+
 def figure_rows(evaluation: Evaluation) -> list[list[str]]:
-    """(figure, value, 95 % interval, what it is) of the figures that there are, in the order of `FIGURES`."""
+    """`FIGURE_COLUMNS` of the figures that there are, in the order of `FIGURES`."""
     rows = []
+    support = evaluation.support
     for name, about in FIGURES.items():
         figure = evaluation.figures[name]
         if math.isfinite(figure.value):
-            span = "" if math.isnan(figure.low) else f"{_short(figure.low)} to {_short(figure.high)}"
-            rows.append([name, _short(figure.value), span, about.meaning])
+            span = "too few" if math.isnan(figure.low) else f"{short(figure.low)} to {short(figure.high)}"
+            rows.append([name, short(figure.value), span, str(support[name]), about.meaning])
     return rows
 
 
 def missing_figures(evaluation: Evaluation) -> str:
-    """Which figures these episodes cannot support, and what they would need; empty where there is none."""
-    needs: dict[str, list[str]] = {}
-    for name, about in FIGURES.items():
+    """Which figures these episodes cannot support, and why; empty where there is none."""
+    reasons: dict[str, list[str]] = {}
+    for name in FIGURES:
         if math.isnan(evaluation.figures[name].value):
-            needs.setdefault(about.needs, []).append(name)
-    return "; ".join(f"{', '.join(names)} (for want of {need})" for need, names in needs.items())
+            reasons.setdefault(why_missing(name, evaluation), []).append(name)
+    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
 
 
 def kind_rows(
@@ -232,8 +264,8 @@ def kind_rows(
 
     def cell(row: dict[str, float], name: str) -> str:
         low, high = row.get(f"{name}_low", math.nan), row.get(f"{name}_high", math.nan)
-        span = f" ({_short(low)} to {_short(high)})" if intervals and math.isfinite(low) else ""
-        return _short(row[name]) + span
+        span = f" ({short(low)} to {short(high)})" if intervals and math.isfinite(low) else ""
+        return short(row[name]) + span
 
     shown = ("final_progress", "beyond_truth", "mse", "stage_accuracy", "boundary_f1")
     return [
@@ -248,7 +280,8 @@ KIND_COLUMNS = (
 )
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A figure for people; a dash where there is none."""
     if math.isnan(value):
         return "-"
     return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}"

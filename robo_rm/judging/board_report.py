@@ -29,10 +29,11 @@ def write_board(board: Board, store: Any, camera: str | None, path: str | os.Pat
     page.verdicts(verdicts(board))
     page.section("The figures")
     page.prose(
-        "Best mean place first. `*` marks a figure that differs from the first model's beyond chance: the 95 % "
-        "interval of the paired difference, bootstrapped over the same episodes for both, leaves out 0."
+        "Best mean place first. All are measured by one truth, the stage shares of the store. `*` marks a figure that "
+        "differs from the first model's by more than chance: a randomisation test on the same episodes, at 5 % for all "
+        "comparisons of the board together (Holm)."
     )
-    page.table(["figure", *board.names], board_rows(board))
+    page.table(["figure", *board.names, "over"], board_rows(board))
     page.picture(
         _intervals(board), "Dots are the figures, lines 95 % intervals over episodes; the first model is on top."
     )
@@ -66,7 +67,8 @@ def verdicts(board: Board) -> list[tuple[str, str]]:
         elif behind:
             told.append(("care", f"{best} has the better mean place, yet {other} is ahead on {', '.join(behind)}."))
         else:
-            told.append(("know", f"{best} and {other} cannot be told apart on these episodes."))
+            count = len(board.evaluations[best].episodes)
+            told.append(("know", f"{best} and {other} cannot be told apart on these {count} episodes."))
     for name in board.names:
         uses = {item.use: item.mark for item in advise(board.evaluations[name]) if item.use}
         marks = {"yes": "yes", "care": "with care", "no": "no"}
@@ -80,10 +82,9 @@ def _sure(board: Board, other: str) -> tuple[list[str], list[str]]:
     ahead: list[str] = []
     behind: list[str] = []
     for figure in SHOWN:
-        low, high = board.differences[other][figure][1:]
-        if not math.isfinite(low) or low <= 0 <= high:
+        if not board.surely(other, figure):
             continue
-        other_is_better = (low > 0) == (FIGURES[figure].better == "high")
+        other_is_better = (board.differences[other][figure].value > 0) == (FIGURES[figure].better == "high")
         (behind if other_is_better else ahead).append(figure)
     return ahead, behind
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import ConfigError
+from robo_datasets.errors import ConfigError, StoreError
+from robo_datasets.fingerprint import fingerprint
 from robo_rm import metrics
 from robo_rm.judging.evaluation import choose_episodes, model_priors
-from robo_rm.labels.progress import episode_segments, label_frames
+from robo_rm.judging.support import counted
+from robo_rm.labels.progress import stored_labels
 from robo_rm.labels.split import split_episodes
 from robo_rm.labels.tasks import priors_of
 from robo_rm.models.calibration import CalibratedModel, Calibration, apply, fit_calibration
@@ -20,6 +22,7 @@ from robo_rm.models.protocol import RewardModel
 from robo_rm.scoring import check_model_fits
 
 FEWEST = 2
+FEW = 20
 
 
 @dataclass(frozen=True)
@@ -34,23 +37,37 @@ def calibrate(model: RewardModel, store: Any, share: float = 0.5, seed: int = 0)
     """Fit a calibration to a share of the episodes the model has not seen; an earlier one is replaced.
 
     Raises:
-        ModelError: the model does not fit the store. StoreError: it has seen all of it.
+        ModelError: the model does not fit the store. StoreError: it has seen all of it, or nothing in it is known.
         ConfigError: too few episodes.
     """
     plain = model.model if isinstance(model, CalibratedModel) else model
     check_model_fits(plain, store)
     priors = model_priors(plain)
-    unseen = [store.episode(uuid) for uuid in choose_episodes(plain, store)[0]]
+    unseen = [store.episode(uuid) for uuid in choose_episodes(plain, store, advice="")[0]]
     count = max(1, round(share * len(unseen)))
     if count < FEWEST:
-        raise ConfigError(f"only {count} of {len(unseen)} unseen episodes would calibrate; give more, or share=1")
+        raise ConfigError(
+            f"share={share:g} of {counted(len(unseen), 'unseen episodes')} is {count}, and at least {FEWEST} are "
+            "needed; give a store with more, or share=1"
+        )
     # The same stratified draw that holds episodes out: successes and failures in proportion.
     rest, chosen = split_episodes(unseen, count, seed) if count < len(unseen) else ([], unseen)
     parts = [_look(plain, episode, priors) for episode in chosen]
     guesses, stages, labels = [p[0] for p in parts], [p[1] for p in parts], [p[2] for p in parts]
     outcomes = [episode.success for episode in chosen]
-    calibration = fit_calibration(guesses, stages, labels, outcomes, [episode.uuid for episode in chosen])
-    return Calibrated(calibration, _told(calibration, [_look(plain, episode, priors) for episode in rest]))
+    measured = sum(bool(np.isfinite(label).any()) for label in labels)
+    known = sum(bool((stage >= 0).any()) for stage in stages)
+    if not known and len(set(outcomes) - {None}) < 2:
+        raise StoreError(
+            f"none of the {len(chosen)} episodes of {store.path} to calibrate with has stage labels, and not both "
+            "outcomes are known; label stages with store.set_stages, or mark them with store.set_success"
+        )
+    uuids = [episode.uuid for episode in chosen]
+    calibration = fit_calibration(
+        guesses, stages, labels, outcomes, uuids, [fingerprint(store, uuid) for uuid in uuids]
+    )
+    told = _fitted(calibration, known, measured, outcomes)
+    return Calibrated(calibration, told + _changed(calibration, [_look(plain, episode, priors) for episode in rest]))
 
 
 Looked = tuple[Prediction, npt.NDArray[np.int64], npt.NDArray[np.float32]]
@@ -58,22 +75,38 @@ Looked = tuple[Prediction, npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 def _look(model: RewardModel, episode: Any, priors: npt.NDArray[np.float64]) -> Looked:
     own = priors_of({"priors": priors, **model.provenance}, episode.task)
-    truth = label_frames(episode_segments(episode, len(own)), own, episode.length, f"episode {episode.uuid}")
+    truth = stored_labels(episode, own)
     failed = episode.success is False
     label = np.where(truth.complete & (not failed), truth.progress, np.float32(np.nan))
     return model.predict(episode), truth.stage, label
 
 
-def _told(calibration: Calibration, rest: list[Looked]) -> str:
-    told = f"temperature {calibration.temperature:.2f}"
-    if calibration.success is None:
-        told += ", success not calibrated for want of both outcomes"
+def _fitted(calibration: Calibration, known: int, measured: int, outcomes: list[bool | None]) -> str:
+    """What was fitted, to how many episodes, and what was not and why."""
+    good, bad = sum(outcome is True for outcome in outcomes), sum(outcome is False for outcome in outcomes)
+    told = [
+        f"temperature {calibration.temperature:.2f} from {counted(known, 'labelled episodes')}"
+        if known
+        else "stages not calibrated for want of stage labels",
+        f"progress from {counted(measured, 'episodes that did not fail')}"
+        if calibration.progress is not None
+        else "progress not calibrated, as no stage was finished in an episode that did not fail",
+        f"success from {counted(good, 'successes')} and {counted(bad, 'failures')}"
+        if calibration.success is not None
+        else f"success not calibrated for want of both outcomes ({counted(good, 'successes')}, "
+        f"{counted(bad, 'failures')}, {len(outcomes) - good - bad} unknown)",
+    ]
+    few = f"; {len(outcomes)} episodes are few, so it may have fitted noise" if len(outcomes) < FEW else ""
+    return ", ".join(told) + few
+
+
+def _changed(calibration: Calibration, rest: list[Looked]) -> str:
+    """What the calibration changes on the episodes that were not fitted; says where nothing can be said."""
     if not rest:
-        return told
+        return "; none is left to say what it changes"
     before, after = _figures(rest), _figures([(apply(calibration, guess), *truth) for guess, *truth in rest])
-    return f"{told}; on the {len(rest)} others " + ", ".join(
-        f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before
-    )
+    told = [f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before if np.isfinite(before[name])]
+    return f"; on {counted(len(rest), 'other episodes')} " + (", ".join(told) or "nothing is labelled to measure it on")
 
 
 def _figures(looked: list[Any]) -> dict[str, float]:

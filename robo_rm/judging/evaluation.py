@@ -8,8 +8,8 @@ finished have a stage but no measured progress: they count for stages and not fo
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,13 @@ import numpy.typing as npt
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError, ModelError, StoreError
-from robo_rm.judging.figures import Judged, by_kind, by_probe, figures
-from robo_rm.judging.probes import ProbeClips, probe_episode, probe_recorded, why_left_out
+from robo_rm.judging.figures import by_kind, by_probe, figures
+from robo_rm.judging.judged import Judged
+from robo_rm.judging.probes import Count, ProbeClips, probe_episode, probe_recorded, why_left_out
+from robo_rm.judging.support import Support, support_of
 from robo_rm.labels.grouping import as_trained
-from robo_rm.labels.progress import episode_segments, label_frames
+from robo_rm.labels.progress import cumulative_priors, stored_labels
+from robo_rm.labels.seen import TRAINED, Seen, seen_episodes
 from robo_rm.labels.tasks import priors_of
 from robo_rm.metrics import Interval
 from robo_rm.models.prediction import Prediction
@@ -62,6 +65,15 @@ class Evaluation:
     """Clips, frames and the share claimed beyond the truth, of each probe."""
     probes_left_out: dict[str, str] = field(default_factory=dict)
     """Probes that could not be made, and why."""
+    recorded: tuple[tuple[str, Count], ...] = ()
+    """What the model says of probes that were recorded as episodes."""
+    probes: int | None = None
+    """From how many episodes probe clips were asked for; None where that is not known."""
+
+    @property
+    def support(self) -> dict[str, Support]:
+        """What each figure stands on."""
+        return support_of(self.episodes, self.recorded, self.probes)
 
     @property
     def failures(self) -> list[Judged]:
@@ -69,36 +81,73 @@ class Evaluation:
         return [episode for episode in self.episodes if episode.failed]
 
 
-def choose_episodes(model: RewardModel, store: Any, which: str = "unseen") -> tuple[list[str], str, bool]:
-    """Episodes to judge on: (uuids, in words, whether the model was trained on some).
+def choose_episodes(
+    model: RewardModel, store: Any, which: str = "unseen", advice: str = ", or judge it on what it knows: episodes=all"
+) -> tuple[list[str], str, bool]:
+    """Episodes to judge on: (uuids, in words, whether the model knows some).
 
-    ``unseen``: the held-out ones that are in this store; where there are none, all that the model was not trained on.
-    ``all``: every episode.
+    ``unseen``: the held-out ones that are in this store; where there are none, all that the model does not know. It
+    knows what it was trained on, what chose its checkpoint and what calibrated it, and copies of these under any name
+    (`robo_rm.labels.seen`). An episode that is there twice is judged once. ``all``: every episode.
+
+    ``advice`` is what the caller has besides, where nothing is left, for the error.
 
     Raises:
         ConfigError: ``which`` is neither.
-        StoreError: the store is empty, or the model was trained on all of it.
+        StoreError: the store is empty, or the model knows all of it.
     """
     if which not in ("unseen", "all"):
         raise ConfigError(f"episodes={which} is unknown; choose unseen or all")
     if not len(store):
         raise StoreError(f"{store.path} holds no episode to judge the model on")
-    # What has calibrated the model has been seen too.
-    trained = {*model.provenance.get("train_uuids", ()), *model.provenance.get("calibration_uuids", ())}
-    held_out = set(model.provenance.get("holdout_uuids", ()))
+    seen = seen_episodes(model.provenance, store)
     if which == "all":
-        seen = sum(uuid in trained for uuid in store.uuids)
-        return list(store.uuids), f"all {len(store)} episodes, {seen} of them trained on", seen > 0
-    chosen = [uuid for uuid in store.uuids if uuid in held_out - trained]
-    if chosen:
-        return chosen, f"the {len(chosen)} episodes held out of training", False
-    chosen = [uuid for uuid in store.uuids if uuid not in trained]
+        known = seen.told(store.uuids)
+        words = known or "0 of them trained on"
+        return list(store.uuids), f"all {len(store)} episodes, {words}", bool(seen.roles)
+    unseen = [uuid for uuid in store.uuids if uuid not in seen]
+    held_out = set(model.provenance.get("holdout_uuids", ()))
+    chosen, repeated = seen.once([uuid for uuid in unseen if uuid in held_out] or unseen)
     if not chosen:
-        raise StoreError(
-            f"the model was trained on all {len(store)} episodes of {store.path}; give a store it has not seen, train "
-            "with episodes held out (holdout=8), or judge it on what it knows with episodes=all"
+        raise StoreError(none_left("the model", seen, store, advice))
+    among = "the {} episodes held out of training" if set(chosen) <= held_out else "{} episodes the model has not seen"
+    return chosen, among.format(len(chosen)) + left_out(seen, repeated), False
+
+
+def left_out(seen: Seen, repeated: Mapping[str, str]) -> str:
+    """In brackets, which episodes are not judged that one would not expect to be left out; empty where there are none.
+
+    Those that trained the model under their own names go without saying.
+    """
+    copied = [uuid for uuid in seen.roles if uuid in seen.copies]
+    others = [uuid for uuid in seen.roles if seen.roles[uuid] != TRAINED and uuid not in seen.copies]
+    words = []
+    if copied:
+        words.append(f"{len(copied)} left out as copies, under other names, of episodes that it knows")
+    if others:
+        words.append(f"left out: {seen.told(others)}")
+    if repeated:
+        words.append(f"{len(repeated)} there twice counted once")
+    if seen.alike:
+        words.append(
+            f"{len(seen.alike)} have states and actions of episodes that it knows, with other pictures: copies encoded "
+            "again would look like that"
         )
-    return chosen, f"{len(chosen)} episodes the model has not seen", False
+    return f" ({'; '.join(words)})" if words else ""
+
+
+def none_left(who: str, seen: Seen, store: Any, advice: str = "") -> str:
+    """The error where every episode of a store is known to ``who``."""
+    told = seen.told(store.uuids)
+    known = (
+        f"trained on all {len(store)} episodes"
+        if told == f"{len(store)} of them trained on"
+        else (f"trained on all {len(store)} episodes, or knows them otherwise ({told}),")
+    )
+    return (
+        f"{who} was {known} of {store.path}; give a store it has not seen, or train with episodes held out "
+        f"(robo-rm train-reward holdout=8){advice}"
+    )
 
 
 def evaluate_reward_model(
@@ -110,6 +159,7 @@ def evaluate_reward_model(
     probe_store: Any = None,
     resamples: int = 1000,
     seed: int = 0,
+    labels: Mapping[str, npt.NDArray[np.float32]] | None = None,
 ) -> Evaluation:
     """Judge a model on a store.
 
@@ -121,6 +171,8 @@ def evaluate_reward_model(
         probe_store: a store of episodes that were recorded to probe with, such as an empty scene.
         resamples: of the bootstrap intervals.
         seed: of the bootstrap.
+        labels: by uuid, true progress (T,), NaN where it was not measured, to measure several models by one truth; by
+            default it is made with the model's own priors.
 
     Raises:
         ModelError: the model does not fit the store, or predicts something that is not a number.
@@ -143,6 +195,8 @@ def evaluate_reward_model(
         # A frozen encoder's features are kept in the store, so that each frame is encoded once, whoever asks.
         model.store_features(store, [store.episode(uuid) for uuid in uuids])
     judged, seconds = _judge(model, store, uuids, priors, probes)
+    if labels is not None:
+        judged = [replace(episode, label=labels[episode.uuid]) for episode in judged]
     recorded = [] if probe_store is None else probe_recorded(model, probe_store)
     frames = sum(len(episode.stage) for episode in judged)
     table = by_probe(judged, recorded)
@@ -158,6 +212,8 @@ def evaluate_reward_model(
         by_task=by_kind(judged, store.fps, "task", resamples=resamples, seed=seed),
         by_probe=table,
         probes_left_out=why_left_out(store.tasks, list(table)),
+        recorded=tuple(recorded),
+        probes=probes,
     )
 
 
@@ -177,15 +233,22 @@ def model_priors(model: RewardModel) -> npt.NDArray[np.float64]:
 
 
 def _check_labels(store: Any, uuids: Sequence[str]) -> None:
+    """Raise StoreError where there is nothing to judge by: no stage labels, no outcomes of both kinds, no grades."""
+    episodes = [store.episode(uuid) for uuid in uuids]
+    if store.stages and any((episode.stage >= 0).any() for episode in episodes):
+        return
+    outcomes = {episode.success for episode in episodes}
+    if outcomes >= {True, False} or len({grade_of(episode) for episode in episodes} - {None}) > 1:
+        return
     if not store.stages:
         raise StoreError(
-            f"{store.path} names no stages, so there is no truth to judge by; import with stages=FILE or record again"
+            f"{store.path} names no stages, so there is no truth to judge by; import with stages=FILE or record again, "
+            "or mark successes and failures with store.set_success"
         )
-    if not any((store.episode(uuid).stage >= 0).any() for uuid in uuids):
-        raise StoreError(
-            f"none of the {len(uuids)} episodes of {store.path} to be judged has stage labels; set them with "
-            "store.set_stages or import with stages=FILE"
-        )
+    raise StoreError(
+        f"none of the {len(uuids)} episodes of {store.path} to be judged has stage labels; set them with "
+        "store.set_stages or import with stages=FILE, or mark successes and failures with store.set_success"
+    )
 
 
 def _judge(
@@ -222,11 +285,16 @@ def _chance_of_success(model: RewardModel, prediction: Prediction) -> float | No
 def _judged(
     episode: Any, prediction: Prediction, priors: npt.NDArray[np.float64], clips: ProbeClips, chance: float | None
 ) -> Judged:
-    segments = episode_segments(episode, len(priors))
-    labels = label_frames(segments, priors, episode.length, f"episode {episode.uuid}")
+    labels = stored_labels(episode, priors)
     simulator = None
     if SIMULATOR_PROGRESS in episode:
         simulator = np.asarray(episode[SIMULATOR_PROGRESS][:], dtype=np.float32).reshape(-1)
+    reached = None
+    labelled = np.flatnonzero(labels.stage >= 0)
+    if episode.success is False and labelled.size:
+        begin = cumulative_priors(priors)
+        last = int(labels.stage[labelled[-1]])
+        reached = float(begin[last]), float(begin[last + 1])
     return Judged(
         uuid=episode.uuid,
         kind=episode_kind(episode),
@@ -237,8 +305,22 @@ def _judged(
         simulator=simulator,
         clips=clips,
         task=str(episode.task or ""),
+        reached=reached,
+        grade=grade_of(episode),
         chance=chance,
     )
+
+
+GRADES = {"success": 1.0, "partial": 0.5, "half": 0.5, "half_success": 0.5, "suboptimal": 0.5, "failure": 0.0}
+
+
+def grade_of(episode: Any) -> float | None:
+    """How much of the task it did in a human's judgement, 0 to 1: the attribute ``grade_value``, else ``grade`` where
+    that is a number or one of `GRADES`; None without one."""
+    attributes = episode.attributes or {}
+    value = attributes.get("grade_value", attributes.get("grade"))
+    value = GRADES.get(value.lower()) if isinstance(value, str) else value
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
 def _streaming_speed(model: RewardModel, episode: Any, frames_per_second: float, steps: int = 40) -> Speed:

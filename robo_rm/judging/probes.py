@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from robo_datasets.instructions import Phrasings
 from robo_rm.judging.clips import Clip, backwards, hovering, paused, rewound, shuffled
 from robo_rm.models.protocol import RewardModel
 
@@ -90,7 +91,7 @@ def probe_episode(model: RewardModel, episode: Any, fps: float, tasks: Sequence[
     frozen = Clip(episode, np.arange(length), keys, images=still)
     begin = int(np.argmax(np.append(np.diff(still), 0) != 1)) + 1
     counts["frozen camera"] = _count(model.predict(frozen, episode.task).stage[begin:], stage[begin:])
-    told = another_task(episode.task, tasks)
+    told = another_task(episode.task, tasks, model.provenance.get("instruction_groups") or ())
     if told is not None:
         wrong = model.predict(episode, told)
         # A model that reads no instruction says the same, and is not asked.
@@ -100,9 +101,13 @@ def probe_episode(model: RewardModel, episode: Any, fps: float, tasks: Sequence[
     return ProbeClips(turned.progress, counts)
 
 
-def another_task(task: str | None, tasks: Sequence[str]) -> str | None:
-    """The task after this one among those of the store, in the order of the alphabet; None where there is no other."""
-    known = sorted({name for name in tasks if name})
+def another_task(task: str | None, tasks: Sequence[str], groups: Sequence[Sequence[str]] = ()) -> str | None:
+    """The task after this one among those of the store, in the order of the alphabet; None where there is no other.
+
+    Of ``groups`` of phrasings that mean the same, none is another task for another.
+    """
+    same = Phrasings(groups)
+    known = sorted({name for name in tasks if name and (name == task or not same.same(name, task or ""))})
     if not task or len(known) < 2:
         return None
     return known[(known.index(task) + 1) % len(known)] if task in known else known[0]

@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 
 from robo_rm.judging import probe_table
-from robo_rm.judging.advice import KIND_COLUMNS, Advice, confusion, figure_rows, kind_rows, missing_figures
+from robo_rm.judging.advice import (
+    FIGURE_COLUMNS,
+    KIND_COLUMNS,
+    Advice,
+    confusion,
+    figure_rows,
+    kind_rows,
+    missing_figures,
+)
 from robo_rm.judging.evaluation import Evaluation
 from robo_rm.judging.figures import Judged, stage_confidence
 from robo_rm.report.charts import confusion_figure, reliability_figure, roc_figure, scores_figure
@@ -38,12 +46,12 @@ def write_report(
     page.section("The figures")
     page.prose(
         "What it does on failures comes first: a model can follow every good demonstration and still see success where "
-        "there is none. Intervals are bootstrapped over episodes (95 %)."
+        "there is none. Intervals hold 95 % over episodes, and stay open where all episodes agree."
     )
-    page.table(["figure", "value", "interval", "what it is"], figure_rows(evaluation))
+    page.table(FIGURE_COLUMNS, figure_rows(evaluation))
     missing = missing_figures(evaluation)
     if missing:
-        page.prose(f"Not to be had from these episodes: {missing}.")
+        page.prose(f"Cannot be had from these episodes: {missing}.")
     if len(evaluation.by_kind) > 1:
         page.table(KIND_COLUMNS, kind_rows(evaluation, intervals=True))
     if len(evaluation.by_task) > 1:

@@ -38,6 +38,11 @@ class GroupedStore:
         if self.groups != {SINGLE: []}:
             self.lookup = _lookup(self.groups, list(store.stages), setting)
 
+    @property
+    def plain(self) -> Any:
+        """The store itself."""
+        return self._store
+
     def episode(self, uuid: str) -> GroupedEpisode:
         """An episode of a name; errors are the store's."""
         return GroupedEpisode(self._store.episode(uuid), self)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from robo_datasets.instructions import Phrasings
 from robo_rm.labels.plan import Windows
 
 VERBS = (
@@ -37,7 +38,12 @@ LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 
 
 def mismatch_instructions(
-    rng: np.random.Generator, windows: Windows, told: Sequence[str], tasks: Sequence[str], share: float
+    rng: np.random.Generator,
+    windows: Windows,
+    told: Sequence[str],
+    tasks: Sequence[str],
+    share: float,
+    phrasings: Phrasings | None = None,
 ) -> tuple[Windows, list[str]]:
     """Give a share of windows a wrong instruction, and the labels that go with it: the first stage, nothing done.
 
@@ -50,7 +56,9 @@ def mismatch_instructions(
         told: their instructions.
         tasks: all instructions of the store, repeated or not.
         share: of windows that are changed.
+        phrasings: instructions that mean the same; none of them is a wrong one for another.
     """
+    phrasings = phrasings or Phrasings()
     known = sorted({task for task in tasks if task})
     spoken = list(told)
     wrong = np.zeros(len(spoken), dtype=np.bool_)
@@ -58,10 +66,23 @@ def mismatch_instructions(
         draw, pick = rng.random(2)
         if not own or draw >= share:
             continue
-        others = [task for task in known if task != own]
+        others = [task for task in known if not phrasings.same(task, own)]
         spoken[row] = others[int(rng.integers(len(others)))] if others and pick < 0.5 else made_up(rng)
         wrong[row] = True
     return nothing_done(windows, wrong), spoken
+
+
+def rephrased(
+    rng: np.random.Generator, told: Sequence[str], right: npt.NDArray[np.bool_], phrasings: Phrasings
+) -> list[str]:
+    """Right instructions (B,) in any phrasing of their group, half of them in the first, which stands for all later."""
+    spoken = list(told)
+    for row, text in enumerate(told):
+        group = phrasings.of(text)
+        pick, place = rng.random(), int(rng.integers(len(group)))
+        if right[row] and len(group) > 1:
+            spoken[row] = group[0] if pick < 0.5 else group[place]
+    return spoken
 
 
 def nothing_done(windows: Windows, wrong: npt.NDArray[np.bool_]) -> Windows:

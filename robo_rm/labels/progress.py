@@ -156,8 +156,14 @@ def label_frames(
     return ProgressLabels(stage, within, progress, complete)
 
 
-def episode_segments(episode: Any, stages: int) -> list[Segment]:
+def episode_segments(episode: Any, stages: int, last: int | None = None) -> list[Segment]:
     """Segments of a stored episode (``.uuid .stage .success``), checked against the number of stages K.
+
+    Args:
+        episode: stored episode.
+        stages: K.
+        last: the last stage of the episode's task, in which an episode of unknown outcome is taken to be finished;
+            K - 1 if None.
 
     Raises:
         LabelError: a frame has a stage outside -1 .. K-1; names episode and frame.
@@ -169,24 +175,45 @@ def episode_segments(episode: Any, stages: int) -> list[Segment]:
             f"episode {episode.uuid}, frame {wrong[0]}: stage {stage[wrong[0]]} "
             f"is not one of the store's {stages} stages, nor -1 for unlabelled"
         )
-    return segments_from_frames(stage, episode.success, stages)
+    return segments_from_frames(stage, episode.success, stages if last is None else last + 1)
 
 
-def training_priors(episodes: Iterable[Any], stages: int) -> npt.NDArray[np.float64]:
+def last_stage(priors: npt.ArrayLike) -> int:
+    """The last stage that a task enters, by its priors (K,): tasks with stages of their own end before K - 1."""
+    entered = np.flatnonzero(np.asarray(priors, dtype=np.float64) > 0)
+    return int(entered[-1]) if entered.size else len(np.asarray(priors)) - 1
+
+
+def stored_labels(episode: Any, priors: npt.ArrayLike) -> ProgressLabels:
+    """Labels of a stored episode by the priors (K,) of its task; errors as in `episode_segments`."""
+    shares = np.asarray(priors, dtype=np.float64)
+    segments = episode_segments(episode, len(shares), last_stage(shares))
+    return label_frames(segments, shares, episode.length, f"episode {getattr(episode, 'uuid', '?')}")
+
+
+def training_priors(episodes: Iterable[Any], stages: int, last: int | None = None) -> npt.NDArray[np.float64]:
     """Stage priors (K,) of stored episodes: of those that ended well, as a failure says little of shares.
 
-    Where none ended well, the finished segments of the others are all there is, and are used.
+    Where none ended well, the finished segments of the others are all there is, and are used. An episode of unknown
+    outcome counts as ended well if it ends in the stage ``last`` (K - 1 if None).
 
     Raises:
-        LabelError: nothing to take a prior from.
+        LabelError: nothing to take a prior from; says whether labels are missing, or no stage was finished.
     """
     whole, finished = [], []
+    labelled = failed = 0
     for episode in episodes:
-        segments = episode_segments(episode, stages)
+        segments = episode_segments(episode, stages, last)
+        labelled, failed = labelled + bool(segments), failed + (bool(segments) and episode.success is False)
         if segments and segments[-1].complete:
             whole.append(segments)
         else:
             finished.append([segment for segment in segments if segment.complete])
+    if labelled and not whole and not any(finished):
+        raise LabelError(
+            f"none of the {labelled} labelled episodes finished a stage ({failed} marked as failures), so how long a "
+            "stage takes is not known; add a success, or correct outcomes with store.set_success"
+        )
     return stage_priors(whole or finished, stages)
 
 

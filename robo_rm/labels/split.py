@@ -1,13 +1,25 @@
-"""Which episodes a reward model trains on and which are held out; a split is by episode, never by frame."""
+"""Which episodes are held out: one split of a store for every command, by episode and never by frame.
+
+A split is an order of the store's episodes in which every beginning has successes and failures in proportion, and the
+tasks within them. Who holds out k episodes holds out the first k, so that a reward model and a policy of one seed hold
+out the same ones, and whoever holds out fewer holds out some of these. The order is kept in the store,
+``splits/seed-<n>.json``: outcomes edited and episodes added later change nobody's part. Another split has another seed.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from robo_datasets.errors import ConfigError, LabelError
+from robo_datasets.layout import SPLITS, utc_now
+from robo_datasets.sealed import open_seal, replace_durably, seal
+
+VERSION = 1
 
 
 def labelled_episodes(store: Any) -> list[Any]:
@@ -27,28 +39,141 @@ def labelled_episodes(store: Any) -> list[Any]:
     return episodes
 
 
-def split_episodes(episodes: Sequence[Any], holdout: int, seed: int) -> tuple[list[Any], list[Any]]:
-    """(training, held out), in the order given; successes and failures are held out in proportion.
+def held_out_count(holdout: float, episodes: int) -> int:
+    """How many of so many episodes ``holdout`` means: a number, or a share where it lies between 0 and 1.
+
+    Raises:
+        ConfigError: it is negative, not a number, or neither a whole number nor a share.
+    """
+    if not math.isfinite(holdout) or holdout < 0:
+        raise ConfigError(f"holdout={holdout:g}: give a number of episodes, 0 or more, or a share such as 0.1")
+    if 0 < holdout < 1:
+        return max(1, round(holdout * episodes))
+    if holdout != int(holdout):
+        raise ConfigError(f"holdout={holdout:g}: give a whole number of episodes, or a share below 1 such as 0.1")
+    return int(holdout)
+
+
+def split_order(episodes: Sequence[Any], seed: int) -> list[str]:
+    """UUIDs of episodes (``.uuid .success .task``) in an order of which every beginning is in proportion.
+
+    Outcomes are dealt evenly, within one; the episodes of an outcome evenly over its tasks. The order in which they are
+    given does not matter: parallel writers commit in any.
+    """
+    named = sorted(episodes, key=lambda episode: str(episode.uuid))
+    chance = np.random.default_rng(seed)
+    drawn = [named[place] for place in chance.permutation(len(named))]
+    outcomes: dict[str, dict[str, list[str]]] = {}
+    for episode in drawn:
+        tasks = outcomes.setdefault(str(episode.success), {})
+        tasks.setdefault(str(getattr(episode, "task", "") or ""), []).append(str(episode.uuid))
+    by_outcome = [_dealt([tasks[task] for task in sorted(tasks)], chance) for _, tasks in sorted(outcomes.items())]
+    return _dealt(by_outcome, chance)
+
+
+def _dealt(groups: Sequence[Sequence[str]], chance: np.random.Generator) -> list[str]:
+    """Members of groups in an order in which each group comes evenly; of equals, chance decides which is first."""
+    ties = chance.permutation(len(groups))
+    placed = [
+        ((rank + 0.5) / len(group), int(ties[number]), member)
+        for number, group in enumerate(groups)
+        for rank, member in enumerate(group)
+    ]
+    return [member for _, _, member in sorted(placed, key=lambda item: item[:2])]
+
+
+def split_episodes(episodes: Sequence[Any], holdout: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """(training, held out) of any episodes, in the order given; nothing is kept.
 
     Raises:
         ConfigError: ``holdout`` is negative or leaves nothing to train on.
     """
-    if holdout < 0:
-        raise ConfigError(f"holdout={holdout}: give a number of episodes, 0 or more")
-    if holdout >= len(episodes):
+    count = held_out_count(holdout, len(episodes))
+    _leave_some(holdout, count, len(episodes), "labelled episodes")
+    held = set(split_order(episodes, seed)[:count])
+    return _parted(episodes, held)
+
+
+def store_split(
+    store: Any, episodes: Sequence[Any], holdout: float, seed: int, called: str = "labelled episodes"
+) -> tuple[list[Any], list[Any]]:
+    """(training, held out) of some episodes of a store by the split it keeps, in the order given.
+
+    Args:
+        store: the demo store, or a view of it.
+        episodes: those that the caller can use, such as the labelled ones. Of the split's first episodes those are
+            held out that are among them, and further ones in its order until there are as many as asked for.
+        holdout: a number, or a share (between 0 and 1) of the episodes given.
+        seed: which split.
+        called: what the episodes given are, for errors.
+
+    Raises:
+        ConfigError: ``holdout`` is negative or leaves nothing to train on.
+        CorruptionError: the split in the store is damaged.
+    """
+    count = held_out_count(holdout, len(episodes))
+    _leave_some(holdout, count, len(episodes), called)
+    if not count:
+        return list(episodes), []
+    usable = {str(episode.uuid) for episode in episodes}
+    batches = [[uuid for uuid in batch if uuid in usable] for batch in kept_batches(store, seed)]
+    if 0 < holdout < 1:
+        # Each addition to the store gives its own share, so that nobody's training episode is held out later.
+        held: list[str] = []
+        before = 0
+        for batch in batches:
+            part = max(0, round(holdout * (before + len(batch))) - len(held))
+            held += batch[:part]
+            before += len(batch)
+        held = held or [uuid for batch in batches for uuid in batch][:1]
+    else:
+        held = [uuid for batch in batches for uuid in batch][:count]
+    return _parted(episodes, set(held))
+
+
+def kept_batches(store: Any, seed: int) -> list[list[str]]:
+    """The order of a store's episodes for a seed, in the batches in which they came to it; made and kept at first.
+
+    Labelled episodes stand before the others, so that reward models, which need labels, hold out the same ones as
+    policies. A store that cannot be written to has the same order, and does not keep it.
+
+    Raises:
+        CorruptionError: the file is damaged.
+    """
+    plain = getattr(store, "plain", store)
+    path = plain.path / SPLITS / f"seed-{seed}.json"
+    known: list[list[str]] = []
+    if path.exists():
+        known = open_seal(path.read_bytes(), path)["batches"]
+    there = set(plain.uuids)
+    listed = {uuid for batch in known for uuid in batch}
+    new = [plain.episode(uuid) for uuid in plain.uuids if uuid not in listed]
+    if new:
+        labelled = [bool((np.asarray(episode.stage) >= 0).any()) for episode in new]
+        parts = [[e for e, has in zip(new, labelled, strict=True) if has is wanted] for wanted in (True, False)]
+        known = [*known, [uuid for part in parts for uuid in split_order(part, seed)]]
+        _keep(path, {"version": VERSION, "seed": seed, "created": utc_now(), "batches": known})
+    return [[uuid for uuid in batch if uuid in there] for batch in known]
+
+
+def _keep(path: Any, document: dict[str, Any]) -> None:
+    if not isinstance(path, Path):  # on a URL, which can only be read
+        return
+    try:
+        path.parent.mkdir(exist_ok=True)
+        replace_durably(path, seal(document))
+    except OSError:
+        return
+
+
+def _leave_some(holdout: float, count: int, episodes: int, called: str) -> None:
+    if count and count >= episodes:
         raise ConfigError(
-            f"holdout={holdout} leaves nothing to train on: the store has {len(episodes)} labelled episodes; give "
+            f"holdout={holdout:g} leaves nothing to train on: the store has {episodes} {called}; give "
             "holdout=2, or holdout=0 to train on all of them, with nothing left to judge the model on"
         )
-    # By name: the order in which parallel writers committed episodes must not decide.
-    named = sorted(range(len(episodes)), key=lambda index: str(episodes[index].uuid))
-    order = np.array(named)[np.random.default_rng(seed).permutation(len(episodes))]
-    by_outcome: dict[bool | None, list[int]] = {}
-    for index in order.tolist():
-        by_outcome.setdefault(episodes[index].success, []).append(index)
-    # Places spread evenly over the outcomes one after the other give each its share, within one.
-    ranked = [index for outcome in sorted(by_outcome, key=str) for index in by_outcome[outcome]]
-    places = (np.arange(holdout) + 0.5) * len(ranked) / max(holdout, 1)
-    held = {ranked[place] for place in places.astype(int).tolist()}
-    train = [episode for index, episode in enumerate(episodes) if index not in held]
-    return train, [episode for index, episode in enumerate(episodes) if index in held]
+
+
+def _parted(episodes: Sequence[Any], held: set[str]) -> tuple[list[Any], list[Any]]:
+    train = [episode for episode in episodes if str(episode.uuid) not in held]
+    return train, [episode for episode in episodes if str(episode.uuid) in held]

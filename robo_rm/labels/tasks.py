@@ -11,29 +11,57 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_rm.labels.progress import training_priors
+from robo_datasets.console import say
+from robo_datasets.instructions import Phrasings
+from robo_rm.labels.progress import episode_segments, training_priors
 
 
-def task_priors(episodes: Sequence[Any], stages: int) -> dict[str, list[float]]:
+def task_priors(episodes: Sequence[Any], stages: int, groups: Sequence[Sequence[str]] = ()) -> dict[str, list[float]]:
     """Stage priors (K,) by instruction; empty where all tasks go through the same stages, so that they share theirs.
 
+    Of a task of which no episode finished a stage (failures alone) nobody knows how long its stages take: the stages it
+    entered, and those that no task entered, share its progress evenly.
+
+    Args:
+        episodes: of the training split.
+        stages: K.
+        groups: instructions that mean the same task; they share its priors.
+
     Raises:
-        LabelError: a task has nothing to take priors from.
+        LabelError: a stage label is out of range.
     """
+    known = Phrasings(groups)
     by_task: dict[str, list[Any]] = {}
     entered: dict[str, set[int]] = {}
     for episode in episodes:
-        by_task.setdefault(episode.task or "", []).append(episode)
+        task = known.task(episode.task or "")
+        by_task.setdefault(task, []).append(episode)
         seen = np.unique(np.asarray(episode.stage))
-        entered.setdefault(episode.task or "", set()).update(seen[seen >= 0].tolist())
+        entered.setdefault(task, set()).update(seen[seen >= 0].tolist())
     names = list(entered)
     # A failed try alone may not have come to a later stage; what counts is a stage that another task has for itself.
     if all(not (entered[a] - entered[b] and entered[b] - entered[a]) for a in names for b in names):
         return {}
-    return {name: training_priors(group, stages).tolist() for name, group in by_task.items()}
+    found: dict[str, list[float]] = {}
+    for name, group in by_task.items():
+        # A task of its own ends in the last stage that it ever enters.
+        last = max(entered[name], default=stages - 1)
+        if any(segment.complete for episode in group for segment in episode_segments(episode, stages, last)):
+            priors = training_priors(group, stages, last).tolist()
+        else:
+            own = entered[name] | (set(range(stages)) - set().union(*entered.values()))
+            priors = [float(stage in own) / len(own) for stage in range(stages)]
+            say(
+                f"note: no episode of the task {name!r} finished a stage, so it is learned from as failures alone; how "
+                "long its stages take is not known and taken as even. Add a success of it to measure its progress"
+            )
+        found |= {phrasing: list(priors) for phrasing in known.of(name)}
+    return found
 
 
 def priors_of(provenance: Mapping[str, Any], task: str | None) -> npt.NDArray[np.float64]:
     """The priors (K,) by which a model's progress on a task is measured."""
-    found = (provenance.get("task_priors") or {}).get(task or "", provenance["priors"])
+    own = provenance.get("task_priors") or {}
+    known = Phrasings(provenance.get("instruction_groups") or ())
+    found = own.get(task or "", own.get(known.task(task or ""), provenance["priors"]))
     return np.asarray(found, dtype=np.float64)

@@ -53,7 +53,7 @@ def voc(progress: Any) -> float:
 
 def voc_per_episode(progress: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:
     """Value-order correlation of each episode, (E,); NaN where it is not defined."""
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     values = np.full(len(progress), np.nan)
     for i, episode in enumerate(progress):
@@ -61,9 +61,7 @@ def voc_per_episode(progress: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64
         # A NaN in the progress makes the figure undefined rather than ranking it first or last.
         if len(array) < 2 or not np.isfinite(array).all() or np.ptp(array) == 0:
             continue
-        ranks = rankdata(array) - (len(array) + 1) / 2
-        time = np.arange(len(array)) - (len(array) - 1) / 2
-        values[i] = float(ranks @ time / np.sqrt((ranks @ ranks) * (time @ time)))
+        values[i] = float(spearmanr(np.arange(len(array)), array).statistic)
     return values
 
 
@@ -148,42 +146,67 @@ def auroc(score: npt.ArrayLike, success: npt.ArrayLike) -> float:
     Returns:
         In [0, 1]; NaN where one of the two outcomes is missing.
     """
-    from scipy.stats import rankdata
+    from sklearn.metrics import roc_auc_score
 
     values, good = np.asarray(score, dtype=np.float64), np.asarray(success, dtype=bool)
     _same_length(values, good)
-    wins, losses = int(good.sum()), int((~good).sum())
-    if not wins or not losses or not np.isfinite(values).all():
+    if not good.any() or good.all() or not np.isfinite(values).all():
         return float("nan")
-    return float((rankdata(values)[good].sum() - wins * (wins + 1) / 2) / (wins * losses))
+    return float(roc_auc_score(good, values))
 
 
 def roc_curve(score: npt.ArrayLike, success: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """False- and true-positive rates at every threshold, from (0, 0) to (1, 1); needs both outcomes."""
+    """False- and true-positive rates at every threshold, from (0, 0) to (1, 1).
+
+    Raises:
+        ValueError: one of the two outcomes is missing, or a score is not a number.
+    """
+    from sklearn.metrics import roc_curve as curve
+
     values, good = np.asarray(score, dtype=np.float64), np.asarray(success, dtype=bool)
     _same_length(values, good)
-    order = np.argsort(-values, kind="stable")
-    # Equal scores pass a threshold together: keep the last of each run.
-    last = np.append(np.diff(values[order]) != 0, True)
-    true = np.cumsum(good[order])[last] / max(int(good.sum()), 1)
-    false = np.cumsum(~good[order])[last] / max(int((~good).sum()), 1)
-    return np.concatenate([[0.0], false]), np.concatenate([[0.0], true])
+    if not good.any() or good.all() or not np.isfinite(values).all():
+        raise ValueError("a ROC curve needs successes, failures, and a score of each")
+    false, true, _ = curve(good, values, drop_intermediate=False)
+    return np.asarray(false), np.asarray(true)
 
 
-def fpr_at_gold(score: npt.ArrayLike, success: npt.ArrayLike, recall: float = 0.95) -> float:
+GOLD_RECALL = 0.95
+
+
+def gold_threshold(successes: npt.ArrayLike, recall: float = GOLD_RECALL) -> float:
+    """The highest threshold which lets at least ``recall`` of the successes (S,) pass; NaN without any."""
+    wins = np.sort(np.asarray(successes, dtype=np.float64))
+    return float(wins[len(wins) - int(np.ceil(recall * len(wins)))]) if len(wins) else float("nan")
+
+
+def fpr_at_gold(score: npt.ArrayLike, success: npt.ArrayLike, recall: float = GOLD_RECALL) -> float:
     """Share of failures that pass the threshold which lets ``recall`` of the true successes pass.
 
-    It is the false-positive rate to expect when progress takes the place of the gold reward (a success detector).
-    NaN where one of the two outcomes is missing.
+    It is the false-positive rate to expect when progress takes the place of the gold reward (a success detector). The
+    threshold is chosen on the successes alone, so no failure that is judged has a part in it; how many *other*
+    successes pass such a threshold is `recall_at_gold`. NaN where one of the two outcomes is missing.
     """
     values, good = np.asarray(score, dtype=np.float64), np.asarray(success, dtype=bool)
     _same_length(values, good)
     if not good.any() or good.all() or not np.isfinite(values).all():
         return float("nan")
-    wins = np.sort(values[good])
-    # The highest threshold that still lets at least that share of the successes pass.
-    threshold = wins[len(wins) - int(np.ceil(recall * len(wins)))]
-    return float((values[~good] >= threshold).mean())
+    return float((values[~good] >= gold_threshold(values[good], recall)).mean())
+
+
+def recall_at_gold(score: npt.ArrayLike, success: npt.ArrayLike, recall: float = GOLD_RECALL) -> float:
+    """Share of successes that pass the threshold of `fpr_at_gold` chosen on the other successes (leave one out).
+
+    Of few successes the threshold is the lowest one, which the next success undercuts one time in so many; NaN with
+    fewer than two.
+    """
+    values, good = np.asarray(score, dtype=np.float64), np.asarray(success, dtype=bool)
+    _same_length(values, good)
+    wins = values[good]
+    if len(wins) < 2 or not np.isfinite(wins).all():
+        return float("nan")
+    others = [gold_threshold(np.delete(wins, place), recall) for place in range(len(wins))]
+    return float((wins >= np.array(others)).mean())
 
 
 def kendall_tau(predicted: npt.ArrayLike, true: npt.ArrayLike) -> float:
@@ -191,7 +214,9 @@ def kendall_tau(predicted: npt.ArrayLike, true: npt.ArrayLike) -> float:
     from scipy.stats import kendalltau
 
     guess, truth = _pair(predicted, true, np.float64)
-    if len(guess) < 2 or np.ptp(guess) == 0 or np.ptp(truth) == 0:
+    if len(guess) < 2 or not (np.isfinite(guess).all() and np.isfinite(truth).all()):
+        return float("nan")
+    if np.ptp(guess) == 0 or np.ptp(truth) == 0:
         return float("nan")
     return float(kendalltau(guess, truth, variant="b").statistic)
 

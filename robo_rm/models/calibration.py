@@ -1,8 +1,8 @@
 """Calibration: a temperature for stages, isotonic maps for progress and success, fitted apart and kept in the folder.
 
 Fitted on episodes that neither trained the model nor will judge it; their names stand in ``calibration.json``, and
-judging leaves them out. A map is monotone, so it never changes which of two frames is further (isotonic regression,
-with straight lines between the means of its blocks).
+judging leaves them out. A map is monotone, so it never changes which of two frames is further (isotonic regression by
+scikit-learn: equal scores are pooled, both ends of every block are kept, straight lines between them).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from robo_rm.models.prediction import Estimate, Prediction
 from robo_rm.models.protocol import Observations, RewardModel, RewardStream
 
 CALIBRATION = "calibration.json"
-VERSION = 1
-# Least distance of two knots of a map.
+VERSION = 2
+# Least distance of two knots of the map of progress: between closer ones a line is so steep that a stream's rounding,
+# 1e-7, would be seen in what comes out.
 CLOSEST = 0.02
 Curve = tuple[list[float], list[float]]
 """Knots of a monotone map: from, to."""
@@ -45,6 +46,8 @@ class Calibration:
     """Episodes it was fitted on."""
     weights_sha256: str = ""
     """Checksum of the model it belongs to."""
+    contents: list[dict[str, Any]] = field(default_factory=list)
+    """What those episodes hold, see `robo_datasets.fingerprint`: copies of them are known under any name."""
 
 
 def fit_calibration(
@@ -53,6 +56,7 @@ def fit_calibration(
     labels: Sequence[npt.NDArray[np.float32]],
     success: Sequence[bool | None],
     uuids: Sequence[str],
+    contents: Sequence[dict[str, Any]] = (),
 ) -> Calibration:
     """Fit to E episodes.
 
@@ -60,8 +64,9 @@ def fit_calibration(
         predictions: uncalibrated.
         stages: true stages (T,), -1 where unlabelled.
         labels: true progress (T,), NaN where it was not measured.
-        success: outcomes.
+        success: outcomes; those that are not known calibrate stages and progress only.
         uuids: names.
+        contents: what the episodes hold, to know copies by.
     """
     chances = np.concatenate([p.stage_probabilities for p in predictions]).astype(np.float64)
     truth = np.concatenate(list(stages))
@@ -69,7 +74,7 @@ def fit_calibration(
     progress = np.concatenate([p.progress for p in predictions]).astype(np.float64)
     label = np.concatenate(list(labels)).astype(np.float64)
     known = np.isfinite(label)
-    curve = isotonic(progress[known], label[known]) if known.sum() >= 2 else None
+    curve = gentle(isotonic(progress[known], label[known])) if known.sum() >= 2 else None
     ends = np.array([float(p.progress[-1]) for p in predictions])
     if curve is not None:
         ends = np.interp(ends, *curve)
@@ -77,7 +82,7 @@ def fit_calibration(
     good = np.array([outcome is True for outcome in success])[told]
     # One outcome alone says nothing of where they part.
     chance = isotonic(ends[told], good.astype(np.float64)) if good.any() and not good.all() else None
-    return Calibration(temperature, curve, chance, list(uuids))
+    return Calibration(temperature, curve, chance, list(uuids), contents=list(contents))
 
 
 def fit_temperature(chances: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> float:
@@ -97,30 +102,33 @@ def fit_temperature(chances: npt.NDArray[np.float64], truth: npt.NDArray[np.int6
     return float(np.exp(minimize_scalar(cost, bounds=(np.log(0.1), np.log(10.0)), method="bounded").x))
 
 
-def isotonic(given: npt.ArrayLike, wanted: npt.ArrayLike, most: int = 64) -> Curve:
-    """Least-squares monotone map (pool adjacent violators), as knots at the means of its blocks, ``most`` at most.
+def isotonic(given: npt.ArrayLike, wanted: npt.ArrayLike) -> Curve:
+    """Least-squares monotone map, as knots at both ends of every block; the order of the pairs does not matter.
 
     Args:
-        given: (N,) in [0, 1].
-        wanted: (N,).
+        given: (N,) in [0, 1]; where several are equal, the map gives the mean of what is wanted there.
+        wanted: (N,) in [0, 1].
     """
-    from scipy.optimize import isotonic_regression
+    from sklearn.isotonic import IsotonicRegression
 
     x, y = np.asarray(given, dtype=np.float64), np.asarray(wanted, dtype=np.float64)
-    order = np.argsort(x, kind="stable")
-    x, y = x[order], y[order]
-    fitted = np.asarray(isotonic_regression(y).x)
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(fitted) > 0]))
-    ends = np.append(starts[1:], len(x))
-    knots = [(float(x[a:b].mean()), float(fitted[a])) for a, b in zip(starts, ends, strict=True)]
-    if len(knots) > most:
-        knots = [knots[i] for i in np.unique(np.linspace(0, len(knots) - 1, most).round().astype(int))]
-    # Places close together would make a jump out of a line, and rounding would be seen through it.
-    kept = knots[:1]
-    for place, value in knots[1:]:
-        if place - kept[-1][0] >= CLOSEST:
-            kept.append((place, value))
-    return [place for place, _ in kept], [min(1.0, max(0.0, value)) for _, value in kept]
+    # In one order, sums of floats come out the same to the last bit.
+    order = np.lexsort((y, x))
+    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(x[order], y[order])
+    # Values that are equal to the last bits but one share a knot.
+    return [float(place) for place in fitted.X_thresholds_], [float(value) for value in fitted.y_thresholds_]
+
+
+def gentle(curve: Curve, closest: float = CLOSEST) -> Curve:
+    """A monotone map read off at places at least ``closest`` apart, both its ends among them: no jump is left.
+
+    A map that is defined on less than that has its mean as its one value.
+    """
+    low, high = curve[0][0], curve[0][-1]
+    if high - low < closest:
+        return [(low + high) / 2], [float(np.mean(curve[1]))]
+    places = np.linspace(low, high, 1 + int((high - low) / closest))
+    return places.tolist(), np.interp(places, *curve).tolist()
 
 
 class CalibratedModel:
@@ -129,7 +137,11 @@ class CalibratedModel:
     def __init__(self, model: RewardModel, calibration: Calibration) -> None:
         self.model, self.calibration = model, calibration
         self.stages, self.cameras, self.state_key = model.stages, model.cameras, model.state_key
-        self.provenance: Mapping[str, Any] = {**model.provenance, "calibration_uuids": calibration.uuids}
+        self.provenance: Mapping[str, Any] = {
+            **model.provenance,
+            "calibration_uuids": calibration.uuids,
+            "calibration_contents": dict(zip(calibration.uuids, calibration.contents, strict=False)),
+        }
 
     def __getattr__(self, name: str) -> Any:
         if name == "model":
@@ -203,11 +215,20 @@ def apply(calibration: Calibration, guess: Prediction) -> Prediction:
     return Prediction(progress.astype(np.float32), chances.astype(np.float32), spread.astype(np.float32))
 
 
+def check_can_keep(folder: Path) -> None:
+    """Raise ModelError where a folder holds no weights that a calibration could belong to."""
+    from robo_rm.models.saving import WEIGHTS
+
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(f"{folder} holds no {WEIGHTS}, to which a calibration belongs; this kind cannot be calibrated")
+
+
 def write_calibration(folder: str | os.PathLike[str], calibration: Calibration) -> None:
     """Keep a calibration beside the model it belongs to."""
     from robo_rm.models.saving import WEIGHTS
 
     root = Path(folder)
+    check_can_keep(root)
     checksum = hashlib.sha256((root / WEIGHTS).read_bytes()).hexdigest()
     told = {"version": VERSION, **asdict(calibration), "weights_sha256": checksum}
     write_atomically(root / CALIBRATION, json.dumps(told, indent=1) + "\n")
@@ -225,13 +246,17 @@ def read_calibration(folder: Path, weights_sha256: str) -> Calibration | None:
     try:
         told = json.loads(path.read_text())
         version = int(told.pop("version"))
-        found = Calibration(**told) if version <= VERSION else None
+        found = Calibration(**told) if version == VERSION else None
         if found is not None:
             _check(found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{path} is damaged; remove it, or run robo-rm calibrate again ({error})") from error
     if found is None:
-        raise ModelError(f"{path} was written by a newer robo-rm (version {version}, known {VERSION}); upgrade")
+        older = "upgrade" if version > VERSION else f"run robo-rm calibrate model={folder} store=STORE again"
+        raise ModelError(
+            f"{path} was written by {'a newer' if version > VERSION else 'an older'} robo-rm (version {version}, "
+            f"known {VERSION}); {older}"
+        )
     if found.weights_sha256 != weights_sha256:
         raise ModelError(f"{path} is of another model than the weights beside it; run robo-rm calibrate again")
     return found

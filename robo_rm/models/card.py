@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def stage_model_card(model: StageRewardModel) -> str:
         "",
         "## Where it comes from",
         "",
-        *(f"- {name}: {_short(value)}" for name, value in provenance.items() if name != "figures"),
+        *(f"- {name}: {_short(value)}" for name, value in provenance.items() if name not in ("figures", "contents")),
+        *cut_off(provenance),
     ]
     figures = provenance.get("figures")
     if figures:
@@ -74,13 +76,25 @@ def plain_card(model: RewardModel, name: str, what: str) -> str:
         "",
         "## Where it comes from",
         "",
-        *(f"- {key}: {_short(value)}" for key, value in model.provenance.items() if key != "figures"),
+        *(f"- {key}: {_short(value)}" for key, value in model.provenance.items() if key not in ("figures", "contents")),
+        *cut_off(model.provenance),
     ]
     if figures:
         parts += ["", "## Figures on held-out episodes", "", "| figure | value |", "|---|---|"]
         parts += [f"| {key} | {_number(value)} |" for key, value in figures.items()]
     parts += ["", "Measure it on your own scene before you rely on it (`robo-rm eval-reward`)."]
     return "\n".join(parts) + "\n"
+
+
+def cut_off(provenance: Mapping[str, Any]) -> list[str]:
+    """Lines about a training that its cap in minutes ended."""
+    if provenance.get("ended_by") != "minutes":
+        return []
+    return [
+        "",
+        f"Training was cut off by `minutes` at step {provenance['steps']} of {provenance['planned_steps']}: the speed "
+        "of the machine decided what came out, and the same command elsewhere gives another model.",
+    ]
 
 
 def _short(value: Any) -> str:

@@ -44,8 +44,8 @@ class FitRequest:
     """Batch, learning rate and the like."""
     budget: Budget = field(default_factory=lambda: Budget(None, None, 7.0))
     """How long to train."""
-    holdout: int = 8
-    """Episodes held out, by episode."""
+    holdout: float = 8
+    """Episodes held out, by episode: a number, or a share below 1."""
     seed: int = 0
     """Of the split, the weights and every random draw."""
     stage_groups: list[list[int]] | None = None
@@ -64,6 +64,8 @@ class FitRequest:
     """Memory for decoded training images."""
     overwrite: bool = False
     """Train anew where ``folder`` holds a model of other settings."""
+    repeats: str = "error"
+    """What to do where a stage comes again in most demonstrations, see `robo_rm.labels.repeats`: error or fall_back."""
     init: Path | None = None
     """Folder of a model of the same kind to start from, for kinds that can."""
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -85,6 +87,8 @@ class FitResult:
     """For every few steps: step, seconds, and the losses; empty where nothing was trained."""
     losses: tuple[str, ...] = ("total",)
     """Names of the losses in ``curve``."""
+    held_out: list[list[float]] = field(default_factory=list)
+    """Rows of step and squared error of progress on held-out episodes while training."""
     already: bool = False
     """Whether the folder held the finished model already."""
 

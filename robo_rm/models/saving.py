@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_origin, get_type_hints
 
 from robo_datasets.errors import ModelError
-from robo_datasets.outputs import write_atomically
+from robo_datasets.outputs import MARKER, write_atomically
 from robo_rm.models.calibration import CALIBRATION, CalibratedModel, read_calibration
 from robo_rm.models.protocol import RewardModel
 
@@ -98,6 +98,7 @@ def save_model_folder(
     write_atomically(root / PROVENANCE, json.dumps(dict(provenance), indent=1, ensure_ascii=False) + "\n")
     write_atomically(root / CARD, card)
     write_atomically(root / CONFIG, config)
+    (root / MARKER).unlink(missing_ok=True)
 
 
 def _read_config(root: Path) -> dict[str, Any]:

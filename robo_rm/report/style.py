@@ -5,17 +5,20 @@ Figures are matplotlib objects without pyplot, so that drawing keeps no global s
 
 from __future__ import annotations
 
+import functools
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import rc_context
+from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from robo_datasets.outputs import write_atomically
 
@@ -31,6 +34,12 @@ GOOD = "#2e8b57"
 BAD = "#c8453b"
 UNKNOWN = "#8a94a0"
 UNLABELLED = "#f0f2f4"
+
+# Fonts with the scripts that the drawing library's own lacks, tried in this order where they are installed.
+OTHER_SCRIPTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "Droid Sans Fallback"),
+    *("PingFang SC", "Microsoft YaHei", "Arial Unicode MS", "Noto Sans Thai", "Noto Sans Arabic", "Noto Sans"),
+)
 
 # Neighbouring stages must differ at a glance, also for the colour-blind and in grey: hue and lightness alternate.
 _STAGES = (
@@ -103,8 +112,11 @@ def ink_on(colour: npt.NDArray[np.float64]) -> str:
 def picture_bytes(figure: Figure, photo: bool = False) -> bytes:
     """The figure as PNG of 256 colours, or as JPEG where it shows camera frames."""
     buffer = io.BytesIO()
+    _choose_fonts(figure)
     # Hinted glyphs of small bold type grow serifs at this resolution.
-    with rc_context({"text.hinting": "none"}):
+    with rc_context({"text.hinting": "none"}), warnings.catch_warnings():
+        # Where no font of this machine has a script, its instructions are boxes; the page around holds them as text.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         if photo:
             quality = {"quality": 88, "subsampling": 0, "optimize": True}
             figure.savefig(buffer, format="jpeg", pil_kwargs=quality)
@@ -112,6 +124,21 @@ def picture_bytes(figure: Figure, photo: bool = False) -> bytes:
             figure.savefig(buffer, format="png")
             buffer = _with_palette(buffer)
     return buffer.getvalue()
+
+
+def _choose_fonts(figure: Figure) -> None:
+    """Give texts in other scripts the fonts of this machine that have them."""
+    others = [text for text in figure.findobj(Text) if not text.get_text().isascii()]
+    if others:
+        families = ["DejaVu Sans", *_installed_fonts()]
+        for text in others:
+            text.set_fontfamily(families)
+
+
+@functools.cache
+def _installed_fonts() -> tuple[str, ...]:
+    known = {entry.name for entry in font_manager.fontManager.ttflist}
+    return tuple(name for name in OTHER_SCRIPTS if name in known)
 
 
 def _with_palette(png: io.BytesIO) -> io.BytesIO:

@@ -10,10 +10,13 @@ from typing import Any
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError, ModelError
+from robo_datasets.instructions import instruction_groups
 from robo_rm.encoders.conv import WORD_VECTOR
 from robo_rm.encoders.frozen import FrozenEncoder
+from robo_rm.encoders.sentences import WORDS, SentenceEncoder
 from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.progress import training_priors
+from robo_rm.labels.repeats import check_repeats
 from robo_rm.labels.split import labelled_episodes
 from robo_rm.labels.tasks import task_priors
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
@@ -35,14 +38,21 @@ class StagePlan:
     def __init__(self, request: FitRequest, train: Sequence[Any]) -> None:
         check_settings(request.reward, request.encoder, request.optimiser)
         self.request, self.train = request, train
+        self.notes = check_repeats(train, list(request.store.stages), request.repeats)
+        self.labelled = True
         self.frozen = None
         if isinstance(request.encoder, FrozenSettings):
             self.frozen = FrozenEncoder(request.encoder, pick_device(request.device))
-        self.description = describe(request, train, self.frozen)
+        self.sentences = _sentences(request)
+        self.description = describe(request, train, self.frozen, self.sentences)
+        self.state_key: str | None = self.description.state_key
         self.frames_per_step = request.optimiser.batch * (request.reward.history + 1)
+        groups = self.description.instruction_groups
         self.provenance: Mapping[str, Any] = {
             "priors": list(self.description.priors),
             **({"task_priors": self.description.task_priors} if self.description.task_priors else {}),
+            **({"instruction_groups": self.description.instruction_groups} if groups else {}),
+            **({"text_weights": self.sentences.identity} if self.sentences is not None else {}),
             "fps": self.description.fps,
             "encoder": request.encoder.name,
             **({"encoder_weights": self.description.identity["weights_sha256"]} if self.frozen else {}),
@@ -60,7 +70,6 @@ class StagePlan:
             data = TrainingData.load(
                 self.train,
                 self.description.priors,
-                len(self.description.stages),
                 self.description.cameras,
                 self.description.state_key,
                 self.request.cache_gb * 1e9,
@@ -72,8 +81,9 @@ class StagePlan:
             view = sparse_store(self.request.store, self.request.reward.sparse)
             sparse = self.description.sparse
             grouped = sparse_episodes(view, self.train)
-            data.sparse = frame_labels(grouped, sparse.priors, len(view.stages), sparse.task_priors)
-        return Trainer(self.description, data, self.request.optimiser, self.request.seed, device, self.frozen)
+            data.sparse = frame_labels(grouped, sparse.priors, sparse.task_priors)
+        seed = self.request.seed
+        return Trainer(self.description, data, self.request.optimiser, seed, device, self.frozen, self.sentences)
 
     def _frozen(self) -> FrozenEncoder:
         assert self.frozen is not None
@@ -159,13 +169,27 @@ def check_settings(reward: StageSettings, encoder: ConvSettings | FrozenSettings
         raise ConfigError(f"encoder.name={encoder.name}: give one of {', '.join(ENCODERS)}")
     if isinstance(encoder, ConvSettings) and (encoder.stem < 2 or encoder.stem % 2):
         raise ConfigError(f"encoder.stem={encoder.stem}: give an even number, 2 or more")
+    if reward.text != WORDS and getattr(encoder, "text", False):
+        raise ConfigError(f"reward.text={reward.text} and encoder.text=true: one of them reads instructions, not both")
     if reward.width % reward.heads:
         raise ConfigError(f"reward.width={reward.width} is not a multiple of reward.heads={reward.heads}")
     if reward.composition not in ("expectation", "argmax"):
         raise ConfigError(f"reward.composition={reward.composition}: expectation or argmax")
 
 
-def describe(request: FitRequest, train: Sequence[Any], frozen: FrozenEncoder | None = None) -> StageDescription:
+def _sentences(request: FitRequest) -> SentenceEncoder | None:
+    """The sentence encoder that the settings name."""
+    if request.reward.text == WORDS:
+        return None
+    return SentenceEncoder(request.reward.text, pick_device(request.device))
+
+
+def describe(
+    request: FitRequest,
+    train: Sequence[Any],
+    frozen: FrozenEncoder | None = None,
+    sentences: SentenceEncoder | None = None,
+) -> StageDescription:
     """The model that the settings make of a store; priors are those of the training split.
 
     Raises:
@@ -174,7 +198,8 @@ def describe(request: FitRequest, train: Sequence[Any], frozen: FrozenEncoder | 
     """
     store = request.store
     cameras = chosen_cameras(request) if frozen is None else dict.fromkeys(chosen_cameras(request), frozen.size)
-    text = WORD_VECTOR
+    text = WORD_VECTOR if sentences is None else sentences.size
+    groups = instruction_groups(store)
     if frozen is not None and request.encoder.text:
         text = int(frozen.encode_text([""]).shape[1])
     state_key = STATE_KEY if request.reward.use_state and STATE_KEY in store.features else None
@@ -192,9 +217,11 @@ def describe(request: FitRequest, train: Sequence[Any], frozen: FrozenEncoder | 
         encoder=request.encoder,
         features=0 if frozen is None else frozen.features,
         text=text,
-        task_priors=task_priors(train, len(store.stages)),
+        task_priors=task_priors(train, len(store.stages), groups),
         identity={} if frozen is None else dict(frozen.identity),
-        sparse=None if sparse is None else describe_sparse(sparse_store(store, sparse), train),
+        sparse=None if sparse is None else describe_sparse(sparse_store(store, sparse), train, groups),
+        text_identity="" if sentences is None else sentences.identity,
+        instruction_groups=groups,
     )
 
 

@@ -13,8 +13,10 @@ import numpy.typing as npt
 import torch
 
 from robo_datasets.errors import ModelError
+from robo_datasets.instructions import Phrasings
 from robo_rm.encoders.conv import WORD_VECTOR, word_vectors
 from robo_rm.encoders.frozen import FrozenEncoder
+from robo_rm.encoders.sentences import SentenceEncoder
 from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.plan import WindowShape, regular_window
 from robo_rm.labels.progress import cumulative_priors
@@ -55,6 +57,8 @@ class StageDescription:
         sparse: the `SparseStages` of a second pair of heads, or None.
         head: which pair is shown, dense or sparse.
         identity: of a frozen encoder, so that other weights are not taken for it.
+        text_identity: the same of a sentence encoder; empty without one.
+        instruction_groups: instructions that mean the same; each is read as the first of its group.
     """
 
     stages: list[str]
@@ -72,6 +76,8 @@ class StageDescription:
     task_priors: dict[str, list[float]] = field(default_factory=dict)
     sparse: Any = None
     head: str = DENSE
+    text_identity: str = ""
+    instruction_groups: list[list[str]] = field(default_factory=list)
 
     @property
     def shape(self) -> WindowShape:
@@ -82,11 +88,12 @@ class StageDescription:
         """From an instruction to P_0 .. P_K, (K + 1,), of the stages of a pair of heads."""
         mine: StageDescription | SparseStages = self if head == DENSE else self.sparse
         common = torch.as_tensor(cumulative_priors(mine.priors), dtype=torch.float32, device=device)
+        known = Phrasings(self.instruction_groups)
         own = {
             task: torch.as_tensor(cumulative_priors(priors), dtype=torch.float32, device=device)
             for task, priors in mine.task_priors.items()
         }
-        return lambda task: own.get(task, common)
+        return lambda task: own.get(task, own.get(known.task(task), common))
 
     def network(self) -> StageNetwork:
         """A network of this shape with fresh weights."""
@@ -125,6 +132,8 @@ class StageRewardModel:
         self.stored: StoredFeatures | None = None
         self._frozen: FrozenEncoder | None = None
         self._told: dict[str, torch.Tensor] = {}
+        self._phrasings = Phrasings(description.instruction_groups)
+        self._sentences: SentenceEncoder | None = None
 
     @property
     def priors(self) -> npt.NDArray[np.float64]:
@@ -316,13 +325,33 @@ class StageRewardModel:
         return {key: self.stored.read(uuid, key) for key in self.cameras}
 
     def _instruction(self, text: str) -> torch.Tensor:
-        """(1, E) vector of an instruction."""
+        """(1, E) vector of an instruction; of all phrasings of one task that of the first."""
         if text not in self._told:
+            said = self._phrasings.task(text)
             if getattr(self.description.encoder, "text", False):
-                self._told[text] = torch.from_numpy(self._loaded().encode_text([text])).float().to(self.device)
+                self._told[text] = torch.from_numpy(self._loaded().encode_text([said])).float().to(self.device)
+            elif self.description.text_identity:
+                self._told[text] = self._reader().encode([said]).to(self.device)
             else:
-                self._told[text] = word_vectors([text]).to(self.device)
+                self._told[text] = word_vectors([said]).to(self.device)
         return self._told[text]
+
+    def _reader(self) -> SentenceEncoder:
+        """The sentence encoder, loaded when it is first needed.
+
+        Raises:
+            ModelError: it cannot be read, or is not the one of the training.
+        """
+        if self._sentences is None:
+            source = self.description.reward.text
+            reader = SentenceEncoder(source, self.device)
+            if reader.identity != self.description.text_identity:
+                raise ModelError(
+                    f"reward.text={source} is not the sentence encoder that the model was trained with (weights "
+                    f"{self.description.text_identity[:12]}...); put those weights there"
+                )
+            self._sentences = reader
+        return self._sentences
 
     def _inputs(self, rows: npt.NDArray[Any]) -> torch.Tensor:
         moved = torch.from_numpy(rows).to(self.device)

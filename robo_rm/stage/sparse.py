@@ -53,10 +53,12 @@ def sparse_episodes(view: GroupedStore, episodes: Sequence[Any]) -> list[Grouped
     return [GroupedEpisode(episode, view) for episode in episodes]
 
 
-def describe_sparse(view: GroupedStore, episodes: Sequence[Any]) -> SparseStages:
-    """Sparse stages with the priors of a training split."""
+def describe_sparse(
+    view: GroupedStore, episodes: Sequence[Any], phrasings: Sequence[Sequence[str]] = ()
+) -> SparseStages:
+    """Sparse stages with the priors of a training split; ``phrasings`` are instructions that mean the same."""
     grouped, count = sparse_episodes(view, episodes), len(view.stages)
-    return SparseStages(view.groups, training_priors(grouped, count).tolist(), task_priors(grouped, count))
+    return SparseStages(view.groups, training_priors(grouped, count).tolist(), task_priors(grouped, count, phrasings))
 
 
 def shown_provenance(provenance: Mapping[str, Any], description: Any, head: str) -> dict[str, Any]:

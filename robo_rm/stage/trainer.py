@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from robo_datasets.instructions import Phrasings
 from robo_rm.encoders.conv import word_vectors
 from robo_rm.encoders.frozen import FrozenEncoder
-from robo_rm.labels.mismatch import mismatch_instructions, nothing_done
+from robo_rm.encoders.sentences import SentenceEncoder
+from robo_rm.labels.mismatch import mismatch_instructions, nothing_done, rephrased
 from robo_rm.labels.plan import Windows, draw_windows, relabelled
 from robo_rm.models.blocks import channels_last, to_pixels
 from robo_rm.models.frames import with_change
@@ -56,6 +58,7 @@ class Trainer(NetworkTrainer[StageNetwork]):
         seed: of weights and every draw.
         device: cpu or cuda.
         frozen: the frozen encoder, for its text tower.
+        sentences: the sentence encoder that instructions are read with, instead of words.
     """
 
     losses: tuple[str, ...] = ("total", "stage", "within", "progress")
@@ -68,8 +71,10 @@ class Trainer(NetworkTrainer[StageNetwork]):
         seed: int,
         device: str = "cpu",
         frozen: FrozenEncoder | None = None,
+        sentences: SentenceEncoder | None = None,
     ) -> None:
-        self.description, self.data, self.frozen = description, data, frozen
+        self.description, self.data, self.frozen, self.sentences = description, data, frozen, sentences
+        self._phrasings = Phrasings(description.instruction_groups)
         self._texts: dict[str, torch.Tensor] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -95,17 +100,23 @@ class Trainer(NetworkTrainer[StageNetwork]):
         sparse = None if self.data.sparse is None else relabelled(windows, self.data.sparse)
         told = [self.data.tasks[episode] for episode in windows.episode.tolist()]
         reward = self.description.reward
+        right = told
         windows, told = mismatch_instructions(
-            np.random.default_rng((self.seed, WORDS, step)), windows, told, self.data.tasks, reward.instruction_mismatch
+            np.random.default_rng((self.seed, WORDS, step)),
+            windows,
+            told,
+            self.data.tasks,
+            reward.instruction_mismatch,
+            self._phrasings,
         )
+        wrong = np.array([text != own for text, own in zip(told, right, strict=True)])
         hidden = np.random.default_rng((self.seed, WORDS, step, 1)).random(len(told)) < reward.instruction_dropout
-        # A wrong instruction is never hidden: nothing would tell why the progress is 0.
-        right = [self.data.tasks[episode] for episode in windows.episode.tolist()]
         if sparse is not None:
-            sparse = nothing_done(sparse, np.array([text != own for text, own in zip(told, right, strict=True)]))
-        told = [
-            "" if hide and text == own else text for text, own, hide in zip(told, right, hidden.tolist(), strict=True)
-        ]
+            sparse = nothing_done(sparse, wrong)
+        if self._phrasings.groups:
+            told = rephrased(np.random.default_rng((self.seed, WORDS, step, 2)), told, ~wrong, self._phrasings)
+        # A wrong instruction is never hidden: nothing would tell why the progress is 0.
+        told = ["" if hide and not lie else text for text, hide, lie in zip(told, hidden, wrong, strict=True)]
         rng = np.random.default_rng((self.seed, IMAGES, step))
         chosen = windows.episode, windows.frames
         images = {
@@ -195,10 +206,14 @@ class Trainer(NetworkTrainer[StageNetwork]):
 
     def _vectors(self, told: list[str]) -> torch.Tensor:
         """(B, E) vectors of instructions."""
-        if self.frozen is None or not self.description.encoder.text:
+        reads = self.frozen is not None and self.description.encoder.text
+        if not reads and self.sentences is None:
             return word_vectors(told).to(self.device)
         for text in set(told) - self._texts.keys():
-            self._texts[text] = torch.from_numpy(self.frozen.encode_text([text])[0]).float()
+            if self.sentences is not None:
+                self._texts[text] = self.sentences.encode([text])[0].cpu()
+            elif self.frozen is not None:
+                self._texts[text] = torch.from_numpy(self.frozen.encode_text([text])[0]).float()
         return torch.stack([self._texts[text] for text in told]).to(self.device)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from robo_datasets.console import say
 from robo_datasets.errors import ConfigError, StoreError
 from robo_rm.models.frames import input_size
 from robo_rm.models.registry import FitRequest
 
+PREFIX = "observation.images."
+
 
 def chosen_cameras(request: FitRequest) -> dict[str, tuple[int, int]]:
-    """The cameras asked for, all by default, and the (height, width) at which the encoder takes each.
+    """The cameras asked for, by default all that give colour images, and the (height, width) that the encoder takes.
 
     Raises:
         ConfigError: the store has no camera, or not the one asked for.
@@ -18,21 +22,45 @@ def chosen_cameras(request: FitRequest) -> dict[str, tuple[int, int]]:
     """
     store = request.store
     images = list(store.cameras)
-    chosen = images if request.cameras is None else [_camera(name, images) for name in request.cameras]
+    if request.cameras is None:
+        chosen = [key for key in images if is_colour(store, key)]
+        for key in images:
+            if key not in chosen:
+                feature = store.features[key]
+                say(
+                    f"camera {key.removeprefix(PREFIX)} is left out: {feature['dtype']} frames of shape "
+                    f"{tuple(feature['shape'])} are no colour images"
+                )
+    else:
+        chosen = [_camera(name, images) for name in request.cameras]
     if not chosen:
-        raise ConfigError(f"{store.path} has no camera; a reward model looks at images (observation.images.<camera>)")
+        raise ConfigError(
+            f"{store.path} has no colour camera; a reward model looks at images (observation.images.<camera>)"
+            if images
+            else f"{store.path} has no camera; a reward model looks at images (observation.images.<camera>)"
+        )
     cameras = {}
     for key in chosen:
         shape = tuple(store.features[key]["shape"])
-        if len(shape) != 3 or shape[-1] != 3:
-            raise StoreError(f"{store.path}: {key} has shape {shape}; an image encoder reads colour images (H, W, 3)")
+        if not is_colour(store, key):
+            raise StoreError(
+                f"{store.path}: {key} has {store.features[key]['dtype']} frames of shape {shape}; an image encoder "
+                "reads colour images (H, W, 3) of 8 bits"
+            )
         shorter = getattr(request.encoder, "image_size", None) or min(shape[:2])
         cameras[key] = input_size(shape[0], shape[1], shorter)
     return cameras
 
 
+def is_colour(store: Any, key: str) -> bool:
+    """Whether a camera of a store gives colour images of 8 bits, and not depth or grey levels."""
+    feature = store.features[key]
+    shape = tuple(feature["shape"])
+    return len(shape) == 3 and shape[-1] == 3 and str(feature["dtype"]) in ("uint8", "video", "image")
+
+
 def _camera(name: str, images: Sequence[str]) -> str:
-    key = name if name in images else f"observation.images.{name}"
+    key = name if name in images else PREFIX + name
     if key not in images:
         raise ConfigError(f"cameras={name}: the store has {', '.join(images) or 'no camera'}")
     return key

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_rm.encoders.stored import StoredFeatures
-from robo_rm.labels.progress import ProgressLabels, episode_segments, label_frames
+from robo_rm.labels.progress import ProgressLabels, stored_labels
 from robo_rm.models.frames import Size
 
 DECODE_BLOCK = 256
@@ -40,7 +40,6 @@ class TrainingData:
         cls,
         episodes: Sequence[Any],
         priors: npt.ArrayLike,
-        stages: int,
         cameras: Mapping[str, Size],
         state_key: str | None,
         budget: float,
@@ -53,7 +52,6 @@ class TrainingData:
         Args:
             episodes: of a `DemoStore`.
             priors: (K,) of the training split.
-            stages: K.
             cameras: key -> (height, width) of the encoder.
             state_key: key of the state, or None.
             budget: bytes of images to keep in memory.
@@ -61,7 +59,7 @@ class TrainingData:
             features: of the frozen encoder, made already; they are read instead of images.
             task_priors: (K,) by instruction, for tasks that have priors of their own.
         """
-        labels = frame_labels(episodes, priors, stages, task_priors or {})
+        labels = frame_labels(episodes, priors, task_priors or {})
         states = None
         if state_key is not None:
             states = [np.asarray(e[state_key][:], dtype=np.float32) for e in episodes]
@@ -97,13 +95,10 @@ class TrainingData:
 
 
 def frame_labels(
-    episodes: Sequence[Any], priors: npt.ArrayLike, stages: int, task_priors: Mapping[str, Sequence[float]]
+    episodes: Sequence[Any], priors: npt.ArrayLike, task_priors: Mapping[str, Sequence[float]]
 ) -> list[ProgressLabels]:
     """Labels of stored episodes; arguments as in `TrainingData.load`."""
-    return [
-        label_frames(episode_segments(e, stages), task_priors.get(e.task or "", priors), e.length, f"episode {e.uuid}")
-        for e in episodes
-    ]
+    return [stored_labels(episode, task_priors.get(episode.task or "", priors)) for episode in episodes]
 
 
 def _decode(episode: Any, key: str, size: Size, done: Callable[[int], None]) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from robo_rm import metrics
-from robo_rm.labels.progress import episode_segments, label_frames
+from robo_rm.labels.progress import stored_labels
 from robo_rm.labels.tasks import priors_of
 from robo_rm.models.protocol import RewardModel
 
@@ -24,7 +24,7 @@ def held_out_figures(model: RewardModel, episodes: Sequence[Any]) -> dict[str, f
     for episode in episodes:
         priors = priors_of(model.provenance, episode.task)
         guess = model.predict(episode)
-        truth = label_frames(episode_segments(episode, len(priors)), priors, episode.length)
+        truth = stored_labels(episode, priors)
         if episode.success is not None:
             finals.append(float(guess.progress[-1]))
             outcomes.append(bool(episode.success))

@@ -89,7 +89,10 @@ class EarlyStopping:
         """Take the best model, if there was a look at all."""
         if self._path.exists():
             trainer.load(self._path)
-            self._path.unlink()
+
+    def forget(self) -> None:
+        """Remove the file of the best model, which the finished folder has now."""
+        self._path.unlink(missing_ok=True)
 
 
 def rollout_score(figures: Mapping[str, float]) -> float:

@@ -39,7 +39,7 @@ def run(config: Config) -> None:
     from robo_datasets.console import say
     from robo_datasets.errors import ConfigError
     from robo_rm.judging.calibrating import calibrate
-    from robo_rm.models.calibration import CALIBRATION, write_calibration
+    from robo_rm.models.calibration import CALIBRATION, check_can_keep, write_calibration
     from robo_rm.models.saving import load_reward_model
 
     folder = Path(config.model)
@@ -51,6 +51,7 @@ def run(config: Config) -> None:
         raise ConfigError(f"share={config.share}: give a share above 0 and up to 1")
     store = DemoStore.open(config.store)
     model = load_reward_model(folder, config.device)
+    check_can_keep(folder)
     done = calibrate(model, store, config.share, config.seed)
     write_calibration(folder, done.calibration)
     say(f"calibrated with {len(done.calibration.uuids)} episodes that judging will leave out: {done.summary}")

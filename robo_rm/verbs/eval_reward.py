@@ -29,9 +29,9 @@ class Config:
     """`dense` or `sparse`, of a model that was trained with reward.sparse; the one it was saved with if not given."""
     episodes: str = "unseen"
     """`unseen`: held out or never trained on; `all`: every episode, which flatters the model."""
-    probes: int = 6
-    """Episodes that did not fail from which probe clips are made: paused, turned back, hovering, shuffled, with a
-    frozen camera, backwards."""
+    probes: int = 36
+    """From how many of the episodes that did not fail probe clips are made: paused, turned back, hovering, shuffled,
+    with a frozen camera, backwards. 36 without a fault are needed to trust that a tenth at most goes wrong; 0: none."""
     probe_store: str | None = None
     """Store of episodes that were recorded to probe with, such as an empty scene."""
     resamples: int = 1000
@@ -48,8 +48,10 @@ def run(config: Config) -> None:
     from robo_datasets.console import print_table, say
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
+    from robo_rm.cli.following import say_next
     from robo_rm.judging import probe_table
     from robo_rm.judging.advice import (
+        FIGURE_COLUMNS,
         KIND_COLUMNS,
         advise,
         figure_rows,
@@ -78,12 +80,12 @@ def run(config: Config) -> None:
     advice = advise(evaluation)
     print_table(
         f"Reward model on {evaluation.scope}",
-        ["figure", "value", "95 % interval", "what it is"],
+        FIGURE_COLUMNS,
         figure_rows(evaluation),
     )
     missing = missing_figures(evaluation)
     if missing:
-        say(f"not to be had from these episodes: {missing}")
+        say(f"cannot be had from these episodes: {missing}")
     if len(evaluation.by_kind) > 1:
         print_table("By kind of episode", KIND_COLUMNS, kind_rows(evaluation))
     if len(evaluation.by_task) > 1:
@@ -100,3 +102,4 @@ def run(config: Config) -> None:
     camera = model.cameras[0] if model.cameras else None
     write_report(evaluation, advice, store, camera, f"Reward model {Path(config.model).name}", out.path("report.html"))
     out.announce()
+    say_next("score", model=config.model, head=config.head or "", store=config.store)

@@ -23,8 +23,8 @@ class Config:
     """Demo store with stage labels."""
     out: str = MISSING
     """Folder for report.html and metrics.json."""
-    probes: int = 6
-    """Episodes that did not fail from which probe clips are made."""
+    probes: int = 36
+    """From how many of the episodes that did not fail probe clips are made."""
     probe_store: str | None = None
     """Store of episodes that were recorded to probe with, such as an empty scene."""
     resamples: int = 1000
@@ -59,7 +59,7 @@ def run(config: Config) -> None:
         resamples=config.resamples,
         seed=config.seed,
     )
-    print_table(f"Reward models on {board.scope}", ["figure", *board.names], board_rows(board))
+    print_table(f"Reward models on {board.scope}", ["figure", *board.names, "over"], board_rows(board))
     for _, text in verdicts(board):
         say(text)
     out = OutputFolder(config.out, config)

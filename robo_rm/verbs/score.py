@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
@@ -74,7 +75,8 @@ def run(config: Config) -> None:
     from robo_datasets import DemoStore
     from robo_datasets.console import say
     from robo_datasets.outputs import OutputFolder
-    from robo_rm.scoring import model_hash, progress_from_feature, read_prediction, score_progress, score_weights
+    from robo_rm.cli.following import beside, say_next
+    from robo_rm.scoring import progress_from_feature, read_prediction, score_weights, score_with
     from robo_rm.weights import rabc as weights
 
     store = DemoStore.open(config.store)
@@ -85,12 +87,9 @@ def run(config: Config) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_]+", config.name) or config.name == "progress":
         raise ConfigError(f"name={config.name!r}: give letters, digits and _, and not 'progress'")
     source: dict[str, Any]
+    model: dict[str, Any] | None = None
     if config.model:
-        from robo_rm.models.saving import load_reward_model
-        from robo_rm.stage.sparse import model_with_head
-
-        model = model_with_head(load_reward_model(config.model, config.device), config.head)
-        derived = score_progress(model, model_hash(config.model), store)
+        derived, model = score_with(config.model, config.head, config.device, store)
         progress = {uuid: read_prediction(derived, uuid).progress for uuid in store.uuids}
         source = derived.provenance
     else:
@@ -107,6 +106,7 @@ def run(config: Config) -> None:
         top=config.top,
         advantage=config.advantage,
         name=config.name,
+        model=model,
     )
     _print(scores)
     if config.out:
@@ -114,6 +114,14 @@ def run(config: Config) -> None:
         _write(out, store, scores, progress)
         out.announce()
     say(f"wrote {len(store)} episodes' weights to {scores.derived.path}")
+    named = {} if config.name == "weights" else {"weights.name": config.name}
+    say_next(
+        "train-policy",
+        store=config.store,
+        weights="rabc",
+        **named,
+        out=beside(str(Path(config.store).with_suffix("")), "policy"),
+    )
 
 
 def _print(scores: Scores) -> None:

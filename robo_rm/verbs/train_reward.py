@@ -18,9 +18,6 @@ from robo_rm.settings import ENCODERS, ConvSettings, OptimiserSettings, StageSet
 
 GROUP = "reward model"
 
-# Fewer steps than this teach little on any data set tried so far; a run cut off by time before them is worth a warning.
-FEW_STEPS = 200
-
 
 @dataclass(frozen=True)
 class Config:
@@ -36,8 +33,9 @@ class Config:
     """Which image encoder; encoder=conv is trained from scratch."""
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     """Batch size, learning rate and the like."""
-    holdout: int = 8
-    """Labelled episodes that are not trained on and judge the model at the end."""
+    holdout: float = 8
+    """Labelled episodes that are not trained on and judge the model at the end: a number, or a share such as 0.1. The
+    same `seed` and `holdout` hold out the same episodes in train-policy."""
     stage_groups: list[list[int]] | None = None
     """Coarser stages to train on, made of the store's by their places: [[0,1],[2,3]]; [[]] takes the whole task as one
     stage, labelled or not."""
@@ -48,12 +46,15 @@ class Config:
     """With validation: looks (one every tenth of the budget) without a better figure before training ends."""
     passes: float | None = 7.0
     """How often each training frame is supervised, on average, 300 steps at least; more learns single episodes
-    by heart. Where passes or steps end the training, the same seed gives the same model."""
+    by heart. The same seed gives the same model, on a busy machine and on an idle one."""
     steps: int | None = None
     """Training steps, instead of passes."""
-    minutes: float | None = 8.0
-    """Most minutes of reading and training; null for no bound. Where they end it, speed decides what comes
-    out."""
+    minutes: float | None = None
+    """A cap: training that takes longer is cut off, which is said on the screen, in metrics.json and on the card; null
+    for none. The same command with a higher cap goes on from there."""
+    repeats: str = "error"
+    """What to do where a stage comes again in most demonstrations of a task: error, or fall_back, where progress goes
+    back with it as after a drop."""
     cameras: list[str] | None = None
     """Cameras to look at, such as [front,wrist]; all of the store's if not given."""
     cache_gb: float = 2.0
@@ -95,6 +96,7 @@ def run(config: Config) -> None:
     from robo_datasets.console import print_table, say
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
+    from robo_rm.cli.following import beside, say_next
     from robo_rm.models.registry import FitRequest, kind_of_settings
     from robo_rm.report.style import save_picture
     from robo_rm.training.budget import Budget
@@ -116,6 +118,7 @@ def run(config: Config) -> None:
         budget=budget,
         holdout=config.holdout,
         stage_groups=config.stage_groups,
+        repeats=config.repeats,
         validation=config.validation,
         patience=config.patience,
         seed=config.seed,
@@ -133,12 +136,14 @@ def run(config: Config) -> None:
     else:
         out.write_metrics(fitted.metrics)
     if fitted.curve:
-        save_picture(loss_figure(fitted.curve, fitted.losses), out.path("curve.png"))
-    steps = fitted.metrics.get("steps")
-    if steps is not None and config.minutes is not None and steps < min(FEW_STEPS, config.steps or FEW_STEPS):
-        say(
-            f"warning: minutes={config.minutes:g} were enough for {steps:.0f} steps only, and the "
-            "model has learned little; give more minutes, or keep other work off the machine"
-        )
+        save_picture(loss_figure(fitted.curve, fitted.losses, fitted.held_out), out.path("curve.png"))
     print_table("train-reward", ["figure", "value"], [[name, value] for name, value in fitted.metrics.items()])
     out.announce()
+    nothing_held = not fitted.metrics.get("holdout_episodes")
+    say_next(
+        "eval-reward",
+        model=config.out,
+        store=config.store,
+        episodes="all" if nothing_held else "",
+        out=beside(config.out, "report"),
+    )

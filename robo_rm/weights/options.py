@@ -21,8 +21,8 @@ class Calibration:
     """How `calibrated` weights differ from the paper's; every mend can be switched off on its own."""
 
     quantile: float | None = 0.5
-    """kappa is this quantile of the data set's positive deltas, so that it fits the task's own pace.
-    None: the fixed kappa."""
+    """kappa is this quantile of the positive deltas of the episodes that did not fail, so that it fits the task's own
+    pace. None: the fixed kappa."""
     dead_zone: float = 0.7
     """Deltas below this share of kappa weigh nothing: a pause under a noisy model is still a pause. In [0, 1)."""
     normalise_horizon: bool = True

@@ -198,7 +198,10 @@ def _statistics(
         else _calibrated_deltas(frames, horizon, calibration, success, mean_length)
     )
     if mode == "calibrated" and calibration.quantile is not None:
-        positive = deltas[deltas > 0]
+        # The pace of what is imitated: failures weigh nothing, and their many slow frames would lower kappa until
+        # pauses pass for progress.
+        counts = kept if kept.any() else np.full(len(kept), calibration.failure_discount > 0)
+        positive = deltas[(deltas > 0) & counts[frames.episode]]
         kappa = float(np.quantile(positive, calibration.quantile)) if len(positive) else 0.0
     return Statistics(
         kappa=kappa,

@@ -1,21 +1,27 @@
-"""The output folder: resolved settings, flat metrics, and clear refusals."""
+"""The output folder: resolved settings, flat metrics, clear refusals, and nobody else's files touched."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from robo_datasets.errors import ConfigError
-from robo_datasets.outputs import OutputFolder
+from robo_datasets.outputs import OutputFolder, check_output
 
 
 @dataclass(frozen=True)
 class Settings:
     store: str = "a.zarr"
     limit: float | None = None
+
+
+@dataclass(frozen=True)
+class WithOut:
+    out: str = "results"
 
 
 def test_it_writes_the_settings_and_metrics_that_json_can_hold(tmp_path):
@@ -26,11 +32,81 @@ def test_it_writes_the_settings_and_metrics_that_json_can_hold(tmp_path):
     assert sorted(path.name for path in out.folder.iterdir()) == ["config.yaml", "metrics.json"]
 
 
-@pytest.mark.parametrize("case", ["file", "empty", "below a file"])
+@pytest.mark.parametrize("case", ["file", "empty", "below a file", "null byte", "too long", "no folder"])
 def test_a_place_that_cannot_be_a_folder_is_refused(tmp_path, case):
     file = tmp_path / "file"
     file.write_text("mine")
-    place = {"file": file, "empty": "", "below a file": file / "sub"}[case]
+    place = {
+        "file": file,
+        "empty": "",
+        "below a file": file / "sub",
+        "null byte": "a\0b",
+        "too long": tmp_path / ("x" * 300),
+        "no folder": "/proc/results",
+    }[case]
     with pytest.raises(ConfigError, match="out"):
         OutputFolder(place)
     assert file.read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def foreign(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("meta/info.json", "data/chunk-000/file-000.parquet"),
+        ("zarr.json",),
+        ("config.yaml", "train.py"),
+        ("metrics.json", "results.csv"),
+        ("config.json", "model.safetensors"),
+        ("notes.txt",),
+    ],
+)
+def test_a_folder_of_somebody_else_is_refused_and_left_as_it_was(tmp_path, names):
+    place = foreign(tmp_path / "theirs", *names)
+    before = sorted(path.relative_to(place) for path in place.rglob("*"))
+    for attempt in (lambda: OutputFolder(place, WithOut()), lambda: check_output(place)):
+        with pytest.raises(ConfigError, match="no robo-rm command wrote"):
+            attempt()
+    assert sorted(path.relative_to(place) for path in place.rglob("*")) == before
+
+
+def test_a_folder_of_ours_is_written_to_again(tmp_path):
+    with_settings = OutputFolder(tmp_path / "a", WithOut())
+    foreign(with_settings.folder, "episodes.json")
+    OutputFolder(with_settings.folder, WithOut())
+    # Work that writes config.yaml last, such as training: interrupted in the middle, it has left other files.
+    begun = OutputFolder(tmp_path / "b")
+    foreign(begun.folder, "checkpoint.safetensors")
+    OutputFolder(begun.folder)
+    OutputFolder(tmp_path / "parts" / "member-0")
+    OutputFolder(tmp_path / "parts")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / ".DS_Store").touch()
+    OutputFolder(tmp_path / "c")
+
+
+def test_a_check_leaves_nothing_behind(tmp_path):
+    check_output(tmp_path / "a" / "b" / "c")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "there").mkdir()
+    check_output(tmp_path / "there")
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["info", "eval-reward model=rm store=s.zarr", "train-policy store=s.zarr"])
+def test_every_command_finds_out_before_any_work(tmp_path, run_command, command):
+    theirs = foreign(tmp_path / "dataset", "meta/info.json")
+    for place, says in ((theirs, "no robo-rm command wrote"), (theirs / "meta/info.json", "is a file")):
+        code, printed, error = run_command(*command.split(), f"out={place}")
+        assert (code, printed) == (2, "")
+        assert says in error
+        assert "s.zarr" not in error, "refused before the store is looked for"
+        assert error.count("\n") == 1
+    assert [path.name for path in theirs.iterdir()] == ["meta"]

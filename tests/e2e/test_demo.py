@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-SMALL = ["episodes=12", "held_out=6", "image_size=32", "reward_minutes=0.1", "policy_steps=5", "rollouts=2"]
+SMALL = ["episodes=12", "held_out=6", "image_size=32", "reward_steps=12", "policy_steps=5", "rollouts=2"]
 
 
 def test_the_demo_goes_from_recording_to_a_page_that_needs_nothing_else(tmp_path, run_command):
@@ -14,6 +14,8 @@ def test_the_demo_goes_from_recording_to_a_page_that_needs_nothing_else(tmp_path
     assert code == 0, errors
     assert len(re.findall(r"^\[\d/8\]", text, flags=re.MULTILINE)) == 8
     assert "robo-rm train-policy" in text
+    assert re.search(r"this takes about \d+ minutes on this machine as busy as it is now", text)
+    assert json.loads((out / "reward_model" / "metrics.json").read_text())["ended_by"] == "steps"
 
     page = (out / "report.html").read_text()
     assert len(re.findall(r'src="data:image/', page)) >= 4
@@ -27,3 +29,4 @@ def test_the_demo_goes_from_recording_to_a_page_that_needs_nothing_else(tmp_path
     code, text, _ = run_command("demo", f"out={out}", *SMALL)
     assert code == 0
     assert text.count("already done") == 8
+    assert "this takes about" not in text

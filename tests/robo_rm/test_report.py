@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -220,3 +221,13 @@ class TestPage:
         with pytest.raises(ValueError, match="perhaps"):
             page.verdicts([("perhaps", "x")])
         assert page.write(tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_title_in_a_script_that_no_font_has_is_drawn_without_a_word():
+    from robo_rm.report.style import new_figure, picture_bytes, write_title
+
+    figure = new_figure(2, 1)
+    write_title(figure, "\u628a\u7ea2\u8272\u65b9\u5757\u653e\u8fdb\u76d2\u5b50 \u0e2b\u0e22\u0e34\u0e1a")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert picture_bytes(figure)

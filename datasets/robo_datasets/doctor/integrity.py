@@ -16,7 +16,9 @@ from robo_datasets.layout import (
     DERIVED,
     EPISODES,
     GROUP_FILE,
+    IMPORTS,
     INDEX_FILE,
+    SPLITS,
     STAGING,
     is_uuid,
     read_commit,
@@ -27,7 +29,7 @@ from robo_datasets.writer import lock_folder
 from robo_datasets.zarr_meta import group_json
 
 QUARANTINE = ".quarantine"
-_KNOWN = {GROUP_FILE, INDEX_FILE, EPISODES, ANNOTATIONS, DERIVED, STAGING, QUARANTINE}
+_KNOWN = {GROUP_FILE, INDEX_FILE, EPISODES, ANNOTATIONS, DERIVED, IMPORTS, SPLITS, STAGING, QUARANTINE}
 
 
 def check_store_files(root: Path) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from robo_datasets import lerobot_v3 as v3
 from robo_datasets.episode import Episode
+from robo_datasets.exporters.instructions import instruction_runs
 from robo_datasets.exporters.lerobot_tables import episodes_table, names_table, write_table
 from robo_datasets.exporters.statistics import joined_by_key
 from robo_datasets.features import Feature
@@ -108,7 +109,7 @@ def _episode_row(
     start = layout.starts[position]
     row: dict[str, Any] = {
         "episode_index": position,
-        "tasks": [episode.task],
+        "tasks": list(dict.fromkeys(task for _, _, task in instruction_runs(episode))),
         "length": episode.length,
         "data/chunk_index": v3.place(data_file)["chunk_index"],
         "data/file_index": v3.place(data_file)["file_index"],
@@ -130,13 +131,18 @@ def _episode_row(
         v3.TERMINATED: _flag(attributes.get(v3.TERMINATED)),
         v3.TRUNCATED: _flag(attributes.get(v3.TRUNCATED)),
         v3.UUID: episode.uuid,
-        v3.SOURCE: json.dumps(episode.source),
+        v3.SOURCE: json.dumps(_without_path(episode.source)),
         v3.CREATED: episode.created,
         v3.ATTRIBUTES: json.dumps(attributes),
     }
     for key, figures in statistics.items():
         row |= {f"stats/{key}/{name}": value for name, value in figures.items()}
     return row
+
+
+def _without_path(source: Any) -> Any:
+    """Where an episode came from, without the folder of this machine: data sets are given to others."""
+    return {key: value for key, value in source.items() if key != "path"} if isinstance(source, dict) else source
 
 
 def _segments(episode: Episode, fps: float, prefix: str) -> dict[str, Any]:
@@ -169,6 +175,8 @@ def _info(
 ) -> dict[str, Any]:
     features: dict[str, Any] = {}
     for key, feature in store.schema.items():
+        if key == v3.TASK_INDEX:
+            continue
         if key in layout.videos:
             features[key] = _video_feature(folder, key, feature, store.fps)
         elif feature.is_frames and feature.dtype == "uint8" and feature.shape[2] in (1, 3):
@@ -177,6 +185,8 @@ def _info(
         else:
             shape = list(feature.shape) or [1]
             features[key] = {"dtype": feature.dtype, "shape": shape, "names": feature.names}
+            if feature.depth is not None:
+                features[key]["info"] = {"is_depth_map": True, "depth_unit": feature.depth["unit"]}
     features |= layout.added
     features |= {key: {"dtype": dtype, "shape": [1], "names": None} for key, dtype in _BOOKKEEPING.items()}
     fps = int(store.fps) if store.fps.is_integer() else store.fps

@@ -20,10 +20,13 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     Raises:
         ImportSourceError: it is missing, truncated, or lacks a column.
     """
-    schema = parquet_schema(path)
-    missing = [name for name in columns or [] if name not in schema.names]
-    if missing:
-        raise ImportSourceError(f"{path} lacks the columns {missing}; it has {schema.names}")
+    if columns:
+        names = parquet_schema(path).names
+        missing = [name for name in columns if name not in names]
+        if missing:
+            raise ImportSourceError(f"{path} lacks the columns {missing}; it has {names}")
+    elif not path.is_file():
+        raise ImportSourceError(f"{path} is missing")
     with _reading(path):
         return pq.read_table(path, columns=columns, use_threads=False, page_checksum_verification=True)
 
@@ -90,38 +93,93 @@ def _reading(path: Path) -> Iterator[None]:
         raise ImportSourceError(f"{path} is truncated or no parquet file: {_first_line(error)}") from error
 
 
-def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str) -> np.ndarray:
-    """A column as (T, *shape) of the feature's dtype.
+def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str, rounded: bool = False) -> np.ndarray:
+    """A column as (T, *shape) of the feature's dtype; single missing numbers of a float column are NaN.
+
+    ``rounded`` takes floats of more bits than declared, rounded, where they are within the range of the declared type.
 
     Raises:
-        ImportSourceError: the column has another type or shape, or missing values; names ``where`` and key.
+        ImportSourceError: the column has another type or shape, or misses values; names ``where`` and key.
     """
     shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
     column = table[key].combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    column = _with_nan_rows(column, int(np.prod(shape)), dtype, key, where)
     values = column
-    while (
-        pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type)
-    ):
+    while _is_list(values.type):
         if values.null_count:
             raise ImportSourceError(f"{where}: column {key} has missing values")
         values = values.flatten()
-    if values.null_count:
-        raise ImportSourceError(f"{where}: column {key} has missing values")
+    if values.null_count and (dtype.kind != "f" or values.null_count == len(values)):
+        raise ImportSourceError(f"{where}: column {key} has missing values, the first {_first_hole(values)}")
     rows, size = len(column), int(np.prod(shape))
     if len(values) != rows * size:
         raise ImportSourceError(f"{where}: column {key} does not hold {list(shape)} values a frame")
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
         raise ImportSourceError(f"{where}: column {key} is {values.type}, the data set declares {dtype}")
+    if values.null_count and pa.types.is_integer(values.type):
+        values = values.cast(pa.float64())
     array = values.to_numpy(zero_copy_only=False)
-    converted = array.astype(dtype)
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype)
+    if rounded and array.dtype.kind == dtype.kind == "f" and not (np.isinf(converted) & np.isfinite(array)).any():
+        array = converted
     if array.dtype != dtype and not np.array_equal(
         array, converted.astype(array.dtype), equal_nan=array.dtype.kind == "f"
     ):
         raise ImportSourceError(f"{where}: column {key} is {array.dtype} and does not fit in the declared {dtype}")
     _check_rows(column, size, where, key)
     return converted.reshape(rows, *shape)
+
+
+def time_stamps(table: pa.Table, where: str, key: str = "timestamp") -> np.ndarray:
+    """A column of seconds, (T,) f64.
+
+    Raises:
+        ImportSourceError: it has another form, or a time is missing or not finite; names ``where`` and the row.
+    """
+    stamps = column_array(table, key, {"shape": (), "dtype": "float64"}, where)
+    wrong = np.flatnonzero(~np.isfinite(stamps))
+    if len(wrong):
+        raise ImportSourceError(f"{where}: the {key} of row {wrong[0]} is missing or not finite")
+    return stamps
+
+
+def float_bits(kind: pa.DataType) -> int:
+    """Bits of the floats in a column, also in lists; 0 for anything else."""
+    while _is_list(kind):
+        kind = kind.value_type
+    return int(kind.bit_width) if pa.types.is_floating(kind) else 0
+
+
+def column_with_holes(table: pa.Table, key: str) -> int:
+    """How many values of a column are missing: rows, and numbers within rows."""
+    values = table[key].combine_chunks()
+    count = 0
+    while True:
+        count += values.null_count
+        if not _is_list(values.type):
+            return int(count)
+        values = values.flatten()
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _first_hole(values: pa.Array) -> str:
+    return f"at value {int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])}"
+
+
+def _with_nan_rows(column: pa.Array, size: int, dtype: np.dtype[Any], key: str, where: str) -> pa.Array:
+    """A column of vectors whose missing rows are rows of NaN; other columns as they are."""
+    if not _is_list(column.type) or not column.null_count:
+        return column
+    if dtype.kind != "f" or _is_list(column.type.value_type) or column.null_count == len(column):
+        raise ImportSourceError(f"{where}: column {key} has missing values, the first in row {_first_hole(column)[9:]}")
+    filled = [[None] * size if row is None else row for row in column.to_pylist()]
+    return pa.array(filled, pa.list_(column.type.value_type))
 
 
 def _check_rows(column: pa.Array, size: int, where: str, key: str) -> None:

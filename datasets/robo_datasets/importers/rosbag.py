@@ -18,11 +18,11 @@ import numpy as np
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ImportSourceError, MissingPartError
-from robo_datasets.importers.files import counting_order, fingerprint_files
+from robo_datasets.importers.files import counting_order
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.ros_alignment import Aligned, TopicTimes, align, good_runs
 from robo_datasets.importers.ros_messages import TopicMapping, decode, header_stamp
-from robo_datasets.importers.source import SourceEpisode, SourceFrame
+from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.jpeg import resize
 
 GAPS = ("error", "split")
@@ -39,7 +39,7 @@ class _Piece:
     end: int
 
 
-class RosbagSource:
+class RosbagSource(Source):
     """A bag, or a folder of bags; see ``robo_datasets.importers.source.Source``.
 
     Args:
@@ -77,7 +77,6 @@ class RosbagSource:
         self._size = size
         self._check_mappings(mappings)
         bags = find_bags(self.path)
-        self.fingerprint = fingerprint_files(self.path, [file for bag in bags for file in _files_of(bag)])
         self._aligned: dict[Path, Aligned] = {}
         self.features: dict[str, dict[str, Any]] = {}
         self._pieces: list[_Piece] = []

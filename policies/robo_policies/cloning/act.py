@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from robo_policies.cloning.learner import Learner, common_configuration
+from robo_policies.cloning.learner import Learner, common_configuration, within_episode
 from robo_policies.cloning.settings import ActSettings
-from robo_policies.cloning.windows import ACTION, Span
+from robo_policies.cloning.windows import ACTION, STATE, Span
 
 if TYPE_CHECKING:
     import torch
@@ -77,13 +77,13 @@ class ActLearner(Learner):
         return self.policy.model
 
     def losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The loss of each sample, (B,) float32: LeRobot's own before it takes the mean.
+        """The loss of each sample, (B,) float32.
 
-        Masked L1 over chunk and joints, plus ``kl_weight`` times the divergence of the latent (ACT, equation 3).
+        L1 over the actions inside the episode and the joints, plus ``kl_weight`` times the divergence of the latent
+        (ACT, equation 3). LeRobot divides by the whole chunk instead; see `within_episode`.
         """
         actions, (mean, log_variance) = self.network(self._with_pictures(batch))
-        error = (actions.float() - batch[ACTION]).abs() * ~batch["action_is_pad"][..., None]
-        losses = error.mean((1, 2))
+        losses = within_episode((actions.float() - batch[ACTION]).abs(), batch["action_is_pad"])
         if mean is not None:
             mean, log_variance = mean.float(), log_variance.float()
             divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(-1)
@@ -93,4 +93,15 @@ class ActLearner(Learner):
     def _with_pictures(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         cameras = self.policy.config.image_features
         pictures = {"observation.images": [batch[key] for key in cameras]} if cameras else {}
-        return {**batch, **pictures}
+        return with_a_state({**batch, **pictures})
+
+
+def with_a_state(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with an empty state where there is none.
+
+    LeRobot's network (0.4.4) asks the state for its device even where its configuration has no state.
+    """
+    if STATE in batch:
+        return batch
+    any_of = next(value for value in batch.values() if hasattr(value, "device"))
+    return {**batch, STATE: any_of.new_zeros(len(any_of), 0)}

@@ -2,6 +2,12 @@
 
 SmolVLA, pi0 and pi0.5 give their loss per sample when asked for it (``reduction="none"``). A policy that does not is
 asked for the loss of one sample at a time, which is exact and slow. `robo_policies.cloning.lerobot_training` trains it.
+
+LeRobot's policies (0.4.4) set what lies past the end of an episode to 0 and divide by the whole chunk all the same;
+their losses are divided by what lies inside the episode instead, as in `robo_policies.cloning.learner.within_episode`.
+Whether a policy does so is tried on the first batch with padding: pi0 trains on the repeated last action, and its
+losses stay as they are. A term that does not come from the actions, such as the divergence of ACT's latent, is scaled
+with the rest; `ActLearner` keeps it apart.
 """
 
 from __future__ import annotations
@@ -42,6 +48,7 @@ class PolicyLearner(Learner):
     ) -> None:
         self.policy, self._constant, self._processors = policy, dict(constant or {}), processors
         self._reduces = "reduction" in inspect.signature(policy.forward).parameters
+        self._masks: bool | None = None
         self.span = span_of(policy.config)
 
     @property
@@ -56,6 +63,29 @@ class PolicyLearner(Learner):
         Raises:
             ModelError: the policy gives something else than a loss per sample.
         """
+        losses = self._losses(batch)
+        padded = batch["action_is_pad"]
+        if bool(padded.any()) and self._masks_padding(batch):
+            inside = (~padded).sum(-1).clamp(min=1)
+            losses = losses * (padded.shape[-1] / inside)
+        return losses
+
+    def _masks_padding(self, batch: Mapping[str, torch.Tensor]) -> bool:
+        """Whether other actions in the padding leave the losses what they are; tried once."""
+        import torch
+
+        if self._masks is None:
+            devices = [batch[ACTION].device] if batch[ACTION].is_cuda else []
+            moved = {**batch, ACTION: batch[ACTION] + batch["action_is_pad"][..., None]}
+            found = []
+            for one in (batch, moved):
+                with torch.random.fork_rng(devices=devices), torch.no_grad():
+                    found.append(self._losses(one).float())
+            self._masks = torch.allclose(found[0], found[1], rtol=1e-4, atol=1e-6)
+        return self._masks
+
+    def _losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The policy's own losses, (B,)."""
         import torch
 
         count = len(batch[ACTION])

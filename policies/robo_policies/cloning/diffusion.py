@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from robo_policies.cloning.learner import Learner, common_configuration
+from robo_policies.cloning.learner import Learner, common_configuration, within_episode
 from robo_policies.cloning.settings import DiffusionSettings
 from robo_policies.cloning.windows import ACTION, Span
 
@@ -76,9 +76,10 @@ class DiffusionLearner(Learner):
         return self.policy.diffusion
 
     def losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The loss of each sample, (B,) float32: LeRobot's own before it takes the mean.
+        """The loss of each sample, (B,) float32.
 
-        The squared error of the noise (or of the actions) at one random noise level a sample, padding masked.
+        The squared error of the noise (or of the actions) at one random noise level a sample, over the actions inside
+        the episode. LeRobot divides by the whole horizon instead; see `within_episode`.
         """
         import torch
 
@@ -90,8 +91,7 @@ class DiffusionLearner(Learner):
         noisy = diffusion.noise_scheduler.add_noise(actions, noise, levels)
         predicted = diffusion.unet(noisy, levels, global_cond=condition).float()
         target = noise if config.prediction_type == "epsilon" else actions
-        error = (predicted - target).square() * ~batch["action_is_pad"][..., None]
-        return error.mean((1, 2))
+        return within_episode((predicted - target).square(), batch["action_is_pad"])
 
 
 def _with_pictures(batch: Mapping[str, torch.Tensor], cameras: Mapping[str, Any]) -> dict[str, torch.Tensor]:

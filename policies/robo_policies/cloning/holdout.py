@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError
 from robo_policies.cloning.learned import LearnedPolicy
 from robo_policies.cloning.pictures import Pictures
 from robo_policies.cloning.windows import ACTION, Demonstrations
+from robo_rm.labels.split import store_split
+
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore
 
 # Frames to measure on: evenly over the held-out episodes.
 MOST_FRAMES = 512
 BATCH = 64
 
 
-def hold_out(demonstrations: Demonstrations, count: int, seed: int) -> np.ndarray:
-    """Which frames are held out, (N,) bool: all those of ``count`` episodes drawn by ``seed``.
+def hold_out(store: DemoStore, demonstrations: Demonstrations, holdout: float, seed: int) -> np.ndarray:
+    """Which frames are held out, (N,) bool: those of the first episodes of the split that ``store`` keeps for ``seed``.
+
+    A reward model of the same seed and holdout holds out the same ones, see `robo_rm.labels.split`.
+
+    Args:
+        store: where the demonstrations come from.
+        demonstrations: all frames, N.
+        holdout: a number of episodes, or a share between 0 and 1.
+        seed: which split.
 
     Raises:
-        ConfigError: the count is negative, or leaves no episode to train on.
+        ConfigError: the number is negative, or leaves no episode to train on.
     """
-    episodes = len(demonstrations.uuids)
-    if not 0 <= count < episodes:
-        raise ConfigError(f"holdout={count}: the store has {episodes} episodes, and one must be left to train on")
-    drawn = np.zeros(episodes, bool)
-    drawn[np.random.default_rng([seed, episodes]).permutation(episodes)[:count]] = True
+    episodes = [store.episode(uuid) for uuid in demonstrations.uuids]
+    held = {episode.uuid for episode in store_split(store, episodes, holdout, seed, "episodes")[1]}
+    drawn = np.array([uuid in held for uuid in demonstrations.uuids])
     return np.repeat(drawn, np.diff(demonstrations.starts))
 
 

@@ -98,7 +98,9 @@ class LearnedPolicy:
                 start = None if noise is None else torch.from_numpy(np.asarray(noise, np.float32))
                 chunk = self._diffuse(batch, start, observation)
             else:
-                chunk = self._policy.predict_action_chunk(batch)
+                from robo_policies.cloning.act import with_a_state
+
+                chunk = self._policy.predict_action_chunk(with_a_state(batch))
             chunk = self._post(chunk)
         actions = chunk.float().numpy()
         return actions[0] if single else actions

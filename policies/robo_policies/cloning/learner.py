@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from robo_policies.cloning.pictures import Size
 
 
+EPSILON = 1e-20
+"""What LeRobot's normalisation adds to a deviation; only keeps 0 / 0 away, for a constant action."""
+
+
 class Learner:
     """A policy of LeRobot's in training: its own network and files, and a loss per sample.
 
@@ -34,7 +38,7 @@ class Learner:
         raise NotImplementedError
 
     def losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The loss of each sample, (B,) float32: LeRobot's own before it takes the mean."""
+        """The loss of each sample, (B,) float32."""
         raise NotImplementedError
 
     def processors(self, statistics: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[Any, ...]:
@@ -42,6 +46,10 @@ class Learner:
         from lerobot.policies.factory import make_pre_post_processors
 
         processors: tuple[Any, ...] = make_pre_post_processors(self.policy.config, dataset_stats=statistics)
+        for step in (step for pipeline in processors for step in pipeline.steps if hasattr(step, "eps")):
+            # LeRobot divides by std + eps and multiplies by std: with its eps of 1e-8, small units would come out
+            # otherwise than they were trained.
+            step.eps = EPSILON
         return processors
 
     def save(self, folder: Path, statistics: Mapping[str, Mapping[str, np.ndarray]]) -> None:
@@ -49,6 +57,22 @@ class Learner:
         self.policy.save_pretrained(folder)
         for pipeline in self.processors(as_tensors(statistics)):
             pipeline.save_pretrained(folder)
+
+
+def within_episode(error: torch.Tensor, padded: torch.Tensor) -> torch.Tensor:
+    """Mean error of each sample over the actions that lie inside its episode, (B,).
+
+    The loss of a sample does not depend on how much of its chunk is padding: sum of valid errors / valid entries.
+    LeRobot's ACT and Diffusion (0.4.4) set the padding to 0 and take the mean over the whole chunk, so that the last
+    frame of an episode trains at 1 / H of the others. Those are the frames before success, which weights protect: with
+    weights w, a batch is sum(w l) / sum(w) of losses l that are alike.
+
+    Args:
+        error: (B, H, A) error of every action and joint.
+        padded: (B, H) bool, actions past an end of the episode; one of each sample is not.
+    """
+    inside = (~padded).to(error.dtype)
+    return (error.mean(-1) * inside).sum(-1) / inside.sum(-1).clamp(min=1)
 
 
 def as_tensors(statistics: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, torch.Tensor]]:

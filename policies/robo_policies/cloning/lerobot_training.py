@@ -26,13 +26,16 @@ from robo_policies.cloning.trainer import CloningResult, clone
 from robo_policies.cloning.windows import (
     ACTION,
     ENVIRONMENT_STATE,
-    SMALLEST_STD,
     STATE,
     Demonstrations,
     Windows,
+    constant_dimensions,
+    for_inference,
     load_demonstrations,
     normalisation,
 )
+from robo_rm.training.budget import MINUTES, cut_off_warning
+from robo_rm.training.constant import constant
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +68,7 @@ def train_lerobot_policy(
         policy: any ``lerobot.policies.pretrained.PreTrainedPolicy``, on its device; it is trained in place.
         store: demonstrations with the state, actions and cameras of the policy's configuration.
         out: folder for the policy.
-        budget: steps or minutes.
+        budget: steps, and a cap in minutes.
         weights: where sample weights come from.
         training: optimiser settings.
         constant: entries of a batch that are the same for every sample, such as the tokens of the instruction.
@@ -99,14 +102,18 @@ def train_lerobot_policy(
         "store": demonstrations.content_hash,
         "weights": sampled.provenance,
         "weights_hash": hashlib.sha256(sampled.values.tobytes()).hexdigest(),
-        **asdict(budget),
+        "steps": budget.steps,
         **asdict(training),
         "seed": seed,
     }
     result = clone(learner, windows, budget, training, seed, out / "training", fingerprint, device)
+    if result.ended_by == MINUTES:
+        assert budget.minutes is not None
+        say(f"warning: {cut_off_warning(budget.minutes, len(result.losses), budget.steps)}")
+    kept = for_inference(statistics, constant_dimensions(demonstrations, sampled.values))
     if processors:
-        learner.keep_processors(Learner.processors(learner, as_tensors(statistics)))
-    learner.save(out, statistics)
+        learner.keep_processors(Learner.processors(learner, as_tensors(kept)))
+    learner.save(out, kept)
     return result
 
 
@@ -142,9 +149,11 @@ def with_quantiles(
         found = np.quantile(values[weights > 0], [share for _, share in QUANTILES], axis=0).astype(np.float32)
         result[key] |= {name: one for (name, _), one in zip(QUANTILES, found, strict=True)}
         for low, high in (("q01", "q99"), ("q10", "q90")):
-            still = result[key][high] - result[key][low] < SMALLEST_STD
-            result[key][low] = np.where(still, result[key]["mean"] - 1, result[key][low])
-            result[key][high] = np.where(still, result[key]["mean"] + 1, result[key][high])
+            # What moves in few frames only has quantiles that coincide; its bounds (of a constant one: beside its
+            # value) take their place.
+            alike = constant(result[key][low], result[key][high])
+            result[key][low] = np.where(alike, result[key]["min"], result[key][low])
+            result[key][high] = np.where(alike, result[key]["max"], result[key][high])
     return result
 
 
@@ -165,7 +174,7 @@ def as_configured(config: Any, statistics: Mapping[str, Mapping[str, np.ndarray]
         elif mode == "MEAN_STD":
             offset, scale = values["mean"], values["std"]
         elif bounds and all(name in values for name in bounds):
-            low, high = (values[name] for name in bounds)
+            low, high = (values[name].astype(np.float64) for name in bounds)
             offset, scale = (low + high) / 2, (high - low) / 2
         else:
             raise ConfigError(f"{type(config).__name__} normalises {kind} by {mode}, which is not supported")

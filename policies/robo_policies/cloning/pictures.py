@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from robo_datasets.console import say
 from robo_datasets.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SHORTER_SIDE = 96
 PREFIX = "observation.images."
+RGB = ("uint8", "video", "image")
+"""Kinds of frames that are colour pictures, if they have three channels."""
 Size = tuple[int, int]
 
 
@@ -37,7 +40,7 @@ def pick_cameras(
         ConfigError: a camera is named twice.
     """
     if wanted is None:
-        keys = [] if has_environment_state else list(store.cameras)
+        keys = [] if has_environment_state else _colour_cameras(store)
     else:
         keys = [name if name.startswith(PREFIX) else PREFIX + name for name in wanted]
     if len(set(keys)) != len(keys):
@@ -49,7 +52,7 @@ def pick_cameras(
                 f"{store.path} has no camera {key.removeprefix(PREFIX)!r}, which policy.cameras asks for; it has {held}"
             )
         shape, kind = tuple(store.features[key]["shape"]), store.features[key]["dtype"]
-        if shape[-1] != 3 or str(kind) not in ("uint8", "video", "image"):
+        if shape[-1] != 3 or str(kind) not in RGB:
             raise StoreError(f"{store.path}: camera {key} has {kind} frames of shape {shape}; RGB pictures are needed")
     if not keys and not has_environment_state:
         raise StoreError(
@@ -57,6 +60,18 @@ def pick_cameras(
             "a policy needs one of them"
         )
     return {key: _target(tuple(store.features[key]["shape"])[:2], size) for key in keys}
+
+
+def _colour_cameras(store: DemoStore) -> list[str]:
+    """All cameras that give RGB pictures; says which are left out."""
+    keys = []
+    for key in store.cameras:
+        shape, kind = tuple(store.features[key]["shape"]), str(store.features[key]["dtype"])
+        if shape[-1] == 3 and kind in RGB:
+            keys.append(key)
+        else:
+            say(f"camera {key.removeprefix(PREFIX)} is left out: {kind} frames of shape {shape} are no RGB pictures")
+    return keys
 
 
 def _target(shape: Sequence[int], size: Sequence[int] | None) -> Size:

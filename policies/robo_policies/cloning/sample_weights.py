@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robo_datasets.console import say
 from robo_datasets.errors import StoreError
 from robo_policies.cloning.settings import WeightSettings
 from robo_policies.cloning.windows import Demonstrations
+from robo_rm.scoring import score_again
+from robo_rm.weights.freshness import score_command, what_changed
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
@@ -49,7 +52,8 @@ def sample_weights(store: DemoStore, demonstrations: Demonstrations, settings: W
 
     Raises:
         ConfigError: the mode does not exist.
-        StoreError: weights are asked for that the store does not hold, that belong to other episodes, that are negative
+        StoreError: weights are asked for that the store does not hold, that were made before outcomes, stages, episodes
+            or the model changed, that belong to other episodes, that are negative
             or NaN, or that are all zero; or success is asked for and no episode was judged one.
     """
     settings.validate()
@@ -72,6 +76,15 @@ def sample_weights(store: DemoStore, demonstrations: Demonstrations, settings: W
                 f"{store.path} holds no weights named {settings.name!r}; make them with: "
                 f"robo-rm score model=MODEL store={store.path}{named}"
             ) from error
+        changed = what_changed(store, derived.provenance)
+        if changed and settings.rescore:
+            say(f"scoring again, because {changed}")
+            derived = score_again(store, settings.name, derived.provenance).derived
+        elif changed:
+            raise StoreError(
+                f"{store.path}: since its {settings.name!r} were made, {changed}; make them again with: "
+                f"{score_command(store, settings.name, derived.provenance)} (or give weights.rescore=true)"
+            )
         values = _read(store, derived, demonstrations, settings.name)
         provenance = {"mode": "rabc", "name": settings.name, "derived": _plain(derived.provenance)}
     return SampleWeights(values, provenance)

@@ -200,6 +200,9 @@ class WeightSettings:
     """none: every frame counts the same; rabc: the weights in the store; success_only: successful episodes only."""
     name: str = "weights"
     """Which derived data of the store to read with mode=rabc; `robo-rm score` writes "weights"."""
+    rescore: bool = False
+    """With mode=rabc: make the weights again where outcomes, stages, episodes or the model changed since, instead of
+    refusing them."""
 
     def validate(self) -> None:
         """Check the mode.
@@ -213,12 +216,12 @@ class WeightSettings:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train: a number of steps, or a time."""
+    """How long to train: a number of steps, whatever machine does them."""
 
     steps: int
-    """Training steps."""
+    """Training steps; the learning rate follows them."""
     minutes: float | None = None
-    """Where given, train for this long instead; the result then depends on the machine's speed."""
+    """A cap: a run that takes longer is cut off, and says so."""
 
     def validate(self) -> None:
         """Check the ranges.
@@ -231,10 +234,9 @@ class Budget:
         if self.minutes is not None and not self.minutes > 0:
             raise ConfigError(f"minutes={self.minutes} must be above 0")
 
-    @property
-    def total(self) -> float:
-        """Steps, or seconds where minutes is given."""
-        return self.steps if self.minutes is None else 60 * self.minutes
+    def cut_off(self, seconds: float) -> bool:
+        """Whether the cap in minutes is reached."""
+        return self.minutes is not None and seconds >= 60 * self.minutes
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ Every batch estimates that sum without bias: samples are drawn evenly from the f
 each loss counts with its weight divided by the mean weight of the data set. The mean weight of the *batch* is not used:
 it would scale a batch of poor frames up until it counted as much as a batch of good ones.
 
-The loop ends after a number of steps or of minutes, keeps an exponential moving average of the weights, and leaves a
-checkpoint every half minute. A run that was killed goes on from there and, where it is bound by steps, ends in
-exactly the weights of an uninterrupted run.
+The loop ends after a number of steps, keeps an exponential moving average of the weights, and leaves a checkpoint every
+half minute. A run that was killed, or that its cap in minutes cut off, goes on from there and ends in exactly the
+weights of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError, ModelError
 from robo_datasets.outputs import write_atomically
 from robo_policies.cloning.settings import Budget, CloningSettings
+from robo_rm.training.budget import MINUTES, STEPS
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from robo_policies.cloning.windows import Windows
 
 CHECKPOINT = "state.safetensors"
+LOOKS = 10  # looks at held-out frames over the training
 WARM_UP = 0.03  # share of the training during which the learning rate rises
 LAST_RATE = 0.01  # the learning rate at the end, relative to its peak
 
@@ -47,10 +49,14 @@ class CloningResult:
     Attributes:
         losses: (steps,) float32, the weighted loss of each step.
         seconds: time spent in steps, over all interrupted parts.
+        ended_by: "steps", or "minutes" where the cap cut it off.
+        held_out: rows of step and loss on held-out frames, a tenth of the steps apart.
     """
 
     losses: np.ndarray
     seconds: float
+    ended_by: str = STEPS
+    held_out: list[list[float]] = field(default_factory=list)
 
 
 def computes_bf16(device: str) -> bool:
@@ -74,6 +80,7 @@ def clone(
     fingerprint: Mapping[str, Any],
     device: str = "cpu",
     title: str = "train policy",
+    held_out: Callable[[], float] | None = None,
 ) -> CloningResult:
     """Train ``learner`` on ``windows``; its network holds the averaged weights afterwards.
 
@@ -87,6 +94,7 @@ def clone(
         fingerprint: everything the result depends on, as plain values. A state with another one is refused.
         device: where the network is.
         title: what the progress bar says.
+        held_out: gives the loss on frames that are not trained on, of the network as it is when called.
 
     Raises:
         ModelError: a loss is not finite, or the state found is damaged.
@@ -96,22 +104,30 @@ def clone(
 
     run = _Run(learner, budget, settings, seed, fingerprint, device)
     run.restore(checkpoints / CHECKPOINT)
-    unit = "steps" if budget.minutes is None else "s"
     learner.network.train()
     saved = last = time.monotonic()
+    ended_by = STEPS
     with (
-        progress_bar(title, total=budget.total, unit=unit, done=run.done()) as bar,
+        progress_bar(title, total=budget.steps, unit="steps", done=run.step) as bar,
         closing(windows.batches(run.step, settings.batch_size, seed)) as batches,
     ):
-        while run.fraction() < 1:
+        while run.step < budget.steps:
+            # One step at least, so that there is something to save.
+            if run.step and budget.cut_off(run.seconds):
+                ended_by = MINUTES
+                break
             loss = run.advance(next(batches))
             now = time.monotonic()
             run.seconds += now - last
-            bar.advance(1 if budget.minutes is None else now - last, note=f"loss {run.recent_loss():.3f}")
             last = now
             if not math.isfinite(loss):
                 raise ModelError(f"step {run.step}: the loss is {loss}; try a smaller training.learning_rate")
-            if now - saved >= settings.checkpoint_seconds:
+            if held_out is not None and run.step * LOOKS // budget.steps > (run.step - 1) * LOOKS // budget.steps:
+                run.look(held_out)
+                last = time.monotonic()
+            shown = f", held out {run.held_out[-1][1]:.3f}" if run.held_out else ""
+            bar.advance(1, note=f"loss {run.recent_loss():.3f}{shown}")
+            if last - saved >= settings.checkpoint_seconds:
                 run.save(checkpoints / CHECKPOINT)
                 saved = last = time.monotonic()
     run.save(checkpoints / CHECKPOINT)
@@ -119,7 +135,7 @@ def clone(
         for parameter, average in zip(run.parameters, run.averages, strict=True):
             parameter.copy_(average)
     learner.network.eval()
-    return CloningResult(np.array(run.losses, np.float32), run.seconds)
+    return CloningResult(np.array(run.losses, np.float32), run.seconds, ended_by, run.held_out)
 
 
 class _Run:
@@ -139,6 +155,7 @@ class _Run:
         self._learner, self._budget, self._settings, self._device = learner, budget, settings, device
         self._fingerprint = json.loads(json.dumps(fingerprint))
         self.step, self.seconds, self.losses = 0, 0.0, list[float]()
+        self.held_out: list[list[float]] = []
         self.parameters = [value for value in learner.network.parameters() if value.requires_grad]
         self.averages = [value.detach().clone() for value in self.parameters]
         self._optimizer = torch.optim.AdamW(
@@ -148,13 +165,26 @@ class _Run:
         torch.manual_seed(seed)
         self._bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_bf16(device))
 
-    def done(self) -> float:
-        """Steps or seconds so far, as the budget counts."""
-        return self.step if self._budget.minutes is None else self.seconds
-
     def fraction(self) -> float:
-        """How much of the training is done, 1 when all is."""
-        return self.done() / self._budget.total
+        """How much of the training is done, 1 when all is; by steps, so that time changes no learning rate."""
+        return self.step / self._budget.steps
+
+    def look(self, measure: Callable[[], float]) -> None:
+        """Note what ``measure`` says of the averaged weights; training goes on as if nothing had been."""
+        import torch
+
+        devices = [torch.cuda.current_device()] if self._device == "cuda" else []
+        network = self._learner.network
+        kept = [parameter.detach().clone() for parameter in self.parameters]
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            torch.manual_seed(0)
+            for parameter, average in zip(self.parameters, self.averages, strict=True):
+                parameter.copy_(average)
+            network.eval()
+            self.held_out.append([self.step, measure()])
+            network.train()
+            for parameter, value in zip(self.parameters, kept, strict=True):
+                parameter.copy_(value)
 
     def recent_loss(self) -> float:
         """Mean loss of the last hundred steps."""
@@ -199,7 +229,12 @@ class _Run:
             tensors[f"average.{index}"] = self.averages[index]
             for name, value in self._optimizer.state[parameter].items():
                 tensors[f"{name}.{index}"] = value
-        metadata = {"step": self.step, "seconds": self.seconds, "fingerprint": self._fingerprint}
+        metadata = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "held_out": self.held_out,
+            "fingerprint": self._fingerprint,
+        }
         tensors = {name: value.contiguous() for name, value in tensors.items()}
         write_atomically(path, save(tensors, {name: json.dumps(value) for name, value in metadata.items()}))
 
@@ -231,7 +266,7 @@ class _Run:
         torch.set_rng_state(tensors["rng"].cpu())
         if "rng_cuda" in tensors:
             torch.cuda.set_rng_state(tensors["rng_cuda"].cpu())
-        self.step, self.seconds = metadata["step"], metadata["seconds"]
+        self.step, self.seconds, self.held_out = metadata["step"], metadata["seconds"], metadata["held_out"]
         self.losses = tensors["losses"].tolist()
 
 

@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,20 +16,42 @@ import numpy as np
 
 from robo_datasets.console import say
 from robo_datasets.errors import ConfigError, StoreError
+from robo_datasets.outputs import OutputFolder
 from robo_policies.cloning.checkpoint import CARD, pick_device, policy_files, read_card, write_card
 from robo_policies.cloning.holdout import held_out_errors, hold_out
 from robo_policies.cloning.learned import LearnedPolicy, load_policy
-from robo_policies.cloning.learner import make_learner
+from robo_policies.cloning.learner import Learner, make_learner
 from robo_policies.cloning.pictures import Pictures, pick_cameras
 from robo_policies.cloning.sample_weights import effective_samples, sample_weights, weight_warnings
-from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, PolicySettings, WeightSettings
-from robo_policies.cloning.trainer import CloningResult, check_fingerprint, clone
-from robo_policies.cloning.windows import ACTION, ENVIRONMENT_STATE, Windows, load_demonstrations, normalisation
+from robo_policies.cloning.settings import (
+    ActSettings,
+    Budget,
+    CloningSettings,
+    DiffusionSettings,
+    PolicySettings,
+    WeightSettings,
+)
+from robo_policies.cloning.summary import check_cloning_split, summarise_cloning
+from robo_policies.cloning.trainer import CHECKPOINT, CloningResult, check_fingerprint, clone
+from robo_policies.cloning.windows import (
+    ACTION,
+    ENVIRONMENT_STATE,
+    STATE,
+    Demonstrations,
+    Windows,
+    constant_dimensions,
+    for_inference,
+    load_demonstrations,
+    normalisation,
+)
+from robo_rm.training.budget import MINUTES, cut_off_warning
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
 
 TRAINING_FOLDER = "training"
+# Held-out frames whose loss is followed while training.
+WATCHED_FRAMES, WATCHED_BATCH = 128, 64
 NOT_IN_THE_RESULT = ("checkpoint_seconds", "cache_gb")
 
 
@@ -41,12 +64,14 @@ class TrainedPolicy:
         metrics: flat figures for ``metrics.json``.
         losses: (steps,) float32, the weighted loss of each step.
         resumed: whether the folder already held this very policy and nothing was trained.
+        held_out: rows of step and loss on held-out frames.
     """
 
     policy: LearnedPolicy
     metrics: dict[str, Any]
     losses: np.ndarray
     resumed: bool
+    held_out: list[list[float]] = field(default_factory=list)
 
 
 def train_policy(
@@ -59,7 +84,7 @@ def train_policy(
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
-    holdout: int = 0,
+    holdout: float = 0,
     title: str = "train policy",
 ) -> TrainedPolicy:
     """Clone the demonstrations of ``store`` into a policy in the folder ``out``.
@@ -67,16 +92,18 @@ def train_policy(
     The same call after an interruption goes on where it stopped; after the end it returns what is there.
 
     Args:
-        store: demonstrations with ``observation.state``, ``action``, and ``observation.environment_state`` or cameras.
+        store: demonstrations with ``action``, and ``observation.environment_state`` or cameras; ``observation.state``
+            where it has it.
         out: the policy's folder, in LeRobot's own layout.
-        budget: steps or minutes.
+        budget: steps, and a cap in minutes.
         policy: which policy, its cameras and the shape of its network.
         weights: where sample weights come from.
         training: optimiser settings.
         seed: names initial weights, order and noise.
         device: auto, cpu or cuda.
         overwrite: delete what an earlier run with other settings left in ``out``.
-        holdout: episodes that are not trained on, drawn by ``seed``; the error of the actions on them is measured.
+        holdout: episodes that are not trained on, a number or a share, drawn by ``seed``; the error of the actions on
+            them is measured.
         title: what the progress bar says.
 
     Raises:
@@ -91,28 +118,38 @@ def train_policy(
     device = pick_device(device)
     demonstrations = load_demonstrations(store)
     sampled = sample_weights(store, demonstrations, weights)
-    held = hold_out(demonstrations, holdout, seed)
+    held = hold_out(store, demonstrations, holdout, seed)
     trained = np.where(held, 0, sampled.values).astype(np.float32)
     if not trained.any():
-        raise StoreError(f"{store.path}: nothing with a weight is left once {holdout} episodes are held out")
+        raise StoreError(f"{store.path}: nothing with a weight is left once holdout={holdout:g} is held out")
     dims = {key: values.shape[1] for key, values in demonstrations.arrays.items()}
+    if isinstance(policy, DiffusionSettings) and STATE not in dims:
+        raise ConfigError(
+            f"{store.path} has no {STATE}, and LeRobot's diffusion network always reads one; policy=act learns from "
+            "cameras alone"
+        )
     cameras = pick_cameras(store, policy.cameras, policy.image_size, ENVIRONMENT_STATE in dims)
     fingerprint = {
         "store": demonstrations.content_hash,
         "weights": sampled.provenance,
         "weights_hash": hashlib.sha256(sampled.values.tobytes()).hexdigest(),
         "policy": dataclasses.asdict(policy),
-        **dataclasses.asdict(budget),
+        # A cap in minutes cuts a run off; it does not make another one.
+        "steps": budget.steps,
         **{key: value for key, value in dataclasses.asdict(training).items() if key not in NOT_IN_THE_RESULT},
         "seed": seed,
         "holdout": holdout,
     }
+    check_cloning_split(store, demonstrations, trained, held, holdout)
     if overwrite and out.is_dir():
         _clear(out)
     finished = _finished(out, fingerprint)
     if finished is not None:
         return finished
 
+    still = constant_dimensions(demonstrations, trained)
+    summarise_cloning(store, demonstrations, trained, held, weights, still)
+    OutputFolder(out)
     for warning in weight_warnings(store, demonstrations, sampled):
         say(f"warning: {warning}")
     import torch
@@ -124,50 +161,70 @@ def train_policy(
         pictures = Pictures(store, demonstrations.uuids, demonstrations.starts, cameras, training.cache_gb)
     statistics = normalisation(demonstrations, trained, pictures)
     windows = Windows(demonstrations, trained, learner.span, statistics, device, pictures, policy.shift)
-    result = clone(learner, windows, budget, training, seed, out / TRAINING_FOLDER, fingerprint, device, title=title)
-    learner.save(out, statistics)
+    watch = None
+    if held.any():
+        watch = _held_out_loss(learner, demonstrations, held, statistics, device, pictures)
+    result = clone(
+        learner,
+        windows,
+        budget,
+        training,
+        seed,
+        out / TRAINING_FOLDER,
+        fingerprint,
+        device,
+        title=title,
+        held_out=watch,
+    )
+    learner.save(out, for_inference(statistics, still))
     np.save(out / TRAINING_FOLDER / "losses.npy", result.losses)
+    np.save(out / TRAINING_FOLDER / "held_out.npy", np.array(result.held_out, np.float64).reshape(-1, 2))
     metrics = _metrics(result, windows, effective_samples(trained), demonstrations.frames, training.batch_size)
-    if holdout:
+    metrics["planned_steps"] = budget.steps
+    if result.ended_by == MINUTES:
+        assert budget.minutes is not None
+        say(f"warning: {cut_off_warning(budget.minutes, metrics['steps'], budget.steps)}")
+    card: dict[str, Any] = {
+        "policy": policy.name,
+        "task": demonstrations.task,
+        "fps": demonstrations.fps,
+        "dims": dims,
+        "cameras": {key: list(size) for key, size in cameras.items()},
+        "actions": _names(store, ACTION),
+        "chunk_size": policy.chunk_size,
+        "execution_horizon": policy.execution_horizon,
+        "store": {
+            "path": str(store.path),
+            "content_hash": demonstrations.content_hash,
+            "episodes": len(demonstrations.uuids),
+            "robot": store.robot,
+            "contract_hash": store.contract_hash,
+            "contract": store.contract,
+            "held_out": [
+                uuid for uuid, first in zip(demonstrations.uuids, demonstrations.starts, strict=False) if held[first]
+            ],
+        },
+        "trained_with": json.loads(json.dumps(fingerprint)),
+        "versions": {name: version(name) for name in ("robo-rm", "lerobot", "torch")},
+        "constant": {key: np.flatnonzero(mask).tolist() for key, mask in still.items()},
+    }
+    # Whole before it is evaluated: what happens there loses nothing, and the same command only evaluates again.
+    write_card(out, card | {"metrics": metrics})
+    if held.any():
         weighed = sampled.values if weights.mode == "rabc" else None
         metrics |= held_out_errors(load_policy(out, device), demonstrations, held, statistics, pictures, weighed)
-    write_card(
-        out,
-        {
-            "policy": policy.name,
-            "task": demonstrations.task,
-            "fps": demonstrations.fps,
-            "dims": dims,
-            "cameras": {key: list(size) for key, size in cameras.items()},
-            "actions": _names(store, ACTION),
-            "chunk_size": policy.chunk_size,
-            "execution_horizon": policy.execution_horizon,
-            "store": {
-                "path": str(store.path),
-                "content_hash": demonstrations.content_hash,
-                "episodes": len(demonstrations.uuids),
-                "robot": store.robot,
-                "contract_hash": store.contract_hash,
-                "contract": store.contract,
-                "held_out": [
-                    uuid
-                    for uuid, first in zip(demonstrations.uuids, demonstrations.starts, strict=False)
-                    if held[first]
-                ],
-            },
-            "trained_with": json.loads(json.dumps(fingerprint)),
-            "metrics": metrics,
-            "versions": {name: version(name) for name in ("robo-rm", "lerobot", "torch")},
-        },
-    )
-    (out / TRAINING_FOLDER / "state.safetensors").unlink(missing_ok=True)
-    return TrainedPolicy(load_policy(out, device), metrics, result.losses, resumed=False)
+        write_card(out, card | {"metrics": metrics})
+    if result.ended_by != MINUTES:
+        # A run that was cut off can be gone on with.
+        (out / TRAINING_FOLDER / CHECKPOINT).unlink(missing_ok=True)
+    return TrainedPolicy(load_policy(out, device), metrics, result.losses, resumed=False, held_out=result.held_out)
 
 
 def _metrics(result: CloningResult, windows: Windows, effective: float, frames: int, batch_size: int) -> dict[str, Any]:
     steps = len(result.losses)
     return {
         "steps": steps,
+        "ended_by": result.ended_by,
         "loss": float(result.losses[-max(1, steps // 20) :].mean()),
         "seconds": round(result.seconds, 2),
         "samples_per_second": round(steps * batch_size / max(result.seconds, 1e-9), 1),
@@ -192,8 +249,29 @@ def _finished(out: Path, fingerprint: dict[str, Any]) -> TrainedPolicy | None:
             raise ConfigError(f"{out} holds a policy that was not trained here; give another out=, or overwrite=true")
         return None
     check_fingerprint(card["trained_with"], fingerprint, out)
-    losses = np.load(out / TRAINING_FOLDER / "losses.npy", allow_pickle=False)
-    return TrainedPolicy(load_policy(out), card["metrics"], losses, resumed=True)
+    if (out / TRAINING_FOLDER / CHECKPOINT).exists():
+        # Cut off by its cap, or not evaluated to the end.
+        return None
+    losses, held_out = (
+        np.load(out / TRAINING_FOLDER / f"{name}.npy", allow_pickle=False) for name in ("losses", "held_out")
+    )
+    return TrainedPolicy(load_policy(out), card["metrics"], losses, resumed=True, held_out=held_out.tolist())
+
+
+def _held_out_loss(
+    learner: Learner,
+    demonstrations: Demonstrations,
+    held: np.ndarray,
+    statistics: Mapping[str, Mapping[str, np.ndarray]],
+    device: str,
+    pictures: Pictures | None,
+) -> Callable[[], float]:
+    """The mean loss on some held-out frames, of the network as it is when called."""
+    windows = Windows(demonstrations, held.astype(np.float32), learner.span, statistics, device, pictures)
+    frames = np.flatnonzero(held)
+    frames = frames[np.unique(np.linspace(0, len(frames) - 1, WATCHED_FRAMES).astype(np.int64))]
+    parts = [frames[start : start + WATCHED_BATCH] for start in range(0, len(frames), WATCHED_BATCH)]
+    return lambda: float(np.mean(np.concatenate([learner.losses(windows.gather(p)).cpu().numpy() for p in parts])))
 
 
 def _clear(out: Path) -> None:

@@ -16,6 +16,8 @@ import numpy as np
 
 from robo_datasets.errors import ModelError, StoreError
 from robo_policies.cloning.pictures import shifted
+from robo_rm.training.constant import RESOLUTION, constant, describe_constant
+from robo_rm.training.summary import check_finite
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +29,6 @@ STATE = "observation.state"
 ENVIRONMENT_STATE = "observation.environment_state"
 ACTION = "action"
 
-# A dimension that never moves in the demonstrations must not be divided by its (zero) deviation: the smallest
-# difference on the robot would then be an enormous input.
-SMALLEST_STD = 1e-4
 # Batches of pictures that are read before they are needed.
 AHEAD = 2
 
@@ -46,6 +45,8 @@ class Demonstrations:
         fps: frames per second of the store.
         task: the task text of the first episode.
         content_hash: the store's own hash.
+        tasks: (E,) the task text of each.
+        lost: places whose motion float32 cannot hold, in words.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -55,6 +56,8 @@ class Demonstrations:
     fps: float
     task: str
     content_hash: str
+    tasks: tuple[str, ...] = ()
+    lost: str = ""
 
     @property
     def frames(self) -> int:
@@ -73,14 +76,14 @@ class Demonstrations:
 
 
 def load_demonstrations(store: DemoStore) -> Demonstrations:
-    """Read state, actions and, where the store has it, environment state of every episode of ``store`` into memory.
+    """Read actions and, where the store has them, state and environment state of every episode of ``store``.
 
     Raises:
-        StoreError: the store is empty, lacks state or actions, or holds a value that is not finite.
+        StoreError: the store is empty, lacks actions, or holds a value that is not finite.
     """
     if len(store) == 0:
         raise StoreError(f"{store.path} holds no episodes; record or import some first")
-    wanted = [STATE, *([ENVIRONMENT_STATE] if ENVIRONMENT_STATE in store.features else []), ACTION]
+    wanted = [*(key for key in (STATE, ENVIRONMENT_STATE) if key in store.features), ACTION]
     for key in wanted:
         if key not in store.features:
             held = ", ".join(sorted(store.features))
@@ -89,30 +92,34 @@ def load_demonstrations(store: DemoStore) -> Demonstrations:
         if len(shape) != 1:
             raise StoreError(f"{store.path}: {key!r} has shape {shape} per frame; a vector is needed here")
     parts: dict[str, list[np.ndarray]] = {key: [] for key in wanted}
-    lengths, success, task = [], [], ""
-    for uuid in store.uuids:
-        episode = store.episode(uuid)
+    bounds: dict[str, list[np.ndarray]] = {key: [] for key in wanted}
+    episodes = [store.episode(uuid) for uuid in store.uuids]
+    for episode in episodes:
         for key in wanted:
-            values = np.asarray(episode[key][:], np.float32)
-            bad = np.flatnonzero(~np.isfinite(values).all(1))
-            if len(bad):
-                raise StoreError(
-                    f"{store.path}: episode {uuid}, frame {bad[0]}: {key!r} is not finite; "
-                    f"`robo-rm doctor store={store.path}` lists all such frames"
-                )
+            exact = np.asarray(episode[key][:])
+            values = exact.astype(np.float32)
+            check_finite(values, episode.uuid, key, store.path)
             parts[key].append(values)
-        lengths.append(len(parts[ACTION][-1]))
-        success.append(episode.success)
-        task = task or (episode.task or "")
+            if len(exact):
+                bounds[key].append(np.stack([exact.min(0), exact.max(0)]).astype(np.float64))
+    tasks = tuple(episode.task or "" for episode in episodes)
     return Demonstrations(
         arrays={key: np.concatenate(values) for key, values in parts.items()},
         uuids=tuple(store.uuids),
-        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        success=np.array(success, dtype=object),
+        starts=np.concatenate([[0], np.cumsum([len(values) for values in parts[ACTION]])]).astype(np.int64),
+        success=np.array([episode.success for episode in episodes], dtype=object),
         fps=float(store.fps),
-        task=task,
+        task=next((task for task in tasks if task), ""),
         content_hash=store.content_hash(),
+        tasks=tasks,
+        lost=describe_constant({key: _lost(values) for key, values in bounds.items() if values}),
     )
+
+
+def _lost(bounds: list[np.ndarray]) -> np.ndarray:
+    """(D,) which dimensions move in the store's own precision and not in float32; from the bounds of each episode."""
+    low, high = np.min([one[0] for one in bounds], axis=0), np.max([one[1] for one in bounds], axis=0)
+    return np.asarray(constant(low, high) & (high > low))
 
 
 def normalisation(
@@ -127,23 +134,26 @@ def normalisation(
 
     Returns:
         key -> {"mean", "std", "min", "max"}, each (D,) float32; (3, 1, 1) of values in [0, 1] for a camera. A dimension
-        that never moves gets a deviation of 1, and bounds 1 below and above its value. The bounds are those of all
-        frames of an episode that has a frame with a weight: the chunks of that frame reach into them.
+        that never moves (`constant_dimensions`) gets a deviation of 1, and bounds below and above its value. The bounds
+        are those of all frames of an episode that has a frame with a weight: the chunks of that frame reach into them.
     """
-    kept = weights > 0
-    used = np.logical_or.reduceat(kept, demonstrations.starts[:-1])
-    reached = np.repeat(used, np.diff(demonstrations.starts))
+    kept, reached = weights > 0, _reached(demonstrations, weights)
+    still = constant_dimensions(demonstrations, weights)
     result = {}
     for key, values in demonstrations.arrays.items():
-        chosen = values[kept].astype(np.float64)
+        chosen, around = values[kept].astype(np.float64), values[reached].astype(np.float64)
         mean, std = chosen.mean(0), chosen.std(0)
-        low, high = values[reached].min(0), values[reached].max(0)
-        still = high - low < SMALLEST_STD
+        low, high = around.min(0), around.max(0)
+        # What moves only in frames of weight 0, which chunks reach into, has the deviation that it has there.
+        alike = constant(chosen.min(0), chosen.max(0))
+        std = np.where(still[key], 1.0, np.where(alike, around.std(0), std))
+        # At an offset of 1e8, 1 is less than a step of float32.
+        beside = np.maximum(1.0, RESOLUTION * np.abs(mean))
         result[key] = _float32(
             mean=mean,
-            std=np.where(std < SMALLEST_STD, 1.0, std),
-            min=np.where(still, mean - 1.0, low),
-            max=np.where(still, mean + 1.0, high),
+            std=std,
+            min=np.where(still[key], mean - beside, low),
+            max=np.where(still[key], mean + beside, high),
         )
     if pictures is not None:
         frames = np.flatnonzero(kept)
@@ -158,6 +168,38 @@ def normalisation(
     return result
 
 
+def constant_dimensions(demonstrations: Demonstrations, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """key -> (D,) bool, the dimensions that never change in the episodes that have a frame with a weight above 0."""
+    reached = _reached(demonstrations, weights)
+    return {
+        key: constant(values[reached].min(0), values[reached].max(0)) for key, values in demonstrations.arrays.items()
+    }
+
+
+def for_inference(
+    statistics: Mapping[str, Mapping[str, np.ndarray]], still: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, np.ndarray]]:
+    """The statistics that go with a policy: a constant action comes out as exactly its value, whatever is predicted.
+
+    Args:
+        statistics: of :func:`normalisation`, which the network is trained by.
+        still: of :func:`constant_dimensions`.
+    """
+    result = {key: dict(values) for key, values in statistics.items()}
+    action = result[ACTION]
+    value = action["mean"]
+    for name, values in action.items():
+        replaced = np.zeros_like(values) if name == "std" else value
+        action[name] = np.where(still[ACTION], replaced, values)
+    return result
+
+
+def _reached(demonstrations: Demonstrations, weights: np.ndarray) -> np.ndarray:
+    """(N,) bool, the frames of every episode that has a frame with a weight above 0."""
+    used = np.logical_or.reduceat(weights > 0, demonstrations.starts[:-1])
+    return np.repeat(used, np.diff(demonstrations.starts))
+
+
 def _float32(**values: np.ndarray) -> dict[str, np.ndarray]:
     return {name: value.astype(np.float32) for name, value in values.items()}
 
@@ -165,7 +207,9 @@ def _float32(**values: np.ndarray) -> dict[str, np.ndarray]:
 def affine(statistics: Mapping[str, np.ndarray], bounded: bool) -> tuple[np.ndarray, np.ndarray]:
     """What to subtract, and what to divide by: mean and deviation, or (``bounded``) what brings values into [-1, 1]."""
     if bounded:
-        return (statistics["min"] + statistics["max"]) / 2, (statistics["max"] - statistics["min"]) / 2
+        # In double precision: the middle of two large numbers is not one of float32.
+        low, high = (statistics[name].astype(np.float64) for name in ("min", "max"))
+        return (low + high) / 2, (high - low) / 2
     return statistics["mean"], statistics["std"]
 
 
@@ -228,7 +272,7 @@ class Windows:
         self._tensors = {}
         for key, values in demonstrations.arrays.items():
             offset, scale = affine(statistics[key], span.bounded)
-            self._tensors[key] = torch.from_numpy((values - offset) / scale).to(device)
+            self._tensors[key] = torch.from_numpy(((values - offset) / scale).astype(np.float32)).to(device)
         self._ends, self._firsts = demonstrations.ends, demonstrations.firsts
         self._bounds = torch.from_numpy(np.stack([self._firsts, self._ends - 1])).to(device)
         # Divided by the mean over the data set, not over the batch: a batch of poor frames must not be scaled up.

@@ -75,6 +75,15 @@ class Line:
             with self._timed(part.name, fingerprint):
                 self._run_part(part)
 
+    def unfinished(self, parts: Sequence[Part]) -> list[Part]:
+        """Those of the parts that `run` would run."""
+        fingerprint, left = "", []
+        for part in parts:
+            fingerprint = part.fingerprint(fingerprint)
+            if self._finished.get(part.name, {}).get("fingerprint") != fingerprint:
+                left.append(part)
+        return left
+
     @property
     def peak_memory_gib(self) -> float:
         """Largest resident memory of any one process of any part, in GiB."""

@@ -51,7 +51,8 @@ def demo_parts(config: Config, out: Path) -> list[Part]:
             (
                 (
                     *("train-reward", demos, f"out={model}", "holdout=8"),
-                    *(f"minutes={config.reward_minutes}", f"seed={seed}", ANEW),
+                    *([f"steps={config.reward_steps}"] if config.reward_steps is not None else []),
+                    *(f"seed={seed}", ANEW),
                 ),
             ),
         ),

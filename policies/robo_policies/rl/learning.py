@@ -100,6 +100,8 @@ class Learning:
         self._clone = clone
         self._scaling = scaling or RunningScaling(worlds.observation_size + 1)
         self._begun = False
+        self.cut_off = False
+        """Whether the cap in minutes ended the last call."""
         self._losses: dict[str, float] = {}
         self.replay: Replay | None = None
 
@@ -116,13 +118,14 @@ class Learning:
         Args:
             steps: control steps, those before an interruption included.
             tell: called after each decision.
-            minutes: most minutes of this call; None for no bound.
+            minutes: a cap on this call; None for none. `cut_off` tells whether it ended the call.
 
         Raises:
             ModelError: NaN or infinity in a reward, an action, an observation or a loss; the last decisions are in
                 ``crash.json``, from which they can be replayed.
         """
         self._begin()
+        self.cut_off = False
         started = saved = time.monotonic()
         before = self.note.seconds
         while self.note.steps < steps:
@@ -134,7 +137,8 @@ class Learning:
             if now - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 self.save()
                 saved = now
-            if minutes is not None and now - started > 60 * minutes:
+            if minutes is not None and now - started > 60 * minutes and self.note.steps < steps:
+                self.cut_off = True
                 break
         self._evaluate_if_due(last=True)
         self.save()

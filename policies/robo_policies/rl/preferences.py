@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from robo_datasets.errors import ConfigError
 from robo_policies.rl.replay import Floats, Replay
+from robo_rm.training.constant import mean_and_scale
 
 PAIRS = 256
 # Share of the demonstrated frames whose pairs are kept for measuring the agreement.
@@ -85,7 +86,7 @@ def learn_preferences(replay: Replay, steps: int, margin: float, width: int, see
             f"progress in the demonstrations lies between {progress.min():.3f} and {progress.max():.3f}; "
             f"no pair differs by more than learner.preference_margin={margin}"
         )
-    mean, scale = states.mean(0), states.std(0, correction=0).clamp_min(1e-3)
+    mean, scale = (torch.from_numpy(values) for values in mean_and_scale(replay["observation"]))
     seen = (states - mean) / scale
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(seen))

@@ -25,8 +25,8 @@ class Config:
     """Demonstrations to record and learn from."""
     held_out: int = 40
     """Further demonstrations, recorded only to judge the reward model."""
-    reward_minutes: float = 4.0
-    """Most time to train the reward model, in minutes."""
+    reward_steps: int | None = None
+    """Training steps of the reward model; null for seven passes over the frames, about 1650 steps with 100 episodes."""
     policy_steps: int = 2000
     """Training steps of each policy."""
     rollouts: int = 100
@@ -41,13 +41,17 @@ def run(config: Config) -> None:
     """Run the parts that have not finished, then write the report."""
     from robo_datasets.console import say
     from robo_datasets.outputs import OutputFolder
+    from robo_policies.demo.estimate import describe_time
     from robo_policies.demo.line import Line
     from robo_policies.demo.parts import demo_parts
     from robo_policies.demo.report import write_report
 
     out = OutputFolder(config.out, config)
     line = Line(out.folder)
-    line.run(demo_parts(config, out.folder))
+    parts = demo_parts(config, out.folder)
+    if told := describe_time(config, line.unfinished(parts)):
+        say(told)
+    line.run(parts)
     metrics = write_report(out, line.seconds)
     out.write_metrics(metrics | {"seconds": sum(line.seconds.values()), "peak_memory_gib": line.peak_memory_gib})
     say(f"report: {out.path('report.html')}")

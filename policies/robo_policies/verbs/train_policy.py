@@ -25,7 +25,8 @@ class Config:
     """Settings of ``robo-rm train-policy``."""
 
     store: str = MISSING
-    """Demo store to learn from; needs observation.state and action, and observation.environment_state or a camera."""
+    """Demo store to learn from; needs action, and observation.environment_state or a camera. observation.state is read
+    where it is there; policy=diffusion needs it."""
     out: str = MISSING
     """Folder for the policy, its metrics and its loss curve."""
     policy: PolicySettings = field(default_factory=ActSettings)
@@ -35,11 +36,13 @@ class Config:
     steps: int = 2000
     """Training steps."""
     minutes: float | None = None
-    """Train for so many minutes instead of `steps`; the result then depends on the machine's speed."""
+    """A cap: training that takes longer is cut off, which is said on the screen, in metrics.json and on the card; null
+    for none. The same command with a higher cap goes on from there."""
     training: CloningSettings = field(default_factory=CloningSettings)
     """Batch size, learning rate and the like."""
-    holdout: int = 0
-    """Episodes that are not trained on, drawn by `seed`; the error of the actions on them goes into metrics.json."""
+    holdout: float = 0
+    """Episodes that are not trained on, a number or a share such as 0.1; the error of the actions on them goes into
+    metrics.json. The same `seed` and `holdout` hold out the same episodes in train-reward."""
     contract: str = ""
     """Robot contract that the policy is for; training is refused where the demonstrations are of another."""
     seed: int = 0
@@ -65,6 +68,7 @@ def run(config: Config) -> None:
     from robo_datasets.outputs import OutputFolder
     from robo_policies.cloning.settings import Budget
     from robo_policies.cloning.training import train_policy
+    from robo_rm.cli.following import beside, say_next
     from robo_rm.report.style import save_picture
     from robo_rm.training.curves import curve_figure
 
@@ -92,6 +96,14 @@ def run(config: Config) -> None:
     out = OutputFolder(config.out, config)
     out.write_metrics(trained.metrics)
     steps = range(1, len(trained.losses) + 1)
-    save_picture(curve_figure(steps, {"weighted loss": trained.losses}, "Training loss"), out.path("curve.png"))
+    lines = {"weighted loss": trained.losses}
+    figure = curve_figure(steps, lines, "Training loss", trained.held_out, "held-out loss")
+    save_picture(figure, out.path("curve.png"))
     print_table("train-policy", ["figure", "value"], sorted(trained.metrics.items()))
     out.announce()
+    env = next((one.attributes.get("env") for one in store), None)
+    if env:
+        say_next("eval-policy", policy=config.out, env=str(env), out=beside(config.out, "evaluation"))
+    else:
+        contract = config.contract or "CONTRACT.yaml"
+        say_next("deploy-check", policy=config.out, store=config.store, contract=contract)

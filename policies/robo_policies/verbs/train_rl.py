@@ -14,6 +14,7 @@ Interrupt it when you like: the same command goes on where it stood.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -46,7 +47,8 @@ class Config:
     steps: int = 50_000
     """Control steps to learn for; updates for learner=iql, which takes none."""
     minutes: float | None = None
-    """Most minutes of this call; null for no bound. The same command goes on afterwards."""
+    """A cap on this call, which is said on the screen, in metrics.json and in the policy's folder where it ends the
+    call; null for none. The same command goes on afterwards."""
     learning: LearningSettings = field(default_factory=LearningSettings)
     """The loop: decisions, batches, evaluations."""
     learner: LearnerSettings = field(default_factory=SacSettings)
@@ -83,6 +85,7 @@ def run(config: Config) -> None:
     from robo_policies.rl.training import RlTraining, RunSettings
     from robo_rm.report.style import save_picture
     from robo_rm.shaping.modes import describe_terms
+    from robo_rm.training.budget import cut_off_warning
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=rl")
@@ -120,8 +123,12 @@ def run(config: Config) -> None:
     warnings = learning.monitor.warnings()
     for warning in warnings:
         say(f"warning: {warning}")
-    metrics = log.metrics(curve)
-    training.save_policy({"steps": learning.note.steps, "seed": config.seed, "warnings": warnings})
+    ended_by = "minutes" if learning.cut_off else "steps"
+    if learning.cut_off and config.minutes is not None:
+        say(f"warning: {cut_off_warning(config.minutes, learning.note.steps, config.steps)}")
+    metrics: dict[str, Any] = {**log.metrics(curve), "ended_by": ended_by, "planned_steps": config.steps}
+    ended = {"steps": learning.note.steps, "planned_steps": config.steps, "ended_by": ended_by}
+    training.save_policy({**ended, "seed": config.seed, "warnings": warnings})
     out.write_metrics(metrics)
     save_picture(log.figure(curve), out.path("curve.png"))
     write_report(out.path("report.html"), learning, config.env, terms, metrics, log.figure(curve))

@@ -155,7 +155,7 @@ WORDS = {
 }
 
 
-def test_smolvla_gives_a_loss_per_sample_whose_mean_is_its_own_loss(smolvla, smolvla_windows):
+def test_smolvla_gives_its_own_loss_per_sample_but_for_what_it_is_divided_by(smolvla, smolvla_windows):
     learner = PolicyLearner(smolvla, WORDS)
     assert learner.span == Span(4)
     batch = smolvla_windows.batch(0, 5, 0)
@@ -164,8 +164,10 @@ def test_smolvla_gives_a_loss_per_sample_whose_mean_is_its_own_loss(smolvla, smo
     assert losses.shape == (5,)
     whole = {**batch, **{key: value.expand(5, -1) for key, value in WORDS.items()}}
     torch.manual_seed(1)
-    theirs, _ = smolvla.forward(whole | {"actions_id_pad": batch["action_is_pad"]})
-    assert float(losses.mean().detach()) == pytest.approx(float(theirs.detach()), rel=1e-5)
+    theirs, _ = smolvla.forward(whole | {"actions_id_pad": batch["action_is_pad"]}, reduction="none")
+    # What it masks, it still divides by: a sample's loss must not depend on its padding.
+    valid = (~batch["action_is_pad"]).float().mean(-1)
+    torch.testing.assert_close(losses * valid, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_padding_trains_nothing_in_smolvla_either(smolvla, smolvla_windows):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -51,17 +52,38 @@ def test_training_reduces_the_loss_and_solves_the_toy_task(point_policy):
     assert point_policy.metrics["steps"] == 400
 
 
-def test_with_weights_of_one_the_loss_is_lerobots_own(demonstrations, tiny_act):
+def test_inside_an_episode_the_loss_is_lerobots_own(demonstrations, tiny_act):
     settings = dataclasses.replace(tiny_act, dropout=0.0)
     learner = fresh(settings, demonstrations)
-    batch = samples(demonstrations, settings).batch(0, 40, 0)
+    whole = np.flatnonzero(demonstrations.ends - np.arange(demonstrations.frames) >= settings.chunk_size)
+    batch = samples(demonstrations, settings).gather(whole[:40])
     learner.policy.train()
-    assert bool(batch["action_is_pad"].any())
+    assert not bool(batch["action_is_pad"].any())
     torch.manual_seed(3)
     theirs, _ = learner.policy.forward(batch)
     torch.manual_seed(3)
     ours = (learner.losses(batch) * batch["weight"]).mean()
     assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-6)
+
+
+def test_the_loss_of_a_sample_is_the_mean_over_its_valid_actions_whatever_is_padded(demonstrations, tiny_act):
+    """LeRobot divides by the whole chunk: the last frame, with one action of H, trains at 1 / H there."""
+    settings = dataclasses.replace(tiny_act, dropout=0.0, use_vae=False)
+    learner = fresh(settings, demonstrations)
+    last = int(demonstrations.starts[1]) - 1
+    batch = samples(demonstrations, settings).gather(np.arange(last - settings.chunk_size, last + 1))
+    with torch.no_grad():
+        predicted, _ = learner.network(learner._with_pictures(batch))
+        error = (predicted - batch["action"]).abs()
+        expected = [row[~pad].mean() for row, pad in zip(error, batch["action_is_pad"], strict=True)]
+        ours = learner.losses(batch)
+        theirs = torch.stack(
+            [learner.policy.forward({k: v[n : n + 1] for k, v in batch.items()})[0] for n in range(len(ours))]
+        )
+    torch.testing.assert_close(ours, torch.stack(expected), rtol=1e-5, atol=1e-6)
+    valid = (~batch["action_is_pad"]).sum(-1)
+    assert valid[-1] == 1
+    torch.testing.assert_close(theirs, ours * valid / settings.chunk_size, rtol=1e-4, atol=1e-6)
 
 
 def test_the_expected_loss_is_the_weighted_mean_over_the_data_set(demonstrations, tiny_act):
@@ -150,11 +172,45 @@ def test_a_damaged_state_says_what_to_delete(demonstrations, tiny_act, quick, tm
         trained(demonstrations, tiny_act, quick, tmp_path)
 
 
-def test_a_budget_of_minutes_ends_in_time(demonstrations, tiny_act, quick, tmp_path):
+def test_a_cap_in_minutes_cuts_off_and_a_longer_one_goes_on_to_the_same_weights(
+    demonstrations, tiny_act, quick, tmp_path
+):
+    uncut = trained(demonstrations, tiny_act, quick, tmp_path / "uncut")
     learner = fresh(tiny_act, demonstrations)
-    result = clone(learner, samples(demonstrations, tiny_act), Budget(1, 0.02), quick, 0, tmp_path, {})
-    assert 1.2 <= result.seconds < 3
-    assert len(result.losses) > 10
+    cut = clone(learner, samples(demonstrations, tiny_act), Budget(12, 1e-6), quick, 0, tmp_path / "cut", {"steps": 12})
+    assert (cut.ended_by, len(cut.losses)) == ("minutes", 1)
+    assert same(uncut, trained(demonstrations, tiny_act, quick, tmp_path / "cut"))
+
+
+def test_the_learning_rate_follows_steps_whatever_time_they_take(
+    demonstrations, tiny_act, quick, tmp_path, monkeypatch
+):
+    idle = trained(demonstrations, tiny_act, quick, tmp_path / "idle")
+    advance = cloning._Run.advance
+
+    def slow(self, batch):
+        time.sleep(0.02)
+        return advance(self, batch)
+
+    monkeypatch.setattr(cloning._Run, "advance", slow)
+    learner = fresh(tiny_act, demonstrations)
+    budget = Budget(12, 5.0)
+    clone(learner, samples(demonstrations, tiny_act), budget, quick, 0, tmp_path / "busy", {"steps": 12})
+    assert same(idle, weights_of(learner))
+
+
+def test_looking_at_held_out_frames_changes_nothing(demonstrations, tiny_act, quick, tmp_path):
+    plain = trained(demonstrations, tiny_act, quick, tmp_path / "plain")
+    learner = fresh(tiny_act, demonstrations)
+    windows = samples(demonstrations, tiny_act)
+
+    def measure():
+        torch.rand(7)
+        return float(learner.losses(windows.gather(np.arange(9))).mean())
+
+    result = clone(learner, windows, Budget(12), quick, 0, tmp_path / "watched", {"steps": 12}, held_out=measure)
+    assert [step for step, _ in result.held_out] == [2, 3, 4, 5, 6, 8, 9, 10, 11, 12]
+    assert same(plain, weights_of(learner))
 
 
 def test_a_loss_that_is_not_finite_stops_training(demonstrations, tiny_act, quick, tmp_path):

@@ -165,6 +165,8 @@ def test_a_camera_that_is_not_rgb_is_refused(tmp_path):
     }
     store = DemoStore.create(tmp_path / "depth.zarr", features, fps=10)
     with pytest.raises(StoreError, match="RGB pictures are needed"):
+        pick_cameras(store, [FRONT], None, False)
+    with pytest.raises(StoreError, match="nor a camera to look at"):
         pick_cameras(store, None, None, False)
 
 

@@ -10,6 +10,8 @@ from robo_datasets.errors import ConfigError, StoreError
 from robo_policies.cloning.sample_weights import sample_weights
 from robo_policies.cloning.settings import WeightSettings
 from robo_policies.cloning.windows import load_demonstrations
+from robo_rm.scoring import model_hash, score_weights
+from robo_rm.weights.options import Calibration
 
 RABC = WeightSettings(mode="rabc")
 
@@ -93,6 +95,81 @@ def test_weights_that_are_all_zero_are_refused(new_store):
     write(store, lambda episode: np.zeros(episode.length, np.float32))
     with pytest.raises(StoreError, match="are zero"):
         read(store)
+
+
+def scored(store, **options):
+    """Weights from progress that a stranger's feature holds, as robo-rm score makes them."""
+    progress = {uuid: np.linspace(0, 1, store.lengths[uuid], dtype=np.float32) for uuid in store.uuids}
+    source = {"source": "feature", "key": "observation.environment_state"}
+    settings = {"mode": "calibrated", "horizon": 3, "kappa": 0.01, "calibration": Calibration(), **options}
+    return score_weights(store, progress, source, **settings)
+
+
+def test_weights_that_are_still_of_the_store_are_read(new_store):
+    store = new_store(good=3, bad=1)
+    scored(store)
+    assert read(DemoStore.open(store.path)).values.max() == 1
+
+
+@pytest.mark.parametrize("edit", ["outcome", "stages", "removed", "added"])
+def test_weights_made_before_an_edit_are_refused_with_the_command_that_makes_them_again(new_store, edit):
+    store = new_store(good=3, bad=1)
+    scored(store, calibration=Calibration(dead_zone=0.5))
+    uuid = store.uuids[0]
+    if edit == "outcome":
+        store.set_success(uuid, False)
+    elif edit == "stages":
+        store.name_stages(["reach"]) if not store.stages else None
+        store.set_stages(uuid, np.zeros(store.lengths[uuid], np.int16))
+    elif edit == "removed":
+        store.remove([uuid])
+    else:
+        source = store.episode(uuid)
+        with store.writer(task="again", success=True) as writer:
+            writer.extend({key: source[key][:] for key in store.features})
+    with pytest.raises(StoreError) as refused:
+        read(DemoStore.open(store.path))
+    said = {"outcome": f"the outcome of 1 episode(s) changed, the first {uuid}", "stages": "the stage labels of 1",
+            "removed": "1 episode(s) were removed", "added": "1 episode(s) were added"}[edit]  # fmt: skip
+    assert said in str(refused.value)
+    assert "robo-rm score progress_key=observation.environment_state" in str(refused.value)
+    assert "horizon=3 calibration.dead_zone=0.5" in str(refused.value)
+
+
+def test_an_edit_that_was_taken_back_changes_nothing(new_store):
+    store = new_store(good=2)
+    scored(store)
+    store.set_success(store.uuids[0], False)
+    store.set_success(store.uuids[0], True)
+    read(DemoStore.open(store.path))
+
+
+def test_weights_of_a_model_that_was_trained_again_are_refused(new_store, tmp_path):
+    store = new_store(good=2)
+    (tmp_path / "rm").mkdir()
+    (tmp_path / "rm" / "config.yaml").write_text("a: 1\n")
+    model = {"folder": str(tmp_path / "rm"), "head": None, "sha256": model_hash(tmp_path / "rm")}
+    scored(store, model=model)
+    read(store)
+    (tmp_path / "rm" / "config.yaml").write_text("a: 2\n")
+    with pytest.raises(StoreError, match=r"the model in .*rm was trained or calibrated again"):
+        read(store)
+    shutil.rmtree(tmp_path / "rm")
+    read(store)
+
+
+def test_asked_to_it_scores_again(new_store, monkeypatch):
+    store = new_store(good=3)
+    progress = {uuid: np.linspace(0, 1, store.lengths[uuid], dtype=np.float32) for uuid in store.uuids}
+    monkeypatch.setattr("robo_rm.scoring.progress_from_feature", lambda *_: progress)
+    scored(store, horizon=4)
+    store.set_success(store.uuids[1], False)
+    weights = read(DemoStore.open(store.path), WeightSettings("rabc", rescore=True))
+    assert weights.provenance["derived"]["horizon"] == 4
+    failed = np.repeat([n == 1 for n in range(3)], [store.lengths[uuid] for uuid in store.uuids])
+    assert weights.values[failed].max() == 0
+    assert weights.values[~failed].max() == 1
+    read(DemoStore.open(store.path))
 
 
 def test_an_unknown_mode_is_refused(point_store):

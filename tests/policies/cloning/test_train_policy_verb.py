@@ -51,7 +51,7 @@ def test_a_diffusion_policy_is_trained_and_judged_on_episodes_held_out(run_comma
         (("policy=diffusion", "policy.dim_model=32"), "no setting 'policy.dim_model'"),
         (("policy=diffusion", "policy.dwon_dims=[32]"), "did you mean 'policy.down_dims'"),
         (("policy=act", "policy.down_dims=[32]"), "no setting 'policy.down_dims'"),
-        (("holdout=24",), "holdout=24: the store has 24 episodes"),
+        (("holdout=24",), "holdout=24 leaves nothing to train on: the store has 24 episodes"),
         (("contract=so101",), "its actions have 2 values, and so101 has 6 joints"),
         (("contract=nowhere",), "contract nowhere: no such file"),
         (("weights=rabc", "weights.name=other"), "robo-rm score"),

@@ -51,3 +51,19 @@ def test_before_anything_was_seen_values_are_left_as_they_are() -> None:
 def test_what_another_world_has_seen_is_refused(snapshot: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="seen"):
         RunningScaling(2).restore(snapshot)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 5e-5, 1e-9])
+def test_small_units_are_brought_to_the_same_order_as_large_ones(unit: float) -> None:
+    seen = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    mean, scale = scaling_of(seen * np.float32(unit))
+    assert ((seen * np.float32(unit) - mean) / scale).std(axis=0) == pytest.approx([1, 1], rel=1e-3)
+    running = RunningScaling(2)
+    running.add(seen * np.float32(unit))
+    np.testing.assert_allclose(running.scaling()[1], scale, rtol=1e-4)
+
+
+def test_what_hardly_varied_beside_its_own_magnitude_is_not_blown_up() -> None:
+    held = 0.7 + 1e-6 * np.random.default_rng(0).normal(size=(200, 1))
+    assert scaling_of(held.astype(np.float32))[1] == pytest.approx([0.007], rel=1e-3)
+    assert scaling_of(np.full((5, 1), 0.7, np.float32))[1] == pytest.approx([SMALLEST_SPREAD])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,21 @@ def test_the_same_command_goes_on(tmp_path: Path, store: Path, capsys: pytest.Ca
     with pytest.raises(ModelError, match="other settings"):
         train_rl.run(settings(tmp_path, store, steps=400, seed=1))
     train_rl.run(settings(tmp_path, store, steps=200, seed=1, overwrite=True))
+
+
+def test_a_cap_in_minutes_says_that_it_ended_the_run(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_rl.run(settings(tmp_path, store, steps=120, minutes=1e-6))
+    assert re.search(r"warning: minutes=1e-06 ended the training at step \d+ of 120", capsys.readouterr().out)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["ended_by"], metrics["planned_steps"]) == ("minutes", 120)
+    assert '"ended_by": "minutes"' in (tmp_path / "rl_policy.json").read_text()
+    train_rl.run(settings(tmp_path, store, steps=120))
+    assert "warning: minutes" not in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["ended_by"] == "steps"
+    assert metrics["steps"] >= 120
 
 
 def test_a_run_made_longer_compiles_and_goes_on(

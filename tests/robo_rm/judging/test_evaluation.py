@@ -99,12 +99,16 @@ def test_without_failures_the_failure_side_is_unknown_and_said_to_be(store: Demo
     advice = advise(result)
     by_use = {item.use: item for item in advice if item.use}
     assert by_use["stopping"].mark == "care"
-    assert "auroc needs successes and failures" in by_use["stopping"].text
+    assert "is not known" in by_use["stopping"].text
+    assert "auroc, wanted at least 0.95, cannot be had: none of 3 episodes is marked as a failure" in (
+        by_use["stopping"].text
+    )
     assert any("No judged episode is marked as a failure" in item.text for item in advice)
     flat = flat_metrics(result, advice)
     assert flat["failures"] == 0
     assert "auroc" not in [row[0] for row in figure_rows(result)]
-    assert "hallucination, stage_accuracy_failures (for want of failures)" in missing_figures(result)
+    told = missing_figures(result)
+    assert "hallucination, stage_accuracy_failures, rho (none of 3 episodes is marked as a failure)" in told
     assert flat["successes"] == 3
 
 

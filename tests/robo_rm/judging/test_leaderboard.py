@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from robo_datasets import DemoStore
 from robo_datasets.errors import ConfigError, StoreError
 from robo_rm.judging.board_report import verdicts
 from robo_rm.judging.evaluation import evaluate_reward_model
-from robo_rm.judging.leaderboard import common_episodes, compare, most_disputed
+from robo_rm.judging.leaderboard import board_rows, common_episodes, compare, most_disputed
 from robo_rm.verbs.leaderboard import distinct_names
 
 KINDS = ("clean", "clean", "pause", "partial", "partial", "dazzle", "clean", "partial")
@@ -22,6 +23,12 @@ PRIORS = {"priors": [1 / 3, 1 / 3, 1 / 3]}
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> DemoStore:
     return make_bright_store(tmp_path_factory.mktemp("store") / "demos.zarr", KINDS)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> DemoStore:
+    """So many that a difference can be more than chance among all that are compared."""
+    return make_bright_store(tmp_path_factory.mktemp("store") / "many.zarr", [*["clean"] * 14, *["partial"] * 6])
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +48,8 @@ def dim(**provenance) -> BrightnessModel:
     return BrightnessModel(gain=0.4, provenance={**PRIORS, **provenance})
 
 
-def test_the_better_model_comes_first_with_a_paired_difference(store):
-    board = compare({"dim": dim(), "right": right()}, store, resamples=200)
+def test_the_better_model_comes_first_with_a_paired_difference(many):
+    board = compare({"dim": dim(), "right": right()}, many, probes=0, resamples=200)
     assert board.best == "right"
     assert board.places["right"] < board.places["dim"]
     worse = board.differences["dim"]["mse"]
@@ -50,9 +57,53 @@ def test_the_better_model_comes_first_with_a_paired_difference(store):
     assert worse.low > 0
     value = {name: e.figures["mse"].value for name, e in board.evaluations.items()}
     assert worse.value == pytest.approx(value["dim"] - value["right"])
+    assert board.surely("dim", "mse")
+    assert next(row for row in board_rows(board) if row[0] == "mse")[2].endswith("*")
     marks = dict(verdicts(board))
     assert any("ahead of dim" in text and "mse" in text for _, text in verdicts(board))
     assert "know" in marks
+
+
+def test_few_episodes_make_no_difference_sure(store):
+    board = compare({"dim": dim(), "right": right()}, store, probes=0, resamples=200)
+    assert board.differences["dim"]["mse"].low > 0, "every episode says so"
+    assert not board.surely("dim", "mse"), "but five successes may do so by chance, among all that is compared"
+    assert any("cannot be told apart on these 8 episodes" in text for _, text in verdicts(board))
+
+
+class Noisy(BrightnessModel):
+    """Right but for a noise of its own: alike models that differ by chance alone."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(provenance=PRIORS)
+        self.seed = seed
+
+    def predict(self, episode, task=None):
+        said = super().predict(episode, task)
+        noise = np.random.default_rng([self.seed, episode.length]).normal(0, 0.1)
+        return replace(said, progress=np.clip(said.progress + noise, 0, 1).astype(np.float32))
+
+
+def test_alike_models_get_no_star_however_many_are_compared(many):
+    board = compare({f"m{seed}": Noisy(seed) for seed in range(4)}, many, probes=0, resamples=50)
+    by_interval = [
+        (name, figure)
+        for name, part in board.differences.items()
+        for figure, found in part.items()
+        if np.isfinite(found.low) and (found.low > 0 or found.high < 0)
+    ]
+    starred = [(name, figure) for name, part in board.chances.items() for figure in part if board.surely(name, figure)]
+    assert by_interval, "uncorrected intervals would call some of them different"
+    assert starred == []
+
+
+def test_all_models_are_measured_by_one_truth(many):
+    early = BrightnessModel(provenance={"priors": [0.8, 0.1, 0.1]})
+    board = compare({"early": early, "right": right()}, many, probes=0, resamples=20)
+    assert board.differences[board.names[1]]["mse"].value == 0, "they say the same and have other priors"
+    first, second = (board.evaluations[name].episodes for name in board.names)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.label, other.label)
 
 
 def test_a_model_beside_itself_differs_in_nothing(store):
@@ -107,7 +158,7 @@ def test_names_tell_the_folders_apart():
         distinct_names(["/a/x", "/a/../a/x"])
 
 
-def test_the_verb_writes_page_and_numbers(store, probes, tmp_path, run_command, monkeypatch):
+def test_the_verb_writes_page_and_numbers(many, probes, tmp_path, run_command, monkeypatch):
     import robo_rm.models.saving
 
     monkeypatch.setattr(
@@ -117,10 +168,11 @@ def test_the_verb_writes_page_and_numbers(store, probes, tmp_path, run_command, 
     dim().save(tmp_path / "dim")
     words = [
         f"models=[{tmp_path / 'dim'},{tmp_path / 'right'}]",
-        f"store={store.path}",
+        f"store={many.path}",
         f"probe_store={probes.path}",
         f"out={tmp_path / 'board'}",
         "resamples=50",
+        "probes=3",
     ]
     code, printed, errors = run_command("leaderboard", *words)
     assert code == 0, errors
@@ -128,6 +180,7 @@ def test_the_verb_writes_page_and_numbers(store, probes, tmp_path, run_command, 
     assert metrics["best"] == "right"
     assert metrics["dim.mse_minus_best"] == pytest.approx(metrics["dim.mse"] - metrics["right.mse"])
     assert metrics["dim.mse_minus_best_low"] > 0
+    assert metrics["dim.mse_minus_best_p"] <= 0.05
     page = (tmp_path / "board" / "report.html").read_text()
     assert page.index("Which one?") < page.index("The figures") < page.index("Where nothing happens")
     assert page.count("data:image/jpeg") == 5

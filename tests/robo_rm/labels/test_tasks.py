@@ -5,10 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from moving_square import CAMERA, ENCODER, HEIGHT, REWARD, STATE, WIDTH, arrays
 
 from robo_datasets import DemoStore
+from robo_datasets.errors import LabelError
 from robo_rm.judging.evaluation import evaluate_reward_model
+from robo_rm.labels.progress import training_priors
 from robo_rm.labels.tasks import priors_of, task_priors
 from robo_rm.models.checker import check_reward_model
 from robo_rm.models.registry import FitRequest
@@ -35,6 +38,21 @@ def test_tasks_with_stages_of_their_own_have_priors_of_their_own():
     assert priors_of(provenance, "b").tolist() == found["b"]
     assert priors_of(provenance, "c").tolist() == [0.25] * 4
     assert priors_of({"priors": [1.0]}, "b").tolist() == [1.0]
+
+
+def test_a_task_of_failures_alone_is_told_the_truth_and_never_credited_with_the_end(capsys):
+    episodes = [episode("a", [0, 0, 1, 1]), episode("b", [2, 2], success=False)]
+    assert task_priors(episodes, 4) == {"a": [0.5, 0.5, 0, 0], "b": [0, 0, 0.5, 0.5]}
+    told = capsys.readouterr().out
+    assert "no episode of the task 'b' finished a stage" in told
+    assert "label" not in told
+
+
+def test_failures_alone_are_not_told_to_label_stages():
+    with pytest.raises(LabelError, match=r"none of the 2 labelled episodes finished a stage \(2 marked as failures\)"):
+        training_priors([episode("a", [0, 0], success=False), episode("a", [0, 0, 0], success=False)], 2)
+    with pytest.raises(LabelError, match="label stages"):
+        training_priors([episode("a", [-1, -1])], 2)
 
 
 def test_one_model_of_two_tasks_is_trained_saved_and_judged(tmp_path):

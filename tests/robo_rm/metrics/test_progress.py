@@ -120,6 +120,21 @@ class TestOutcome:
         assert metrics.fpr_at_gold(score, good, recall=1.0) == pytest.approx(0.75)
         assert np.isnan(metrics.fpr_at_gold([1.0], [True]))
 
+    def test_the_recall_is_that_of_successes_the_threshold_has_not_seen(self) -> None:
+        # Of four successes the threshold is the lowest of the other three: only the lowest of all misses it.
+        assert metrics.recall_at_gold([0.9, 0.8, 0.7, 0.6, 0.1], [True] * 4 + [False]) == pytest.approx(0.75)
+        assert metrics.recall_at_gold([0.9, 0.9, 0.1], [True, True, False]) == 1
+        assert np.isnan(metrics.recall_at_gold([0.9, 0.1], [True, False]))
+
+    def test_a_roc_curve_needs_both_outcomes(self) -> None:
+        with pytest.raises(ValueError, match="successes, failures"):
+            metrics.roc_curve([0.1, 0.2], [True, True])
+
+    def test_a_score_that_is_no_number_is_no_rank(self) -> None:
+        assert np.isnan(metrics.auroc([0.1, nan, 0.3], [True, False, True]))
+        assert np.isnan(metrics.kendall_tau([0.1, nan, 0.3], [0.1, 0.2, 0.3]))
+        assert np.isnan(metrics.fpr_at_gold([0.1, nan], [True, False]))
+
     def test_kendall_tau_b_by_hand(self) -> None:
         # pairs: (1,2)+ (1,3)+ (2,3) tie in truth: tau-b = 2 / sqrt(3 * 2)
         assert metrics.kendall_tau([0.1, 0.2, 0.3], [0.0, 0.5, 0.5]) == pytest.approx(2 / np.sqrt(6))

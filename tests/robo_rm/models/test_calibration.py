@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from moving_square import ENCODER, REWARD, make_store
 
@@ -18,7 +18,9 @@ from robo_rm.models.calibration import (
     CalibratedModel,
     Calibration,
     apply,
+    fit_calibration,
     fit_temperature,
+    gentle,
     isotonic,
     write_calibration,
 )
@@ -57,6 +59,7 @@ def test_a_temperature_is_found_again():
     assert fit_temperature(np.ones((4, 1)), np.zeros(4, np.int64)) == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=40))
 def test_a_map_is_monotone_and_stays_in_range(pairs):
     x, y = isotonic([p[0] for p in pairs], [p[1] for p in pairs])
@@ -72,6 +75,47 @@ def test_a_map_mends_a_bent_progress():
     x, y = isotonic(label**2, label)
     other = rng.random(500)
     assert np.abs(np.interp(other**2, x, y) - other).mean() < 0.03
+
+
+def test_equal_scores_share_their_mean_whatever_the_order_of_episodes():
+    good = [0.0] * 4 + [1.0] * 6
+    for outcomes in (good, good[::-1], [good[i] for i in np.random.default_rng(0).permutation(10)]):
+        assert np.interp(0.98, *isotonic([0.98] * 10, outcomes)) == pytest.approx(0.6)
+
+
+def test_a_perfect_ranking_keeps_its_upper_end():
+    fails, wins = np.linspace(0.96, 0.9749, 10), np.linspace(0.98, 0.99, 10)
+    curve = isotonic(np.r_[fails, wins], np.r_[np.zeros(10), np.ones(10)])
+    np.testing.assert_allclose(np.interp([0.5, 0.97, 0.98, 0.99, 1.0], *curve), [0, 0, 1, 1, 1])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=40), st.randoms())
+def test_no_order_of_episodes_changes_a_map(pairs, random):
+    x, y = isotonic([p[0] for p in pairs], [float(p[1]) for p in pairs])
+    random.shuffle(pairs)
+    assert isotonic([p[0] for p in pairs], [float(p[1]) for p in pairs]) == (x, y)
+    assert (x[0], x[-1]) == pytest.approx((min(p[0] for p in pairs), max(p[0] for p in pairs)), abs=1e-6)
+
+
+def test_the_map_of_progress_has_no_jump_and_keeps_its_ends():
+    x, y = gentle(([0.1, 0.5, 0.500001, 0.93], [0.0, 0.2, 0.9, 1.0]))
+    assert (x[0], y[0], x[-1], y[-1]) == pytest.approx((0.1, 0.0, 0.93, 1.0))
+    assert np.diff(x).min() >= 0.02 - 1e-12
+    assert gentle(([0.4], [0.3])) == ([0.4], [0.3])
+
+
+def test_a_success_is_likely_where_only_successes_end(store, folder):
+    def ending(value):
+        return Prediction(np.array([0.5, value], np.float32), np.ones((2, 1), np.float32), np.zeros(2, np.float32))
+
+    ends = np.r_[np.linspace(0.96, 0.9749, 10), np.linspace(0.98, 0.99, 10)]
+    unlabelled = [np.full(2, -1)] * 20
+    nothing = [np.full(2, np.nan, np.float32)] * 20
+    outcomes = [False] * 10 + [True] * 10
+    fitted = fit_calibration([ending(e) for e in ends], unlabelled, nothing, outcomes, [str(i) for i in range(20)])
+    said = CalibratedModel(load_reward_model(folder, "cpu"), fitted).success([0.5, 0.97, 0.985, 1.0])
+    np.testing.assert_allclose(said, [0, 0, 1, 1])
 
 
 def test_order_of_frames_is_kept_and_probabilities_stay_probabilities():
@@ -118,6 +162,7 @@ def test_without_failures_success_is_not_calibrated_and_said_to_be(store, folder
     ("change", "says"),
     [
         ({"version": 9}, "newer robo-rm"),
+        ({"version": 1}, "older robo-rm .* run robo-rm calibrate"),
         ({"temperature": -1}, "damaged"),
         ({"progress": [[0.5, 0.2], [0, 1]]}, "not monotone"),
         ({"weights_sha256": "0"}, "of another model"),

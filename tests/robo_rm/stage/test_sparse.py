@@ -74,8 +74,8 @@ def folder(store, tmp_path_factory):
 
 def test_sparse_labels_are_of_the_same_frames_and_what_is_not_supervised_stays_so(store):
     view, episodes = sparse_store(store, GROUPS), list(store)
-    dense = frame_labels(episodes, [0.2, 0.3, 0.5], 3, {})
-    sparse = frame_labels(sparse_episodes(view, episodes), [0.4, 0.6], 2, {})
+    dense = frame_labels(episodes, [0.2, 0.3, 0.5], {})
+    sparse = frame_labels(sparse_episodes(view, episodes), [0.4, 0.6], {})
     rng = np.random.default_rng(0)
     windows = draw_windows(rng, dense, rng.integers(6, size=200), WindowShape(3, 4), PlanSettings())
     coarse = relabelled(windows, sparse)

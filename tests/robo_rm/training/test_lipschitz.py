@@ -35,9 +35,7 @@ def test_points_lie_between_two_samples():
 
 
 def test_training_with_the_penalty_lowers_the_slope():
-    data = TrainingData.load(
-        [stored(arrays(30, 0)), stored(arrays(25, 1))], [0.4, 0.6], 2, {CAMERA: (24, 32)}, STATE, 1e9
-    )
+    data = TrainingData.load([stored(arrays(30, 0)), stored(arrays(25, 1))], [0.4, 0.6], {CAMERA: (24, 32)}, STATE, 1e9)
 
     def slope(weight: float) -> float:
         loss = LossSettings(lipschitz=weight, slope=0.0)

@@ -60,7 +60,9 @@ def test_the_best_model_is_kept_and_training_ends_when_it_gets_no_better(store, 
     monkeypatch.setattr(stopping, "rollout_score", lambda figures: next(scores))
     fitted = fit(request(store, tmp_path / "rm", patience=2))
     # Looks at 20, 30, 40 and 50 steps (every tenth, where a point of the curve ends); the second was the best.
-    assert fitted.metrics["steps"] == 30
+    assert fitted.metrics["best_step"] == 30
+    assert fitted.metrics["ended_by"] == "early_stopping"
+    assert (fitted.metrics["steps"], fitted.metrics["planned_steps"]) == (50, 60)
     assert fitted.curve[-1][0] == 50
     assert not (tmp_path / "rm" / BEST).exists()
 

@@ -358,3 +358,31 @@ def test_a_million_frames_take_less_than_two_seconds(mode: str) -> None:
     result = store_weights(progress, 25, mode, calibration=Calibration(smoothing=3))
     assert time.process_time() - started < 2.0
     assert sum(map(len, result.weights.values())) == 1_000_000
+
+
+class TestKappa:
+    """kappa is the pace of what weighs something."""
+
+    def demonstrations(self, failures: int) -> tuple[dict[str, np.ndarray], dict[str, bool]]:
+        """Two successes, one of which stands still in the middle under a creeping model, and slow failures."""
+        creep = np.concatenate([np.linspace(0, 0.5, 40), np.linspace(0.5, 0.51, 30), np.linspace(0.51, 1, 40)])
+        progress = {"a": np.linspace(0, 1, 80), "b": creep}
+        progress |= {f"f{n}": np.linspace(0, 0.05, 100) for n in range(failures)}
+        return progress, {name: not name.startswith("f") for name in progress}
+
+    @pytest.mark.parametrize("failures", [4, 8, 16])
+    def test_failures_that_weigh_nothing_do_not_make_pauses_weigh(self, failures: int) -> None:
+        progress, success = self.demonstrations(failures)
+        alone = store_weights(*self.only_successes(), success={"a": True, "b": True})
+        with_failures = store_weights(progress, 10, success=success)
+        assert with_failures.statistics.kappa == pytest.approx(alone.statistics.kappa)
+        assert with_failures.weights["b"][45:60].max() == 0
+
+    def only_successes(self) -> tuple[dict[str, np.ndarray], int]:
+        return self.demonstrations(0)[0], 10
+
+    def test_where_all_failed_their_productive_part_has_a_pace(self) -> None:
+        progress = {"f": np.linspace(0, 0.6, 50)}
+        kept = store_weights(progress, 10, success={"f": False}, calibration=Calibration(failure_discount=1.0))
+        assert kept.statistics.kappa > 0
+        assert store_weights(progress, 10, success={"f": False}).weights["f"].max() == 0
