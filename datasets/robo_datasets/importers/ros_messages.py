@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from robo_datasets.errors import ImportSourceError
+from robo_datasets.importers.ros_depth import decode_compressed_depth, is_compressed_depth
 
 ALIGNMENTS = ("hold", "nearest")
 DTYPES = ("float32", "float64")
@@ -30,6 +31,14 @@ _ENCODINGS: dict[str, tuple[int, str, int | None]] = {
     "mono16": (1, "uint16", None),
     "16UC1": (1, "uint16", None),
     "32FC1": (1, "float32", None),
+    "yuv422": (2, "uint8", cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, "uint8", cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, "uint8", cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, "uint8", cv2.COLOR_YUV2RGB_YUY2),
+    "bayer_rggb8": (1, "uint8", cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr8": (1, "uint8", cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg8": (1, "uint8", cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg8": (1, "uint8", cv2.COLOR_BayerGRBG2RGB),
 }
 
 
@@ -50,6 +59,10 @@ class TopicMapping:
     point: str = "first"
     """Which point of a trajectory: first or last."""
     dtype: str = "float32"
+    type: str = ""
+    """Which messages, where a topic is recorded in several types, for instance std_msgs/msg/Float64MultiArray."""
+    channel: int | None = None
+    """Which channel of a topic that has several (MCAP); all by default."""
 
     def check(self, where: str) -> None:
         """Check the values.
@@ -80,6 +93,27 @@ def header_stamp(raw: bytes) -> int:
         raise ImportSourceError(f"a message of {len(raw)} bytes ends within its header")
     seconds, rest = struct.unpack(("<" if raw[1] & 1 else ">") + "iI", raw[4:12])
     return int(seconds) * 1_000_000_000 + int(rest)
+
+
+def joints_of(message: Any, kind: str, mapping: TopicMapping) -> tuple[str, ...] | None:
+    """The joints whose values a message holds, in its order; None for messages that do not name joints.
+
+    Raises:
+        ImportSourceError: a joint is named twice, or the numbers of names and values differ.
+    """
+    if mapping.fields or kind not in (_JOINTS, _TRAJECTORY):
+        return None
+    if kind == _TRAJECTORY:
+        return tuple(message.joint_names)
+    names = tuple(message.name)
+    if not len(message.position) and (len(message.velocity) or len(message.effort) or not names):
+        return ()  # another publisher's speeds or torques
+    if len(names) != len(message.position):
+        raise ImportSourceError(f"a message names {len(names)} joints and has {len(message.position)} positions")
+    twice = sorted({name for name in names if names.count(name) > 1} & set(mapping.names or names))
+    if twice:
+        raise ImportSourceError(f"a message names the joints {twice} twice")
+    return names
 
 
 def decode(message: Any, kind: str, mapping: TopicMapping) -> np.ndarray:
@@ -123,11 +157,19 @@ def _picture(message: Any) -> np.ndarray:
     rows = np.ascontiguousarray(data.reshape(message.height, message.step)[:, :width])
     kind = np.dtype(dtype).newbyteorder(">" if message.is_bigendian else "<")
     pixels = rows.view(kind).astype(dtype, copy=False).reshape(message.height, message.width, channels)
-    return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+    if conversion is None:
+        return pixels
+    try:
+        return cv2.cvtColor(pixels, conversion)
+    except cv2.error as error:
+        size = f"{message.height}x{message.width}"
+        raise ImportSourceError(f"a picture {size} in {message.encoding} cannot be converted: {error.err}") from error
 
 
 def _compressed(message: Any) -> np.ndarray:
     data = np.asarray(message.data, np.uint8)
+    if is_compressed_depth(message.format):
+        return decode_compressed_depth(data, message.format)
     try:
         picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     except cv2.error as error:
