@@ -44,7 +44,8 @@ def read_description(root: Path) -> dict[str, Any]:
         raise StoreError(f"{root} is not a demo store: its {GROUP_FILE} has no {ROOT_KEY} attributes")
     if description.get("version") != FORMAT_VERSION:
         raise StoreError(
-            f"{root} is a store of version {description.get('version')!r}; this robo-rm reads version {FORMAT_VERSION}"
+            f"{root} is a store of version {description.get('version')!r}, this robo-rm reads {FORMAT_VERSION}: import "
+            "its sources again, or run robo-rm export lerobot of the version that made it and import that"
         )
     open_seal(raw, path)
     return {key: value for key, value in description.items() if key != "seal"}

@@ -18,6 +18,18 @@ class StoreError(RoboError, ValueError):
     """A demo store is missing, of another version or schema, or asked for something it does not hold."""
 
 
+class StoreWriteError(StoreError):
+    """The disk refuses: full, read-only or failing. Names the path; never the fault of an episode."""
+
+
+class EpisodeThereError(StoreError):
+    """An episode of this UUID was committed meanwhile."""
+
+
+class EpisodeBusyError(StoreError):
+    """Another process is writing an episode of this UUID."""
+
+
 class CorruptionError(StoreError):
     """Stored bytes do not match their checksum, or cannot be decoded; names the path."""
 

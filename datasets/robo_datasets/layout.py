@@ -11,7 +11,7 @@ from typing import Any
 from robo_datasets.errors import CorruptionError
 from robo_datasets.sealed import digest, open_seal, seal
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ROOT_KEY = "robo_demos"
 
 GROUP_FILE = "zarr.json"
@@ -21,6 +21,7 @@ EPISODES = "episodes"
 STAGING = ".staging"
 ANNOTATIONS = "annotations"
 DERIVED = "derived"
+IMPORTS = "imports"
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from robo_datasets.errors import LabelError, StoreError
+from robo_datasets.errors import EpisodeBusyError, EpisodeThereError, LabelError, StoreError, StoreWriteError
 from robo_datasets.features import Feature
 from robo_datasets.layout import COMMIT_FILE, EPISODES, GROUP_FILE, STAGING, Entry, commit_json, episode_attributes
 from robo_datasets.lowdim import write_rows
@@ -76,8 +76,7 @@ class EpisodeWriter:
         Raises:
             StoreError: the store cannot be written to, or an episode of this UUID is being written or is there.
         """
-        if (self._root / EPISODES / self.uuid).exists():
-            raise StoreError(f"episode {self.uuid} is already in {self._root}")
+        self._check_new()
         try:
             self._folder.parent.mkdir(exist_ok=True)
             self._lock = claim_staging(self._folder)
@@ -89,8 +88,12 @@ class EpisodeWriter:
                     self._rows[key] = []
         except OSError as error:
             self._discard()
-            raise StoreError(f"an episode cannot be written to {self._root}: {error.strerror}") from error
+            raise StoreWriteError(f"an episode cannot be written to {self._root}: {error.strerror}") from error
         return self
+
+    def _check_new(self) -> None:
+        if (self._root / EPISODES / self.uuid).exists():
+            raise EpisodeThereError(f"episode {self.uuid} is already in {self._root}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -103,7 +106,8 @@ class EpisodeWriter:
             self._commit()
         except OSError as failure:
             self._discard()
-            raise StoreError(f"the episode cannot be written to {self._root}: {failure.strerror}") from failure
+            self._check_new()  # another writer of the same episode was first
+            raise StoreWriteError(f"the episode cannot be written to {self._root}: {failure.strerror}") from failure
         except BaseException:
             self._discard()
             raise
@@ -133,11 +137,16 @@ class EpisodeWriter:
         label = self._check_stage(stage, number)
         self._check_times(timestamp, receive_timestamp, number)
         values = self._check_values(frame, number)
-        for key, value in values.items():
-            if key in self._shards:
-                self._shards[key].add(value)
-            else:
-                self._rows[key].append(value)
+        try:
+            for key, value in values.items():
+                if key in self._shards:
+                    self._shards[key].add(value)
+                else:
+                    self._rows[key].append(value)
+        except OSError as error:
+            raise StoreWriteError(
+                f"frame {number} cannot be written to {self._folder}: {error.strerror}; the episode is not added"
+            ) from error
         self._timestamps.append(number / self._fps if timestamp is None else float(timestamp))
         if receive_timestamp is not None:
             self._received.append(float(receive_timestamp))
@@ -257,22 +266,31 @@ def claim_staging(folder: Path) -> int:
         The handle that holds the lock, to be closed when the folder has been renamed or removed.
 
     Raises:
-        StoreError: a writer that lives holds it.
+        EpisodeBusyError: a writer that lives holds it.
         OSError: it cannot be made.
     """
+    busy = EpisodeBusyError(f"episode {folder.name} is being written by another process, in {folder}")
+    folder.mkdir(exist_ok=True)
     try:
-        folder.mkdir()
-    except FileExistsError:
         lock = lock_folder(folder)
-        if lock is None:
-            raise StoreError(f"episode {folder.name} is being written by another process, in {folder}") from None
-        for left in folder.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        return lock
-    lock = lock_folder(folder)
+    except FileNotFoundError:
+        raise busy from None  # its writer has just put it in place
     if lock is None:
-        raise StoreError(f"episode {folder.name} is being written by another process, in {folder}")
+        raise busy
+    if not _is_folder_of(lock, folder):
+        os.close(lock)
+        raise busy
+    for left in folder.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     return lock
+
+
+def _is_folder_of(handle: int, folder: Path) -> bool:
+    """Whether an open folder still stands at its path: it may have been put in place before it was locked."""
+    try:
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    except FileNotFoundError:
+        return False
 
 
 def lock_folder(folder: Path) -> int | None:

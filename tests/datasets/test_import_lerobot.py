@@ -432,7 +432,7 @@ def test_other_stages_reach_episodes_that_are_there_only_when_asked_to(dataset, 
     assert "1 of these have other stages than this command gives; relabel=true replaces them" in said
     assert DemoStore.open(tmp_path / "a.zarr")[0].stage.tolist() == [0] * 3 + [1] * 4
     _, said, _ = run_command(*words, f"stages={other}", "relabel=true", f"out={tmp_path / 'out'}")
-    assert "1 of these were labelled anew" in said
+    assert "1 of these were relabelled" in said
     assert json.loads((tmp_path / "out/metrics.json").read_text())["episodes_relabelled"] == 1
     store = DemoStore.open(tmp_path / "a.zarr")
     assert store[0].stage.tolist() == [0] * 5 + [1] * 2

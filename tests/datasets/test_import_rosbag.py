@@ -169,8 +169,8 @@ def test_the_robot_contract_says_what_topics_are_and_its_hash_goes_along(tmp_pat
 
 
 def test_a_folder_of_bags_gives_an_episode_each_and_two_processes_the_same(tmp_path, mapping, run_command, storage):
-    for number in (2, 10):
-        write_bag(tmp_path / f"bags/run_{number}", scene(1.5), storage)
+    for number, seconds in ((2, 1.5), (10, 1.8)):
+        write_bag(tmp_path / f"bags/run_{number}", scene(seconds), storage)
     store = bring_in(run_command, tmp_path / "bags", tmp_path / "a.zarr", f"mapping={mapping}")
     assert [episode.attributes["bag"] for episode in store] == ["run_2", "run_10"]
     words = (f"source={tmp_path / 'bags'}", f"store={tmp_path / 'b.zarr'}", f"mapping={mapping}", "workers=2")

@@ -355,3 +355,20 @@ def test_other_kinds_of_bag_are_called_what_they_are(tmp_path, bring_in):
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
     _, said = bring_in(tmp_path / "old.bag")
     assert "a bag of ROS 1" in said
+
+
+def test_a_bag_that_moves_or_is_packed_anew_is_the_same_and_one_that_is_added_is_new(tmp_path, bring_in, run_command):
+    state = [("/joint_states", START + i * STEP, joints(START + i * STEP, "ab", [i, -i])) for i in range(FRAMES)]
+    other = [("/joint_states", START + i * STEP, joints(START + i * STEP, "ab", [i, 3])) for i in range(FRAMES)]
+    (tmp_path / "bags").mkdir()
+    write(tmp_path / "bags/b1", state + commands())
+    first, _ = bring_in(tmp_path / "bags")
+    raw = [(time, message) for _, time, message in state]
+    own = [(time, message) for _, time, message in commands()]
+    write_channels(tmp_path / "bags/b0.mcap", [("/cmd", NUMBERS, own), ("/joint_states", JOINTS, raw)])
+    write(tmp_path / "bags/b2", other + commands())
+    (tmp_path / "bags/b1").rename(tmp_path / "bags/b9")
+    again, said = bring_in(tmp_path / "bags")
+    assert len(again) == 2, said
+    assert first[0].uuid in again
+    assert sorted(episode["observation.state"][5, 1] for episode in again) == [-5, 3]

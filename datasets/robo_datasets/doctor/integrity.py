@@ -16,6 +16,7 @@ from robo_datasets.layout import (
     DERIVED,
     EPISODES,
     GROUP_FILE,
+    IMPORTS,
     INDEX_FILE,
     STAGING,
     is_uuid,
@@ -27,7 +28,7 @@ from robo_datasets.writer import lock_folder
 from robo_datasets.zarr_meta import group_json
 
 QUARANTINE = ".quarantine"
-_KNOWN = {GROUP_FILE, INDEX_FILE, EPISODES, ANNOTATIONS, DERIVED, STAGING, QUARANTINE}
+_KNOWN = {GROUP_FILE, INDEX_FILE, EPISODES, ANNOTATIONS, DERIVED, IMPORTS, STAGING, QUARANTINE}
 
 
 def check_store_files(root: Path) -> Iterator[Finding]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from robo_datasets.console import say
 from robo_datasets.errors import ConfigError
-from robo_datasets.importers.run import ImportPlan, ImportResult, import_source
+from robo_datasets.importers.run import ImportPlan, ImportResult, import_source, with_picked_labels
+from robo_datasets.importers.selection import SelectedSource, Selection, parse_episodes
 from robo_datasets.importers.settings import ImportConfig
 from robo_datasets.importers.source import Source
 from robo_datasets.outputs import OutputFolder
+
+_LISTED = 12
 
 
 def check_places(config: ImportConfig) -> None:
@@ -35,17 +39,19 @@ def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options
     Raises:
         ImportSourceError: the source cannot be read; the store is as it was.
         StoreError: the store has another schema or cannot be written to.
+        ConfigError: a setting names an episode or a feature that the source does not have.
     """
+    selection = Selection(parse_episodes(config.episodes), list(config.drop), dict(config.rename), config.resample_fps)
+    if not selection.changes_nothing:
+        selected = SelectedSource(source, selection)
+        source, plan = selected, with_picked_labels(plan, selected)
     started = time.monotonic()
     settings = {"codec": config.codec, "quality": config.quality, "subsampling": config.subsampling, **options}
-    result = import_source(source, config.store, plan, config.workers, config.relabel, **settings)
+    result = import_source(
+        source, config.store, plan, config.workers, config.relabel, skip_bad=config.skip_bad, **settings
+    )
     seconds = time.monotonic() - started
-    already = f", {result.skipped} were there already" if result.skipped else ""
-    say(f"{config.store}: {result.added} episodes, {result.frames} frames added in {seconds:.1f} s{already}")
-    if result.relabelled:
-        say(f"{result.relabelled} of these were labelled anew; what they had stays in their history")
-    if result.differing:
-        say(f"{result.differing} of these have other stages than this command gives; relabel=true replaces them")
+    _report(config, source, result, seconds)
     if config.out:
         output = OutputFolder(config.out, config)
         output.write_metrics(
@@ -53,9 +59,37 @@ def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options
                 "episodes_added": result.added,
                 "episodes_skipped": result.skipped,
                 "episodes_relabelled": result.relabelled,
+                "episodes_bad": len(result.bad),
+                "episodes_copied": len(result.copies),
                 "frames_added": result.frames,
                 "seconds": seconds,
+                "bad": {str(number): reason for number, reason in result.bad.items()},
+                "copies": {str(number): other for number, other in result.copies.items()},
+                "notes": list(source.notes),
             }
         )
         output.announce()
     return result
+
+
+def _report(config: ImportConfig, source: Source, result: ImportResult, seconds: float) -> None:
+    """Say what was added, what was left out and why, and what the user should know of how the source was read."""
+    already = f", {result.skipped} were there already" if result.skipped else ""
+    say(f"{config.store}: {result.added} episodes, {result.frames} frames added in {seconds:.1f} s{already}")
+    if result.relabelled:
+        say(f"{result.relabelled} of these were relabelled; previous labels stay in the history")
+    if result.differing:
+        say(f"{result.differing} of these have other stages than this command gives; relabel=true replaces them")
+    if result.other_tasks:
+        say(f"episodes {_listed(result.other_tasks)} keep the instruction that they have in the store")
+    for number, reason in result.bad.items():
+        say(f"episode {number} was left out: {reason}")
+    for number, other in result.copies.items():
+        say(f"episode {number} was left out: it is a copy of episode {other}")
+    for note in source.notes:
+        say(f"note: {note}")
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:_LISTED]))
+    return shown if len(numbers) <= _LISTED else f"{shown} and {len(numbers) - _LISTED} more"

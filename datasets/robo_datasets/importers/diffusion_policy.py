@@ -25,14 +25,14 @@ from robo_datasets.importers.replay_buffer import (
     stage_segments,
 )
 from robo_datasets.importers.restored import restored_feature
-from robo_datasets.importers.source import SourceEpisode, SourceFrame
+from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.jpeg import resize
 from robo_datasets.video import frames_at, video_header
 
 _NAMES = ["height", "width", "channel"]
 
 
-class DiffusionPolicySource:
+class DiffusionPolicySource(Source):
     """A diffusion_policy replay buffer; see ``robo_datasets.importers.source.Source``.
 
     Args:
@@ -72,7 +72,6 @@ class DiffusionPolicySource:
         contract = self._notes.get("contract")
         self.contract: dict[str, Any] | None = contract if isinstance(contract, dict) else None
         self.fps = frame_rate(self._buffer, fps or self._notes.get("fps"))
-        self.fingerprint = self._buffer.fingerprint()
         noted = self._notes.get("keys")
         names, self._state = feature_keys(self._buffer.arrays, self._state_parts(state), self._camera_suffix)
         if isinstance(noted, dict):

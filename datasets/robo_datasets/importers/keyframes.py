@@ -19,8 +19,8 @@ import numpy as np
 
 from robo_datasets.errors import ImportSourceError, StoreError
 from robo_datasets.features import parse_features
-from robo_datasets.importers.files import counting_order, fingerprint_files, read_json
-from robo_datasets.importers.source import SourceEpisode, SourceFrame
+from robo_datasets.importers.files import counting_order, read_json
+from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.importers.stage_files import Segment, check_segments
 from robo_datasets.jpeg import resize
 from robo_datasets.video import VideoHeader, video_frames, video_header, video_times
@@ -40,7 +40,7 @@ class _Folder:
     """Camera key to file."""
 
 
-class KeyframeSource:
+class KeyframeSource(Source):
     """A folder of episode folders, or one episode folder; see ``robo_datasets.importers.source.Source``.
 
     Raises:
@@ -72,12 +72,6 @@ class KeyframeSource:
             parse_features(self.features)
         except StoreError as error:
             raise ImportSourceError(f"{first.path}: {error}") from error
-        annotations = [folder.path / KEYFRAMES for folder in self._folders]
-        self.fingerprint = fingerprint_files(
-            self.path,
-            [file for file in annotations if file.exists()]
-            + [file for folder in self._folders for file in folder.videos.values()],
-        )
         self.episodes = [self._episode(number) for number in range(len(self._folders))]
 
     def check(self, episode: SourceEpisode) -> None:

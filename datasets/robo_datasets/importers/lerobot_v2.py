@@ -7,7 +7,6 @@ videos/chunk-000/observation.images.<camera>/episode_000000.mp4
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from robo_datasets.errors import ImportSourceError
 from robo_datasets.features import BOOKKEEPING, LOW_DIM_DTYPES
 from robo_datasets.importers.columns import column_array, parquet_rows, parquet_schema, read_table
 from robo_datasets.importers.files import expand_pattern
-from robo_datasets.importers.source import SourceEpisode, SourceFrame
+from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.jpeg import resize
 from robo_datasets.video import video_frames, video_header
 
@@ -30,7 +29,7 @@ SUCCESS = "next.success"
 _META = ("meta/info.json", "meta/episodes.jsonl", "meta/tasks.jsonl")
 
 
-class LeRobotV2Source:
+class LeRobotV2Source(Source):
     """A LeRobot v2.0 or v2.1 folder; see ``robo_datasets.importers.source.Source``.
 
     Raises:
@@ -54,7 +53,6 @@ class LeRobotV2Source:
         self._cameras = choose_cameras(self._declared, cameras, self.path)
         self._low_dim = [key for key, entry in self._declared.items() if entry["dtype"] in LOW_DIM_DTYPES]
         self.features = {key: self._feature(key) for key in self._declared if key in (*self._cameras, *self._low_dim)}
-        self.fingerprint = _fingerprint(self.path)
         self._tasks = self._read_tasks()
         self.episodes = self._read_episodes()
         if SUCCESS in self._declared:
@@ -296,15 +294,6 @@ def embedded_images(table: Any, key: str, where: str) -> Iterator[np.ndarray]:
         if image is None:
             raise ImportSourceError(f"{where}: column {key}, frame {row} holds no image")
         yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _fingerprint(path: Path) -> str:
-    digest = hashlib.sha256()
-    for name in _META:
-        file = path / name
-        digest.update(file.read_bytes() if file.is_file() else b"")
-        digest.update(b"\0")
-    return digest.hexdigest()[:32]
 
 
 def _index(line: dict[str, Any], key: str, path: Path) -> int:

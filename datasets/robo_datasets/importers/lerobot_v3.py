@@ -16,7 +16,7 @@ from robo_datasets import lerobot_v3 as v3
 from robo_datasets.errors import ImportSourceError
 from robo_datasets.features import LOW_DIM_DTYPES
 from robo_datasets.importers.columns import column_array, parquet_schema, read_row_range
-from robo_datasets.importers.files import expand_pattern, fingerprint_files
+from robo_datasets.importers.files import expand_pattern
 from robo_datasets.importers.lerobot_v2 import choose_cameras, declared_features, embedded_images, read_info
 from robo_datasets.importers.lerobot_v3_meta import (
     EpisodePlace,
@@ -28,12 +28,12 @@ from robo_datasets.importers.lerobot_v3_meta import (
     subtask_segments,
 )
 from robo_datasets.importers.restored import restored_feature
-from robo_datasets.importers.source import SourceEpisode, SourceFrame
+from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.jpeg import resize
 from robo_datasets.video import frames_at, video_header
 
 
-class LeRobotV3Source:
+class LeRobotV3Source(Source):
     """A LeRobot v3.0 folder; see ``robo_datasets.importers.source.Source``.
 
     Args:
@@ -78,8 +78,6 @@ class LeRobotV3Source:
         self._low_dim = [key for key, entry in self._declared.items() if entry["dtype"] in LOW_DIM_DTYPES]
         self.features = {key: self._feature(key) for key in self._declared if key in (*self._cameras, *self._low_dim)}
         rows = read_episode_rows(self.path)
-        files = [self.path / v3.INFO_FILE, self.path / v3.TASKS_FILE, *rows.files]
-        self.fingerprint = fingerprint_files(self.path, [file for file in files if file.exists()])
         self._places = episode_places(rows.values, self._data_path, self._videos(), self.path)
         tasks = names_by_number(self.path / v3.TASKS_FILE, "task_index")
         found = subtask_segments(self.path, rows.values, self._places, annotation, self._record.get("stages"))

@@ -9,7 +9,6 @@ Two key sets are in use: ``img``, ``state``, ``action`` of the simulated tasks, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,18 +80,6 @@ class ReplayBuffer:
     def rows(self, key: str, episode: int) -> np.ndarray:
         """All rows of an episode."""
         return self.arrays[key].rows(self.starts[episode], self.ends[episode])
-
-    def fingerprint(self) -> str:
-        """A hash over the description of all arrays, the episodes' ends and the actions (or the first numbers)."""
-        digest = hashlib.sha256(repr(self.ends).encode())
-        for key, array in sorted(self.arrays.items()):
-            digest.update(f"{key}\0{array.shape}\0{array.dtype}\0".encode())
-        numbers = [key for key, array in sorted(self.arrays.items()) if len(array.shape) <= 2]
-        for key in [ACTION] if ACTION in self.arrays else numbers[:1]:
-            for block in range(0, len(self.arrays[key]), 65_536):
-                rows = self.arrays[key].rows(block, min(block + 65_536, len(self.arrays[key])))
-                digest.update(np.ascontiguousarray(rows).tobytes())
-        return digest.hexdigest()[:32]
 
     def notes(self) -> dict[str, Any]:
         """What robo-rm noted when it exported the buffer; empty for one of another origin."""

@@ -20,9 +20,9 @@ import numpy as np
 
 from robo_datasets.errors import ImportSourceError
 from robo_datasets.features import LOW_DIM_DTYPES
-from robo_datasets.importers.files import counting_order, fingerprint_files
+from robo_datasets.importers.files import counting_order
 from robo_datasets.importers.restored import restored_feature
-from robo_datasets.importers.source import SourceEpisode, SourceFrame
+from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.jpeg import resize
 
 IMAGES, OBSERVATION, STATE = "observation.images.", "observation.", "observation.state"
@@ -43,7 +43,7 @@ _MOST_PACKED = 1100
 _BLOCK = 64
 
 
-class RobomimicSource:
+class RobomimicSource(Source):
     """A robomimic HDF5 file; see ``robo_datasets.importers.source.Source``.
 
     Args:
@@ -94,7 +94,6 @@ class RobomimicSource:
                 self._episode(number, _group(data, demo, self.path), name, masks, shaped)
                 for number, demo in enumerate(self._demos)
             ]
-        self.fingerprint = fingerprint_files(self.path, [self.path])
 
     def check(self, episode: SourceEpisode) -> None:
         """Check that the demonstration has the arrays of the first, with the same shapes and types."""

@@ -89,6 +89,11 @@ def files_of(bag: Path) -> list[Path]:
     return [bag] if bag.is_file() else sorted(entry for entry in bag.iterdir() if entry.is_file())
 
 
+def storage_of(bag: Path) -> str:
+    """ "mcap" or "sqlite3", however the files are compressed."""
+    return "mcap" if any(".mcap" in file.suffixes for file in files_of(bag)) else "sqlite3"
+
+
 @contextmanager
 def opened(bag: Path, mappings: Sequence[TopicMapping], definitions: Path | None = None) -> Iterator[OpenBag]:
     """Open a bag for the topics of ``mappings``.

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.console import progress_bar, say
+from robo_datasets.console import progress_bar
 from robo_datasets.errors import ImportSourceError
-from robo_datasets.importers.files import fingerprint_files
+from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.ros_alignment import Aligned, TopicTimes, align, good_runs
-from robo_datasets.importers.ros_bags import CLOCK, OpenBag, files_of, find_bags, guarded, opened
+from robo_datasets.importers.ros_bags import CLOCK, OpenBag, files_of, find_bags, guarded, opened, storage_of
 from robo_datasets.importers.ros_clock import CLOCKS, RawTimes, settle_clock
 from robo_datasets.importers.ros_messages import TopicMapping, decode, header_stamp, joints_of
-from robo_datasets.importers.source import SourceEpisode, SourceFrame
+from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.jpeg import resize
 
 GAPS = ("error", "split")
@@ -68,7 +68,7 @@ class _Piece:
     end: int
 
 
-class RosbagSource:
+class RosbagSource(Source):
     """A bag, or a folder of bags; see ``robo_datasets.importers.source.Source``.
 
     Args:
@@ -111,7 +111,7 @@ class RosbagSource:
         self._clock, self._definitions = clock, definitions
         self._check_mappings(mappings)
         bags = find_bags(self.path)
-        self.fingerprint = fingerprint_files(self.path, [file for bag in bags for file in files_of(bag)])
+        self.notes: list[str] = []
         self._bags: dict[Path, _Bag] = {}
         self.features: dict[str, dict[str, Any]] = {}
         self._pieces: list[_Piece] = []
@@ -150,6 +150,36 @@ class RosbagSource:
             for name, pick in wanted.items():
                 if last_use[name][pick] == row:
                     del held[name][pick]
+
+    def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
+        """Give ``content`` the messages that the frames are made of, as recorded, and the frames' times.
+
+        Compression, chunks and file names do not count; bags of another storage are other recordings.
+        """
+        piece = self._pieces[episode.number]
+        parts, aligned = self._bags[piece.bag].parts, self._bags[piece.bag].aligned
+        content.add_times((aligned.times[piece.start : piece.end] - aligned.times[piece.start]) / 1e9)
+        content.add_picture("\0storage", storage_of(piece.bag).encode())
+        used: dict[str, set[int]] = {}
+        for name, part in parts.items():
+            picks = part.numbers[aligned.picks[name][piece.start : piece.end]]
+            content.add_rows(f"{name}\0messages", picks - picks[0])
+            used.setdefault(part.mapping.topic, set()).update(picks.tolist())
+        counts = dict.fromkeys(used, -1)
+        with opened(piece.bag, list(self._mappings.values()), self._definitions) as there, guarded(piece.bag):
+            for connection, _, raw in there.messages():
+                counts[connection.topic] += 1
+                if counts[connection.topic] in used[connection.topic]:
+                    content.add_picture(connection.topic, bytes(raw))
+
+    def files(self, episode: SourceEpisode) -> tuple[Path, ...]:
+        """The files of the episode's bag."""
+        return tuple(files_of(self._pieces[episode.number].bag))
+
+    def place(self, episode: SourceEpisode) -> str:
+        """Which frames of the bag, at which rate and of which topics."""
+        piece = self._pieces[episode.number]
+        return f"{piece.start}-{piece.end} {self.fps:g} {self._clock} {sorted(self._mappings.values(), key=str)}"
 
     def _assemble(self, parts: Mapping[str, _Part], found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         values: dict[str, np.ndarray] = {}
@@ -198,8 +228,7 @@ class RosbagSource:
         parts: dict[str, _Part] = {}
         for feature, found in seen.items():
             parts |= self._parts(bag, feature, found)
-        for line in (*said, *assumed):
-            say(f"{bag}: {line}")
+        self.notes += [f"{bag}: {line}" for line in (*said, *assumed)]
         part_times = {
             name: TopicTimes(times[part.feature].stamps[part.numbers], times[part.feature].received[part.numbers])
             for name, part in parts.items()

@@ -1,33 +1,33 @@
 """Importing a source into a store: checked first, in parallel, resumable, and undone when it fails.
 
-Episodes are named after their source, so the same command skips those that are there. A run that was killed leaves
-whole episodes and goes on from them; a run that meets an error takes back what it added.
+Episodes are named after their content (``robo_datasets.importers.content``), so that a source that has grown, moved or
+been packed anew adds only what is new. A run that was killed leaves whole episodes and goes on from them; a run that
+meets an error takes back what it added.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from robo_datasets.console import progress_bar
-from robo_datasets.errors import ImportSourceError, StoreError
-from robo_datasets.importers.source import Source, episode_uuid, source_record
-from robo_datasets.layout import EPISODES, GROUP_FILE, is_uuid, utc_now
+from robo_datasets.errors import ImportSourceError, LabelError, StoreError
+from robo_datasets.features import parse_features
+from robo_datasets.importers.ledger import Ledger, Stamps
+from robo_datasets.importers.selection import SelectedSource, Selection
+from robo_datasets.importers.source import Source
+from robo_datasets.importers.workers import Done, Job, run_job
+from robo_datasets.layout import EPISODES, GROUP_FILE, STAGING, is_uuid, utc_now
 from robo_datasets.sealed import replace_durably
 from robo_datasets.store import DemoStore
-
-_PARENT_CHECK_S = 0.25
+from robo_datasets.writer import lock_folder
 
 
 @dataclass(frozen=True)
@@ -44,25 +44,22 @@ class ImportPlan:
 
 @dataclass(frozen=True)
 class ImportResult:
-    """How many episodes and frames were added, and how many episodes were there already."""
+    """What became of the episodes of a source."""
 
     added: int
     frames: int
     skipped: int
+    """Episodes whose content was in the store already."""
     relabelled: int = 0
     """Of those that were there: given other stages or another success."""
     differing: int = 0
     """Of those that were there: left with stages that differ from the plan's."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    source: Source
-    store: Path
-    plan: ImportPlan
-    stages: tuple[int, ...]
-    """Stage index in the plan to stage index in the store."""
-    created: str
+    bad: Mapping[int, str] = field(default_factory=dict)
+    """Episodes that were left out, by number, and why."""
+    copies: Mapping[int, int] = field(default_factory=dict)
+    """Episodes that were left out because an earlier one of the source has the same content, by number."""
+    other_tasks: Sequence[int] = ()
+    """Episodes that are in the store with another instruction than the source gives, by number."""
 
 
 def import_source(
@@ -71,9 +68,10 @@ def import_source(
     plan: ImportPlan | None = None,
     workers: int | None = None,
     relabel: bool = False,
+    skip_bad: bool = False,
     **store_options: Any,
 ) -> ImportResult:
-    """Import every episode of ``source`` that the store does not hold yet.
+    """Import every episode of ``source`` whose content the store does not hold yet.
 
     Args:
         source: the data set.
@@ -81,6 +79,7 @@ def import_source(
         plan: stage labels and success by episode number.
         workers: processes; the machine's cores by default, 0 for none besides this one.
         relabel: give episodes that are in the store already the plan's stages and success.
+        skip_bad: leave out episodes that cannot be read.
 
     Raises:
         ImportSourceError: the source cannot be read; the store is as it was.
@@ -92,169 +91,231 @@ def import_source(
         raise ImportSourceError(f"{source.path} holds no episodes")
     existing = DemoStore.open(path) if (path / GROUP_FILE).exists() else None
     if existing is not None:
+        source = _fitted(source, existing)
         existing.check_schema(source.features, source.fps, plan.stages)
-    todo = [
-        number
-        for number, episode in enumerate(source.episodes)
-        if existing is None or episode_uuid(source, episode) not in existing
-    ]
-    with progress_bar("check", total=len(todo), unit="episodes") as bar:
-        for number in todo:
-            source.check(source.episodes[number])
-            bar.advance()
-    skipped = len(source.episodes) - len(todo)
+    stamps, names = _known(source, path, existing)
+    bad: dict[int, str] = {}
+    todo = _checked(source, [p for p in range(len(source.episodes)) if p not in names], skip_bad, bad)
     before = None
     if existing is not None and plan.stages and not existing.stages and (todo or relabel):
         before = (path / GROUP_FILE).read_bytes()
         existing.name_stages(plan.stages)
-    if not todo:
-        return ImportResult(0, 0, skipped, *_label_again(existing, source, todo, plan, relabel))
+    if not todo and not names:
+        raise _nothing_left(source, bad)
+    done: list[Done] = []
     store = existing
-    if store is None:
-        store = DemoStore.create(path, source.features, source.fps, plan.stages, robot=source.robot, **store_options)
-    job = _Job(source, path, plan, _stage_numbers(store, plan), _time_of_creation(store, source))
-    added: list[int] = []
+    if todo:
+        store = existing or _make(path, source, plan, store_options)
+        job = Job(
+            source, path, _store_labels(store, plan), plan.success or {}, _time_of_creation(store, source), skip_bad
+        )
+        try:
+            with progress_bar("import", total=len(names) + len(todo), unit="episodes", done=len(names)) as bar:
+                run_job(job, todo, workers, done, bar.advance)
+            if skip_bad and not names and not any(one.uuid for one in done):
+                bad |= {source.episodes[one.position].number: one.problem for one in done}
+                raise _nothing_left(source, bad)
+        except BrokenProcessPool as error:
+            raise StoreError(
+                f"a worker process died while importing into {path} (out of memory?); whole episodes are kept and the "
+                "same command goes on from them"
+            ) from error
+        except Exception:
+            # Only what this run added: another one may be importing the same source.
+            if before is not None:
+                replace_durably(path / GROUP_FILE, before)
+            _undo(path, [one.uuid for one in done if one.added], made=existing is None)
+            raise
+        store = DemoStore.open(path)  # brings index.json up to date
+    return _finish(source, store, plan, relabel, stamps, names, done, bad)
+
+
+def _known(source: Source, path: Path, existing: DemoStore | None) -> tuple[dict[int, str], dict[int, str]]:
+    """Stamps of the episodes, and the names of those that need not be read, by position."""
+    taker = Stamps(source)
+    stamps = {p: stamp for p, episode in enumerate(source.episodes) if (stamp := taker.stamp(episode)) is not None}
+    if existing is None:
+        return stamps, {}
+    ledger = Ledger(path, source.path)
+    names = {p: name for p, stamp in stamps.items() if (name := ledger.name(stamp)) is not None and name in existing}
+    return stamps, names
+
+
+def _checked(source: Source, todo: list[int], skip_bad: bool, bad: dict[int, str]) -> list[int]:
+    """The positions of the episodes that can be read, as far as is seen without reading them."""
+    good = []
+    with progress_bar("check", total=len(todo), unit="episodes") as bar:
+        for position in todo:
+            episode = source.episodes[position]
+            try:
+                if episode.problem:
+                    raise ImportSourceError(episode.problem)
+                source.check(episode)
+                good.append(position)
+            except ImportSourceError as error:
+                if not skip_bad:
+                    raise
+                bad[episode.number] = str(error)
+            bar.advance()
+    return good
+
+
+def _nothing_left(source: Source, bad: Mapping[int, str]) -> ImportSourceError:
+    number, reason = next(iter(bad.items()))
+    return ImportSourceError(
+        f"none of the {len(bad)} episodes of {source.path} can be read; episode {number}: {reason}"
+    )
+
+
+def _make(path: Path, source: Source, plan: ImportPlan, options: Mapping[str, Any]) -> DemoStore:
+    """Make the store, or take the one that another import made meanwhile."""
     try:
-        with progress_bar("import", total=len(source.episodes), unit="episodes", done=skipped) as bar:
-            _run(job, todo, workers, added, bar.advance)
-    except BrokenProcessPool as error:
-        raise StoreError(
-            f"a worker process died while importing into {path} (out of memory?); whole episodes are kept and the "
-            "same command goes on from them"
-        ) from error
-    except Exception:
-        # Only what this run added: another one may be importing the same source.
-        if before is not None:
-            replace_durably(path / GROUP_FILE, before)
-        _undo(path, [episode_uuid(source, source.episodes[number]) for number in added], made=existing is None)
-        raise
-    DemoStore.open(path)  # brings index.json up to date
-    frames = sum(source.episodes[number].length for number in added)
-    return ImportResult(len(added), frames, skipped, *_label_again(existing, source, todo, plan, relabel))
+        return DemoStore.create(path, source.features, source.fps, plan.stages, robot=source.robot, **options)
+    except StoreError:
+        if not (path / GROUP_FILE).exists():
+            raise
+    store = DemoStore.open(path)
+    store.check_schema(source.features, source.fps, plan.stages)
+    if plan.stages and not store.stages:
+        store.name_stages(plan.stages)
+    return store
 
 
-def _stage_numbers(store: DemoStore, plan: ImportPlan) -> tuple[int, ...]:
-    """The store's stage for each of the plan's."""
-    return tuple(store.stages.index(name) for name in plan.stages)
+def _fitted(source: Source, store: DemoStore) -> Source:
+    """The source without the optional features that the store lacks, and with zeros for those that it has."""
+    surplus = [key for key in source.optional if key in source.features and key not in store.schema]
+    lacking = {
+        key: {"dtype": store.schema[key].dtype, "shape": store.schema[key].shape, "names": store.schema[key].names}
+        for key in source.optional
+        if key in store.schema and key not in source.features
+    }
+    if not surplus and not lacking:
+        return source
+    source.drop(surplus)
+    parse_features(source.features)
+    return SelectedSource(source, Selection(), lacking)
+
+
+def _finish(
+    source: Source,
+    store: DemoStore | None,
+    plan: ImportPlan,
+    relabel: bool,
+    stamps: Mapping[int, str],
+    names: dict[int, str],
+    done: Sequence[Done],
+    bad: dict[int, str],
+) -> ImportResult:
+    """Sum up, relabel what was there where that is asked for, and note what the source's files hold."""
+    added = {one.position for one in done if one.added}
+    names |= {one.position: one.uuid for one in done if one.uuid}
+    bad |= {source.episodes[one.position].number: one.problem for one in done if one.problem}
+    copies = _copies(source, names, added)
+    if store is not None:
+        noted = {stamps[position]: name for position, name in names.items() if position in stamps}
+        Ledger(store.path, source.path).note(noted, store)
+    there = {
+        position: name
+        for position, name in sorted(names.items())
+        if position not in added and source.episodes[position].number not in copies
+    }
+    changed, differing, tasks = (0, 0, ()) if store is None else _label_again(store, source, there, plan, relabel)
+    frames = sum(source.episodes[position].length for position in added)
+    return ImportResult(len(added), frames, len(there), changed, differing, dict(sorted(bad.items())), copies, tasks)
+
+
+def _copies(source: Source, names: Mapping[int, str], added: set[int]) -> dict[int, int]:
+    """Episodes of the same content as another one of the source, which stands for them."""
+    first: dict[str, int] = {}
+    for position in sorted(names, key=lambda position: (position not in added, position)):
+        first.setdefault(names[position], position)
+    return {
+        source.episodes[position].number: source.episodes[first[name]].number
+        for position, name in sorted(names.items())
+        if first[name] != position
+    }
+
+
+def _store_labels(store: DemoStore, plan: ImportPlan) -> dict[int, np.ndarray]:
+    """The plan's labels as numbers of the store's stages."""
+    table = np.array([*(store.stages.index(name) for name in plan.stages), -1], np.int16)  # the last: unlabelled
+    return {number: table[labels] for number, labels in (plan.labels or {}).items()}
 
 
 def _label_again(
-    store: DemoStore | None, source: Source, added: Sequence[int], plan: ImportPlan, relabel: bool
-) -> tuple[int, int]:
-    """Compare the episodes that were there with the plan: how many were labelled anew, how many differ and stay."""
-    if store is None or not (plan.labels or relabel):
-        return 0, 0
+    store: DemoStore, source: Source, there: Mapping[int, str], plan: ImportPlan, relabel: bool
+) -> tuple[int, int, tuple[int, ...]]:
+    """Compare the episodes that were there with the plan.
+
+    Returns:
+        How many were relabelled, how many differ and stay, and the numbers of those with another instruction.
+    """
+    episodes = {position: source.episodes[position] for position in there}
+    tasks = tuple(
+        episode.number
+        for position, episode in episodes.items()
+        if episode.task and store.episode(there[position]).task != episode.task
+    )
+    if not (plan.labels or relabel):
+        return 0, 0, tasks
     if not set(plan.stages) <= set(store.stages):  # it has none, and was not to be given these
-        return 0, sum(episode.number in (plan.labels or {}) for episode in source.episodes)
-    stages = np.array([*_stage_numbers(store, plan), -1], np.int16)  # the last one stands for unlabelled
+        return 0, sum(episode.number in (plan.labels or {}) for episode in episodes.values()), tasks
+    wanted = _store_labels(store, plan)
     changed = differing = 0
-    for position in sorted(set(range(len(source.episodes))) - set(added)):
-        number = source.episodes[position].number
-        episode = store.episode(episode_uuid(source, source.episodes[position]))
-        labels = (plan.labels or {}).get(number)
-        other_stages = labels is not None and not np.array_equal(episode.stage, stages[labels])
+    for position, name in there.items():
+        number = episodes[position].number
+        episode, labels = store.episode(name), wanted.get(number)
+        if labels is not None and len(labels) != episode.length:
+            raise LabelError(
+                f"{source.path}: episode {number} has {len(labels)} labels, it is in {store.path} with "
+                f"{episode.length} frames"
+            )
+        other_stages = labels is not None and not np.array_equal(episode.stage, labels)
         success = (plan.success or {}).get(number, episode.success)
         if not relabel:
             differing += other_stages
             continue
         if labels is not None and other_stages:
-            store.set_stages(episode.uuid, stages[labels])
+            store.set_stages(name, labels)
         if success != episode.success:
-            store.set_success(episode.uuid, success)
+            store.set_success(name, success)
         elif not other_stages:
             continue
         changed += 1
-    return changed, differing
-
-
-def _run(job: _Job, todo: list[int], workers: int | None, added: list[int], done: Callable[[], None]) -> None:
-    """Import the episodes ``todo``; ``added`` says which were committed, also when this raises."""
-    count = min(len(todo), os.cpu_count() or 1) if workers is None else min(len(todo), workers)
-    if count < 2:
-        store = DemoStore.open(job.store)
-        for number in todo:
-            _import_episode(job, store, number)
-            added.append(number)
-            done()
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _start_worker, (job,)) as pool:
-        futures = {pool.submit(_work, number): number for number in todo}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                done()
-        finally:
-            # After an error: waits for the episodes in work, so that nothing is added later.
-            pool.shutdown(wait=True, cancel_futures=True)
-            added += [
-                number
-                for future, number in futures.items()
-                if not future.cancelled() and future.done() and future.exception() is None
-            ]
-
-
-_worker: tuple[_Job, DemoStore] | None = None
-
-
-def _start_worker(job: _Job) -> None:
-    global _worker
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    _worker = job, DemoStore.open(job.store)
-
-
-def _end_with_parent(parent: int) -> None:
-    """A worker whose parent was killed would wait for work for ever, and hold the episode that it is at."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_S)
-    os._exit(1)
-
-
-def _work(number: int) -> None:
-    if _worker is None:
-        raise StoreError("an import worker was not started properly")
-    _import_episode(*_worker, number)
-
-
-def _import_episode(job: _Job, store: DemoStore, position: int) -> None:
-    episode = job.source.episodes[position]
-    labels = (job.plan.labels or {}).get(episode.number)
-    writer = store.writer(
-        task=episode.task,
-        success=(job.plan.success or {}).get(episode.number, episode.success),
-        source=source_record(job.source, episode),
-        attributes=episode.attributes,
-        uuid=episode_uuid(job.source, episode),
-        created=job.created,
-        sequence=position,
-    )
-    with writer:
-        for number, frame in enumerate(job.source.frames(episode)):
-            label = -1 if labels is None else int(labels[number])
-            writer.add(
-                frame.values,
-                frame.timestamp,
-                stage=job.stages[label] if label >= 0 else -1,
-                receive_timestamp=frame.receive_timestamp,
-            )
-        if len(writer) != episode.length:
-            raise ImportSourceError(
-                f"{job.source.path}: episode {episode.number} has {len(writer)} frames, {episode.length} are declared"
-            )
+    return changed, differing, tasks
 
 
 def _time_of_creation(store: DemoStore, source: Source) -> str:
     """One time for all episodes of a source, so that the order of the source is kept however it was resumed."""
-    for episode in source.episodes:
-        name = episode_uuid(source, episode)
-        if name in store:
-            return store.episode(name).created
-    return utc_now()
+    here = str(source.path.resolve())
+    times = [
+        episode.created for episode in store if isinstance(episode.source, dict) and episode.source.get("path") == here
+    ]
+    return max(times, default=utc_now())
 
 
 def _undo(path: Path, added: list[str], made: bool) -> None:
     store = DemoStore.open(path)
     store.remove([name for name in added if name in store])
     others = [name for name in os.listdir(path / EPISODES) if is_uuid(name)]
-    if made and not others:
+    if made and not others and not _writing(path):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _writing(path: Path) -> bool:
+    """Whether another process is writing an episode into a store."""
+    staging = path / STAGING
+    for folder in staging.iterdir() if staging.is_dir() else ():
+        try:
+            handle = lock_folder(folder)
+        except OSError:
+            continue
+        if handle is None:
+            return True
+        os.close(handle)
+    return False
+
+
+def with_picked_labels(plan: ImportPlan, source: SelectedSource) -> ImportPlan:
+    """A plan for the whole of a source, for the frames that are picked."""
+    return replace(plan, labels=source.picked_labels(plan.labels))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-# Namespace of episode names that follow from their source, so that importing again finds what is there.
-_NAMESPACE = uuid.UUID("8b4f1d0e-6f0c-5b1e-9d3e-2f6a0c7b5a11")
+from robo_datasets.importers.content import Content, ContentHash
 
 
 class SourceFrame(NamedTuple):
@@ -34,39 +33,48 @@ class SourceEpisode:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     segments: Sequence[tuple[str, int, int]] = ()
     """Stage annotation carried by the source: (name, start, end), end exclusive."""
+    problem: str = ""
+    """Why the episode cannot be read, where that was found when the source was opened: ``skip_bad`` leaves it out,
+    otherwise it ends the import before anything is written."""
 
 
-class Source(Protocol):
-    """A data set to import. Must be picklable: worker processes read its episodes."""
+@dataclass(frozen=True)
+class EpisodeDetails:
+    """What is only known once an episode's rows are read."""
 
-    @property
-    def format(self) -> str:
-        """For instance "lerobot-2.1"."""
+    task: str | None = None
+    """The instruction, where it differs from what the episode said; None to keep that."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes in addition to the episode's."""
+    runs: Mapping[str, Sequence[tuple[int, int, Any]]] = field(default_factory=dict)
+    """Attributes that hold for some of the frames: (start, end, value), end exclusive. Kept as attributes."""
 
-    @property
-    def path(self) -> Path:
-        """Where it stands."""
 
-    @property
-    def features(self) -> Mapping[str, Mapping[str, Any]]:
-        """In LeRobot's form, as they will stand in the store."""
+class Source(ABC):
+    """A data set to import. Must be picklable: worker processes read its episodes.
 
-    @property
-    def fps(self) -> float:
-        """Frames a second."""
+    A format has to give the attributes below, ``check`` and ``frames``. The rest has defaults that are right for every
+    format and slow for some: ``identify`` decodes the frames, ``files`` is every file of the source.
+    """
 
-    @property
-    def robot(self) -> str | None:
-        """Name of the robot, where the source says."""
+    format: str
+    """For instance "lerobot-2.1"."""
+    path: Path
+    """Where it stands."""
+    features: Mapping[str, Mapping[str, Any]]
+    """In LeRobot's form, as they will stand in the store."""
+    fps: float
+    """Frames a second."""
+    robot: str | None = None
+    """Name of the robot, where the source says."""
+    episodes: Sequence[SourceEpisode]
+    """The episodes in the source's order."""
+    notes: Sequence[str] = ()
+    """What the user should know of how the source was read, a sentence each: printed, and kept in metrics.json."""
+    optional: Collection[str] = ()
+    """Features of whole numbers that a store need not have: left out, or filled with zeros, as the store demands."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Follows from the content alone; the same data set elsewhere has the same."""
-
-    @property
-    def episodes(self) -> Sequence[SourceEpisode]:
-        """The episodes in the source's order."""
-
+    @abstractmethod
     def check(self, episode: SourceEpisode) -> None:
         """Check cheaply (files, lengths, columns) that an episode can be read, before anything is written.
 
@@ -74,24 +82,78 @@ class Source(Protocol):
             ImportSourceError: names file and episode.
         """
 
+    @abstractmethod
     def frames(self, episode: SourceEpisode) -> Iterator[SourceFrame]:
-        """Yield exactly ``episode.length`` frames.
+        """Yield exactly ``episode.length`` frames, with a value for every key of ``features``; more are left out.
 
         Raises:
             ImportSourceError: names file and episode.
         """
 
+    def details(self, episode: SourceEpisode) -> EpisodeDetails:
+        """What only the episode's rows say: per-frame instructions, columns of text.
 
-def episode_uuid(source: Source, episode: SourceEpisode) -> str:
-    """The name that an episode of this source always has."""
-    return str(uuid.uuid5(_NAMESPACE, f"{source.fingerprint}/{episode.number}"))
+        Raises:
+            ImportSourceError: names file and episode.
+        """
+        return EpisodeDetails()
+
+    def drop(self, keys: Collection[str]) -> None:
+        """Leave features out, also such as cannot be read; keys that are not in ``features`` are ignored."""
+        self.features = {key: entry for key, entry in self.features.items() if key not in keys}
+
+    def known_keys(self) -> Collection[str]:
+        """Keys that ``drop`` may name: the features, and what the source has besides and leaves out."""
+        return self.features.keys()
+
+    def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
+        """Give ``content`` the episode's numbers and pictures, as the source keeps them.
+
+        Raises:
+            ImportSourceError: names file and episode.
+        """
+        for frame in self.frames(episode):
+            content.add_times(np.array([frame.timestamp]))
+            for key, entry in self.features.items():
+                value = np.asarray(frame.values[key])
+                if len(entry["shape"]) == 3 and value.dtype in (np.uint8, np.uint16):
+                    content.add_picture(key, value)
+                else:
+                    content.add_rows(key, value[None])
+
+    def files(self, episode: SourceEpisode) -> tuple[Path, ...]:
+        """Files that the episode stands in: while none of them changes, it need not be read to be known again."""
+        if self.path.is_file():
+            return (self.path,)
+        found: tuple[Path, ...] | None = vars(self).get("_all_files")
+        if found is None:
+            found = tuple(sorted(path for path in self.path.rglob("*") if path.is_file()))
+            self._all_files = found
+        return found
+
+    def place(self, episode: SourceEpisode) -> str:
+        """Which part of its files an episode is; its number by default."""
+        return str(episode.number)
 
 
-def source_record(source: Source, episode: SourceEpisode) -> dict[str, Any]:
-    """The ``source`` attribute of an imported episode."""
+def episode_content(source: Source, episode: SourceEpisode) -> Content:
+    """The content of an episode.
+
+    Raises:
+        ImportSourceError: it cannot be read; names file and episode.
+    """
+    content = ContentHash()
+    source.identify(episode, content)
+    return content.finish()
+
+
+def source_record(source: Source, episode: SourceEpisode, content: Content) -> dict[str, Any]:
+    """The ``source`` attribute of an imported episode: where it came from, and what it is known by."""
+    path = source.path.resolve()
     return {
         "format": source.format,
-        "name": source.path.resolve().name,
+        "name": path.name,
+        "path": str(path),
         "episode": episode.number,
-        "fingerprint": source.fingerprint,
+        "content": content.to_json(),
     }

@@ -1,0 +1,171 @@
+"""Reading and writing single episodes, here or in worker processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from robo_datasets.errors import (
+    CorruptionError,
+    EpisodeBusyError,
+    EpisodeThereError,
+    ImportSourceError,
+    StoreError,
+    StoreWriteError,
+)
+from robo_datasets.importers.content import Content
+from robo_datasets.importers.source import Source, SourceEpisode, episode_content, source_record
+from robo_datasets.layout import EPISODES
+from robo_datasets.store import DemoStore
+
+_PARENT_CHECK_S = 0.25
+_BUSY_WAIT_S = 0.2
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker needs to know."""
+
+    source: Source
+    store: Path
+    labels: Mapping[int, np.ndarray]
+    """Episode number to stages of the store by frame."""
+    success: Mapping[int, bool | None]
+    created: str
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of an episode."""
+
+    position: int
+    uuid: str = ""
+    """Name of the episode in the store; empty where it could not be read."""
+    added: bool = False
+    problem: str = ""
+    """Why it was left out."""
+
+
+def run_job(job: Job, todo: list[int], workers: int | None, done: list[Done], advance: Callable[[], None]) -> None:
+    """Import the episodes at the positions ``todo``; ``done`` says what became of each, also when this raises.
+
+    Raises:
+        ImportSourceError: an episode cannot be read, and bad ones are not to be skipped.
+        StoreError: the store cannot be written to.
+        BrokenProcessPool: a worker process died.
+    """
+    count = min(len(todo), os.cpu_count() or 1) if workers is None else min(len(todo), workers)
+    if count < 2:
+        store = DemoStore.open(job.store)
+        for position in todo:
+            done.append(import_episode(job, store, position))
+            advance()
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, _start_worker, (job,)) as pool:
+        futures = [pool.submit(_work, position) for position in todo]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                advance()
+        finally:
+            # After an error: waits for the episodes in work, so that nothing is added later.
+            pool.shutdown(wait=True, cancel_futures=True)
+            done += [
+                future.result()
+                for future in futures
+                if not future.cancelled() and future.done() and future.exception() is None
+            ]
+
+
+_worker: tuple[Job, DemoStore] | None = None
+
+
+def _start_worker(job: Job) -> None:
+    global _worker
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    _worker = job, DemoStore.open(job.store)
+
+
+def _end_with_parent(parent: int) -> None:
+    """A worker whose parent was killed would wait for work for ever, and hold the episode that it is at."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_CHECK_S)
+    os._exit(1)
+
+
+def _work(position: int) -> Done:
+    if _worker is None:
+        raise StoreError("an import worker was not started properly")
+    return import_episode(*_worker, position)
+
+
+def import_episode(job: Job, store: DemoStore, position: int) -> Done:
+    """Import one episode unless the store has its content.
+
+    Raises:
+        ImportSourceError, StoreError: as ``run_job``.
+    """
+    try:
+        return _import_episode(job, store, position)
+    except (StoreWriteError, CorruptionError):
+        raise
+    except (ImportSourceError, StoreError) as error:
+        if not job.skip_bad:
+            raise
+        return Done(position, problem=str(error))
+
+
+def _import_episode(job: Job, store: DemoStore, position: int) -> Done:
+    episode = job.source.episodes[position]
+    content = episode_content(job.source, episode)
+    name = content.uuid
+    while not (job.store / EPISODES / name).exists():
+        try:
+            _write_episode(job, store, position, episode, content)
+        except EpisodeThereError:
+            break
+        except EpisodeBusyError:
+            time.sleep(_BUSY_WAIT_S)  # another import is at the same episode: it will be there, or free again
+            continue
+        return Done(position, name, added=True)
+    return Done(position, name)
+
+
+def _write_episode(job: Job, store: DemoStore, position: int, episode: SourceEpisode, content: Content) -> None:
+    labels = job.labels.get(episode.number)
+    writer = store.writer(
+        task=episode.task,
+        success=job.success.get(episode.number, episode.success),
+        source=source_record(job.source, episode, content),
+        attributes=episode.attributes,
+        uuid=content.uuid,
+        created=job.created,
+        sequence=position,
+    )
+    with writer:
+        for number, frame in enumerate(job.source.frames(episode)):
+            writer.add(
+                frame.values,
+                frame.timestamp,
+                stage=-1 if labels is None else int(labels[number]),
+                receive_timestamp=frame.receive_timestamp,
+            )
+        if len(writer) != episode.length:
+            raise ImportSourceError(
+                f"{job.source.path}: episode {episode.number} has {len(writer)} frames, {episode.length} are declared"
+            )
+        details = job.source.details(episode)
+        writer.attributes.update(details.attributes)
+        writer.attributes.update({key: [list(run) for run in runs] for key, runs in details.runs.items()})
+        if details.task is not None:
+            writer.task = details.task
