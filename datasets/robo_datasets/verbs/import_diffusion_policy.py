@@ -38,7 +38,7 @@ class Config(ImportConfig):
     missing_chunks: str = "error"
     """error, or zeros for data sets whose writer left out chunks of zeros, as zarr-python 3 does."""
     success: str = "auto"
-    """true, false, unknown, or auto: false where the stages end before the last, else true."""
+    """true, false, unknown, or auto: false where the stages end before the last, else unknown."""
 
 
 def run(config: Config) -> None:

@@ -27,8 +27,8 @@ class Config(ImportConfig):
     cameras: list[str] | None = None
     """Cameras to keep, for example [cam_high]; all by default."""
     success: str = "auto"
-    """true, false, unknown, or auto: false where the annotation ends before the task's last stage, else true, for
-    demonstrations are kept because they worked."""
+    """true, false, unknown, or auto: next.success where there is such a column, else false where the annotation ends
+    before the task's last stage, else unknown."""
 
 
 def run(config: Config) -> None:
