@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,8 @@ class Feature:
     """"jpeg", "lossless" or "raw" for frames, None for low-dimensional features."""
     quality: int = DEFAULT_QUALITY
     subsampling: str = DEFAULT_SUBSAMPLING
+    depth: Mapping[str, Any] | None = None
+    """What the levels of a depth camera mean: {"unit", "scale"}, the scale in metres a level; None for pictures."""
 
     @property
     def is_frames(self) -> bool:
@@ -63,6 +65,8 @@ class Feature:
             entry["codec"] = {"name": "jpeg", "quality": self.quality, "subsampling": self.subsampling}
         elif self.is_frames:
             entry["codec"] = {"name": self.codec}
+        if self.depth is not None:
+            entry["depth"] = dict(self.depth)
         return entry
 
 
@@ -108,6 +112,11 @@ def check_same(own: Mapping[str, Feature], wanted: Mapping[str, Feature], where:
                 f"{where} is a store of another schema: {key} is {list(own[key].shape)} {own[key].dtype} there and "
                 f"{list(feature.shape)} {feature.dtype} in the new episodes; use another store"
             )
+        if feature.depth != own[key].depth and own[key].depth is not None:
+            raise StoreError(
+                f"{where} is a store of another schema: {key} is depth of {own[key].depth} there and "
+                f"{feature.depth} in the new episodes; use another store"
+            )
 
 
 def _parse_feature(key: str, entry: Any, codec: str, quality: int, subsampling: str) -> Feature:
@@ -141,7 +150,18 @@ def _parse_feature(key: str, entry: Any, codec: str, quality: int, subsampling: 
         codec = str(wanted)
     if dtype != "uint8" or shape[2] not in (1, 3):
         codec = "lossless" if wanted is None and codec == "jpeg" else codec
-    return _frames(key, shape, dtype, names, codec, quality, subsampling)
+    found = _frames(key, shape, dtype, names, codec, quality, subsampling)
+    return found if entry.get("depth") is None else replace(found, depth=_depth(found, entry["depth"]))
+
+
+def _depth(feature: Feature, depth: Any) -> dict[str, Any]:
+    scale = depth.get("scale") if isinstance(depth, Mapping) else None
+    good = isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale) and scale > 0
+    if scale is None or not good or not isinstance(depth.get("unit"), str):
+        raise StoreError(f"depth of {feature.key} is {depth!r}; unit and scale (metres a level) are needed")
+    if feature.dtype != "uint16" or feature.shape[2] != 1:
+        raise StoreError(f"depth {feature.key} must be uint16 (H, W, 1), got {feature.dtype} {feature.shape}")
+    return {"unit": depth["unit"], "scale": float(scale)}
 
 
 def _frames(

@@ -92,10 +92,14 @@ def reduction_for(height: int, width: int, size: tuple[int, int]) -> int:
 
 
 def resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize an (H, W[, C]) frame to ``size`` (h, w): area average when shrinking, bilinear when growing."""
+    """Resize an (H, W[, C]) frame to ``size`` (h, w): area average when shrinking, bilinear when growing.
+
+    Frames of 16 bits are depth: they take the nearest level, for a mean of two surfaces is neither.
+    """
     height, width = frame.shape[:2]
     if (height, width) == tuple(size):
         return frame
     shrinking = size[0] <= height and size[1] <= width
     method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    method = cv2.INTER_NEAREST if frame.dtype == np.uint16 else method
     return cv2.resize(frame, (size[1], size[0]), interpolation=method)

@@ -208,9 +208,10 @@ class DemoStore:
 
     @property
     def features(self) -> dict[str, dict[str, Any]]:
-        """Features in LeRobot's form: ``{key: {"dtype", "shape", "names"}}``."""
+        """Features in LeRobot's form: ``{key: {"dtype", "shape", "names"}}``, and ``depth`` of depth cameras."""
         return {
             key: {"dtype": feature.dtype, "shape": feature.shape, "names": feature.names}
+            | ({} if feature.depth is None else {"depth": dict(feature.depth)})
             for key, feature in self.schema.items()
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,12 @@ class VideoHeader:
     fps: float
     """Average frames a second; 0 where it does not say."""
     pixel_format: str
+    bits: int = 8
+    """Bits a sample of the pixel format."""
+    seconds: float = 0.0
+    """Length; 0 where it does not say."""
+    start: float = 0.0
+    """When the first frame is shown."""
 
 
 def video_header(path: Path) -> VideoHeader:
@@ -34,10 +41,28 @@ def video_header(path: Path) -> VideoHeader:
     container = _open(path)
     try:
         stream = container.streams.video[0]
-        context, rate = stream.codec_context, float(stream.average_rate or 0)
-        return VideoHeader(stream.frames, stream.height, stream.width, context.name, rate, context.pix_fmt or "")
+        context, rate, unit = stream.codec_context, float(stream.average_rate or 0), float(stream.time_base or 0)
+        return VideoHeader(
+            stream.frames,
+            stream.height,
+            stream.width,
+            context.name,
+            rate,
+            context.pix_fmt or "",
+            sample_bits(context.pix_fmt or ""),
+            (stream.duration or 0) * unit,
+            (stream.start_time or 0) * unit,
+        )
     finally:
         container.close()
+
+
+def sample_bits(pixel_format: str) -> int:
+    """Bits of the first component of a pixel format; 8 for one that is not known."""
+    try:
+        return int(av.VideoFormat(pixel_format, 16, 16).components[0].bits)
+    except (ValueError, IndexError):
+        return 8
 
 
 def video_times(path: Path) -> np.ndarray:
@@ -49,7 +74,7 @@ def video_times(path: Path) -> np.ndarray:
     container = _open(path)
     try:
         stream = container.streams.video[0]
-        ticks = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+        ticks = [p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard]
         return np.sort(np.array(ticks, np.float64)) * float(stream.time_base or 0)
     except av.FFmpegError as error:
         raise ImportSourceError(f"{path} is truncated or damaged: {error.strerror}") from error
@@ -110,6 +135,20 @@ def frames_at(path: Path, times: np.ndarray, tolerance: float, threads: int = 1)
             shown = next(frames, None)
     except av.FFmpegError as error:
         raise ImportSourceError(f"{path} is truncated or damaged: {error.strerror}") from error
+    finally:
+        container.close()
+
+
+@contextmanager
+def opened_video(path: Path) -> Iterator[av.container.InputContainer]:
+    """A container with at least one video stream.
+
+    Raises:
+        ImportSourceError: the file is missing, truncated, or holds no video.
+    """
+    container = _open(path)
+    try:
+        yield container
     finally:
         container.close()
 

@@ -204,7 +204,10 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         "ends at row 1000000000000000",
     ),
     "negative rows": (lambda r: set_in_row(r, "dataset_from_index", -5), "-5"),
-    "late frames": (lambda r: set_in_row(r, f"videos/{FRONT}/from_timestamp", 1e6), "ends at frame 10000012"),
+    "late frames": (
+        lambda r: set_in_row(r, f"videos/{FRONT}/from_timestamp", 1e6),
+        "no frame at row 0 (1000000.0000 s)",
+    ),
     "no time": (lambda r: set_in_row(r, f"videos/{FRONT}/from_timestamp", float("nan")), "nan"),
     "path out of the set": (lambda r: edit_info(r, data_path="../../{chunk_index}{file_index}"), "lies outside it"),
     "absolute path": (lambda r: edit_info(r, video_path="/etc/passwd"), "lies outside it"),

@@ -91,29 +91,30 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str) -> np.ndarray:
-    """A column as (T, *shape) of the feature's dtype.
+    """A column as (T, *shape) of the feature's dtype; single missing numbers of a float column are NaN.
 
     Raises:
-        ImportSourceError: the column has another type or shape, or missing values; names ``where`` and key.
+        ImportSourceError: the column has another type or shape, or misses values; names ``where`` and key.
     """
     shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
     column = table[key].combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    column = _with_nan_rows(column, int(np.prod(shape)), dtype, key, where)
     values = column
-    while (
-        pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type)
-    ):
+    while _is_list(values.type):
         if values.null_count:
             raise ImportSourceError(f"{where}: column {key} has missing values")
         values = values.flatten()
-    if values.null_count:
-        raise ImportSourceError(f"{where}: column {key} has missing values")
+    if values.null_count and (dtype.kind != "f" or values.null_count == len(values)):
+        raise ImportSourceError(f"{where}: column {key} has missing values, the first {_first_hole(values)}")
     rows, size = len(column), int(np.prod(shape))
     if len(values) != rows * size:
         raise ImportSourceError(f"{where}: column {key} does not hold {list(shape)} values a frame")
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
         raise ImportSourceError(f"{where}: column {key} is {values.type}, the data set declares {dtype}")
+    if values.null_count and pa.types.is_integer(values.type):
+        values = values.cast(pa.float64())
     array = values.to_numpy(zero_copy_only=False)
     converted = array.astype(dtype)
     if array.dtype != dtype and not np.array_equal(
@@ -122,6 +123,35 @@ def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str
         raise ImportSourceError(f"{where}: column {key} is {array.dtype} and does not fit in the declared {dtype}")
     _check_rows(column, size, where, key)
     return converted.reshape(rows, *shape)
+
+
+def column_with_holes(table: pa.Table, key: str) -> int:
+    """How many values of a column are missing: rows, and numbers within rows."""
+    values = table[key].combine_chunks()
+    count = 0
+    while True:
+        count += values.null_count
+        if not _is_list(values.type):
+            return int(count)
+        values = values.flatten()
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _first_hole(values: pa.Array) -> str:
+    return f"at value {int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])}"
+
+
+def _with_nan_rows(column: pa.Array, size: int, dtype: np.dtype[Any], key: str, where: str) -> pa.Array:
+    """A column of vectors whose missing rows are rows of NaN; other columns as they are."""
+    if not _is_list(column.type) or not column.null_count:
+        return column
+    if dtype.kind != "f" or _is_list(column.type.value_type) or column.null_count == len(column):
+        raise ImportSourceError(f"{where}: column {key} has missing values, the first in row {_first_hole(column)[9:]}")
+    filled = [[None] * size if row is None else row for row in column.to_pylist()]
+    return pa.array(filled, pa.list_(column.type.value_type))
 
 
 def _check_rows(column: pa.Array, size: int, where: str, key: str) -> None:

@@ -73,7 +73,7 @@ def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options
                 "seconds": seconds,
                 "bad": {str(number): reason for number, reason in result.bad.items()},
                 "copies": {str(number): other for number, other in result.copies.items()},
-                "notes": list(source.notes),
+                "notes": [*source.notes, *result.notes],
             }
         )
         output.announce()
@@ -94,8 +94,10 @@ def _report(config: ImportConfig, source: Source, result: ImportResult, seconds:
         say(f"episode {number} was left out: {reason}")
     for number, other in result.copies.items():
         say(f"episode {number} was left out: it is a copy of episode {other}")
-    for note in source.notes:
+    for note in (*source.notes, *result.notes[:_LISTED]):
         say(f"note: {note}")
+    if len(result.notes) > _LISTED:
+        say(f"and {len(result.notes) - _LISTED} more notes; out=DIR keeps all of them in metrics.json")
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -34,7 +34,9 @@ class Stamps:
         self._last: tuple[tuple[Path, ...], str] | None = None
 
     def stamp(self, episode: SourceEpisode) -> str | None:
-        """The episode's stamp; None where a file is missing or the source cannot say."""
+        """The episode's stamp; None where it cannot be read, a file is missing, or the source cannot say."""
+        if episode.problem:
+            return None
         try:
             files = self._source.files(episode)
             if not files:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,33 +13,12 @@ import numpy as np
 from robo_datasets import lerobot_v3 as v3
 from robo_datasets.annotations import runs_of
 from robo_datasets.errors import ImportSourceError
-from robo_datasets.importers.columns import column_array, parquet_rows, parquet_schema, read_table
+from robo_datasets.importers.columns import column_array, parquet_schema, read_table
 from robo_datasets.importers.files import read_json
+from robo_datasets.importers.lerobot_v3_places import EpisodePlace, whole
 from robo_datasets.importers.stage_files import Segment
 
 ANNOTATIONS = ("auto", "frames", "sparse", "dense", "none")
-_MAX_SECONDS = 1e7
-
-
-@dataclass(frozen=True)
-class VideoPlace:
-    """Where an episode's frames of one camera stand."""
-
-    chunk: int
-    file: int
-    start: float
-    """Seconds from the start of the file."""
-
-
-@dataclass(frozen=True)
-class EpisodePlace:
-    """Where an episode's rows and frames stand."""
-
-    data: Path
-    start: int
-    """Its first row in that file."""
-    length: int
-    videos: dict[str, VideoPlace]
 
 
 @dataclass(frozen=True)
@@ -108,48 +87,6 @@ def read_episode_rows(root: Path) -> EpisodeRows:
     return EpisodeRows(rows, files)
 
 
-def episode_places(
-    rows: Sequence[dict[str, Any]], data_path: Callable[[int, int], Path], videos: Sequence[str], root: Path
-) -> dict[int, EpisodePlace]:
-    """Where every episode stands, by its number.
-
-    Raises:
-        ImportSourceError: a column is missing or wrong, or the data files are shorter than what is declared.
-    """
-    folder = root / v3.EPISODES_FOLDER
-    firsts: dict[Path, int] = {}
-    spans: list[tuple[Path, int, int]] = []
-    for row in rows:
-        path = data_path(whole(row, "data/chunk_index", folder), whole(row, "data/file_index", folder))
-        start, end = whole(row, "dataset_from_index", folder), whole(row, "dataset_to_index", folder)
-        if end <= start or whole(row, "length", folder) != end - start:
-            raise ImportSourceError(
-                f"{folder}: episode {row['episode_index']} has the length {row['length']} and the rows {start} to {end}"
-            )
-        spans.append((path, start, end))
-        firsts[path] = min(start, firsts.get(path, start))
-    counts = {path: parquet_rows(path) for path in firsts}
-    places = {}
-    for row, (path, start, end) in zip(rows, spans, strict=True):
-        if end - firsts[path] > counts[path]:
-            raise ImportSourceError(
-                f"{path} has {counts[path]} rows, episode {row['episode_index']} ends at row {end - firsts[path]} of it"
-            )
-        where = {key: _video_place(row, key, folder) for key in videos}
-        places[int(row["episode_index"])] = EpisodePlace(path, start - firsts[path], end - start, where)
-    return places
-
-
-def _video_place(row: dict[str, Any], key: str, folder: Path) -> VideoPlace:
-    start = row.get(f"videos/{key}/from_timestamp")
-    if not isinstance(start, int | float) or not 0 <= start < _MAX_SECONDS:
-        raise ImportSourceError(
-            f"{folder}: episode {row['episode_index']} has videos/{key}/from_timestamp = {start!r}, seconds are needed"
-        )
-    chunk, file = whole(row, f"videos/{key}/chunk_index", folder), whole(row, f"videos/{key}/file_index", folder)
-    return VideoPlace(chunk, file, float(start))
-
-
 def names_by_number(path: Path, column: str) -> dict[int, str]:
     """Names of tasks or subtasks by number: a number column and one of text, which pandas calls its index.
 
@@ -216,10 +153,12 @@ def _from_frames(root: Path, places: Mapping[int, EpisodePlace], known: Sequence
     names = names_by_number(root / v3.SUBTASKS_FILE, v3.SUBTASK)
     columns = {
         path: column_array(read_table(path, [v3.SUBTASK]), v3.SUBTASK, {"shape": (), "dtype": "int64"}, str(path))
-        for path in {place.data for place in places.values()}
+        for path in {place.data for place in places.values() if not place.problem}
     }
     segments = {}
     for number, place in places.items():
+        if place.problem:
+            continue
         found = []
         for start, end, subtask in runs_of(columns[place.data][place.start : place.start + place.length]):
             if subtask >= 0 and subtask not in names:
@@ -283,7 +222,7 @@ def episode_outcomes(
     """
     reached: dict[Path, np.ndarray] = {}
     if "next.success" in columns:
-        for path in {place.data for place in places.values()}:
+        for path in {place.data for place in places.values() if not place.problem}:
             table = read_table(path, ["next.success"])
             entry = {"shape": (), "dtype": "float64"}
             reached[path] = column_array(table, "next.success", entry, str(path)) > 0
@@ -297,9 +236,6 @@ def episode_outcomes(
         for key in (v3.TERMINATED, v3.TRUNCATED):
             if isinstance(row.get(key), bool):
                 attributes[key] = row[key]
-        tasks = row.get("tasks")
-        if isinstance(tasks, list) and len(tasks) > 1:
-            attributes.setdefault("tasks", tasks)
         outcomes[int(row["episode_index"])] = Outcome(success if isinstance(success, bool) else None, attributes)
     return outcomes
 
@@ -310,15 +246,3 @@ def _attributes(text: Any) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def whole(row: Mapping[str, Any], key: str, where: Path) -> int:
-    """A column of a row that must be a whole number from 0 up.
-
-    Raises:
-        ImportSourceError: it is missing or something else.
-    """
-    value = row.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ImportSourceError(f"{where}: {key} is {value!r}, a whole number is needed")
-    return value

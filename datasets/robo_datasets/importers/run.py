@@ -58,6 +58,8 @@ class ImportResult:
     """Episodes that were left out, by number, and why."""
     copies: Mapping[int, int] = field(default_factory=dict)
     """Episodes that were left out because an earlier one of the source has the same content, by number."""
+    notes: Sequence[str] = ()
+    """What is odd about episodes that were added."""
     other_tasks: Sequence[int] = ()
     """Episodes that are in the store with another instruction than the source gives, by number."""
 
@@ -221,7 +223,10 @@ def _finish(
     }
     changed, differing, tasks = (0, 0, ()) if store is None else _label_again(store, source, there, plan, relabel)
     frames = sum(source.episodes[position].length for position in added)
-    return ImportResult(len(added), frames, len(there), changed, differing, dict(sorted(bad.items())), copies, tasks)
+    notes = [note for one in sorted(done, key=lambda one: one.position) for note in one.notes]
+    return ImportResult(
+        len(added), frames, len(there), changed, differing, dict(sorted(bad.items())), copies, notes, tasks
+    )
 
 
 def _copies(source: Source, names: Mapping[int, str], added: set[int]) -> dict[int, int]:

@@ -48,6 +48,8 @@ class EpisodeDetails:
     """Attributes in addition to the episode's."""
     runs: Mapping[str, Sequence[tuple[int, int, Any]]] = field(default_factory=dict)
     """Attributes that hold for some of the frames: (start, end, value), end exclusive. Kept as attributes."""
+    notes: Sequence[str] = ()
+    """What the user should know of how the episode was read."""
 
 
 class Source(ABC):

@@ -53,6 +53,8 @@ class Done:
     added: bool = False
     problem: str = ""
     """Why it was left out."""
+    notes: tuple[str, ...] = ()
+    """What is odd about how it was read."""
 
 
 def run_job(job: Job, todo: list[int], workers: int | None, done: list[Done], advance: Callable[[], None]) -> None:
@@ -131,17 +133,19 @@ def _import_episode(job: Job, store: DemoStore, position: int) -> Done:
     name = content.uuid
     while not (job.store / EPISODES / name).exists():
         try:
-            _write_episode(job, store, position, episode, content)
+            notes = _write_episode(job, store, position, episode, content)
         except EpisodeThereError:
             break
         except EpisodeBusyError:
             time.sleep(_BUSY_WAIT_S)  # another import is at the same episode: it will be there, or free again
             continue
-        return Done(position, name, added=True)
+        return Done(position, name, added=True, notes=notes)
     return Done(position, name)
 
 
-def _write_episode(job: Job, store: DemoStore, position: int, episode: SourceEpisode, content: Content) -> None:
+def _write_episode(
+    job: Job, store: DemoStore, position: int, episode: SourceEpisode, content: Content
+) -> tuple[str, ...]:
     labels = job.labels.get(episode.number)
     writer = store.writer(
         task=episode.task,
@@ -169,3 +173,4 @@ def _write_episode(job: Job, store: DemoStore, position: int, episode: SourceEpi
         writer.attributes.update({key: [list(run) for run in runs] for key, runs in details.runs.items()})
         if details.task is not None:
             writer.task = details.task
+    return tuple(details.notes)

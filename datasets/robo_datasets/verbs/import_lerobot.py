@@ -6,7 +6,7 @@ you like: the same command goes on where it stood. A fault in the data set is on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
@@ -26,6 +26,13 @@ class Config(ImportConfig):
     SARM), none, or auto: the first of these that is there. ``stages`` goes before it."""
     cameras: list[str] | None = None
     """Cameras to keep, for example [cam_high]; all by default."""
+    video_tolerance: float | None = None
+    """Seconds that a row and its video frame may lie apart in time; half a row by default, and then no frame may come
+    twice. A larger one takes the nearest frame: 0.034 reads 15 frames per second beside 30 rows per second."""
+    align: str = "time"
+    """How rows find their video frames: time, or index (the first to the first, whatever the time stamps say)."""
+    depth_pictures: list[str] = field(default_factory=list)
+    """Cameras of depth in 8 bits to keep as plain pictures; they are refused otherwise."""
     success: str = "auto"
     """true, false, unknown, or auto: next.success where there is such a column, else false where the annotation ends
     before the task's last stage, else unknown."""
@@ -37,6 +44,7 @@ def run(config: Config) -> None:
 
     from robo_datasets.errors import ConfigError
     from robo_datasets.importers.command import check_places, run_import
+    from robo_datasets.importers.lerobot_base import LeRobotReading
     from robo_datasets.importers.lerobot_v2 import LeRobotV2Source
     from robo_datasets.importers.lerobot_v3 import LeRobotV3Source, is_v3
     from robo_datasets.importers.lerobot_v3_meta import ANNOTATIONS
@@ -45,12 +53,19 @@ def run(config: Config) -> None:
     check_places(config)
     if config.annotation not in ANNOTATIONS:
         raise ConfigError(f"annotation={config.annotation} is not one of: {', '.join(ANNOTATIONS)}")
-    size = frame_size(config.size)
+    reading = LeRobotReading(
+        config.cameras,
+        frame_size(config.size),
+        tuple(config.drop),
+        config.video_tolerance,
+        config.align,
+        tuple(config.depth_pictures),
+    )
     if not is_v3(config.source):
-        old = LeRobotV2Source(config.source, config.cameras, size)
+        old = LeRobotV2Source(config.source, reading)
         run_import(config, old, plan_import(old, config.store, config.stages, config.stage_names, config.success))
         return
-    source = LeRobotV3Source(config.source, config.cameras, size, "none" if config.stages else config.annotation)
+    source = LeRobotV3Source(config.source, reading, "none" if config.stages else config.annotation)
     names = config.stage_names if config.stages or config.stage_names else source.stage_names
     plan = plan_import(source, config.store, config.stages, names, config.success)
     if config.success == "auto" and source.outcome_known:
