@@ -54,7 +54,9 @@ def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options
     seconds = time.monotonic() - started
     _report(config, source, result, seconds)
     outcomes = {
-        episode.number: (plan.success or {}).get(episode.number, episode.success) for episode in source.episodes
+        episode.number: (plan.success or {}).get(episode.number, episode.success)
+        for episode in source.episodes
+        if episode.number not in result.bad
     }
     unknown = unknown_outcomes(outcomes, config.success)
     if unknown:

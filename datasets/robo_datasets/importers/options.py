@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from robo_datasets.errors import ConfigError
+from robo_datasets.importers.picture_config import PictureConfig
+from robo_datasets.importers.pictures import PictureSettings
 from robo_datasets.importers.run import ImportPlan
 from robo_datasets.importers.source import Source
 from robo_datasets.importers.stage_files import Segment, check_names, frame_labels, read_stage_file, stage_order
@@ -27,6 +29,15 @@ def frame_size(size: Sequence[int] | None) -> tuple[int, int] | None:
     if len(size) != 2 or any(side < 1 or side > 1 << 14 for side in size):
         raise ConfigError(f"size={list(size)} must be height and width, for example size=[240,320]")
     return int(size[0]), int(size[1])
+
+
+def picture_settings(config: PictureConfig) -> PictureSettings:
+    """What the user says of pictures, checked.
+
+    Raises:
+        ConfigError: a value is not one of those known.
+    """
+    return PictureSettings(config.flip, config.colours, config.image_scale, config.layout, config.depth_unit)
 
 
 def plan_import(

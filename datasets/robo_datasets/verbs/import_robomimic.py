@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from robo_datasets.importers.settings import ImportConfig
+from robo_datasets.importers.picture_config import PictureConfig
 
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config(ImportConfig):
+class Config(PictureConfig):
     """Settings of ``robo-rm import robomimic``."""
 
     source: str = MISSING
