@@ -34,6 +34,11 @@ DONE = "next.done"
 SOURCE_TIME = "source_timestamp"
 RECEIVE_TIME = "receive_timestamp"
 
+# A store's own feature and attributes for instructions that change within an episode; in LeRobot they are task_index.
+TASK_INDEX = "annotation.task_index"
+TASKS = "tasks"
+TASKS_BY_FRAME = "instructions_by_frame"
+
 # The name that stands for frames without a label in meta/subtasks.parquet.
 UNLABELLED = ""
 

@@ -50,7 +50,23 @@ def summarise(store: DemoStore) -> list[tuple[str, str]]:
         elif isinstance(feature.names, list) and not feature.is_frames:
             how = f" ({', '.join(map(str, feature.names))})"
         rows.append(("camera" if feature.is_frames else "feature", f"{key}: {shape} {feature.dtype}{how}"))
+    rows += _origins(store)
     rows += _outcomes(store)
+    return rows
+
+
+def _origins(store: DemoStore) -> list[tuple[str, str]]:
+    """Where the episodes came from: by format and path of their source."""
+    counts: Counter[str] = Counter()
+    for episode in store:
+        source = episode.source
+        if isinstance(source, dict) and "format" in source:
+            counts[f"{source['format']} {source.get('path') or source.get('name') or ''}".rstrip()] += 1
+        else:
+            counts["recorded, or of unknown origin"] += 1
+    rows = [("source", f"{origin} ({count} episodes)") for origin, count in counts.most_common(MAX_LISTED)]
+    if len(counts) > MAX_LISTED:
+        rows.append(("source", f"and {len(counts) - MAX_LISTED} more"))
     return rows
 
 

@@ -18,6 +18,8 @@ from robo_datasets.errors import ImportSourceError
 from robo_datasets.video import opened_video
 
 _ROUNDING = 1e-6
+# Time stamps are 32-bit floats; so near to the middle neither frame is nearer.
+_TIE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def match_times(shown: np.ndarray, wanted: np.ndarray, tolerance: float) -> Matc
         return Matched(np.zeros(len(wanted), np.int64), 0, float("inf"), 0)
     after = np.clip(np.searchsorted(shown, wanted), 0, len(shown) - 1)
     before = np.maximum(after - 1, 0)
-    picks = np.where(np.abs(shown[before] - wanted) <= np.abs(shown[after] - wanted), before, after)
+    # Half-way between two frames it is the earlier one, which is what the camera still showed.
+    picks = np.where(np.abs(shown[before] - wanted) <= np.abs(shown[after] - wanted) + _TIE, before, after)
     distances = np.abs(shown[picks] - wanted)
     far = np.flatnonzero(distances > tolerance + _ROUNDING)
     row = int(far[0]) if len(far) else None

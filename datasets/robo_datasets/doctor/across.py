@@ -1,13 +1,15 @@
-"""Checks that need the whole store: ranges, constant dimensions, mixed units, lag between state and action."""
+"""Checks that need the whole store: ranges, constant dimensions, mixed units, duplicates, lag of state and action."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from robo_datasets.doctor.findings import WARNING, Finding
 from robo_datasets.doctor.signals import Scales, finite_rows
+from robo_datasets.episode import Episode
 from robo_datasets.store import DemoStore
 
 DEGREES = 180 / np.pi
@@ -78,6 +80,67 @@ def _check_episode_units(store: DemoStore, uuids: Sequence[str], key: str) -> It
         if DEGREES / 2.5 < ratio < DEGREES * 2.5 or DEGREES / 2.5 < 1 / max(ratio, 1e-9) < DEGREES * 2.5:
             what = f"{key} is {ratio:.3g} times as large as in the other episodes: degrees among radians"
             yield Finding("mixed_units", WARNING, uuid, what)
+
+
+def check_duplicates(store: DemoStore, uuids: Sequence[str]) -> Iterator[Finding]:
+    """Episodes that are another one again: the same to the last byte, or the same numbers with other pictures.
+
+    Told from the stored bytes, so that nothing is decoded; pictures are read only where the numbers are equal. Time
+    stamps and stages do not count: one demonstration may be told on two clocks and be labelled twice. Numbers that
+    never change tell nothing.
+    """
+    rows = [key for key, feature in store.schema.items() if not feature.is_frames]
+    pictures = [key for key, feature in store.schema.items() if feature.is_frames]
+    alike: dict[tuple[int, str], list[str]] = {}
+    for uuid in uuids:
+        episode = store.episode(uuid)
+        moving = _moves(episode, rows)
+        if moving or pictures:
+            told = _stored(episode, rows) if moving else ""
+            alike.setdefault((episode.length, told), []).append(uuid)
+    for (_, told), members in alike.items():
+        first: dict[str, str] = {}
+        for uuid in members if len(members) > 1 else ():
+            frames = _stored(store.episode(uuid), pictures)
+            if frames in first:
+                what, other = "equal to the last byte", first[frames]
+            elif told and first:
+                what, other = "with the same numbers to the last bit and other pictures", next(iter(first.values()))
+            else:
+                what, other = "", ""
+            first.setdefault(frames, uuid)
+            if other:
+                message = (
+                    f"episode {uuid}{_origin(store, uuid)} is episode {other}{_origin(store, other)} again, {what}"
+                )
+                yield Finding("duplicate", WARNING, uuid, message)
+
+
+def _stored(episode: Episode, keys: Sequence[str]) -> str:
+    """A hash over the stored arrays of an episode. (Not their checksums: those of a checked chunk are all alike.)"""
+    digest = hashlib.sha256()
+    for key in sorted(keys):
+        for path in sorted((episode.path / key).rglob("c*")):
+            if path.is_file():
+                digest.update(f"{key}\0{path.name}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _moves(episode: Episode, keys: Sequence[str]) -> bool:
+    """Whether any number of an episode changes."""
+    for key in keys:
+        values = episode[key][:]
+        if len(values) > 1 and bool((values[1:] != values[:-1]).any()):
+            return True
+    return False
+
+
+def _origin(store: DemoStore, uuid: str) -> str:
+    source = store.episode(uuid).source
+    if not isinstance(source, dict) or "name" not in source:
+        return ""
+    return f" (episode {source.get('episode')} of {source['name']})"
 
 
 def check_lag(lag: tuple[float, float] | None, fps: float) -> Iterator[Finding]:

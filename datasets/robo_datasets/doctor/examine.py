@@ -8,7 +8,14 @@ from pathlib import Path
 
 from robo_datasets.console import progress_bar
 from robo_datasets.description import read_description
-from robo_datasets.doctor.across import check_constant, check_lag, check_units, feature_scales, state_action_lag
+from robo_datasets.doctor.across import (
+    check_constant,
+    check_duplicates,
+    check_lag,
+    check_units,
+    feature_scales,
+    state_action_lag,
+)
 from robo_datasets.doctor.findings import Report
 from robo_datasets.doctor.integrity import (
     check_annotations,
@@ -80,6 +87,7 @@ def _examine_signals(root: Path, report: Report) -> None:
             bar.advance()
     report.findings += check_constant(scales, len(whole))
     report.findings += check_units(store, whole, scales)
+    report.findings += check_duplicates(store, whole)
     lag = state_action_lag(store, whole, scales)
     report.findings += check_lag(lag, store.fps)
     report.lag = None if lag is None else lag[0]

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from robo_datasets import lerobot_v3 as v3
 from robo_datasets.episode import Episode
 from robo_datasets.errors import ConfigError, StoreError
+from robo_datasets.exporters.instructions import frame_numbers, numbers_by_frame, task_numbers
 from robo_datasets.exporters.jobs import Building, group_episodes
 from robo_datasets.exporters.lerobot_meta import write_meta
 from robo_datasets.exporters.lerobot_tables import image_array, rows_array
@@ -87,7 +88,8 @@ class _DataJob:
     uuids: list[str]
     first: int
     start: int
-    tasks: list[int]
+    tasks: list[list[list[int]]]
+    """Task numbers by frame of every episode, as runs [start, end, number]."""
     file: int
     features: dict[str, Feature]
     added: list[str]
@@ -138,7 +140,7 @@ def export_lerobot(
     for number, group in enumerate(layout.data_files):
         name = f"data-{number:06d}"
         members = [uuids[position] for position in group]
-        numbers = [tasks[store.episode(uuid).task] for uuid in members]
+        numbers = [numbers_by_frame(store.episode(uuid), tasks) for uuid in members]
         first, start = group[0], layout.starts[group[0]]
         data_jobs[name] = _DataJob(
             store.path, members, first, start, numbers, number, layout.features, list(layout.added)
@@ -161,14 +163,6 @@ def export_lerobot(
     }
 
 
-def task_numbers(store: DemoStore) -> dict[str, int]:
-    """Every task's number, in order of first appearance."""
-    numbers: dict[str, int] = {}
-    for episode in store:
-        numbers.setdefault(episode.task, len(numbers))
-    return numbers
-
-
 def plan_layout(store: DemoStore, settings: LeRobotSettings) -> Layout:
     """Decide on columns and files.
 
@@ -177,6 +171,8 @@ def plan_layout(store: DemoStore, settings: LeRobotSettings) -> Layout:
     """
     columns, videos = {}, {}
     for key, feature in store.schema.items():
+        if key == v3.TASK_INDEX:
+            continue  # it goes out as LeRobot's own task_index
         if key in BOOKKEEPING or len(feature.shape) > _MAX_RANK or "/" in key:
             raise StoreError(f"feature {key} of shape {feature.shape} has no form in LeRobot")
         picture = feature.is_frames and feature.dtype == "uint8" and feature.shape[2] in (1, 3)
@@ -283,7 +279,7 @@ def _columns(
     columns["frame_index"] = np.arange(length)
     columns["episode_index"] = np.full(length, job.first + offset)
     columns["index"] = np.arange(start, start + length)
-    columns["task_index"] = np.full(length, job.tasks[offset])
+    columns["task_index"] = frame_numbers(job.tasks[offset], length)
     return columns
 
 

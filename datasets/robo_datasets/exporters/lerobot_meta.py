@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from robo_datasets import lerobot_v3 as v3
 from robo_datasets.episode import Episode
+from robo_datasets.exporters.instructions import instruction_runs
 from robo_datasets.exporters.lerobot_tables import episodes_table, names_table, write_table
 from robo_datasets.exporters.statistics import joined_by_key
 from robo_datasets.features import Feature
@@ -108,7 +109,7 @@ def _episode_row(
     start = layout.starts[position]
     row: dict[str, Any] = {
         "episode_index": position,
-        "tasks": [episode.task],
+        "tasks": list(dict.fromkeys(task for _, _, task in instruction_runs(episode))),
         "length": episode.length,
         "data/chunk_index": v3.place(data_file)["chunk_index"],
         "data/file_index": v3.place(data_file)["file_index"],
@@ -169,6 +170,8 @@ def _info(
 ) -> dict[str, Any]:
     features: dict[str, Any] = {}
     for key, feature in store.schema.items():
+        if key == v3.TASK_INDEX:
+            continue
         if key in layout.videos:
             features[key] = _video_feature(folder, key, feature, store.fps)
         elif feature.is_frames and feature.dtype == "uint8" and feature.shape[2] in (1, 3):
@@ -177,6 +180,8 @@ def _info(
         else:
             shape = list(feature.shape) or [1]
             features[key] = {"dtype": feature.dtype, "shape": shape, "names": feature.names}
+            if feature.depth is not None:
+                features[key]["info"] = {"is_depth_map": True, "depth_unit": feature.depth["unit"]}
     features |= layout.added
     features |= {key: {"dtype": dtype, "shape": [1], "names": None} for key, dtype in _BOOKKEEPING.items()}
     fps = int(store.fps) if store.fps.is_integer() else store.fps

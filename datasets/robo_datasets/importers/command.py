@@ -10,7 +10,7 @@ from robo_datasets.console import say
 from robo_datasets.errors import ConfigError
 from robo_datasets.importers.options import unknown_outcomes
 from robo_datasets.importers.run import ImportPlan, ImportResult, import_source, with_picked_labels
-from robo_datasets.importers.selection import SelectedSource, Selection, parse_episodes
+from robo_datasets.importers.selection import SelectedSource, Selection, parse_episodes, parse_rename, storable_keys
 from robo_datasets.importers.settings import ImportConfig
 from robo_datasets.importers.source import Source
 from robo_datasets.outputs import OutputFolder
@@ -42,8 +42,10 @@ def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options
         StoreError: the store has another schema or cannot be written to.
         ConfigError: a setting names an episode or a feature that the source does not have.
     """
-    selection = Selection(parse_episodes(config.episodes), list(config.drop), dict(config.rename), config.resample_fps)
-    if not selection.changes_nothing:
+    selection = Selection(
+        parse_episodes(config.episodes), list(config.drop), parse_rename(config.rename), config.resample_fps
+    )
+    if not selection.changes_nothing or storable_keys(list(source.features)):
         selected = SelectedSource(source, selection)
         source, plan = selected, with_picked_labels(plan, selected)
     started = time.monotonic()

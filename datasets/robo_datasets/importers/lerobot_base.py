@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from robo_datasets.depth import MILLIMETRES, SCALES, depth_record, is_depth_map
 from robo_datasets.errors import ConfigError, ImportSourceError
 from robo_datasets.importers.columns import column_array, column_with_holes
 from robo_datasets.importers.content import ContentHash
@@ -23,10 +24,11 @@ from robo_datasets.importers.lerobot_cameras import (
     video_reading,
 )
 from robo_datasets.importers.lerobot_features import choose_cameras, declared_features
-from robo_datasets.importers.lerobot_text import TASK_INDEX, task_rows, text_details
+from robo_datasets.importers.lerobot_text import task_rows, text_details
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import EpisodeDetails, Source, SourceEpisode, SourceFrame
 from robo_datasets.jpeg import resize
+from robo_datasets.lerobot_v3 import TASK_INDEX
 from robo_datasets.video import video_header
 from robo_datasets.video_times import ShownFrames, frames_shown_at, match_times, shown_frames
 
@@ -147,7 +149,11 @@ class LeRobotSource(Source):
             for key in self._declared_order()
             if key in self._readings or key in self._declared.rows
         }
-        if self._tasks_change and TASK_INDEX not in self.features and TASK_INDEX not in self._dropped:
+        if (
+            (self._tasks_change or TASK_INDEX in noted)
+            and TASK_INDEX not in self.features
+            and TASK_INDEX not in self._dropped
+        ):
             self.features[TASK_INDEX] = {"dtype": "int64", "shape": (1,), "names": None}
         self.optional = [TASK_INDEX]
         self.notes = [*self._first_notes(), *(reading.note for reading in self._readings.values() if reading.note)]
@@ -217,11 +223,14 @@ class LeRobotSource(Source):
             return made
         entry = self._declared.rows[key]
         made = {"dtype": entry["dtype"], "shape": entry["shape"], "names": entry.get("names")}
+        if is_depth_map(entry) and made["dtype"] == "uint16" and len(made["shape"]) == 3 and made["shape"][2] == 1:
+            unit = (entry.get("info") or {}).get("depth_unit")
+            made["depth"] = depth_record(unit if unit in SCALES else MILLIMETRES)
         return restored_feature(key, made, noted, where)
 
     def known_keys(self) -> Collection[str]:
         """Everything that the data set declares."""
-        return {*self._declared.keys, *self._dropped, *self.features}
+        return {*self._info["features"], *self.features, TASK_INDEX}
 
     def drop(self, keys: Collection[str]) -> None:
         """Neither check nor read these features any more."""

@@ -16,10 +16,8 @@ import pyarrow as pa
 
 from robo_datasets.annotations import runs_of
 from robo_datasets.importers.source import EpisodeDetails
+from robo_datasets.lerobot_v3 import TASKS, TASKS_BY_FRAME
 
-TASK_INDEX = "annotation.task_index"
-TASKS = "tasks"
-BY_FRAME = "instructions_by_frame"
 INSTRUCTIONS = "instructions"
 # Columns of text that hold the instruction in data sets converted from other formats.
 _INSTRUCTION_COLUMNS = ("language_instruction", "instruction", "task", "task_description", "language")
@@ -90,10 +88,11 @@ def text_details(
     if tasks:
         task = tasks[0][2] or task
         if len(tasks) > 1:
-            runs[BY_FRAME] = list(tasks)
+            runs[TASKS_BY_FRAME] = list(tasks)
             attributes[TASKS] = list(dict.fromkeys(words for _, _, words in tasks))
     for key in text:
-        found = _text_runs(table[key].to_pylist())
+        cells = table[key].to_pylist()
+        found = _text_runs([cell[0] if isinstance(cell, list) and len(cell) == 1 else cell for cell in cells])
         name = key if key not in taken and key not in attributes else f"text.{key}"
         if len(found) == 1:
             attributes[name] = found[0][2]
@@ -106,9 +105,8 @@ def text_details(
     return EpisodeDetails(task, attributes, runs)
 
 
-def _text_runs(values: list[Any]) -> list[tuple[int, int, Any]]:
-    """Runs (start, end, value) of equal values; lists of one text are that text."""
-    plain = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
+def _text_runs(plain: list[Any]) -> list[tuple[int, int, Any]]:
+    """Runs (start, end, value) of equal values."""
     runs: list[tuple[int, int, Any]] = []
     for row, value in enumerate(plain):
         if runs and runs[-1][2] == value:

@@ -8,6 +8,8 @@ from typing import Any
 from robo_datasets.errors import ImportSourceError, StoreError
 from robo_datasets.features import parse_features
 
+_ANY = "restored-feature"
+
 
 def restored_feature(key: str, made: dict[str, Any], noted: Any, where: str) -> dict[str, Any]:
     """The feature as noted, where that fits the data: the same numbers in another shape, or a channel of a grey video.
@@ -22,12 +24,13 @@ def restored_feature(key: str, made: dict[str, Any], noted: Any, where: str) -> 
         ImportSourceError: no store can hold the feature.
     """
     try:
-        declared = parse_features({key: made})[key]
+        # Keys that no store can have are changed later (robo_datasets.importers.selection).
+        declared = parse_features({_ANY: made})[_ANY]
         if not isinstance(noted, dict):
             return made
-        feature = parse_features({key: noted})[key]
+        feature = parse_features({_ANY: noted})[_ANY]
     except StoreError as error:
-        raise ImportSourceError(f"{where}: {error}") from error
+        raise ImportSourceError(f"{where}: {str(error).replace(_ANY, key)}") from error
     grey = feature.is_frames and feature.shape[:2] == declared.shape[:2] and feature.shape[2] == 1
     same = math.prod(feature.shape) == math.prod(declared.shape) and feature.dtype == declared.dtype
     return {**noted, "shape": feature.shape} if same or grey else made

@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 
 from robo_datasets.errors import ConfigError, ImportSourceError
+from robo_datasets.features import OWN_ARRAYS
 from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.source import EpisodeDetails, Source, SourceEpisode, SourceFrame
 
 _RANGE = re.compile(r"\s*([0-9]+)\s*(?:([-:])\s*([0-9]+)\s*)?\Z")
+
+_FOREIGN = re.compile(r"[^A-Za-z0-9_.\-]")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,35 @@ def parse_episodes(value: Any) -> list[range] | None:
     return ranges
 
 
+def parse_rename(value: Any) -> dict[str, str]:
+    """Feature key to new key, as the user gives them: ``{observation.image: observation.images.front}``.
+
+    Raises:
+        ConfigError: it is of another form.
+    """
+    if value is None or value == "":
+        return {}
+    pairs = dict(value) if isinstance(value, Mapping) else {}
+    if not pairs or not all(isinstance(text, str) and text for pair in pairs.items() for text in pair):
+        raise ConfigError(f"rename={value} must name keys and new keys, for example rename={{image: camera.front}}")
+    return pairs
+
+
+def storable_keys(keys: Collection[str]) -> dict[str, str]:
+    """New keys for those that no store can have: ``observation/state`` becomes ``observation.state``.
+
+    Slashes become points and other characters underscores; a name that stores keep for themselves (``stage``) gets
+    ``source.`` in front. Keys that would fall together are left as they are, to be refused.
+    """
+    found: dict[str, str] = {}
+    for key in keys:
+        new = _FOREIGN.sub("_", key.replace("/", ".")).lstrip(".-") or "feature"
+        new = f"source.{new}" if new in OWN_ARRAYS else new
+        if new != key and new not in keys and new not in found.values():
+            found[key] = new
+    return found
+
+
 class SelectedSource(Source):
     """Part of another source; see ``Selection``.
 
@@ -84,13 +116,17 @@ class SelectedSource(Source):
     def __init__(
         self, source: Source, selection: Selection, zeros: Mapping[str, Mapping[str, Any]] | None = None
     ) -> None:
-        self._source, self._rename, self._zeros = source, dict(selection.rename), dict(zeros or {})
+        self._source, self._zeros = source, dict(zeros or {})
         self.format, self.path, self.robot = source.format, source.path, source.robot
         known = source.known_keys()
         for name in selection.drop:
             if name not in known:
                 raise ConfigError(f"drop: {source.path} has no feature {name!r}; it has {sorted(known)}")
         source.drop([*selection.drop])
+        self._made = {
+            key: name for key, name in storable_keys(list(source.features)).items() if key not in selection.rename
+        }
+        self._rename = {**self._made, **selection.rename}
         self.optional = source.optional
         self.features = {**self._named(source.features), **self._zeros}
         self.fps = source.fps if selection.fps is None else float(selection.fps)
@@ -103,10 +139,10 @@ class SelectedSource(Source):
 
     @property
     def notes(self) -> Sequence[str]:  # type: ignore[override]
-        """The source's own, and what a rate above the source's means."""
-        more: tuple[str, ...] = ()
+        """The source's own, features that got other keys, and what a rate above the source's means."""
+        more = tuple(f"{key} is stored as {name}" for key, name in self._made.items())
         if self._step < 1:
-            more = (
+            more += (
                 f"{self._source.fps:g} frames per second are repeated to make {self.fps:g}: "
                 f"about {1 / self._step:.3g} frames of the store are one of the source",
             )
@@ -160,7 +196,9 @@ class SelectedSource(Source):
     def drop(self, keys: Collection[str]) -> None:
         """As the source; keys are those of the store."""
         back = {name: key for key, name in self._rename.items()}
-        self._source.drop([back.get(key, key) for key in keys])
+        gone = [back.get(key, key) for key in keys]
+        self._source.drop(gone)
+        self._rename = {key: name for key, name in self._rename.items() if key not in gone}
         self.features = {**self._named(self._source.features), **self._zeros}
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:

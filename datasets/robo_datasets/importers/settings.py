@@ -29,7 +29,7 @@ class ImportConfig:
     """Leave out episodes that cannot be read, each named with its reason, in place of importing nothing."""
     drop: list[str] = field(default_factory=list)
     """Features to leave out, for example [observation.velocity]; also such as cannot be read."""
-    rename: dict[str, str] = field(default_factory=dict)
+    rename: Any = None
     """Other keys for features, for example {observation.image: observation.images.front}."""
     resample_fps: float | None = None
     """Frames per second to pick, each the nearest in time; the source's own by default."""
