@@ -16,7 +16,7 @@ from robo_datasets.importers.grades import LABELS, Grade, Label, grade_of, is_gr
 
 KEYFRAMES = "annotated_keyframes.json"
 INSTRUCTION = "task_instruction.json"
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
 _DEPTH = 5
 
 

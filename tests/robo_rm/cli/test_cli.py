@@ -157,7 +157,9 @@ def test_a_mapping_takes_keys_that_no_schema_names():
 
 def test_a_mapping_may_be_given_whole():
     words = ["source=a", "store=b", "rename={observation.image: observation.images.front}"]
-    assert compose_settings(VERBS["import.robomimic"], words).rename == {"observation.image": "observation.images.front"}
+    assert compose_settings(VERBS["import.robomimic"], words).rename == {
+        "observation.image": "observation.images.front"
+    }
 
 
 @pytest.mark.parametrize("path", ["../a (1).zarr", "/x y/z.zarr", "it's=odd", "a,b", "[1].zarr", "back\\slash"])
