@@ -100,7 +100,7 @@ class RobomimicSource(Source):
         with opened(self.path) as file:
             if "data" not in file:
                 raise ImportSourceError(
-                    f"{self.path} is not laid out as robomimic's files: it has no data/demo_N, it has {sorted(file)[:8]}"
+                    f"{self.path} is not laid out as robomimic's files: it has no data/demo_N, but {sorted(file)[:8]}"
                 )
             data = subgroup(file, "data", self.path)
             environment, own = environment_of(data, self.path), attributes_of(data, self.path)
@@ -134,12 +134,10 @@ class RobomimicSource(Source):
         with opened(self.path) as file:
             demo = self._demo(file, episode)
             for key, (shape, dtype) in self._arrays.items():
-                if key not in demo:
-                    raise ImportSourceError(
-                        f"{self.path}: {demo.name} has no {key}, which the first demonstration has; drop=[{key}] leaves "
-                        "it out of all"
-                    )
-                array = dataset(demo, key, self.path)
+                try:
+                    array = dataset(demo, key, self.path)
+                except ImportSourceError as error:
+                    raise ImportSourceError(f"{error} (drop=[{key}] leaves it out)") from error
                 if array.shape != (episode.length, *shape) or array.dtype != dtype:
                     raise ImportSourceError(
                         f"{self.path}: {array.name} is {array.shape} {array.dtype}; {(episode.length, *shape)} {dtype} "
