@@ -195,10 +195,6 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no episodes": (lambda r: (r / EPISODES).unlink(), "incomplete"),
     "empty episodes": (lambda r: edit_rows_to_none(r), "holds no episodes"),
     "an episode twice": (lambda r: set_in_row(r, "episode_index", 0), "twice"),
-    "rows of another": (
-        lambda r: (set_in_row(r, "dataset_from_index", 0), set_in_row(r, "dataset_to_index", 12)),
-        "belong to episode 0",
-    ),
     "huge length": (
         lambda r: (set_in_row(r, "dataset_to_index", 10**15), set_in_row(r, "length", 10**15 - 12)),
         "ends at row 1000000000000000",

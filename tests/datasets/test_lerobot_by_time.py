@@ -11,7 +11,7 @@ import pytest
 
 from robo_datasets import DemoStore
 from robo_datasets.errors import ConfigError, ImportSourceError
-from robo_datasets.importers.lerobot_base import LeRobotReading
+from robo_datasets.importers.lerobot_alignment import LeRobotReading
 from robo_datasets.importers.lerobot_v2 import LeRobotV2Source
 from robo_datasets.importers.run import import_source
 from robo_datasets.video_times import match_times, shown_frames

@@ -12,7 +12,7 @@ from robo_datasets import DemoStore
 from robo_datasets.doctor.examine import examine
 from robo_datasets.errors import ImportSourceError, StoreError
 from robo_datasets.exporters.lerobot import LeRobotSettings, export_lerobot
-from robo_datasets.importers.lerobot_base import LeRobotReading
+from robo_datasets.importers.lerobot_alignment import LeRobotReading
 from robo_datasets.importers.lerobot_v2 import LeRobotV2Source
 from robo_datasets.importers.lerobot_v3 import LeRobotV3Source
 from robo_datasets.importers.run import import_source

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -135,3 +136,41 @@ def test_stages_that_changed_are_changed_in_the_store(tmp_path, run_command):
     store = DemoStore.open(tmp_path / "d.zarr")
     assert len(store) == 1
     assert store[0].stage.tolist() == [0] * 5 + [1] * 3
+
+
+def edit_rows(root: Path, change) -> None:
+    rows = pq.read_table(root / EPISODES).to_pylist()
+    for row in rows:
+        change(row)
+    pq.write_table(pa.Table.from_pylist(rows), root / EPISODES)
+
+
+def scrambled_ends(row: dict) -> None:
+    row["dataset_from_index"], row["dataset_to_index"] = 0, 7 * row["episode_index"]
+
+
+def the_file_before(row: dict) -> None:
+    row["data/file_index"] = 1
+
+
+@pytest.mark.parametrize("change", [scrambled_ends, the_file_before])
+def test_rows_are_found_by_the_number_they_carry_whatever_meta_episodes_says(tmp_path, change):
+    root = as_v3(write_v21(tmp_path / "set", [8, 9, 10]), tmp_path / "v3")
+    bring_in(LeRobotV3Source(root), tmp_path / "d.zarr")
+    edit_rows(root, change)
+    assert bring_in(LeRobotV3Source(root), tmp_path / "d.zarr").skipped == 3
+
+
+def test_starts_of_videos_that_have_drifted_by_a_frame_are_counted(tmp_path):
+    root = as_v3(write_v21(tmp_path / "set", [8, 9, 10]), tmp_path / "v3")
+    bring_in(LeRobotV3Source(root), tmp_path / "d.zarr")
+    key = "videos/observation.images.front/from_timestamp"
+    edit_rows(root, lambda row: row.update({key: row[key] + 0.1 * row["episode_index"]}))
+    assert bring_in(LeRobotV3Source(root), tmp_path / "d.zarr").skipped == 3
+
+
+def test_a_table_of_tasks_may_have_more_columns(tmp_path):
+    root = as_v3(write_v21(tmp_path / "set", [8]), tmp_path / "v3")
+    table = pa.table({"index": [0], "task_index": [0], "note": ["x"], "task": ["pick"]})
+    pq.write_table(table, root / "meta/tasks.parquet")
+    assert LeRobotV3Source(root).episodes[0].task == "pick"

@@ -90,8 +90,10 @@ def _reading(path: Path) -> Iterator[None]:
         raise ImportSourceError(f"{path} is truncated or no parquet file: {_first_line(error)}") from error
 
 
-def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str) -> np.ndarray:
+def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str, rounded: bool = False) -> np.ndarray:
     """A column as (T, *shape) of the feature's dtype; single missing numbers of a float column are NaN.
+
+    ``rounded`` takes floats of more bits than declared, rounded, where they are within the range of the declared type.
 
     Raises:
         ImportSourceError: the column has another type or shape, or misses values; names ``where`` and key.
@@ -116,13 +118,36 @@ def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str
     if values.null_count and pa.types.is_integer(values.type):
         values = values.cast(pa.float64())
     array = values.to_numpy(zero_copy_only=False)
-    converted = array.astype(dtype)
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype)
+    if rounded and array.dtype.kind == dtype.kind == "f" and not (np.isinf(converted) & np.isfinite(array)).any():
+        array = converted
     if array.dtype != dtype and not np.array_equal(
         array, converted.astype(array.dtype), equal_nan=array.dtype.kind == "f"
     ):
         raise ImportSourceError(f"{where}: column {key} is {array.dtype} and does not fit in the declared {dtype}")
     _check_rows(column, size, where, key)
     return converted.reshape(rows, *shape)
+
+
+def time_stamps(table: pa.Table, where: str, key: str = "timestamp") -> np.ndarray:
+    """A column of seconds, (T,) f64.
+
+    Raises:
+        ImportSourceError: it has another form, or a time is missing or not finite; names ``where`` and the row.
+    """
+    stamps = column_array(table, key, {"shape": (), "dtype": "float64"}, where)
+    wrong = np.flatnonzero(~np.isfinite(stamps))
+    if len(wrong):
+        raise ImportSourceError(f"{where}: the {key} of row {wrong[0]} is missing or not finite")
+    return stamps
+
+
+def float_bits(kind: pa.DataType) -> int:
+    """Bits of the floats in a column, also in lists; 0 for anything else."""
+    while _is_list(kind):
+        kind = kind.value_type
+    return int(kind.bit_width) if pa.types.is_floating(kind) else 0
 
 
 def column_with_holes(table: pa.Table, key: str) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from robo_datasets.depth import MILLIMETRES, SCALES, depth_record, is_depth_map
-from robo_datasets.errors import ConfigError, ImportSourceError
-from robo_datasets.importers.columns import column_array, column_with_holes
+from robo_datasets.errors import ImportSourceError
+from robo_datasets.importers.columns import column_array, column_with_holes, float_bits, parquet_schema, time_stamps
 from robo_datasets.importers.content import ContentHash
+from robo_datasets.importers.lerobot_alignment import LeRobotReading, RowFrames, VideoPart, frames_of_rows
 from robo_datasets.importers.lerobot_cameras import (
     CameraReading,
     decode_image,
@@ -30,53 +30,7 @@ from robo_datasets.importers.source import EpisodeDetails, Source, SourceEpisode
 from robo_datasets.jpeg import resize
 from robo_datasets.lerobot_v3 import TASK_INDEX
 from robo_datasets.video import video_header
-from robo_datasets.video_times import ShownFrames, frames_shown_at, match_times, shown_frames
-
-ALIGNMENTS = ("time", "index")
-_CLOCK: Mapping[str, Any] = {"shape": (), "dtype": "float64"}
-
-
-@dataclass(frozen=True)
-class LeRobotReading:
-    """How a LeRobot data set is read."""
-
-    cameras: Sequence[str] | None = None
-    """Cameras to keep, all by default."""
-    size: tuple[int, int] | None = None
-    """(height, width) to scale frames to."""
-    drop: Collection[str] = ()
-    """Features to leave out, also such as cannot be read."""
-    video_tolerance: float | None = None
-    """Seconds that a row and its frame may lie apart; half a row by default, and then no frame may come twice."""
-    align: str = "time"
-    """time, or index: the first frame to the first row and so on, whatever the time stamps say."""
-    depth_pictures: Collection[str] = ()
-    """Cameras of depth in 8 bits that are to be kept as plain pictures."""
-
-    def check(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ConfigError: names the one that is wrong.
-        """
-        if self.align not in ALIGNMENTS:
-            raise ConfigError(f"align={self.align} is not one of: {', '.join(ALIGNMENTS)}")
-        tolerance = self.video_tolerance
-        if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
-            raise ConfigError(f"video_tolerance={tolerance} is not a number of seconds from 0 up")
-
-
-@dataclass(frozen=True)
-class VideoPart:
-    """Where an episode's frames of one camera stand."""
-
-    path: Path
-    start: float = 0.0
-    """Seconds from the start of the file to the first frame."""
-    first: float = 0.0
-    """``start`` of the first episode in the file."""
-    alone: bool = True
-    """Whether the file holds this episode and no other."""
+from robo_datasets.video_times import frames_shown_at
 
 
 @dataclass
@@ -85,9 +39,8 @@ class _Last:
 
     number: int = -1
     table: pa.Table = None
-    ticks: dict[str, np.ndarray] = field(default_factory=dict)
-    packets: dict[str, list[bytes]] = field(default_factory=dict)
-    repeated: dict[str, int] = field(default_factory=dict)
+    frames: dict[str, RowFrames] = field(default_factory=dict)
+    """By camera."""
 
 
 class LeRobotSource(Source):
@@ -109,6 +62,7 @@ class LeRobotSource(Source):
         self._cameras = choose_cameras(self._declared.cameras, reading.cameras, path)
         self._readings: dict[str, CameraReading] = {}
         self._tasks_change = False
+        self._listed: dict[int, list[str]] = {}
         self._last = _Last()
 
     # --- what a version knows ---
@@ -171,6 +125,11 @@ class LeRobotSource(Source):
             there = self._columns_there(readable)[1] if readable is not None else []
         except ImportSourceError:
             there = []
+        kinds = parquet_schema(self._columns_there_file(readable)) if readable is not None and there else ()
+        for column in kinds:
+            declared = self._declared.rows.get(column.name, {}).get("dtype", "")
+            if declared.startswith("float") and float_bits(column.type) > 8 * np.dtype(declared).itemsize:
+                yield f"{column.name} holds {column.type}, {declared} is declared: it is rounded to that"
         undeclared = [name for name in there if name not in self._info["features"]]
         if undeclared:
             yield f"the columns {undeclared} of the data files are not declared in meta/info.json and were left out"
@@ -260,7 +219,7 @@ class LeRobotSource(Source):
             if (header.height, header.width) != (height, width):
                 raise ImportSourceError(
                     f"{part.path} (episode {episode.number}) is {header.height}x{header.width}, {key} is declared "
-                    f"{height}x{width}"
+                    f"{height}x{width}; drop=[{key}] leaves the camera out"
                 )
             rows = round(part.start * self._row_rate()) + episode.length
             sound = header.frames == rows if part.alone else header.frames >= rows
@@ -273,7 +232,7 @@ class LeRobotSource(Source):
         columns = {key: self._column(table, key, where) for key in self._declared.rows if key in self.features}
         if TASK_INDEX in self.features and TASK_INDEX not in columns:
             columns[TASK_INDEX] = task_rows(self._task_runs(episode, table)[0], episode.length)[0]
-        stamps = column_array(table, "timestamp", _CLOCK, where)
+        stamps = time_stamps(table, where)
         times, received = self._own_times(table, where)
         images = {key: self._pictures(episode, key) for key in self._readings}
         for row in range(episode.length):
@@ -291,13 +250,27 @@ class LeRobotSource(Source):
         table = self._rows(episode)
         runs, odd = self._task_runs(episode, table)
         task = episode.task or ("" if not runs else runs[0][2])
-        found = text_details(table, self._declared.text, self._declared.language, runs, task, episode.attributes)
+        found = text_details(
+            table,
+            self._declared.text,
+            self._declared.language,
+            runs,
+            task,
+            episode.attributes,
+            self._listed.get(episode.number, ()),
+        )
         notes = [odd] if odd else []
-        notes += [
-            f"episode {episode.number}: {count} rows of {key} have the same frame as the row before (video_tolerance)"
-            for key, count in self._last.repeated.items()
-            if count
-        ]
+        for key, frames in self._last.frames.items():
+            if frames.repeated:
+                notes.append(
+                    f"episode {episode.number}: {frames.repeated} rows of {key} have the same frame as the row before "
+                    "(video_tolerance)"
+                )
+            if frames.drift:
+                notes.append(
+                    f"episode {episode.number}: meta/episodes notes the start of {key} wrong by {frames.drift:.3f} s; "
+                    "it was found by counting the frames in front"
+                )
         notes += [
             f"episode {episode.number}: {count} missing values of {key} became NaN"
             for key in self._declared.rows
@@ -315,10 +288,9 @@ class LeRobotSource(Source):
         for key in self._declared.rows:
             if key in self.features:
                 content.add_rows(key, self._column(table, key, where))
-        content.add_times(column_array(table, "timestamp", _CLOCK, where))
+        content.add_times(time_stamps(table, where))
         for key in self._videos():
-            self._match(episode, key)
-            content.add_pictures(key, self._last.packets[key])
+            content.add_pictures(key, self._match(episode, key).packets)
         for key in self._embedded():
             content.add_pictures(
                 key,
@@ -347,7 +319,7 @@ class LeRobotSource(Source):
 
     def _column(self, table: pa.Table, key: str, where: str) -> np.ndarray:
         try:
-            rows = column_array(table, key, self._declared.rows[key], where)
+            rows = column_array(table, key, self._declared.rows[key], where, rounded=True)
         except ImportSourceError as error:
             raise ImportSourceError(f"{error}; drop=[{key}] leaves the column out") from error
         return rows.reshape(len(rows), *self.features[key]["shape"])
@@ -355,9 +327,8 @@ class LeRobotSource(Source):
     def _pictures(self, episode: SourceEpisode, key: str) -> Iterator[np.ndarray]:
         reading, where = self._readings[key], self._where(episode)
         if key in self._videos():
-            self._match(episode, key)
-            path = self._video(episode, key).path
-            for row, frame in enumerate(frames_shown_at(path, self._last.ticks[key], reading.decode)):
+            path, ticks = self._video(episode, key).path, self._match(episode, key).ticks
+            for row, frame in enumerate(frames_shown_at(path, ticks, reading.decode)):
                 yield reading.finish(frame, f"{path} (episode {episode.number}, frame {row})")
             return
         for row, cell in enumerate(self._rows(episode)[key]):
@@ -383,86 +354,18 @@ class LeRobotSource(Source):
         value = self._info.get("fps")
         return float(value) if isinstance(value, int | float) and value > 0 else self.fps
 
-    def _match(self, episode: SourceEpisode, key: str) -> None:
-        """Find the frame of every row; what is found is kept in ``_last``.
+    def _match(self, episode: SourceEpisode, key: str) -> RowFrames:
+        """The frame of every row of the episode, found once.
 
         Raises:
             ImportSourceError: a row has no frame within the tolerance, or the video goes on behind the last row.
         """
         table = self._rows(episode)
-        if key in self._last.ticks:
-            return
-        stamps = column_array(table, "timestamp", _CLOCK, self._where(episode))
-        part, half = self._video(episode, key), 0.5 / self._row_rate()
-        tolerance = half if self._reading.video_tolerance is None else self._reading.video_tolerance
-        wanted, shown = self._moments(part, stamps, max(tolerance, half), half)
-        if self._reading.align == "index":
-            picks = self._picked_by_index(episode, part, shown, wanted, half)
-        else:
-            picks = self._picked_by_time(episode, key, part, shown, wanted, tolerance)
-        self._last.ticks[key] = shown.ticks[picks]
-        self._last.packets[key] = [shown.packets[pick] for pick in np.unique(picks)]
-
-    def _moments(
-        self, part: VideoPart, stamps: np.ndarray, around: float, half: float
-    ) -> tuple[np.ndarray, ShownFrames]:
-        """When the rows' frames are shown on the file's own clock, and the frames around these moments."""
-        if part.alone:
-            shown = shown_frames(part.path)
-            wanted = stamps
-            if len(shown.seconds):
-                shifted = stamps - stamps[0] + shown.seconds[0]
-                late = shown.seconds[0] > stamps[0] + half
-                if late or match_times(shown.seconds, stamps, around).row is not None:
-                    wanted = shifted
-            return wanted, shown
-        begin = video_header(part.path).start
-        shift = begin - part.first if begin > part.first + half else 0.0
-        wanted = stamps + part.start + shift
-        return wanted, shown_frames(part.path, wanted[0] - around, wanted[-1] + around)
-
-    def _picked_by_index(
-        self, episode: SourceEpisode, part: VideoPart, shown: ShownFrames, wanted: np.ndarray, half: float
-    ) -> np.ndarray:
-        first = 0 if part.alone else int(np.searchsorted(shown.seconds, wanted[0] - half))
-        count = len(shown.seconds) - first
-        if count < episode.length or (part.alone and count > episode.length):
-            raise ImportSourceError(
-                f"{part.path} has {count} frames, episode {episode.number} {episode.length} rows; align=index needs a "
-                "frame for every row; skip_bad=true leaves the episode out"
-            )
-        return np.arange(first, first + episode.length)
-
-    def _picked_by_time(
-        self,
-        episode: SourceEpisode,
-        key: str,
-        part: VideoPart,
-        shown: ShownFrames,
-        wanted: np.ndarray,
-        tolerance: float,
-    ) -> np.ndarray:
-        matched = match_times(shown.seconds, wanted, tolerance)
-        where = f"{part.path} (episode {episode.number})"
-        rate = (len(shown.seconds) - 1) / max(np.ptp(shown.seconds), 1e-9) if len(shown.seconds) > 1 else 0.0
-        about = (
-            f"the video has {len(shown.seconds)} frames there, {rate:.4g} per second, the episode "
-            f"{episode.length} rows, {self._row_rate():g} per second; video_tolerance=SECONDS allows more, align=index "
-            "takes frame by frame, skip_bad=true leaves the episode out"
-        )
-        if matched.row is not None:
-            distance = "" if math.isinf(matched.distance) else f", the nearest is {matched.distance:.4f} s away"
-            raise ImportSourceError(
-                f"{where} has no frame at row {matched.row} ({wanted[matched.row]:.4f} s) within {tolerance:.4f} s"
-                f"{distance}: {about}"
-            )
-        if matched.repeated and self._reading.video_tolerance is None:
-            raise ImportSourceError(f"{where} has one frame for two rows {matched.repeated} times: {about}")
-        behind = int((shown.seconds > wanted[-1] + tolerance + 1e-6).sum()) if part.alone else 0
-        if behind:
-            raise ImportSourceError(f"{where} goes on for {behind} frames behind the last row: {about}")
-        self._last.repeated[key] = matched.repeated
-        return matched.picks
+        if key not in self._last.frames:
+            stamps = time_stamps(table, self._where(episode))
+            part = self._video(episode, key)
+            self._last.frames[key] = frames_of_rows(part, stamps, self._reading, self._row_rate(), episode.number)
+        return self._last.frames[key]
 
     def _columns(self) -> list[str]:
         return [

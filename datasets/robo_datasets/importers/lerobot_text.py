@@ -72,6 +72,7 @@ def text_details(
     tasks: Sequence[tuple[int, int, str]],
     task: str,
     taken: Mapping[str, Any],
+    listed: Sequence[str] = (),
 ) -> EpisodeDetails:
     """Everything an episode's rows say in words.
 
@@ -82,6 +83,7 @@ def text_details(
         tasks: instruction by frame, as runs.
         task: the instruction that is known without the rows.
         taken: attributes that the episode has already.
+        listed: the episode's own list of instructions.
     """
     attributes: dict[str, Any] = {}
     runs: dict[str, list[tuple[int, int, Any]]] = {}
@@ -90,6 +92,8 @@ def text_details(
         if len(tasks) > 1:
             runs[TASKS_BY_FRAME] = list(tasks)
             attributes[TASKS] = list(dict.fromkeys(words for _, _, words in tasks))
+    elif len(listed) > 1:
+        attributes[TASKS] = list(listed)  # which frames had which is not known
     for key in text:
         cells = table[key].to_pylist()
         found = _text_runs([cell[0] if isinstance(cell, list) and len(cell) == 1 else cell for cell in cells])

@@ -18,12 +18,15 @@ import pyarrow as pa
 from robo_datasets.errors import ImportSourceError
 from robo_datasets.importers.columns import column_array, parquet_rows, parquet_schema, read_table
 from robo_datasets.importers.files import expand_pattern
-from robo_datasets.importers.lerobot_base import LeRobotReading, LeRobotSource, VideoPart
+from robo_datasets.importers.lerobot_alignment import LeRobotReading, VideoPart
+from robo_datasets.importers.lerobot_base import LeRobotSource
 from robo_datasets.importers.lerobot_features import read_info
 from robo_datasets.importers.lerobot_text import episode_tasks
 from robo_datasets.importers.source import SourceEpisode
 
 SUCCESS = "next.success"
+# Episodes a chunk where info.json does not say; LeRobot's own default.
+_CHUNK = 1000
 _META = ("meta/info.json", "meta/episodes.jsonl", "meta/tasks.jsonl")
 
 
@@ -43,7 +46,6 @@ class LeRobotV2Source(LeRobotSource):
         self.format = f"lerobot-{version[1:]}"
         self.fps = _number(info, "fps", self.path)
         self._tasks = self._read_tasks()
-        self._listed: dict[int, list[str]] = {}
         self.episodes = self._read_episodes()
         self._tasks_change = any(len(listed) > 1 for listed in self._listed.values())
         if SUCCESS in self._declared.rows:
@@ -98,7 +100,7 @@ class LeRobotV2Source(LeRobotSource):
         return self._expand("data_path", episode)
 
     def _expand(self, name: str, episode: SourceEpisode, **more: str) -> Path:
-        chunks = self._info.get("chunks_size")
+        chunks = self._info.get("chunks_size", _CHUNK)
         where = f"{self.path / _META[0]}: {name}"
         if not isinstance(chunks, int) or isinstance(chunks, bool) or chunks < 1:
             raise ImportSourceError(f"{self.path / _META[0]} lacks a usable chunks_size")
@@ -134,7 +136,10 @@ class LeRobotV2Source(LeRobotSource):
             raise ImportSourceError(f"{path} lists an episode twice")
         declared = self._info.get("total_episodes")
         if isinstance(declared, int) and declared != len(episodes):
-            raise ImportSourceError(f"{path} lists {len(episodes)} episodes, {_META[0]} declares {declared}")
+            raise ImportSourceError(
+                f"{path} lists {len(episodes)} episodes, {_META[0]} declares {declared}: the copy is "
+                "incomplete, or total_episodes is wrong"
+            )
         return episodes
 
 

@@ -16,7 +16,8 @@ from robo_datasets import lerobot_v3 as v3
 from robo_datasets.errors import ImportSourceError
 from robo_datasets.importers.columns import column_array, parquet_schema, read_row_range
 from robo_datasets.importers.files import expand_pattern
-from robo_datasets.importers.lerobot_base import LeRobotReading, LeRobotSource, VideoPart
+from robo_datasets.importers.lerobot_alignment import LeRobotReading, VideoPart
+from robo_datasets.importers.lerobot_base import LeRobotSource
 from robo_datasets.importers.lerobot_features import read_info
 from robo_datasets.importers.lerobot_text import episode_tasks
 from robo_datasets.importers.lerobot_v3_meta import (
@@ -67,7 +68,7 @@ class LeRobotV3Source(LeRobotSource):
         rows = read_episode_rows(self.path)
         videos = [key for key in self._cameras if self._declared.cameras[key]["dtype"] == "video"]
         self._places = episode_places(rows.values, self._data_path, videos, self.path)
-        self._firsts = self._first_starts()
+        self._fillings = self._video_fillings()
         tasks_file = self.path / v3.TASKS_FILE
         self._tasks = names_by_number(tasks_file, "task_index") if tasks_file.exists() else {}
         found = subtask_segments(self.path, rows.values, self._places, annotation, self._record.get("stages"))
@@ -141,16 +142,23 @@ class LeRobotV3Source(LeRobotSource):
             file_index=place.file,
             video_key=key,
         )
-        return VideoPart(path, place.start, self._firsts[key, place.chunk, place.file], alone=False)
+        first, total, before = self._fillings[key, place.chunk, place.file]
+        return VideoPart(path, place.start, first, alone=False, before=before[episode.number], total=total)
 
-    def _first_starts(self) -> dict[tuple[str, int, int], float]:
-        """Where the first episode of every video file starts."""
-        firsts: dict[tuple[str, int, int], float] = {}
-        for place in self._places.values():
+    def _video_fillings(self) -> dict[tuple[str, int, int], tuple[float, int, dict[int, int]]]:
+        """Of every video file: where its first episode starts, frames of all, and frames in front of each episode."""
+        members: dict[tuple[str, int, int], list[tuple[float, int, int]]] = {}
+        for number, place in self._places.items():
             for key, video in place.videos.items():
-                file = key, video.chunk, video.file
-                firsts[file] = min(video.start, firsts.get(file, video.start))
-        return firsts
+                members.setdefault((key, video.chunk, video.file), []).append((video.start, number, place.length))
+        fillings = {}
+        for file, found in members.items():
+            before, total = {}, 0
+            for _, number, length in sorted(found):
+                before[number] = total
+                total += length
+            fillings[file] = min(found)[0], total, before
+        return fillings
 
     def _own_columns(self) -> list[str]:
         return [key for key in (v3.SOURCE_TIME, v3.RECEIVE_TIME) if key in self._added]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from robo_datasets import lerobot_v3 as v3
 from robo_datasets.annotations import runs_of
@@ -88,14 +89,16 @@ def read_episode_rows(root: Path) -> EpisodeRows:
 
 
 def names_by_number(path: Path, column: str) -> dict[int, str]:
-    """Names of tasks or subtasks by number: a number column and one of text, which pandas calls its index.
+    """Names of tasks or subtasks by number: a number column and one of text, which pandas may call its index.
 
     Raises:
         ImportSourceError: the file is missing or has other columns.
     """
     table = read_table(path)
-    texts = [name for name in table.column_names if name != column]
-    if column not in table.column_names or len(texts) != 1:
+    kinds = {field.name: field.type for field in table.schema}
+    texts = [name for name, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)]
+    texts.sort(key=lambda name: (name != column.removesuffix("_index"), not name.startswith("__index")))
+    if column not in table.column_names or not texts:
         raise ImportSourceError(f"{path} has the columns {table.column_names}; {column} and a name are needed")
     names: dict[int, str] = {}
     for number, name in zip(table[column].to_pylist(), table[texts[0]].to_pylist(), strict=True):

@@ -54,7 +54,6 @@ class _File:
     rows: int
     spans: dict[int, tuple[int, int]] | None
     """Episode number to its first row and the one behind its last; None where rows carry no number."""
-    index: np.ndarray | None
     tasks: np.ndarray | None
 
 
@@ -81,6 +80,11 @@ def episode_places(
     for path, start, _ in spans.values():
         firsts[path] = min(start, firsts.get(path, start))
     files: dict[Path, _File | str] = {path: _read_file(path) for path in firsts}
+    for number, (path, start, end) in spans.items():
+        file = files[path]
+        if isinstance(file, str) or (file.spans is not None and number not in file.spans):
+            spans[number] = _elsewhere(number, path, root, files) or path, start, end
+            firsts.setdefault(spans[number][0], start)
     for row in rows:
         number = int(row["episode_index"])
         if number in spans:
@@ -94,17 +98,28 @@ def _declared_span(
 ) -> tuple[Path, int, int]:
     path = data_path(whole(row, "data/chunk_index", folder), whole(row, "data/file_index", folder))
     start, end = whole(row, "dataset_from_index", folder), whole(row, "dataset_to_index", folder)
-    if end <= start or whole(row, "length", folder) != end - start:
-        raise ImportSourceError(
-            f"{folder}: episode {row['episode_index']} has the length {row['length']} and the rows {start} to {end}"
-        )
-    return path, start, end
+    length = whole(row, "length", folder)
+    if not length:
+        raise ImportSourceError(f"{folder}: episode {row['episode_index']} has the length 0")
+    # Some converters scrambled the end, and the start may be wrong too: rows are found by the number they carry.
+    return path, start, start + length if end - start != length else end
+
+
+def _elsewhere(number: int, path: Path, root: Path, files: dict[Path, _File | str]) -> Path | None:
+    """Another data file that holds an episode: LeRobot's converter pointed a file's first one to the file before."""
+    for other in sorted((root / "data").glob("*/*.parquet")):
+        if other not in files:
+            files[other] = _read_file(other)
+        found = files[other]
+        if other != path and not isinstance(found, str) and number in (found.spans or {}):
+            return other
+    return None
 
 
 def _read_file(path: Path) -> _File | str:
     try:
         count, names = parquet_rows(path), parquet_schema(path).names
-        wanted = [name for name in ("episode_index", "index", "task_index") if name in names]
+        wanted = [name for name in ("episode_index", "task_index") if name in names]
         table = read_table(path, wanted)
         found = {name: column_array(table, name, _NUMBER, str(path)) for name in wanted}
     except ImportSourceError as error:
@@ -116,7 +131,7 @@ def _read_file(path: Path) -> _File | str:
             if number in spans:
                 return f"{path}: the rows of episode {number} do not stand together"
             spans[number] = (start, end)
-    return _File(count, spans, found.get("index"), found.get("task_index"))
+    return _File(count, spans, found.get("task_index"))
 
 
 def _place(
@@ -155,11 +170,6 @@ def _first_row(number: int, declared: tuple[Path, int, int], first: int, file: _
             raise ImportSourceError(f"{path} has {file.rows} rows, episode {number} ends at row {end - first} of it")
         raise ImportSourceError(
             f"{path} has {stop - begin} rows of episode {number}, meta/episodes gives it {end - start}"
-        )
-    if start - first != begin and (file.index is None or int(file.index[begin]) != start):
-        there = next((n for n, (a, b) in file.spans.items() if a <= start - first < b), None)
-        raise ImportSourceError(
-            f"{path}: the rows that meta/episodes gives episode {number} ({start} to {end}) belong to episode {there}"
         )
     return begin
 

@@ -44,7 +44,7 @@ def run(config: Config) -> None:
 
     from robo_datasets.errors import ConfigError
     from robo_datasets.importers.command import check_places, run_import
-    from robo_datasets.importers.lerobot_base import LeRobotReading
+    from robo_datasets.importers.lerobot_alignment import LeRobotReading
     from robo_datasets.importers.lerobot_v2 import LeRobotV2Source
     from robo_datasets.importers.lerobot_v3 import LeRobotV3Source, is_v3
     from robo_datasets.importers.lerobot_v3_meta import ANNOTATIONS
