@@ -240,7 +240,7 @@ def test_every_encoding_of_pictures_is_read(encoding):
         "mono8": (colour[..., :1], colour[..., :1]),
         "mono16": (grey, grey),
         "16UC1": (grey, grey),
-        "32FC1": (grey.astype(np.float32), grey.astype(np.float32)),
+        "32FC1": (grey, grey.astype(np.float32) / 1000),
     }[encoding]
     found = decode(image(START, pixels, encoding), "sensor_msgs/msg/Image", TopicMapping("/x", "y"))
     np.testing.assert_array_equal(found, wanted)

@@ -274,6 +274,7 @@ def test_compressed_depth_stays_sixteen_bits(tmp_path, bring_in, codec):
     )
     store, _ = bring_in(write(tmp_path / codec, rows), mapping)
     assert store.schema["observation.images.depth"].dtype == "uint16"
+    assert store.schema["observation.images.depth"].depth == {"unit": "mm", "scale": 0.001}
     for i in (0, 7, FRAMES - 1):
         np.testing.assert_array_equal(store[0]["observation.images.depth"][i][:, :, 0], depth_levels(i))
 

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from robo_datasets.depth import millimetres
 from robo_datasets.errors import ImportSourceError
 from robo_datasets.importers.ros_depth import decode_compressed_depth, is_compressed_depth
 
@@ -30,7 +31,7 @@ _ENCODINGS: dict[str, tuple[int, str, int | None]] = {
     "8UC1": (1, "uint8", None),
     "mono16": (1, "uint16", None),
     "16UC1": (1, "uint16", None),
-    "32FC1": (1, "float32", None),
+    "32FC1": (1, "float32", None),  # metres, by ROS's convention (REP 118)
     "yuv422": (2, "uint8", cv2.COLOR_YUV2RGB_UYVY),
     "uyvy": (2, "uint8", cv2.COLOR_YUV2RGB_UYVY),
     "yuv422_yuy2": (2, "uint8", cv2.COLOR_YUV2RGB_YUY2),
@@ -40,6 +41,9 @@ _ENCODINGS: dict[str, tuple[int, str, int | None]] = {
     "bayer_gbrg8": (1, "uint8", cv2.COLOR_BayerGBRG2RGB),
     "bayer_grbg8": (1, "uint8", cv2.COLOR_BayerGRBG2RGB),
 }
+
+
+_DEPTH = ("16UC1", "32FC1")
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,13 @@ def joints_of(message: Any, kind: str, mapping: TopicMapping) -> tuple[str, ...]
     return names
 
 
+def is_depth(message: Any, kind: str) -> bool:
+    """Whether a message is a depth picture; it is decoded to millimetres, uint16."""
+    if kind == _COMPRESSED:
+        return is_compressed_depth(message.format)
+    return kind == _IMAGE and message.encoding in _DEPTH
+
+
 def decode(message: Any, kind: str, mapping: TopicMapping) -> np.ndarray:
     """A message as an array: pictures (H, W, C), everything else (D,).
 
@@ -157,6 +168,8 @@ def _picture(message: Any) -> np.ndarray:
     rows = np.ascontiguousarray(data.reshape(message.height, message.step)[:, :width])
     kind = np.dtype(dtype).newbyteorder(">" if message.is_bigendian else "<")
     pixels = rows.view(kind).astype(dtype, copy=False).reshape(message.height, message.width, channels)
+    if message.encoding == "32FC1":
+        return _metres(pixels)
     if conversion is None:
         return pixels
     try:
@@ -166,10 +179,18 @@ def _picture(message: Any) -> np.ndarray:
         raise ImportSourceError(f"a picture {size} in {message.encoding} cannot be converted: {error.err}") from error
 
 
+def _metres(depth: np.ndarray) -> np.ndarray:
+    try:
+        return millimetres(depth)
+    except ValueError as error:
+        raise ImportSourceError(str(error)) from error
+
+
 def _compressed(message: Any) -> np.ndarray:
     data = np.asarray(message.data, np.uint8)
     if is_compressed_depth(message.format):
-        return decode_compressed_depth(data, message.format)
+        depth = decode_compressed_depth(data, message.format)
+        return depth if depth.dtype == np.uint16 else _metres(depth)
     try:
         picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     except cv2.error as error:

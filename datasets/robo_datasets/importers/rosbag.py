@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from robo_datasets.console import progress_bar
+from robo_datasets.depth import depth_record
 from robo_datasets.errors import ImportSourceError
 from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.ros_alignment import Aligned, TopicTimes, align, good_runs
 from robo_datasets.importers.ros_bags import CLOCK, OpenBag, files_of, find_bags, guarded, opened, storage_of
 from robo_datasets.importers.ros_clock import CLOCKS, RawTimes, settle_clock
-from robo_datasets.importers.ros_messages import TopicMapping, decode, header_stamp, joints_of
+from robo_datasets.importers.ros_messages import TopicMapping, decode, header_stamp, is_depth, joints_of
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.jpeg import resize
 
@@ -285,7 +286,8 @@ class RosbagSource(Source):
                 return
             seen.first = self._value(there, connection, raw, _Part(mapping, mapping.feature, None, _NONE), where)
             if mapping.feature not in self.features:
-                self.features[mapping.feature] = self._feature(mapping.feature, seen.first)
+                depth = is_depth(message, connection.msgtype)
+                self.features[mapping.feature] = self._feature(mapping.feature, seen.first, depth)
 
     def _parts(self, bag: Path, feature: str, seen: _Seen) -> dict[str, _Part]:
         """The groups of messages that together give a feature: one for each set of joints that come together."""
@@ -314,11 +316,13 @@ class RosbagSource(Source):
             parts[name] = _Part(own, feature, tuple(columns), numbers)
         return parts
 
-    def _feature(self, feature: str, value: np.ndarray) -> dict[str, Any]:
+    def _feature(self, feature: str, value: np.ndarray, depth: bool) -> dict[str, Any]:
         names: Any = list(self._mappings[feature].names) or None
         if value.ndim == 3:
             names = _NAMES
         made = {"dtype": value.dtype.name, "shape": value.shape, "names": names}
+        if depth:
+            made["depth"] = depth_record()
         return restored_feature(feature, made, None, str(self.path))
 
     def _check_mappings(self, mappings: Sequence[TopicMapping]) -> None:
