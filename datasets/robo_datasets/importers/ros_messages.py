@@ -123,7 +123,7 @@ def joints_of(message: Any, kind: str, mapping: TopicMapping) -> tuple[str, ...]
 def is_depth(message: Any, kind: str) -> bool:
     """Whether a message is a depth picture; it is decoded to millimetres, uint16."""
     if kind == _COMPRESSED:
-        return is_compressed_depth(message.format)
+        return is_compressed_depth(message.format) or message.format.startswith("16UC1")
     return kind == _IMAGE and message.encoding in _DEPTH
 
 
