@@ -131,13 +131,18 @@ def _episode_row(
         v3.TERMINATED: _flag(attributes.get(v3.TERMINATED)),
         v3.TRUNCATED: _flag(attributes.get(v3.TRUNCATED)),
         v3.UUID: episode.uuid,
-        v3.SOURCE: json.dumps(episode.source),
+        v3.SOURCE: json.dumps(_without_path(episode.source)),
         v3.CREATED: episode.created,
         v3.ATTRIBUTES: json.dumps(attributes),
     }
     for key, figures in statistics.items():
         row |= {f"stats/{key}/{name}": value for name, value in figures.items()}
     return row
+
+
+def _without_path(source: Any) -> Any:
+    """Where an episode came from, without the folder of this machine: data sets are given to others."""
+    return {key: value for key, value in source.items() if key != "path"} if isinstance(source, dict) else source
 
 
 def _segments(episode: Episode, fps: float, prefix: str) -> dict[str, Any]:

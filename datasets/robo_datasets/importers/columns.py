@@ -20,10 +20,13 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     Raises:
         ImportSourceError: it is missing, truncated, or lacks a column.
     """
-    schema = parquet_schema(path)
-    missing = [name for name in columns or [] if name not in schema.names]
-    if missing:
-        raise ImportSourceError(f"{path} lacks the columns {missing}; it has {schema.names}")
+    if columns:
+        names = parquet_schema(path).names
+        missing = [name for name in columns if name not in names]
+        if missing:
+            raise ImportSourceError(f"{path} lacks the columns {missing}; it has {names}")
+    elif not path.is_file():
+        raise ImportSourceError(f"{path} is missing")
     with _reading(path):
         return pq.read_table(path, columns=columns, use_threads=False, page_checksum_verification=True)
 

@@ -16,6 +16,8 @@ from robo_datasets.video_times import ShownFrames, match_times, shown_frames
 ALIGNMENTS = ("time", "index")
 # A start that is noted wrong by less than this has drifted; by more, the files are not what the count takes them for.
 _DRIFT_S = 2.0
+# Of a rate that is even: so near to the rows', relative, that no frame of a long file is counted wrong.
+_EVEN = 1e-5
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,9 @@ def _moments(part: VideoPart, stamps: np.ndarray, around: float, half: float) ->
     header = video_header(part.path)
     drift = 0.0
     start = part.start + (header.start - part.first if header.start > part.first + half else 0.0)
-    if header.frames == part.total and header.fps > 0:
-        # Episodes fill the file end to end, so that counting says where this one begins. Sums of durations, which
-        # LeRobot notes, drift by whole frames in long files (lerobot#3177).
+    if header.frames == part.total and abs(header.fps * 2 * half - 1) < _EVEN:
+        # Episodes fill the file end to end at an even rate, so that counting says where this one begins. Sums of
+        # durations, which LeRobot notes, drift by whole frames in long files (lerobot#3177).
         counted = header.start + part.before / header.fps
         drift = start - counted if half < abs(counted - start) < _DRIFT_S else 0.0
     wanted = stamps + start - drift

@@ -162,7 +162,7 @@ class LeRobotSource(Source):
         for episode in self.episodes:
             try:
                 cell = self._first_cell(episode, key)
-                where = f"{self._columns_there(episode)[0]} (episode {episode.number})"
+                where = self._where(episode)
                 first = decode_image(cell, self.path, where)
             except ImportSourceError:
                 continue
@@ -301,7 +301,7 @@ class LeRobotSource(Source):
             )
 
     def _where(self, episode: SourceEpisode) -> str:
-        return f"{self._columns_there(episode)[0]} (episode {episode.number})"
+        return f"{self._columns_there_file(episode)} (episode {episode.number})"
 
     def _rows(self, episode: SourceEpisode) -> pa.Table:
         """All rows of the episode that are needed."""
@@ -311,7 +311,7 @@ class LeRobotSource(Source):
             table = self._table(episode, [*dict.fromkeys([*self._columns(), *more])])
             if table.num_rows != episode.length:
                 raise ImportSourceError(
-                    f"{self._columns_there(episode)[0]} has {table.num_rows} frames, episode {episode.number} is "
+                    f"{self._columns_there_file(episode)} has {table.num_rows} frames, episode {episode.number} is "
                     f"declared with {episode.length}"
                 )
             self._last = _Last(episode.number, table)

@@ -107,7 +107,7 @@ def import_source(
     done: list[Done] = []
     store = existing
     if todo:
-        store = existing or _make(path, source, plan, store_options)
+        store, made = (existing, False) if existing is not None else _make(path, source, plan, store_options)
         job = Job(
             source, path, _store_labels(store, plan), plan.success or {}, _time_of_creation(store, source), skip_bad
         )
@@ -126,7 +126,7 @@ def import_source(
             # Only what this run added: another one may be importing the same source.
             if before is not None:
                 replace_durably(path / GROUP_FILE, before)
-            _undo(path, [one.uuid for one in done if one.added], made=existing is None)
+            _undo(path, [one.uuid for one in done if one.added], made=made)
             raise
         store = DemoStore.open(path)  # brings index.json up to date
     return _finish(source, store, plan, relabel, stamps, names, done, bad)
@@ -169,10 +169,10 @@ def _nothing_left(source: Source, bad: Mapping[int, str]) -> ImportSourceError:
     )
 
 
-def _make(path: Path, source: Source, plan: ImportPlan, options: Mapping[str, Any]) -> DemoStore:
-    """Make the store, or take the one that another import made meanwhile."""
+def _make(path: Path, source: Source, plan: ImportPlan, options: Mapping[str, Any]) -> tuple[DemoStore, bool]:
+    """Make the store, or take the one that another import made meanwhile; says whether it was made here."""
     try:
-        return DemoStore.create(path, source.features, source.fps, plan.stages, robot=source.robot, **options)
+        return DemoStore.create(path, source.features, source.fps, plan.stages, robot=source.robot, **options), True
     except StoreError:
         if not (path / GROUP_FILE).exists():
             raise
@@ -180,7 +180,7 @@ def _make(path: Path, source: Source, plan: ImportPlan, options: Mapping[str, An
     store.check_schema(source.features, source.fps, plan.stages)
     if plan.stages and not store.stages:
         store.name_stages(plan.stages)
-    return store
+    return store, False
 
 
 def _fitted(source: Source, store: DemoStore) -> Source:
