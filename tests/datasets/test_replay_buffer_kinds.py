@@ -238,3 +238,21 @@ def test_two_buffers_of_one_shape_are_two(tmp_path, bring_in):
     bring_in(write(tmp_path / "a.zarr", seed=1))
     store, _ = bring_in(write(tmp_path / "b.zarr", seed=2))
     assert len(store) == 4
+
+
+def test_videos_of_a_lower_rate_beside_a_buffer_are_aligned_by_time(tmp_path, bring_in):
+    """The robot is recorded at 10 Hz, its camera at 5: taken frame by frame the pictures would run ahead."""
+    from robo_datasets.video_writer import VideoWriter
+
+    write(tmp_path / "real/replay_buffer.zarr", timestamp=100 + np.arange(30) / 10)
+    for episode, (start, end) in enumerate(((0, 12), (12, 30))):
+        path = tmp_path / f"real/videos/{episode}/0.mp4"
+        path.parent.mkdir(parents=True)
+        with VideoWriter(path, 48, 64, 5, crf=5) as video:
+            for number in range((end - start) // 2):
+                video.add(np.full((48, 64, 3), 20 + 10 * number, np.uint8))
+    store, _ = bring_in(tmp_path / "real")
+    for episode in store:
+        levels = (episode["observation.images.camera_0"][:].mean((1, 2, 3)) - 20) / 10
+        wanted = np.arange(episode.length) / 2
+        assert (np.abs(levels - np.minimum(wanted, wanted[-2])) <= 0.6).all()

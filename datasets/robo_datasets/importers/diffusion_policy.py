@@ -32,8 +32,8 @@ from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.importers.zarr_v2 import ZarrV2Array
 from robo_datasets.jpeg import resize
-from robo_datasets.video import frames_at, video_header
-from robo_datasets.video_times import shown_frames
+from robo_datasets.video import video_header
+from robo_datasets.video_times import frames_shown_at, match_times, shown_frames
 
 _NAMES = list(NAMES)
 # Where buffers of others keep the instruction, among the attributes of the root.
@@ -256,8 +256,19 @@ class DiffusionPolicySource(Source):
     def _video_frames(self, name: str, number: int, times: np.ndarray) -> Iterator[np.ndarray]:
         """Frames nearest to the rows' times; the recorder starts the videos at the episode's first row."""
         path = self._video(name, number)
-        rate = video_header(path).fps or self.fps
-        return frames_at(path, times - times[0], 0.75 / rate)
+        shown = shown_frames(path)
+        if not len(shown.seconds):
+            raise ImportSourceError(f"{path} holds no frames")
+        steps = np.diff(shown.seconds)
+        tolerance = 0.75 * (float(np.median(steps)) if len(steps) else 1 / self.fps)
+        wanted = times - times[0]
+        matched = match_times(shown.seconds - shown.seconds[0], wanted, tolerance)
+        if matched.row is not None:
+            raise ImportSourceError(
+                f"{path} has no frame at {wanted[matched.row]:.4f} s (row {matched.row} of episode {number}; the next "
+                f"is {matched.distance:.4f} s away): it is truncated or its times are wrong"
+            )
+        return frames_shown_at(path, shown.ticks[matched.picks])
 
     def _choose(self, cameras: Sequence[str] | None) -> None:
         there = [*self._frames, *self._videos]
