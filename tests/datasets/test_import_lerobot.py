@@ -127,7 +127,7 @@ def test_low_dimensional_data_is_bit_exact_and_frames_are_close(tmp_path, run_co
         np.testing.assert_array_equal(episode.timestamp, table["timestamp"].to_numpy().astype(float))
         frames = smooth_frames(LENGTHS[i], 64, 80, seed=i)
         assert np.abs(episode[CAMERA][:].astype(int) - frames).mean() < 4
-        assert (episode.task, episode.success, episode.source["episode"]) == ("pick", True, i)
+        assert (episode.task, episode.success, episode.source["episode"]) == ("pick", None, i)
         assert (episode.stage == -1).all()
         episode.verify()
 
@@ -170,7 +170,7 @@ def test_stages_and_partial_episodes(dataset, tmp_path, run_command):
     opened = DemoStore.open(store)
     assert opened.stages == ["reach", "put"]
     assert [episode.stage.tolist() for episode in opened] == [[0] * 3 + [1] * 4, [-1] * 5, [0] * 6]
-    assert [episode.success for episode in opened] == [True, True, False]
+    assert [episode.success for episode in opened] == [None, None, False]
 
 
 @pytest.mark.parametrize(("word", "expected"), [("true", True), ("false", False), ("unknown", None)])
@@ -459,7 +459,7 @@ def test_a_store_without_stages_takes_those_of_its_first_annotation(dataset, tmp
     store = DemoStore.open(tmp_path / "a.zarr")
     assert store.stages == ["reach", "grasp"]
     assert [episode.stage.tolist() for episode in store] == [[0] * 3 + [1] * 4, [0] * 5, [-1] * 6]
-    assert [episode.success for episode in store] == [True, False, True]
+    assert [episode.success for episode in store] == [None, False, None]
     assert not [finding for finding in examine(store.path).findings if finding.check in ("store", "annotations")]
     with pytest.raises(StoreError, match="cannot become"):
         store.name_stages(["fly"])

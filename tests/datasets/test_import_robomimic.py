@@ -161,7 +161,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda p: p.unlink(), "there is no file"),
     "empty": (lambda p: p.write_bytes(b""), "truncated or no HDF5"),
     "truncated": (truncate, "truncated or no HDF5"),
-    "no data": (edit(lambda f: f.__delitem__("data")), "has no data"),
+    "no data": (edit(lambda f: f.__delitem__("data")), "it has no data/demo_N"),
     "no demonstrations": (edit(lambda f: (f.__delitem__("data"), f.create_group("data"))), "how many frames a second"),
     "no actions": (edit(lambda f: f.__delitem__("data/demo_0/actions")), "has no actions"),
     "an array missing later": (edit(lambda f: f.__delitem__("data/demo_2/states")), "/data/demo_2 has no states"),

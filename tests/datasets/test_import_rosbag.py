@@ -240,7 +240,7 @@ def test_every_encoding_of_pictures_is_read(encoding):
         "mono8": (colour[..., :1], colour[..., :1]),
         "mono16": (grey, grey),
         "16UC1": (grey, grey),
-        "32FC1": (grey.astype(np.float32), grey.astype(np.float32)),
+        "32FC1": (grey, grey.astype(np.float32) / 1000),
     }[encoding]
     found = decode(image(START, pixels, encoding), "sensor_msgs/msg/Image", TopicMapping("/x", "y"))
     np.testing.assert_array_equal(found, wanted)
@@ -276,7 +276,7 @@ def metadata(bag: Path, old: str, new: str) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (shutil.rmtree, "there is no bag"),
     "no metadata": (lambda b: ((b / "metadata.yaml").unlink(), data_file(b).unlink()), "holds no rosbag2 folder"),
-    "no data file": (lambda b: data_file(b).unlink(), "missing"),
+    "no data file": (lambda b: data_file(b).unlink(), "names files that are not there"),
     "truncated": (lambda b: truncate(data_file(b)), "damaged"),
     "empty": (lambda b: data_file(b).write_bytes(b""), "damaged"),
     "text": (lambda b: data_file(b).write_bytes(b"hello" * 999), "damaged"),
@@ -285,7 +285,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "metadata of another kind": (lambda b: (b / "metadata.yaml").write_text("a: 1"), "damaged"),
     "file out of the bag": (
         lambda b: metadata(b, data_file(b).name, "../../../../etc/passwd"),
-        "damaged",
+        "names files that are not there",
     ),
 }
 
@@ -354,7 +354,7 @@ def test_pictures_whose_size_changes_are_refused(tmp_path, mapping):
         ("{{", "no YAML"),
         ("!!python/object/apply:os.mkdir [boom]", "no YAML"),
         ("topics: [{topic: /none, feature: b}]", "no topics ['/none']"),
-        ("topics: [{topic: /joint_states, feature: b, names: [knee]}]", "lacks the joints ['knee']"),
+        ("topics: [{topic: /joint_states, feature: b, names: [knee]}]", "no message has the joints ['knee']"),
         ("topics: [{topic: /joint_states, feature: b, fields: [velocity.x]}]", "no field velocity.x"),
         ("topics: [{topic: /joint_states, feature: b, fields: [__class__]}]", "no field __class__"),
         ("topics: [{topic: /a, feature: b}, {topic: /c, feature: b}]", "mapped twice"),

@@ -27,6 +27,7 @@ START_NS = 1_700_000_000_000_000_000
 def write_all(folder: Path) -> None:
     """Make every recording that docs/importing.md names, below ``folder``."""
     write_keyframes(folder / "clean_table")
+    write_graded_rollouts(folder / "graded_rollouts")
     write_replay_buffer(folder / "pusht.zarr")
     write_umi(folder / "cup.zarr.zip")
     write_robomimic(folder / "lift/ph/image.hdf5")
@@ -44,6 +45,18 @@ def write_keyframes(folder: Path) -> None:
     entries = [{"anotation": name, "start_frame_id": start, "end_frame_id": end} for name, start, end in marks]
     (folder / "episode_001/annotated_keyframes.json").write_text(json.dumps(entries))
     (folder / "task_instruction.json").write_text(json.dumps(["clean the table", "organize the table"]))
+
+
+def write_graded_rollouts(folder: Path) -> None:
+    labels = []
+    for seed, grade in enumerate(("success", "suboptimal", "failure")):
+        path = folder / grade / "episode_000/cam.mp4"
+        path.parent.mkdir(parents=True)
+        with VideoWriter(path, 48, 64, 10, crf=8) as video:
+            for frame in smooth_frames(FRAMES, 48, 64, seed):
+                video.add(frame)
+        labels.append({"path": f"{grade}/episode_000", "label": grade, "task": "put the cup away"})
+    (folder / "labels.json").write_text(json.dumps(labels))
 
 
 def _write_buffer(store: Any, arrays: dict[str, np.ndarray], **options: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from robo_datasets.doctor.findings import WARNING, Finding
-from robo_datasets.doctor.signals import Scales, finite_rows
+from robo_datasets.doctor.signals import Scales, finite_rows, flat_rows
 from robo_datasets.episode import Episode
 from robo_datasets.store import DemoStore
 
@@ -27,14 +27,18 @@ def feature_scales(store: DemoStore, uuids: Sequence[str]) -> dict[str, Scales]:
             continue
         lows, highs, steps = [], [], []
         for uuid in uuids:
+            empty = ~np.isfinite(flat_rows(store.episode(uuid), key)).any(axis=0)
             rows = finite_rows(store.episode(uuid), key)
-            lows.append(rows.min(axis=0))
-            highs.append(rows.max(axis=0))
+            lows.append(np.where(empty, np.inf, rows.min(axis=0)))
+            highs.append(np.where(empty, -np.inf, rows.max(axis=0)))
             if len(rows) > 1:
                 steps.append(np.percentile(np.abs(np.diff(rows, axis=0)), 99, axis=0))
         if lows:
             typical = np.median(steps, axis=0) if steps else np.zeros_like(lows[0])
-            scales[key] = Scales(np.min(lows, axis=0), np.max(highs, axis=0), typical)
+            low, high = np.min(lows, axis=0), np.max(highs, axis=0)
+            # A dimension without a single number has no range; it is not constant.
+            low, high = np.where(low > high, np.nan, low), np.where(low > high, np.nan, high)
+            scales[key] = Scales(low, high, typical)
     return scales
 
 

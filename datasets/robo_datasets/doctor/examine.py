@@ -24,8 +24,8 @@ from robo_datasets.doctor.integrity import (
     check_staging,
     check_store_files,
 )
+from robo_datasets.doctor.pictures import Looks, check_frozen, check_pictures, look, usual_edges
 from robo_datasets.doctor.signals import (
-    check_cameras,
     check_idle,
     check_jumps,
     check_numbers,
@@ -73,18 +73,26 @@ def _examine_signals(root: Path, report: Report) -> None:
     report.episodes = len(whole)
     report.frames = sum(store.lengths[uuid] for uuid in whole)
     scales = feature_scales(store, whole)
+    looks: dict[str, list[Looks]] = {key: [] for key in store.cameras}
     with progress_bar("signals", total=len(whole), unit="episodes") as bar:
         for uuid in whole:
             episode = store.episode(uuid)
             report.findings += check_timestamps(episode, store.fps)
             report.findings += check_numbers(episode, store)
+            for key in store.cameras:
+                looks[key].append(look(episode, store, key))
             if episode.length > 1:
                 still = still_frames(episode, scales)
-                report.findings += check_idle(episode, store.fps, still)
-                report.findings += check_cameras(episode, store, still)
+                if still is not None:
+                    report.findings += check_idle(episode, store.fps, still)
+                report.findings += check_frozen(episode, store, still)
             report.findings += check_jumps(episode, scales)
             report.findings += check_stages(episode, store)
             bar.advance()
+    usual = usual_edges(looks) if whole else {}
+    for place, uuid in enumerate(whole):
+        found = {key: looks[key][place] for key in store.cameras}
+        report.findings += check_pictures(store.episode(uuid), store, found, usual)
     report.findings += check_constant(scales, len(whole))
     report.findings += check_units(store, whole, scales)
     report.findings += check_duplicates(store, whole)

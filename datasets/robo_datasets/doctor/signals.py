@@ -25,7 +25,10 @@ _LISTED = 3
 
 
 class Scales:
-    """Range of every dimension of a feature over a whole store, (D,), and the 99th percentile of its steps."""
+    """Range of every dimension of a feature over a whole store, (D,), and the 99th percentile of its steps.
+
+    NaN where a dimension never holds a number.
+    """
 
     def __init__(self, low: np.ndarray, high: np.ndarray, typical_step: np.ndarray) -> None:
         self.low, self.high, self.typical_step = low, high, typical_step
@@ -98,37 +101,30 @@ def check_numbers(episode: Episode, store: DemoStore) -> Iterator[Finding]:
             yield Finding("nan", ERROR, episode.uuid, what)
 
 
-def still_frames(episode: Episode, scales: dict[str, Scales]) -> np.ndarray:
-    """(T - 1,) bool: nothing of the state moved between a frame and the next."""
+def still_frames(episode: Episode, scales: dict[str, Scales]) -> np.ndarray | None:
+    """(T - 1,) bool: nothing of the state moved between a frame and the next; None where no signal ever moves.
+
+    A store of pictures alone, or one whose only numbers are constant, says nothing about motion.
+    """
     still = np.ones(episode.length - 1, bool)
+    known = False
     for key, scale in scales.items():
-        if not key.startswith("observation."):
-            continue
         moving = scale.span > 0
+        if not key.startswith("observation.") or not moving.any():
+            continue
+        known = True
         steps = np.abs(np.diff(finite_rows(episode, key)[:, moving], axis=0))
         still &= ~(steps > STILL * scale.span[moving]).any(axis=1)
-    return still
+    return still if known else None
 
 
 def check_idle(episode: Episode, fps: float, still: np.ndarray) -> Iterator[Finding]:
     """Spans in which the robot does nothing."""
-    spans = _runs(still, int(np.ceil(IDLE_SECONDS * fps)))
+    spans = runs(still, int(np.ceil(IDLE_SECONDS * fps)))
     if spans:
         seconds = sum(end - start for start, end in spans) / fps
-        what = f"idle for {seconds:.1f} s in frames {_list(spans)}"
+        what = f"idle for {seconds:.1f} s in frames {list_spans(spans)}"
         yield Finding("idle", WARNING, episode.uuid, what)
-
-
-def check_cameras(episode: Episode, store: DemoStore, still: np.ndarray) -> Iterator[Finding]:
-    """Cameras whose picture stands still, pixel by pixel, while the robot moves."""
-    shortest = max(int(np.ceil(FROZEN_SECONDS * store.fps)), 3)
-    moves = np.concatenate([[0], np.cumsum(~still)])
-    for key in store.cameras:
-        same = store.camera_repeats(episode.uuid, key)
-        spans = [(a, b) for a, b in _runs(same, shortest) if moves[b] - moves[a] > (b - a) / 2]
-        if spans:
-            what = f"{key} is frozen while the robot moves, in frames {_list(spans)}"
-            yield Finding("frozen_camera", ERROR, episode.uuid, what)
 
 
 def check_jumps(episode: Episode, scales: dict[str, Scales]) -> Iterator[Finding]:
@@ -164,19 +160,20 @@ def check_stages(episode: Episode, store: DemoStore) -> Iterator[Finding]:
     if not len(labelled):
         return
     inside = stage[labelled[0] : labelled[-1] + 1] < 0
-    spans = [(a + labelled[0], b + labelled[0]) for a, b in _runs(inside, 1)]
+    spans = [(a + labelled[0], b + labelled[0]) for a, b in runs(inside, 1)]
     if spans:
-        what = f"{int(inside.sum())} frames between labelled ones have no stage: {_list(spans)}"
+        what = f"{int(inside.sum())} frames between labelled ones have no stage: {list_spans(spans)}"
         yield Finding("stage_gap", WARNING, episode.uuid, what)
 
 
-def _runs(flags: np.ndarray, shortest: int) -> list[tuple[int, int]]:
+def runs(flags: np.ndarray, shortest: int) -> list[tuple[int, int]]:
     """Runs [start, end) of true values that are at least ``shortest`` long."""
     padded = np.concatenate([[False], flags, [False]]).astype(np.int8)
     edges = np.flatnonzero(np.diff(padded))
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a >= shortest]
 
 
-def _list(spans: list[tuple[int, int]]) -> str:
+def list_spans(spans: list[tuple[int, int]]) -> str:
+    """The first few spans in words."""
     shown = ", ".join(f"{start} to {end}" for start, end in spans[:_LISTED])
     return shown + (f" and {len(spans) - _LISTED} more" if len(spans) > _LISTED else "")

@@ -8,6 +8,7 @@ from typing import Any
 
 from robo_datasets.console import say
 from robo_datasets.errors import ConfigError
+from robo_datasets.importers.options import unknown_outcomes
 from robo_datasets.importers.run import ImportPlan, ImportResult, import_source, with_picked_labels
 from robo_datasets.importers.selection import SelectedSource, Selection, parse_episodes, parse_rename, storable_keys
 from robo_datasets.importers.settings import ImportConfig
@@ -54,6 +55,14 @@ def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options
     )
     seconds = time.monotonic() - started
     _report(config, source, result, seconds)
+    outcomes = {
+        episode.number: (plan.success or {}).get(episode.number, episode.success)
+        for episode in source.episodes
+        if episode.number not in result.bad
+    }
+    unknown = unknown_outcomes(outcomes, config.success)
+    if unknown:
+        say(unknown)
     if config.out:
         output = OutputFolder(config.out, config)
         output.write_metrics(
@@ -63,6 +72,7 @@ def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options
                 "episodes_relabelled": result.relabelled,
                 "episodes_bad": len(result.bad),
                 "episodes_copied": len(result.copies),
+                "episodes_of_unknown_success": sum(outcome is None for outcome in outcomes.values()),
                 "frames_added": result.frames,
                 "seconds": seconds,
                 "bad": {str(number): reason for number, reason in result.bad.items()},

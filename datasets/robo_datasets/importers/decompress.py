@@ -46,6 +46,23 @@ def decompress(kind: str, raw: bytes, size: int) -> bytes:
     return data
 
 
+def decompress_any(kind: str, raw: bytes, most: int) -> bytes:
+    """Decompress ``raw`` to as many bytes as it holds, ``most`` at most.
+
+    Raises:
+        ValueError: the chunk is truncated, damaged, or larger.
+    """
+    if kind in _LIMITED:
+        data = bytes(_LIMITED[kind](raw, most))
+        if len(data) > most:
+            raise ValueError(f"it holds more than {most} bytes")
+        return data
+    declared = _DECLARED[kind](raw)
+    if declared is None or declared > most:
+        raise ValueError(f"its header says {declared} bytes, {most} are expected at most")
+    return decompress(kind, raw, declared)
+
+
 def _blosc_size(raw: bytes) -> int:
     if len(raw) < _BLOSC_HEADER.size:
         raise ValueError("it ends within its header")

@@ -1,35 +1,43 @@
-"""diffusion_policy data sets: a replay buffer in Zarr v2, for real robots with a folder of videos beside it."""
+"""diffusion_policy data sets: a replay buffer in Zarr (v2 or v3), for real robots with a folder of videos beside it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from robo_datasets.errors import ImportSourceError
+from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.files import counting_order
+from robo_datasets.importers.pictures import NAMES, PictureRule, PictureSettings, picture_rule
 from robo_datasets.importers.replay_buffer import (
+    ACTION,
     IMAGES,
+    OBSERVATION,
     RECEIVED,
     REPLAY_BUFFER,
+    STAGE,
     STATE,
     TIMESTAMP,
     ReplayBuffer,
     feature_keys,
     frame_rate,
-    is_image,
     open_files,
     stage_segments,
 )
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
+from robo_datasets.importers.zarr_v2 import ZarrV2Array
 from robo_datasets.jpeg import resize
-from robo_datasets.video import frames_at, video_header
+from robo_datasets.video import video_header
+from robo_datasets.video_times import frames_shown_at, match_times, shown_frames
 
-_NAMES = ["height", "width", "channel"]
+_NAMES = list(NAMES)
+# Where buffers of others keep the instruction, among the attributes of the root.
+_TASKS = ("task", "instruction", "language_instruction", "task_description")
 
 
 class DiffusionPolicySource(Source):
@@ -44,6 +52,8 @@ class DiffusionPolicySource(Source):
         task: the instruction of all episodes.
         stage_names: names of stage 0, 1, ...
         allow_missing: whether chunks that are not there are read as zeros.
+        pictures: which way up they are, their colours and scale.
+        skip: arrays to leave out, also such as cannot be read.
 
     Raises:
         ImportSourceError: it is missing, malformed, or holds what is not read.
@@ -62,10 +72,12 @@ class DiffusionPolicySource(Source):
         task: str = "",
         stage_names: Sequence[str] | None = None,
         allow_missing: bool = False,
+        pictures: PictureSettings | None = None,
+        skip: Collection[str] = (),
     ) -> None:
         self.path = Path(path)
-        self._size = size
-        self._buffer = ReplayBuffer(open_files(self.path), allow_missing)
+        self._size, self._pictures = size, pictures or PictureSettings()
+        self._buffer = ReplayBuffer(open_files(self.path), allow_missing, skip)
         self._notes = self._buffer.notes()
         self.robot: str | None = self._notes.get("robot")
         self.contract_hash: str | None = self._notes.get("contract_hash")
@@ -73,21 +85,20 @@ class DiffusionPolicySource(Source):
         self.contract: dict[str, Any] | None = contract if isinstance(contract, dict) else None
         self.fps = frame_rate(self._buffer, fps or self._notes.get("fps"))
         noted = self._notes.get("keys")
-        names, self._state = feature_keys(self._buffer.arrays, self._state_parts(state), self._camera_suffix)
+        rules = self._picture_rules()
+        names, self._state = feature_keys(self._buffer.arrays, rules, self._state_parts(state), self._camera_suffix)
         if isinstance(noted, dict):
             names |= {key: noted[key] for key in names if isinstance(noted.get(key), str)}
         self._videos = self._find_videos()
-        self._frames = {feature: key for key, feature in names.items() if is_image(self._buffer.arrays[key])}
+        self._frames = {feature: key for key, feature in names.items() if key in rules}
         self._choose(cameras)
-        self._scale = {feature: self._scale_of(key) for feature, key in self._frames.items()}
-        self._rows = {
-            feature: key
-            for key, feature in names.items()
-            if feature not in self._frames and not feature.startswith(IMAGES)
-        }
+        self._rules = {feature: rules[key] for feature, key in self._frames.items()}
+        self._rows = {feature: key for key, feature in names.items() if key not in rules}
         self.features = self._features()
         segments, self.stage_names = stage_segments(self._buffer, stage_names or self._notes.get("stages"))
         self.outcome_known = isinstance(self._notes.get("episodes"), list)
+        own = self._buffer.attributes()
+        task = task or next((str(own[key]) for key in _TASKS if isinstance(own.get(key), str) and own[key]), "")
         self.episodes = []
         for number, (start, end) in enumerate(zip(self._buffer.starts, self._buffer.ends, strict=True)):
             note = self._note(number)
@@ -96,12 +107,18 @@ class DiffusionPolicySource(Source):
                 SourceEpisode(
                     number,
                     end - start,
-                    str(note.get("task", task)),
+                    str(note.get("task") or task),
                     note.get("success") if isinstance(note.get("success"), bool) else None,
                     attributes if isinstance(attributes, dict) else {},
                     segments.get(number, ()),
                 )
             )
+
+        self.notes = [line for rule in self._rules.values() for line in rule.notes]
+        if self._buffer.skipped:
+            self.notes.append(f"left out: {', '.join(self._buffer.skipped)}")
+        if not any(episode.task for episode in self.episodes):
+            self.notes.append("the format holds no instruction; task= gives one")
 
     def check(self, episode: SourceEpisode) -> None:
         """Check that the episode's videos are there and of one size; arrays were checked when they were opened."""
@@ -130,7 +147,8 @@ class DiffusionPolicySource(Source):
                 for feature, column in rows.items()
             }
             for feature, frames in images.items():
-                values[feature] = self._fit(self._bytes(next(frames), feature, number, row))
+                where = f"{buffer.files.root}, {self._frames[feature]}, frame {row} of episode {number}"
+                values[feature] = self._rules[feature](next(frames), where)
             for key, frames in videos.items():
                 values[key] = self._fit(next(frames))
             yield SourceFrame(values, float(times[row]), None if received is None else float(received[row]))
@@ -140,9 +158,8 @@ class DiffusionPolicySource(Source):
 
     def _features(self) -> dict[str, dict[str, Any]]:
         features: dict[str, dict[str, Any]] = {}
-        for feature, key in self._frames.items():
-            shape = self._buffer.arrays[key].shape[1:]
-            features[feature] = {"dtype": "uint8", "shape": self._sized(shape), "names": _NAMES}
+        for feature, rule in self._rules.items():
+            features[feature] = rule.feature
         for key, folder in self._videos.items():
             shape = (*self._video_shape(key, folder), 3)
             features[key] = {"dtype": "uint8", "shape": self._sized(shape), "names": _NAMES}
@@ -181,23 +198,37 @@ class DiffusionPolicySource(Source):
     def _fit(self, frame: np.ndarray) -> np.ndarray:
         return frame if self._size is None else resize(frame, self._size).reshape(*self._size, frame.shape[2])
 
-    def _scale_of(self, key: str) -> float:
-        """What a float image is to be multiplied with; 1 for bytes."""
-        array = self._buffer.arrays[key]
-        if array.dtype == np.uint8:
-            return 1.0
-        return 255.0 if float(array.rows(0, 1).max()) <= 1.0 else 1.0
+    def _picture_rules(self) -> dict[str, PictureRule]:
+        """The arrays that hold frames, by key."""
+        rules = {}
+        for key, array in self._buffer.arrays.items():
 
-    def _bytes(self, frame: np.ndarray, feature: str, number: int, row: int) -> np.ndarray:
-        if frame.dtype == np.uint8:
-            return frame
-        scaled = frame * self._scale[feature]
-        if not (np.isfinite(scaled).all() and scaled.min() >= -0.5 and scaled.max() < 255.5):
-            raise ImportSourceError(
-                f"{self._buffer.files.root}, {feature}, frame {row} of episode {number}: values outside the scale of "
-                "the first frame (0 to 255, or 0 to 1)"
-            )
-        return np.rint(scaled).clip(0, 255).astype(np.uint8)
+            def row(number: int, array: ZarrV2Array = array) -> np.ndarray:
+                return array.rows(number, number + 1)[0]
+
+            if key not in (TIMESTAMP, RECEIVED, STAGE, ACTION):
+                where = f"{self._buffer.files.root}: {key}"
+                found = picture_rule(key, array.shape, array.dtype, row, self._pictures, where, self._size)
+                if found is not None:
+                    rules[key] = found
+        return rules
+
+    def known_keys(self) -> Collection[str]:
+        """The features, and the arrays that were left out."""
+        skipped = self._buffer.skipped
+        names = (f"{prefix}{key}" for key in skipped for prefix in ("", OBSERVATION, IMAGES))
+        return {*self.features, *names}
+
+    def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
+        """Give ``content`` the arrays as they stand, and the packets of the videos."""
+        buffer, number = self._buffer, episode.number
+        for feature, key in self._frames.items():
+            content.add_pictures(feature, buffer.arrays[key].blocks(buffer.starts[number], buffer.ends[number]))
+        clocks = [key for key in (TIMESTAMP, RECEIVED) if key in buffer.arrays]
+        for key in sorted({*self._rows.values(), *self._state, *clocks}):
+            content.add_rows(key, buffer.rows(key, number))
+        for key, folder in self._videos.items():
+            content.add_pictures(key, shown_frames(self._video(folder, number)).packets)
 
     def _note(self, number: int) -> dict[str, Any]:
         episodes = self._notes.get("episodes")
@@ -225,8 +256,19 @@ class DiffusionPolicySource(Source):
     def _video_frames(self, name: str, number: int, times: np.ndarray) -> Iterator[np.ndarray]:
         """Frames nearest to the rows' times; the recorder starts the videos at the episode's first row."""
         path = self._video(name, number)
-        rate = video_header(path).fps or self.fps
-        return frames_at(path, times - times[0], 0.75 / rate)
+        shown = shown_frames(path)
+        if not len(shown.seconds):
+            raise ImportSourceError(f"{path} holds no frames")
+        steps = np.diff(shown.seconds)
+        tolerance = 0.75 * (float(np.median(steps)) if len(steps) else 1 / self.fps)
+        wanted = times - times[0]
+        matched = match_times(shown.seconds - shown.seconds[0], wanted, tolerance)
+        if matched.row is not None:
+            raise ImportSourceError(
+                f"{path} has no frame at {wanted[matched.row]:.4f} s (row {matched.row} of episode {number}; the next "
+                f"is {matched.distance:.4f} s away): it is truncated or its times are wrong"
+            )
+        return frames_shown_at(path, shown.ticks[matched.picks])
 
     def _choose(self, cameras: Sequence[str] | None) -> None:
         there = [*self._frames, *self._videos]

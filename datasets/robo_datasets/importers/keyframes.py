@@ -1,50 +1,71 @@
-"""Folders of mp4 files with stages marked by hand, one folder an episode.
+"""Folders of video files, one folder an episode, with stages marked by hand and outcomes where they were noted.
 
+labels.json                             [{"path": "success/episode_001", "label": "success", "task": ...}, ...]
+success/  failure/  suboptimal/         folders of episodes, named for how these went
 task_instruction.json                   phrasings of the instruction; the first is the task
-episode_001/<camera>.mp4                as many cameras as there are, all of the same length
+episode_001/<camera>.mp4                as many cameras as there are, all of the same span
 episode_001/annotated_keyframes.json    [{"anotation": name, "start_frame_id": 8, "end_frame_id": 147}, ...]
 
 ``end_frame_id`` is exclusive: it is the first frame of the next stage. Frames before the first and after the last stage
-stay unlabelled. An episode without the file is unlabelled throughout.
+stay unlabelled. An episode without the file is unlabelled throughout. See ``robo_datasets.importers.episode_folders``
+and ``.grades`` for what folders and labels say, ``.frame_plan`` for how frames are aligned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
-from robo_datasets.errors import ImportSourceError, StoreError
+from robo_datasets.console import progress_bar
+from robo_datasets.errors import ImportSourceError, LabelError, StoreError
 from robo_datasets.features import parse_features
-from robo_datasets.importers.files import counting_order, read_json
+from robo_datasets.importers.content import ContentHash
+from robo_datasets.importers.episode_folders import KEYFRAMES, EpisodeFolder, FolderReport, find_episodes
+from robo_datasets.importers.files import read_json
+from robo_datasets.importers.frame_plan import FramePlan, VideoClock, clock_of, common_rate, plan_frames
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.importers.stage_files import Segment, check_segments
 from robo_datasets.jpeg import resize
-from robo_datasets.video import VideoHeader, video_frames, video_header, video_times
+from robo_datasets.video import video_header
+from robo_datasets.video_times import frames_shown_at, shown_frames
 
-KEYFRAMES = "annotated_keyframes.json"
-INSTRUCTION = "task_instruction.json"
+FITS = ("auto", "stretch", "pad")
 
 # Published annotation files misspell the first of these.
 _NAME_KEYS = ("anotation", "annotation", "name")
 _PREFIX = "observation.images."
+_LISTED = 3
 
 
 @dataclass(frozen=True)
-class _Folder:
+class _Video:
     path: Path
-    videos: dict[str, Path]
-    """Camera key to file."""
+    size: tuple[int, int]
+    ticks: np.ndarray
+    """Presentation times (n,) in the file's own units."""
+    clock: VideoClock
 
 
 class KeyframeSource(Source):
     """A folder of episode folders, or one episode folder; see ``robo_datasets.importers.source.Source``.
 
+    Args:
+        path: the folder.
+        cameras: names of cameras to keep, all by default.
+        size: (height, width) to scale frames to; that of most videos where they differ.
+        task: the instruction of all episodes; what the folders say by default.
+        fps: frames per second of all episodes, picked by time; the episodes' own by default.
+        fit: "stretch" or "pad" pictures to their size; "auto" pads where videos differ in size.
+        outcomes: what grades mean for success, see ``robo_datasets.importers.grades``.
+
     Raises:
-        ImportSourceError: no episode is found, a file is damaged, or the annotation does not fit the videos.
+        ImportSourceError: no episode is found, or a file about them is malformed.
     """
 
     format = "keyframes"
@@ -56,135 +77,203 @@ class KeyframeSource(Source):
         cameras: Sequence[str] | None = None,
         size: tuple[int, int] | None = None,
         task: str = "",
+        fps: float | None = None,
+        fit: str = "auto",
+        outcomes: Mapping[str, bool | None] | None = None,
     ) -> None:
         self.path = Path(path)
-        self._size = size
-        self._folders = self._find(cameras)
-        instructions = self._instructions()
-        self._task = task or (instructions[0] if instructions else "")
-        self._more = {"instructions": instructions} if len(instructions) > 1 else {}
-        first = self._folders[0]
-        headers = {key: video_header(file) for key, file in first.videos.items()}
-        self.fps = self._rate(next(iter(first.videos.values())), next(iter(headers.values())))
-        self._shapes = {key: (header.height, header.width, 3) for key, header in headers.items()}
-        self.features = {key: self._feature(shape) for key, shape in self._shapes.items()}
+        report = FolderReport()
+        self._folders = find_episodes(self.path, outcomes or {}, report)
+        keys = self._choose(cameras)
+        self._videos: list[dict[str, _Video]] = []
+        problems = []
+        with progress_bar("read times", total=len(self._folders), unit="episodes") as bar:
+            for folder in self._folders:
+                videos, problem = _read_videos(folder, keys)
+                self._videos.append(videos)
+                problems.append(problem)
+                bar.advance()
+        good = [videos for videos, problem in zip(self._videos, problems, strict=True) if not problem]
+        if not good:
+            raise ImportSourceError(problems[0])
+        leads = [max((video.clock for video in videos.values()), key=lambda clock: clock.fps) for videos in good]
+        self.fps = float(fps or common_rate(leads))
+        self._sizes = _common_sizes(good, keys, size)
+        self._pad = self._choose_fit(fit, good, size, report)
+        self.features = {
+            key: {"dtype": "uint8", "shape": (*self._sizes[key], 3), "names": ["height", "width", "channel"]}
+            for key in keys
+        }
         try:
             parse_features(self.features)
         except StoreError as error:
-            raise ImportSourceError(f"{first.path}: {error}") from error
-        self.episodes = [self._episode(number) for number in range(len(self._folders))]
+            raise ImportSourceError(f"{self._folders[0].path}: {error}") from error
+        self._plans: list[FramePlan | None] = []
+        self.episodes = [
+            self._episode(number, problem, task, fps is not None, report) for number, problem in enumerate(problems)
+        ]
+        if not any(episode.task for episode in self.episodes):
+            report.notes.append("no instruction was found (task_instruction.json, labels.json); task= gives one")
+        self.notes = _shortened(report.notes)
 
     def check(self, episode: SourceEpisode) -> None:
-        """Check that the episode's videos have one length, one rate and the sizes of the first episode's."""
-        folder = self._folders[episode.number]
-        for key, file in folder.videos.items():
-            header = video_header(file)
-            if self._length(file, header) != episode.length:
-                raise ImportSourceError(
-                    f"{file} has {self._length(file, header)} frames, the episode's other cameras have "
-                    f"{episode.length}; all cameras must be cut to the same frames"
-                )
-            if (header.height, header.width, 3) != self._shapes[key]:
-                raise ImportSourceError(
-                    f"{file} is {header.height}x{header.width}, the first episode's {key} is "
-                    f"{self._shapes[key][0]}x{self._shapes[key][1]}; give size=[height,width]"
-                )
-            if self._rate(file, header) != self.fps:
-                raise ImportSourceError(f"{file} has {header.fps:g} frames/s, the first video has {self.fps:g}")
+        """Nothing is left to check: every video's times and size were read when the source was opened."""
 
     def frames(self, episode: SourceEpisode) -> Iterator[SourceFrame]:
-        """Yield the frames of all cameras together, with the first camera's presentation times."""
-        folder = self._folders[episode.number]
-        times = video_times(next(iter(folder.videos.values())))
-        videos = {key: video_frames(file) for key, file in folder.videos.items()}
+        """Yield the frames of all cameras together, with their presentation times from the first one on."""
+        plan, videos = self._plans[episode.number], self._videos[episode.number]
+        if plan is None:
+            raise ImportSourceError(episode.problem)
+        decoded = {key: frames_shown_at(video.path, video.ticks[plan.picks[key]]) for key, video in videos.items()}
         for row in range(episode.length):
             values = {}
-            for key, frames in videos.items():
-                frame = next(frames, None)
-                if frame is None or row >= len(times):
+            for key, frames in decoded.items():
+                frame = next(frames)
+                if frame.shape[:2] != videos[key].size:
                     raise ImportSourceError(
-                        f"{folder.videos[key]} ends at frame {row} of {episode.length}: it is truncated"
+                        f"{videos[key].path}, frame {row} is {frame.shape}, the video is declared {videos[key].size}"
                     )
-                values[key] = self._fit(frame, key, row, folder)
-            yield SourceFrame(values, float(times[row] - times[0]))
-        for key, frames in videos.items():
-            if next(frames, None) is not None:
-                raise ImportSourceError(f"{folder.videos[key]} has more than the {episode.length} frames it declares")
+                values[key] = self._fit(frame, key)
+            yield SourceFrame(values, float(plan.times[row]))
 
-    def _fit(self, frame: np.ndarray, key: str, row: int, folder: _Folder) -> np.ndarray:
-        if frame.shape != self._shapes[key]:
-            raise ImportSourceError(
-                f"{folder.videos[key]}, frame {row} is {frame.shape}, the video is declared {self._shapes[key]}"
-            )
-        return frame if self._size is None else resize(frame, self._size)
+    def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
+        """Give ``content`` the encoded pictures and when they are shown, whatever is picked of them."""
+        for key, video in self._videos[episode.number].items():
+            shown = shown_frames(video.path)
+            content.add_rows(f"{key}\0times", np.round((shown.seconds - shown.seconds[0]) * 1e4).astype(np.int64))
+            content.add_pictures(key, shown.packets)
 
-    def _find(self, cameras: Sequence[str] | None) -> list[_Folder]:
-        if not self.path.is_dir():
-            raise ImportSourceError(f"there is no folder {self.path}; give the folder of episode folders as source=DIR")
-        places = sorted((p for p in self.path.iterdir() if p.is_dir()), key=lambda p: counting_order(p.name))
-        if any(self.path.glob("*.mp4")):
-            places = [self.path]
-        folders = []
-        for place in places:
-            videos = {f"{_PREFIX}{file.stem}": file for file in sorted(place.glob("*.mp4"))}
-            if not videos and not (place / KEYFRAMES).exists():
-                continue
-            folders.append(_Folder(place, self._choose(place, videos, cameras)))
-        if not folders:
-            raise ImportSourceError(f"{self.path} holds no folder with mp4 files")
-        wanted = folders[0].videos.keys()
-        for folder in folders:
-            if folder.videos.keys() != wanted:
-                raise ImportSourceError(
-                    f"{folder.path} has the cameras {sorted(folder.videos)}, {folders[0].path} has {sorted(wanted)}"
-                )
-        return folders
+    def files(self, episode: SourceEpisode) -> tuple[Path, ...]:
+        """The episode's videos; notes and labels beside them are not what it is known by."""
+        return tuple(video.path for video in self._videos[episode.number].values())
 
-    def _choose(self, place: Path, videos: dict[str, Path], cameras: Sequence[str] | None) -> dict[str, Path]:
-        if not videos:
-            raise ImportSourceError(f"{place} has {KEYFRAMES} and no mp4 file")
+    def place(self, episode: SourceEpisode) -> str:
+        """The whole of its files: the same for all episodes."""
+        return f"{self.fps:g}"
+
+    def _choose(self, cameras: Sequence[str] | None) -> dict[str, str]:
+        """Feature key to the name of the camera's files."""
+        first = next((folder for folder in self._folders if folder.videos), None)
+        if first is None:
+            raise ImportSourceError(f"{self._folders[0].path} has {KEYFRAMES} and no mp4 file")
         if cameras is None:
-            return videos
-        keys = [name if name.startswith(_PREFIX) else f"{_PREFIX}{name}" for name in cameras]
-        missing = [key for key in keys if key not in videos]
-        if missing or not keys:
-            raise ImportSourceError(f"{place} has no cameras {missing}; it has {sorted(videos)}")
-        return {key: file for key, file in videos.items() if key in keys}
+            return {f"{_PREFIX}{name}": name for name in first.videos}
+        names = [name.removeprefix(_PREFIX) for name in cameras]
+        missing = [name for name in names if name not in first.videos]
+        if missing or not names:
+            raise ImportSourceError(f"{first.path} has no cameras {missing}; it has {sorted(first.videos)}")
+        return {f"{_PREFIX}{name}": name for name in first.videos if name in names}
 
-    def _instructions(self) -> list[str]:
-        for file in (self.path / INSTRUCTION, self.path.parent / INSTRUCTION):
-            if file.is_file() and (file.parent == self.path or self._folders[0].path == self.path):
-                found = read_json(file)
-                if isinstance(found, str):
-                    return [found]
-                if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-                    raise ImportSourceError(f"{file} must hold a list of instructions")
-                return list(found)
-        return []
+    def _choose_fit(
+        self, fit: str, good: Sequence[Mapping[str, _Video]], size: tuple[int, int] | None, report: FolderReport
+    ) -> bool:
+        if fit not in FITS:
+            raise ImportSourceError(f"fit={fit} is not one of: {', '.join(FITS)}")
+        differing = {
+            key: sorted({video[key].size for video in good}) for key in good[0] if len({v[key].size for v in good}) > 1
+        }
+        pad = fit == "pad" or (fit == "auto" and bool(differing))
+        for key, sizes in differing.items():
+            shown = ", ".join(f"{height}x{width}" for height, width in sizes)
+            height, width = self._sizes[key]
+            how = "scaled to fit, with black beside them (fit=stretch distorts them)" if pad else "stretched"
+            chosen = "" if size else "; size=[height,width] chooses another size"
+            report.notes.append(f"{key} comes as {shown}; all were {how} in {height}x{width}{chosen}")
+        return pad
 
-    def _episode(self, number: int) -> SourceEpisode:
+    def _fit(self, frame: np.ndarray, key: str) -> np.ndarray:
+        height, width = self._sizes[key]
+        if frame.shape[:2] == (height, width):
+            return frame
+        if not self._pad:
+            return resize(frame, (height, width))
+        scale = min(height / frame.shape[0], width / frame.shape[1])
+        inner = max(1, min(height, round(frame.shape[0] * scale))), max(1, min(width, round(frame.shape[1] * scale)))
+        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+        bottom, right = height - inner[0] - top, width - inner[1] - left
+        return cv2.copyMakeBorder(resize(frame, inner), top, bottom, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+
+    def _episode(self, number: int, problem: str, task: str, convert: bool, report: FolderReport) -> SourceEpisode:
         folder = self._folders[number]
-        first = next(iter(folder.videos.values()))
-        length = self._length(first, video_header(first))
+        attributes: dict[str, Any] = {"folder": folder.name}
+        if len(folder.instructions) > 1:
+            attributes["instructions"] = list(folder.instructions)
+        if folder.grade is not None:
+            attributes |= folder.grade.attributes()
+        task = task or (folder.instructions[0] if folder.instructions else "")
+        success = None if folder.grade is None else folder.grade.success
+        plan, segments, length = None, [], 0
+        if not problem:
+            try:
+                clocks = {video.path.name: video.clock for video in self._videos[number].values()}
+                names = {video.path.name: key for key, video in self._videos[number].items()}
+                found = plan_frames(clocks, self.fps, convert, str(folder.path))
+                plan = FramePlan(found.times, {names[name]: picks for name, picks in found.picks.items()}, found.notes)
+                report.notes += plan.notes
+                segments, length = self._segments(folder, plan), len(plan.times)
+            except (ImportSourceError, LabelError) as error:
+                problem, plan = str(error), None
+        self._plans.append(plan)
+        sizes = {key: list(video.size) for key, video in self._videos[number].items() if video.size != self._sizes[key]}
+        if sizes:
+            attributes["original_size"] = sizes
+        if plan is not None and plan.notes:
+            attributes["assumed"] = list(plan.notes)
+        return SourceEpisode(number, length, task, success, attributes, segments, problem)
+
+    def _segments(self, folder: EpisodeFolder, plan: FramePlan) -> list[Segment]:
+        """Marks as frames of the plan; they count the frames of the first camera."""
         file = folder.path / KEYFRAMES
-        segments = read_keyframes(file, length) if file.exists() else []
-        attributes = {"folder": folder.path.resolve().name, **self._more}
-        return SourceEpisode(number, length, self._task, attributes=attributes, segments=segments)
+        if not file.exists():
+            return []
+        picks = next(iter(plan.picks.values()))
+        first = next(iter(self._videos[self._folders.index(folder)].values()))
+        marks = read_keyframes(file, len(first.ticks))
+        moved = [(name, *np.searchsorted(picks, (start, end)).tolist()) for name, start, end in marks]
+        return [(name, start, end) for name, start, end in moved if end > start]
 
-    def _feature(self, shape: tuple[int, int, int]) -> dict[str, Any]:
-        shape = shape if self._size is None else (*self._size, 3)
-        return {"dtype": "uint8", "shape": shape, "names": ["height", "width", "channel"]}
 
-    def _length(self, file: Path, header: VideoHeader) -> int:
-        length = header.frames or len(video_times(file))
-        if not length:
-            raise ImportSourceError(f"{file} holds no frames")
-        return length
+def _read_videos(folder: EpisodeFolder, keys: Mapping[str, str]) -> tuple[dict[str, _Video], str]:
+    """The episode's videos by feature key, and what is wrong with them."""
+    videos: dict[str, _Video] = {}
+    try:
+        if not folder.videos:
+            raise ImportSourceError(f"{folder.path} has {KEYFRAMES} and no mp4 file")
+        missing = [name for name in keys.values() if name not in folder.videos]
+        if missing:
+            raise ImportSourceError(
+                f"{folder.path} has the cameras {sorted(folder.videos)}, {sorted(keys.values())} are needed"
+            )
+        for key, name in keys.items():
+            path = folder.videos[name]
+            header = video_header(path)
+            shown = shown_frames(path)
+            videos[key] = _Video(path, (header.height, header.width), shown.ticks, clock_of(shown.seconds, str(path)))
+    except ImportSourceError as error:
+        return {}, str(error)
+    return videos, ""
 
-    def _rate(self, file: Path, header: VideoHeader) -> float:
-        if not header.fps > 0:
-            raise ImportSourceError(f"{file} does not say how many frames a second it has")
-        return header.fps
+
+def _common_sizes(
+    good: Sequence[Mapping[str, _Video]], keys: Mapping[str, str], size: tuple[int, int] | None
+) -> dict[str, tuple[int, int]]:
+    """The size of each camera: as given, or that of most of its videos."""
+    if size is not None:
+        return dict.fromkeys(keys, size)
+    return {key: Counter(videos[key].size for videos in good).most_common(1)[0][0] for key in keys}
+
+
+def _shortened(notes: Sequence[str]) -> list[str]:
+    """Notes on single episodes only for the first few of each kind."""
+    kinds: dict[str, list[str]] = {}
+    for note in notes:
+        kinds.setdefault(note.split(":")[0].split(" has ")[-1], []).append(note)
+    shown: list[str] = []
+    for same in kinds.values():
+        shown += same[:_LISTED]
+        if len(same) > _LISTED:
+            shown.append(f"and {len(same) - _LISTED} more notes like this")
+    return shown
 
 
 def read_keyframes(path: Path, length: int) -> list[Segment]:

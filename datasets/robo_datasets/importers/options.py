@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from robo_datasets.errors import ConfigError
+from robo_datasets.importers.picture_config import PictureConfig
+from robo_datasets.importers.pictures import PictureSettings
 from robo_datasets.importers.run import ImportPlan
 from robo_datasets.importers.source import Source
 from robo_datasets.importers.stage_files import Segment, check_names, frame_labels, read_stage_file, stage_order
@@ -29,6 +31,15 @@ def frame_size(size: Sequence[int] | None) -> tuple[int, int] | None:
     return int(size[0]), int(size[1])
 
 
+def picture_settings(config: PictureConfig) -> PictureSettings:
+    """What the user says of pictures, checked.
+
+    Raises:
+        ConfigError: a value is not one of those known.
+    """
+    return PictureSettings(config.flip, config.colours, config.image_scale, config.layout, config.depth_unit)
+
+
 def plan_import(
     source: Source,
     store: str | os.PathLike[str],
@@ -43,7 +54,8 @@ def plan_import(
         store: path of the store; where it exists, its stages are the known ones.
         stages: annotation file, or "" for what the source itself carries.
         stage_names: the known stages in order.
-        success: "true", "false", "unknown" or "auto" (see ``robo-rm import lerobot --help``).
+        success: "true", "false", "unknown", or "auto": what the source says of an episode, else false where its
+            annotation ends before the task's last stage, else unknown.
 
     Raises:
         LabelError: the annotation does not fit the source, or names a stage that is not known.
@@ -72,6 +84,25 @@ def plan_import(
         elif episode.success is not None:
             outcome[episode.number] = episode.success
         else:
+            # A task that was given up before its last stage failed; one that was gone through may still have.
             found = segments.get(episode.number)
-            outcome[episode.number] = True if not found else found[-1][0] == names[-1]
+            outcome[episode.number] = False if found and found[-1][0] != names[-1] else None
     return ImportPlan(names, labels, outcome)
+
+
+def unknown_outcomes(success: Mapping[int, bool | None], wanted: str) -> str:
+    """What to tell the user about episodes whose outcome nobody said; empty where there is nothing to tell.
+
+    Args:
+        success: the plan's outcomes by episode number.
+        wanted: the setting ``success``.
+    """
+    unknown = sum(outcome is None for outcome in success.values())
+    if wanted != "auto" or not unknown:
+        return ""
+    return (
+        f"nothing in the data says whether {unknown} of {len(success)} episodes succeeded: their success is unknown. "
+        "They train reward models and policies like demonstrations (stages decide what is learned); "
+        "weights=success_only, calibrate and all figures of success versus failure leave them out. Where all of them "
+        "succeeded, say success=true"
+    )

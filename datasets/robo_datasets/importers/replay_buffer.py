@@ -1,4 +1,4 @@
-"""The replay buffer of diffusion_policy: all episodes end to end in flat Zarr v2 arrays.
+"""The replay buffer of diffusion_policy: all episodes end to end in flat Zarr arrays, v2 or v3.
 
     data/<key>           (N, ...) rows of all episodes
     meta/episode_ends    (E,) where each episode ends, cumulative and exclusive
@@ -9,7 +9,7 @@ Two key sets are in use: ``img``, ``state``, ``action`` of the simulated tasks, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from robo_datasets.annotations import runs_of
 from robo_datasets.errors import ImportSourceError
 from robo_datasets.importers.stage_files import Segment
 from robo_datasets.importers.zarr_v2 import Files, FolderFiles, ZarrV2Array, ZipFiles, read_document
+from robo_datasets.importers.zarr_v3 import open_array
 
 ENDS = "meta/episode_ends"
 STAGE, TIMESTAMP, RECEIVED, ACTION = "stage", "timestamp", "receive_timestamp", "action"
@@ -36,8 +37,8 @@ def open_files(path: Path) -> Files:
     Raises:
         ImportSourceError: there is none.
     """
-    if path.is_dir() and (path / REPLAY_BUFFER).exists():
-        path = path / REPLAY_BUFFER
+    if path.is_dir():
+        path = next((p for p in (path / REPLAY_BUFFER, path / f"{REPLAY_BUFFER}.zip") if p.exists()), path)
     if path.is_file():
         return ZipFiles(path)
     if not path.is_dir():
@@ -51,17 +52,20 @@ class ReplayBuffer:
     Args:
         files: where it stands.
         allow_missing: whether chunks that are not there are read as the fill value.
+        skip: names of arrays (or of the features they would be) to leave out, also such as cannot be read.
 
     Raises:
         ImportSourceError: it is no replay buffer, or its arrays do not fit each other.
     """
 
-    def __init__(self, files: Files, allow_missing: bool = False) -> None:
+    def __init__(self, files: Files, allow_missing: bool = False, skip: Collection[str] = ()) -> None:
         self.files = files
-        keys = files.folders("data")
-        if not keys or files.read(f"{ENDS}/.zarray") is None:
-            raise ImportSourceError(f"{files.root} is no replay buffer: it needs data/<key> and {ENDS}")
-        ends = ZarrV2Array(files, ENDS, allow_missing)
+        everything = files.folders("data")
+        keys = [key for key in everything if not {key, f"{OBSERVATION}{key}", f"{IMAGES}{key}"} & set(skip)]
+        self.skipped = sorted(set(everything) - set(keys))
+        if not keys or not any(files.read(f"{ENDS}/{name}") is not None for name in (".zarray", "zarr.json")):
+            raise ImportSourceError(_not_a_buffer(files, everything))
+        ends = open_array(files, ENDS, allow_missing)
         if len(ends.shape) != 1 or len(ends) > _MAX_EPISODES or ends.dtype.kind not in "iu":
             raise ImportSourceError(f"{ends.where} must be one whole number an episode, got {ends.shape} {ends.dtype}")
         self.ends = [int(end) for end in ends.rows(0, len(ends))]
@@ -71,7 +75,7 @@ class ReplayBuffer:
         for number, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
             if end <= start:
                 raise ImportSourceError(f"{ends.where}: episode {number} ends at row {end} and starts at {start}")
-        self.arrays = {key: ZarrV2Array(files, f"data/{key}", allow_missing) for key in keys}
+        self.arrays = {key: self._open(key, allow_missing) for key in keys}
         for array in self.arrays.values():
             if len(array) != self.ends[-1]:
                 raise ImportSourceError(f"{array.where} has {len(array)} rows, {ENDS} ends at {self.ends[-1]}")
@@ -81,23 +85,43 @@ class ReplayBuffer:
         """All rows of an episode."""
         return self.arrays[key].rows(self.starts[episode], self.ends[episode])
 
+    def _open(self, key: str, allow_missing: bool) -> ZarrV2Array:
+        try:
+            return open_array(self.files, f"data/{key}", allow_missing)
+        except ImportSourceError as error:
+            raise ImportSourceError(f"{error}; drop=[{key}] leaves it out") from error
+
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of the buffer's root."""
+        older = read_document(self.files, ".zattrs") or {}
+        newer = (read_document(self.files, "zarr.json") or {}).get("attributes")
+        return {**older, **(newer if isinstance(newer, dict) else {})}
+
     def notes(self) -> dict[str, Any]:
         """What robo-rm noted when it exported the buffer; empty for one of another origin."""
-        attributes = read_document(self.files, ".zattrs") or {}
-        notes = attributes.get("robo_rm")
+        notes = self.attributes().get("robo_rm")
         return notes if isinstance(notes, dict) and notes.get("format") == 1 else {}
 
 
-def is_image(array: ZarrV2Array) -> bool:
-    """Whether an array holds frames: (N, H, W, 1 or 3) of bytes, or of floats on the scale 0 to 255 or 0 to 1."""
-    kinds = array.dtype == np.uint8 or array.dtype.kind == "f"
-    return len(array.shape) == 4 and array.shape[3] in (1, 3) and min(array.shape[1:3]) >= 8 and kinds
+def _not_a_buffer(files: Files, keys: Sequence[str]) -> str:
+    """What is wrong with a folder that lacks the arrays of a replay buffer."""
+    others = sorted(path.name for path in files.root.glob("*.zarr*")) if files.root.is_dir() else []
+    if others:
+        return f"{files.root} is the folder of {', '.join(others[:5])}; give one of them as source="
+    root = read_document(files, "zarr.json") or read_document(files, ".zgroup")
+    if root is None and not keys:
+        return f"{files.root} is no replay buffer: it is no Zarr group, and has no data/<key> and {ENDS}"
+    lacking = [name for name, there in (("data/<key>", bool(keys)), (ENDS, False)) if not there]
+    held = [*files.folders(""), *(f"data/{key}" for key in keys)][:12]
+    return f"{files.root} is no replay buffer: it lacks {' and '.join(lacking)}; it has {', '.join(held) or 'nothing'}"
 
 
 def feature_keys(
-    arrays: dict[str, ZarrV2Array], state: Sequence[str] | None, suffix: str = ""
+    arrays: dict[str, ZarrV2Array], pictures: Collection[str], state: Sequence[str] | None, suffix: str = ""
 ) -> tuple[dict[str, str], list[str]]:
     """Array key to feature key, and the arrays that make up the state; ``suffix`` is taken off the names of cameras.
+
+    ``pictures`` are the keys of the arrays that hold frames.
 
     Raises:
         ImportSourceError: an array named for the state is not there, or two become one feature.
@@ -110,10 +134,10 @@ def feature_keys(
         if missing:
             raise ImportSourceError(f"the replay buffer has no arrays {missing} for the state; it has {sorted(arrays)}")
     names = {}
-    for key, array in arrays.items():
+    for key in arrays:
         if key in (STAGE, TIMESTAMP, RECEIVED) or key in parts:
             continue
-        if is_image(array):
+        if key in pictures:
             names[key] = IMAGES + key.removesuffix(suffix)
         else:
             names[key] = key if key == ACTION or key.startswith("next.") else OBSERVATION + key

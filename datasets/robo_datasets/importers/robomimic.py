@@ -1,17 +1,19 @@
-"""robomimic HDF5 files: one group a demonstration.
+"""HDF5 files with one group a demonstration: robomimic, robosuite, RoboCasa, MimicGen, LIBERO, Isaac Lab.
 
 data                    attributes: env_args (JSON: env_name, env_kwargs.control_freq, .robots)
-data/demo_3/obs/<key>   (T, ...) observations; images are uint8 (T, H, W, 3)
+data/demo_3/obs/<key>   (T, ...) observations, in groups of groups too; pictures are (T, H, W, 3)
 data/demo_3/actions  states  rewards  dones
 mask/<name>             names of the demonstrations in a split
+
+``states`` is one array (robosuite) or a group of groups (Isaac Lab). See ``robo_datasets.importers.hdf5_notes`` for
+where instruction, outcome and rate stand, ``.pictures`` for what becomes a camera.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +22,58 @@ import numpy as np
 
 from robo_datasets.errors import ImportSourceError
 from robo_datasets.features import LOW_DIM_DTYPES
+from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.files import counting_order
+from robo_datasets.importers.hdf5_files import dataset, is_group, masks, opened, read, subgroup
+from robo_datasets.importers.hdf5_notes import (
+    attributes_of,
+    environment_of,
+    instruction_in,
+    is_libero,
+    outcome_in,
+    rate_in,
+    sparse_outcome,
+)
+from robo_datasets.importers.pictures import PictureRule, PictureSettings, picture_rule
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
-from robo_datasets.jpeg import resize
 
 IMAGES, OBSERVATION, STATE = "observation.images.", "observation.", "observation.state"
 
 # Where a data set has them, these make up the robot's state; "object" is the state of the scene.
-_STATE_PARTS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+_STATES = (
+    ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"),
+    ("ee_states", "gripper_states"),
+    ("eef_pos", "eef_quat", "gripper_pos"),
+)
 _OTHER = {
     "actions": "action",
     "actions_abs": "action.absolute",
+    "processed_actions": "action.processed",
     "states": "simulator.state",
+    "robot_states": "observation.robot_states",
     "rewards": "next.reward",
     "dones": "next.done",
 }
 _SCENE = {"object": "observation.environment_state"}
-_NAMES = ["height", "width", "channel"]
-# gzip packs at most about 1030 to 1; a shape that promises more was made up.
-_MOST_PACKED = 1100
+_CAMERA_SUFFIX = re.compile(r"_(?:image|rgb)\Z")
 _BLOCK = 64
+_DEPTH = 8
 
 
 class RobomimicSource(Source):
-    """A robomimic HDF5 file; see ``robo_datasets.importers.source.Source``.
+    """An HDF5 file of demonstrations; see ``robo_datasets.importers.source.Source``.
 
     Args:
         path: the file.
         cameras: cameras to keep, all by default.
         size: (height, width) to scale frames to.
-        fps: frames a second; the environment's control frequency by default.
+        fps: frames a second; what the file says by default.
         state: observations that together make up observation.state.
-        task: the instruction of all episodes; the environment's name by default.
+        task: the instruction of all episodes; what the file says by default.
         mask: name of the split to import; everything by default.
+        pictures: which way up they are, their colours and scale.
+        skip: arrays (by path below a demonstration, or feature) to leave out, also such as cannot be read.
 
     Raises:
         ImportSourceError: it is missing, truncated, or of another layout.
@@ -70,41 +90,58 @@ class RobomimicSource(Source):
         state: Sequence[str] | None = None,
         task: str = "",
         mask: str = "",
+        pictures: PictureSettings | None = None,
+        skip: Collection[str] = (),
     ) -> None:
         self.path = Path(path)
-        self._size = size
+        self._size, self._pictures, self._skip = size, pictures or PictureSettings(), set(skip)
+        self._skipped: set[str] = set()
+        self.notes: list[str] = []
         with opened(self.path) as file:
-            data = _group(file, "data", self.path)
-            environment = _environment(data, self.path)
-            settings = environment.get("env_kwargs")
-            settings = settings if isinstance(settings, dict) else {}
-            self.fps = _rate(fps, settings.get("control_freq"), self.path)
+            if "data" not in file:
+                raise ImportSourceError(
+                    f"{self.path} is not laid out as robomimic's files: it has no data/demo_N, but {sorted(file)[:8]}"
+                )
+            data = subgroup(file, "data", self.path)
+            environment, own = environment_of(data, self.path), attributes_of(data, self.path)
+            kwargs = environment.get("env_kwargs")
+            settings: dict[str, Any] = kwargs if isinstance(kwargs, dict) else {}
+            self.fps = rate_in(fps, environment, own, self.path)
             robots = settings.get("robots")
             self.robot: str | None = "+".join(map(str, robots)) if isinstance(robots, list) else _text(robots)
-            self._demos = self._choose_demos(file, data, mask)
-            first = _group(data, self._demos[0], self.path)
-            self._arrays = self._read_arrays(first)
+            splits = masks(file, self.path)
+            self._demos = self._choose_demos(data, splits, mask)
+            first = next((name for name in self._demos if not self._problem(data, name)), self._demos[0])
+            self._arrays = self._read_arrays(subgroup(data, first, self.path))
+            self._rules = self._picture_rules(subgroup(data, first, self.path))
             self._state = self._choose_state(state)
             self._images = self._choose_cameras(cameras)
             self.features = self._features()
-            masks = _masks(file, self.path)
-            name = task or _text(environment.get("env_name")) or ""
+            common = instruction_in(own) or instruction_in(attributes_of(file, self.path))
             shaped = bool(settings.get("reward_shaping"))
             self.episodes = [
-                self._episode(number, _group(data, demo, self.path), name, masks, shaped)
-                for number, demo in enumerate(self._demos)
+                self._episode(number, data, task, common, splits, shaped) for number in range(len(self._demos))
             ]
+            self._complete(_text(environment.get("env_name")) or "")
+            if self._images and is_libero(own) and self._pictures.flip == "none":
+                self.notes.append(
+                    "LIBERO stores pictures as its renderer gives them, upside down; they were left so (flip=vertical "
+                    "turns them over)"
+                )
 
     def check(self, episode: SourceEpisode) -> None:
         """Check that the demonstration has the arrays of the first, with the same shapes and types."""
         with opened(self.path) as file:
             demo = self._demo(file, episode)
-            for key, (shape, dtype) in self._wanted().items():
-                array = _dataset(demo, key, self.path)
+            for key, (shape, dtype) in self._arrays.items():
+                try:
+                    array = dataset(demo, key, self.path)
+                except ImportSourceError as error:
+                    raise ImportSourceError(f"{error} (drop=[{key}] leaves it out)") from error
                 if array.shape != (episode.length, *shape) or array.dtype != dtype:
                     raise ImportSourceError(
                         f"{self.path}: {array.name} is {array.shape} {array.dtype}; {(episode.length, *shape)} {dtype} "
-                        "is expected from its actions and the first demonstration"
+                        f"is expected from its actions and the first demonstration (drop=[{key}] leaves it out)"
                     )
 
     def frames(self, episode: SourceEpisode) -> Iterator[SourceFrame]:
@@ -113,62 +150,140 @@ class RobomimicSource(Source):
             demo = self._demo(file, episode)
             for start in range(0, episode.length, _BLOCK):
                 stop = min(start + _BLOCK, episode.length)
-                rows = {key: _read(demo, key, start, stop, self.path) for key in self._wanted()}
+                rows = {key: read(demo, key, start, stop, self.path) for key in self._arrays}
                 columns = self._columns(rows, stop - start)
                 for row in range(stop - start):
                     values = {feature: column[row] for feature, column in columns.items()}
-                    for feature in self._images:
-                        values[feature] = self._fit(values[feature])
+                    for feature, key in self._images.items():
+                        where = f"{self.path}: {demo.name}/{key}, frame {start + row}"
+                        values[feature] = self._rules[key](rows[key][row], where)
                     yield SourceFrame(values, (start + row) / self.fps)
+
+    def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
+        """Give ``content`` the arrays as they stand, however the pictures are turned and the state is put together."""
+        with opened(self.path) as file:
+            demo = self._demo(file, episode)
+            for key in sorted(self._arrays):
+                for start in range(0, episode.length, _BLOCK):
+                    rows = read(demo, key, start, min(start + _BLOCK, episode.length), self.path)
+                    if key in self._rules:
+                        content.add_pictures(key, rows)
+                    else:
+                        content.add_rows(key, rows)
+
+    def place(self, episode: SourceEpisode) -> str:
+        """The demonstration, whatever split it is counted in."""
+        return f"{self._demos[episode.number]} {sorted(self._arrays)}"
+
+    def known_keys(self) -> Collection[str]:
+        """The features, and the arrays that were left out."""
+        return {*self.features, *self._skipped}
 
     def _columns(self, rows: dict[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
         columns = {}
         for key, column in rows.items():
-            feature = self._feature_of(key)
+            feature = None if key in self._rules else self._feature_of(key)
             if feature is not None:
                 columns[feature] = column.reshape(length, *(self._arrays[key][0] or (1,)))
         if self._state:
             columns[STATE] = np.concatenate([rows[key].reshape(length, -1) for key in self._state], 1)
         return columns
 
-    def _fit(self, frame: np.ndarray) -> np.ndarray:
-        return frame if self._size is None else resize(frame, self._size).reshape(*self._size, frame.shape[2])
-
     def _demo(self, file: h5py.File, episode: SourceEpisode) -> h5py.Group:
-        return _group(_group(file, "data", self.path), self._demos[episode.number], self.path)
+        return subgroup(subgroup(file, "data", self.path), self._demos[episode.number], self.path)
 
-    def _choose_demos(self, file: h5py.File, data: h5py.Group, mask: str) -> list[str]:
-        demos = sorted((name for name in data if name.startswith("demo")), key=counting_order)
+    def _choose_demos(self, data: h5py.Group, splits: dict[str, set[str]], mask: str) -> list[str]:
+        demos = [name for name in data if name.startswith("demo")] or list(data)
+        demos = sorted(demos, key=counting_order)
         if mask:
-            masks = _masks(file, self.path)
-            if mask not in masks:
-                raise ImportSourceError(f"{self.path} has no mask {mask!r}; it has {sorted(masks)}")
-            demos = [name for name in demos if name in masks[mask]]
+            if mask not in splits:
+                raise ImportSourceError(f"{self.path} has no mask {mask!r}; it has {sorted(splits)}")
+            demos = [name for name in demos if name in splits[mask]]
         if not demos:
             raise ImportSourceError(f"{self.path} holds no demonstrations")
         return demos
 
+    def _problem(self, data: h5py.Group, name: str) -> str:
+        """Why a demonstration cannot be read, as far as its actions say."""
+        try:
+            actions = dataset(subgroup(data, name, self.path), self._actions(data, name), self.path)
+        except ImportSourceError as error:
+            return str(error)
+        return "" if actions.shape and actions.shape[0] > 0 else f"{self.path}: {actions.name} has no frames"
+
+    def _actions(self, data: h5py.Group, name: str) -> str:
+        """Path of the array of actions: of a group of actions the pose, else the first."""
+        demo = subgroup(data, name, self.path)
+        if not is_group(demo, "actions"):
+            return "actions"
+        there = sorted(subgroup(demo, "actions", self.path))
+        return f"actions/{'pose' if 'pose' in there else there[0]}" if there else "actions"
+
     def _read_arrays(self, demo: h5py.Group) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Path below a demonstration to shape of a row and type, of everything that is imported."""
-        found = {}
-        places = [key for key in _OTHER if key in demo]
-        if "actions" not in places:
+        if "actions" not in demo:
             raise ImportSourceError(f"{self.path}: {demo.name} has no actions")
-        if "obs" in demo:
-            places += [f"obs/{key}" for key in sorted(_group(demo, "obs", self.path))]
-        for key in places:
-            array = _dataset(demo, key, self.path)
-            dtype = array.dtype.newbyteorder("=")
-            if dtype.name not in LOW_DIM_DTYPES or not array.shape:
-                kind = f"{array.shape} {array.dtype}"
-                raise ImportSourceError(f"{self.path}: {array.name} is {kind}; only numbers are read")
-            found[key] = (tuple(array.shape[1:]), array.dtype)
+        found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        lead = self._actions(demo.parent, demo.name.split("/")[-1])
+        length = dataset(demo, lead, self.path).shape[:1]
+        for key in [*(key for key in _OTHER if key in demo), *(["obs"] if "obs" in demo else [])]:
+            for place in sorted(self._leaves(demo, key, _DEPTH)):
+                if self._is_skipped(place):
+                    self._skipped |= {place, place.removeprefix("obs/"), self._feature_of(place) or place}
+                    continue
+                array = dataset(demo, place, self.path)
+                if array.dtype.newbyteorder("=").name not in LOW_DIM_DTYPES or not array.shape:
+                    kind = f"{array.shape} {array.dtype}"
+                    raise ImportSourceError(
+                        f"{self.path}: {array.name} is {kind}; only numbers are read (drop=[{place}] leaves it out)"
+                    )
+                if "/" in place and not place.startswith(("obs/", lead)) and array.shape[:1] != length:
+                    self._skipped.add(place)
+                    self.notes.append(f"{place} has {array.shape[0]} rows, not one a frame; left out")
+                    continue
+                found[place] = (tuple(array.shape[1:]), array.dtype)
         return found
+
+    def _leaves(self, demo: h5py.Group, key: str, depth: int) -> Iterator[str]:
+        """Paths of the arrays at or below a member of a demonstration."""
+        if depth < 1 or not is_group(demo, key):
+            yield key
+            return
+        for name in subgroup(demo, key, self.path):
+            yield from self._leaves(demo, f"{key}/{name}", depth - 1)
+
+    def _is_skipped(self, place: str) -> bool:
+        return bool({place, place.removeprefix("obs/"), self._feature_of(place)} & self._skip)
+
+    def _picture_rules(self, demo: h5py.Group) -> dict[str, PictureRule]:
+        """The observations that hold frames, by path."""
+        rules = {}
+        for place, (shape, dtype) in self._arrays.items():
+            if not place.startswith("obs/"):
+                continue
+            array = dataset(demo, place, self.path)
+
+            def row(number: int, place: str = place) -> np.ndarray:
+                return read(demo, place, number, number + 1, self.path)[0]
+
+            name = place.removeprefix("obs/")
+            where = f"{self.path}: {array.name}"
+            kind = dtype.newbyteorder("=")
+            rule = picture_rule(name, array.shape, kind, row, self._pictures, where, self._size)
+            if rule is not None and len(shape) == 3:
+                rules[place] = rule
+                self.notes += rule.notes
+        return rules
 
     def _choose_state(self, state: Sequence[str] | None) -> list[str]:
         if state is None:
-            parts = [f"obs/{key}" for key in _STATE_PARTS]
-            return parts if all(key in self._arrays for key in parts) else []
+            for number, names in enumerate(_STATES):
+                parts = [f"obs/{key}" for key in names]
+                if all(key in self._arrays for key in parts) and len({self._arrays[key][1] for key in parts}) == 1:
+                    if number:
+                        self.notes.append(f"observation.state was made of {', '.join(names)} (state= says otherwise)")
+                    return parts
+            return []
         parts = [f"obs/{key}" for key in state]
         missing = [key for key in parts if key not in self._arrays]
         if missing:
@@ -178,13 +293,12 @@ class RobomimicSource(Source):
         return parts
 
     def _choose_cameras(self, cameras: Sequence[str] | None) -> dict[str, str]:
-        there = {}
-        for key, (shape, dtype) in self._arrays.items():
-            if key.startswith("obs/") and len(shape) == 3 and shape[2] in (1, 3) and dtype == np.uint8:
-                there[IMAGES + key.removeprefix("obs/").removesuffix("_image")] = key
+        there = {IMAGES + _CAMERA_SUFFIX.sub("", _dotted(key.removeprefix("obs/"))): key for key in self._rules}
+        if len(there) < len(self._rules):  # a camera as agentview_image and agentview_rgb
+            there = {IMAGES + _dotted(key.removeprefix("obs/")): key for key in self._rules}
         if cameras is None:
             return there
-        keys = [name if name.startswith(IMAGES) else IMAGES + name.removesuffix("_image") for name in cameras]
+        keys = [name if name.startswith(IMAGES) else IMAGES + _CAMERA_SUFFIX.sub("", name) for name in cameras]
         missing = [key for key in keys if key not in there]
         if missing:
             raise ImportSourceError(f"{self.path} has no cameras {missing}; it has {sorted(there)}")
@@ -192,18 +306,15 @@ class RobomimicSource(Source):
         self._arrays = {key: value for key, value in self._arrays.items() if key not in dropped}
         return {key: value for key, value in there.items() if key in keys}
 
-    def _wanted(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        return self._arrays
-
     def _feature_of(self, key: str) -> str | None:
-        """Feature of an array; None where it is part of the state."""
-        if key in self._state:
+        """Feature of an array that is no camera; None where it is part of the state."""
+        if key in getattr(self, "_state", ()):
             return None
-        for feature, camera in self._images.items():
-            if camera == key:
-                return feature
-        name = key.removeprefix("obs/")
-        return _OTHER[key] if key in _OTHER else _SCENE.get(name, OBSERVATION + name)
+        top, _, rest = key.partition("/")
+        if top != "obs":
+            whole = not rest or (top == "actions" and rest == "pose")
+            return _OTHER[top] if whole else f"{_OTHER[top]}.{_dotted(rest)}"
+        return _SCENE.get(rest, OBSERVATION + _dotted(rest))
 
     def _features(self) -> dict[str, dict[str, Any]]:
         features: dict[str, dict[str, Any]] = {}
@@ -216,130 +327,64 @@ class RobomimicSource(Source):
             ]
             dtype = self._arrays[self._state[0]][1].newbyteorder("=").name
             features[STATE] = {"dtype": dtype, "shape": (len(names),), "names": names}
+        for feature, key in self._images.items():
+            features[feature] = self._rules[key].feature
         for key, (shape, kind) in self._arrays.items():
-            feature = self._feature_of(key)
-            if feature is None:
+            name = None if key in self._rules else self._feature_of(key)
+            if name is None:
                 continue
-            if feature in features:
-                raise ImportSourceError(f"{self.path}: two arrays would be {feature}; choose state=")
-            if feature in self._images and self._size is not None:
-                shape = (*self._size, shape[2])
-            names_of = _NAMES if feature in self._images else None
-            features[feature] = {"dtype": kind.newbyteorder("=").name, "shape": shape or (1,), "names": names_of}
+            if name in features:
+                raise ImportSourceError(f"{self.path}: two arrays would be {name}; choose state=, or drop=[{key}]")
+            features[name] = {"dtype": kind.newbyteorder("=").name, "shape": shape or (1,), "names": None}
         for feature, made in features.items():
             restored_feature(feature, made, None, str(self.path))
         return features
 
     def _episode(
-        self, number: int, demo: h5py.Group, task: str, masks: dict[str, set[str]], shaped: bool
+        self, number: int, data: h5py.Group, task: str, common: str, splits: dict[str, set[str]], shaped: bool
     ) -> SourceEpisode:
-        actions = _dataset(demo, "actions", self.path)
-        if not actions.shape or actions.shape[0] < 1:
-            raise ImportSourceError(f"{self.path}: {demo.name} has no frames")
-        length = int(actions.shape[0])
-        success = None
-        if "rewards" in demo and not shaped:
-            rewards = _read(demo, "rewards", 0, length, self.path)
-            success = bool((rewards >= 1).any())
         name = self._demos[number]
         attributes: dict[str, Any] = {"demo": name}
-        if masks:
-            attributes["masks"] = sorted(mask for mask, members in masks.items() if name in members)
-        return SourceEpisode(number, length, task, success, attributes)
+        if splits:
+            attributes["masks"] = sorted(mask for mask, members in splits.items() if name in members)
+        problem = self._problem(data, name)
+        if problem:
+            return SourceEpisode(number, 0, task, attributes=attributes, problem=problem)
+        demo = subgroup(data, name, self.path)
+        length = int(dataset(demo, self._actions(data, name), self.path).shape[0])
+        own = attributes_of(demo, self.path)
+        success = outcome_in(own)
+        if success is None and "rewards" in demo and not shaped:
+            success = sparse_outcome(read(demo, "rewards", 0, length, self.path))
+            attributes["_rewarded"] = success is not None
+        return SourceEpisode(number, length, task or instruction_in(own) or common, success, attributes)
+
+    def _complete(self, environment: str) -> None:
+        """What only all episodes together say: whether rewards were recorded at all, and a name for the task."""
+        rewarded = [episode for episode in self.episodes if episode.attributes.get("_rewarded")]
+        empty = bool(rewarded) and not any(episode.success for episode in rewarded)
+        if empty:
+            self.notes.append("the reward is 0 in every frame of every demonstration; nothing is concluded from it")
+        named = any(episode.task for episode in self.episodes)
+        if not named:
+            stand_in = f"the environment's name {environment!r} stands in for it" if environment else "none was found"
+            self.notes.append(f"the file holds no instruction; {stand_in} (task= gives one)")
+        self.episodes = [
+            SourceEpisode(
+                episode.number,
+                episode.length,
+                episode.task or ("" if named else environment),
+                None if empty and episode.attributes.get("_rewarded") else episode.success,
+                {key: value for key, value in episode.attributes.items() if key != "_rewarded"},
+                problem=episode.problem,
+            )
+            for episode in self.episodes
+        ]
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file, read only.
-
-    Raises:
-        ImportSourceError: it is missing, truncated, or no HDF5.
-    """
-    if not path.is_file():
-        raise ImportSourceError(f"there is no file {path}; give the robomimic .hdf5 file as source=FILE")
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise ImportSourceError(f"{path} is truncated or no HDF5 file: {str(error).splitlines()[0]}") from error
-    with file:
-        yield file
-
-
-def _member(group: h5py.Group, name: str, path: Path) -> Any:
-    """A member of a group that stands in this very file."""
-    try:
-        for part in name.split("/"):
-            link = group.get(part, getlink=True)
-            if link is None:
-                raise ImportSourceError(f"{path}: {group.name} has no {part}")
-            if not isinstance(link, h5py.HardLink):
-                raise ImportSourceError(f"{path}: {group.name}/{part} is a link to elsewhere, which is not followed")
-            group = group[part]
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise ImportSourceError(f"{path}: {group.name}/{name} is damaged: {str(error).splitlines()[0]}") from error
-    return group
-
-
-def _group(group: h5py.Group, name: str, path: Path) -> h5py.Group:
-    found = _member(group, name, path)
-    if not isinstance(found, h5py.Group):
-        raise ImportSourceError(f"{path}: {found.name} is no group")
-    return found
-
-
-def _dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
-    found = _member(group, name, path)
-    if not isinstance(found, h5py.Dataset):
-        raise ImportSourceError(f"{path}: {found.name} is no array")
-    if found.external or found.is_virtual:
-        raise ImportSourceError(f"{path}: {found.name} keeps its data in other files, which are not read")
-    if found.size and found.nbytes > _MOST_PACKED * max(found.id.get_storage_size(), 1):
-        raise ImportSourceError(
-            f"{path}: {found.name} is declared {found.shape} {found.dtype}, the file holds "
-            f"{found.id.get_storage_size()} bytes of it"
-        )
-    return found
-
-
-def _read(group: h5py.Group, name: str, start: int, stop: int, path: Path) -> np.ndarray:
-    array = _dataset(group, name, path)
-    try:
-        rows = np.asarray(array[start:stop])
-    except (OSError, RuntimeError, ValueError, MemoryError) as error:
-        raise ImportSourceError(f"{path}: {array.name} is damaged: {str(error).splitlines()[0]}") from error
-    return rows.astype(rows.dtype.newbyteorder("="), copy=False)
-
-
-def _environment(data: h5py.Group, path: Path) -> dict[str, Any]:
-    try:
-        text = data.attrs.get("env_args")
-        found = json.loads(text) if text is not None else {}
-    except (ValueError, TypeError, OSError, RecursionError) as error:
-        raise ImportSourceError(f"{path}: the attribute env_args of data is no JSON: {error}") from error
-    return found if isinstance(found, dict) else {}
-
-
-def _masks(file: h5py.File, path: Path) -> dict[str, set[str]]:
-    if "mask" not in file:
-        return {}
-    masks = {}
-    group = _group(file, "mask", path)
-    for name in group:
-        array = _dataset(group, name, path)
-        try:
-            masks[name] = {
-                item.decode() if isinstance(item, bytes) else str(item) for item in array[()].ravel().tolist()
-            }
-        except (OSError, AttributeError, UnicodeDecodeError) as error:
-            raise ImportSourceError(f"{path}: {array.name} is no list of names: {error}") from error
-    return masks
-
-
-def _rate(given: float | None, declared: Any, path: Path) -> float:
-    value = declared if given is None else given
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e6:
-        raise ImportSourceError(f"{path} does not say how many frames a second it has; give, say, fps=20")
-    return float(value)
+def _dotted(path: str) -> str:
+    """A path below a demonstration as part of a feature's key."""
+    return re.sub(r"[^A-Za-z0-9_.\-]", "_", path.replace("/", "."))
 
 
 def _text(value: Any) -> str | None:

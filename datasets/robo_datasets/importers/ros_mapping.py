@@ -16,7 +16,7 @@ from typing import Any
 from robo_datasets.errors import ImportSourceError
 from robo_datasets.importers.ros_messages import TopicMapping
 
-_WORDS = ("topic", "feature", "align", "point", "dtype")
+_WORDS = ("topic", "feature", "align", "point", "dtype", "type")
 _LISTS = ("fields", "names")
 
 
@@ -58,10 +58,12 @@ def _read_topic(entry: Any, where: str) -> TopicMapping:
             values[key] = value
         elif key in _LISTS and isinstance(value, list) and all(isinstance(item, str) for item in value):
             values[key] = tuple(value)
+        elif key == "channel" and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            values[key] = value
         elif key == "max_age" and _positive(value):
             values[key] = float(value)
         else:
-            known = ", ".join((*_WORDS, *_LISTS, "max_age"))
+            known = ", ".join((*_WORDS, *_LISTS, "max_age", "channel"))
             raise ImportSourceError(f"{where}: {key}: {value!r} is not understood; keys are {known}")
     mapping = TopicMapping(**values)
     mapping.check(where)

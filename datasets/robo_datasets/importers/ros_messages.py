@@ -11,7 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from robo_datasets.depth import millimetres
 from robo_datasets.errors import ImportSourceError
+from robo_datasets.importers.ros_depth import decode_compressed_depth, is_compressed_depth
 
 ALIGNMENTS = ("hold", "nearest")
 DTYPES = ("float32", "float64")
@@ -29,8 +31,19 @@ _ENCODINGS: dict[str, tuple[int, str, int | None]] = {
     "8UC1": (1, "uint8", None),
     "mono16": (1, "uint16", None),
     "16UC1": (1, "uint16", None),
-    "32FC1": (1, "float32", None),
+    "32FC1": (1, "float32", None),  # metres, by ROS's convention (REP 118)
+    "yuv422": (2, "uint8", cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, "uint8", cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, "uint8", cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, "uint8", cv2.COLOR_YUV2RGB_YUY2),
+    "bayer_rggb8": (1, "uint8", cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr8": (1, "uint8", cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg8": (1, "uint8", cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg8": (1, "uint8", cv2.COLOR_BayerGRBG2RGB),
 }
+
+
+_DEPTH = ("16UC1", "32FC1")
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,10 @@ class TopicMapping:
     point: str = "first"
     """Which point of a trajectory: first or last."""
     dtype: str = "float32"
+    type: str = ""
+    """Which messages, where a topic is recorded in several types, for instance std_msgs/msg/Float64MultiArray."""
+    channel: int | None = None
+    """Which channel of a topic that has several (MCAP); all by default."""
 
     def check(self, where: str) -> None:
         """Check the values.
@@ -80,6 +97,34 @@ def header_stamp(raw: bytes) -> int:
         raise ImportSourceError(f"a message of {len(raw)} bytes ends within its header")
     seconds, rest = struct.unpack(("<" if raw[1] & 1 else ">") + "iI", raw[4:12])
     return int(seconds) * 1_000_000_000 + int(rest)
+
+
+def joints_of(message: Any, kind: str, mapping: TopicMapping) -> tuple[str, ...] | None:
+    """The joints whose values a message holds, in its order; None for messages that do not name joints.
+
+    Raises:
+        ImportSourceError: a joint is named twice, or the numbers of names and values differ.
+    """
+    if mapping.fields or kind not in (_JOINTS, _TRAJECTORY):
+        return None
+    if kind == _TRAJECTORY:
+        return tuple(message.joint_names)
+    names = tuple(message.name)
+    if not len(message.position) and (len(message.velocity) or len(message.effort) or not names):
+        return ()  # another publisher's speeds or torques
+    if len(names) != len(message.position):
+        raise ImportSourceError(f"a message names {len(names)} joints and has {len(message.position)} positions")
+    twice = sorted({name for name in names if names.count(name) > 1} & set(mapping.names or names))
+    if twice:
+        raise ImportSourceError(f"a message names the joints {twice} twice")
+    return names
+
+
+def is_depth(message: Any, kind: str) -> bool:
+    """Whether a message is a depth picture; it is decoded to millimetres, uint16."""
+    if kind == _COMPRESSED:
+        return is_compressed_depth(message.format) or message.format.startswith("16UC1")
+    return kind == _IMAGE and message.encoding in _DEPTH
 
 
 def decode(message: Any, kind: str, mapping: TopicMapping) -> np.ndarray:
@@ -123,11 +168,29 @@ def _picture(message: Any) -> np.ndarray:
     rows = np.ascontiguousarray(data.reshape(message.height, message.step)[:, :width])
     kind = np.dtype(dtype).newbyteorder(">" if message.is_bigendian else "<")
     pixels = rows.view(kind).astype(dtype, copy=False).reshape(message.height, message.width, channels)
-    return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+    if message.encoding == "32FC1":
+        return _metres(pixels)
+    if conversion is None:
+        return pixels
+    try:
+        return cv2.cvtColor(pixels, conversion)
+    except cv2.error as error:
+        size = f"{message.height}x{message.width}"
+        raise ImportSourceError(f"a picture {size} in {message.encoding} cannot be converted: {error.err}") from error
+
+
+def _metres(depth: np.ndarray) -> np.ndarray:
+    try:
+        return millimetres(depth)
+    except ValueError as error:
+        raise ImportSourceError(str(error)) from error
 
 
 def _compressed(message: Any) -> np.ndarray:
     data = np.asarray(message.data, np.uint8)
+    if is_compressed_depth(message.format):
+        depth = decode_compressed_depth(data, message.format)
+        return depth if depth.dtype == np.uint16 else _metres(depth)
     try:
         picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     except cv2.error as error:

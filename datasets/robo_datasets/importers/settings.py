@@ -36,7 +36,8 @@ class ImportConfig:
     size: list[int] | None = None
     """Height and width to scale frames to, for example [240,320]; as they are by default."""
     success: str = "auto"
-    """true, false, unknown, or auto: false where the annotation ends before the task's last stage, else true."""
+    """true, false, unknown, or auto: what the data says, else false where the annotation ends before the task's last
+    stage, else unknown."""
     codec: str = "jpeg"
     """How a new store keeps camera frames: jpeg, lossless, or raw (fastest to read, and largest)."""
     quality: int = 95

@@ -10,12 +10,13 @@ data/robot0_demo_start_pose, robot0_demo_end_pose, and the same for robot1
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from robo_datasets.errors import ImportSourceError
 from robo_datasets.importers.diffusion_policy import DiffusionPolicySource
+from robo_datasets.importers.pictures import PictureSettings
 from robo_datasets.importers.replay_buffer import ACTION, STATE
 from robo_datasets.importers.source import SourceEpisode, SourceFrame
 
@@ -38,6 +39,8 @@ class UmiSource(DiffusionPolicySource):
         task: the instruction of all episodes.
         action: "next" makes the state of the next frame the action (the last frame's is its own state), which is what
             UMI trains on; "none" leaves actions out.
+        pictures: which way up they are, their colours and scale.
+        skip: arrays to leave out, also such as cannot be read.
 
     Raises:
         ImportSourceError: it is missing, malformed, or of another layout.
@@ -56,9 +59,11 @@ class UmiSource(DiffusionPolicySource):
         state: Sequence[str] | None = None,
         task: str = "",
         action: str = "next",
+        pictures: PictureSettings | None = None,
+        skip: Collection[str] = (),
     ) -> None:
         self._action = action
-        super().__init__(path, cameras, size, fps, state, task)
+        super().__init__(path, cameras, size, fps, state, task, pictures=pictures, skip=skip)
 
     def frames(self, episode: SourceEpisode) -> Iterator[SourceFrame]:
         """Yield the episode's frames."""

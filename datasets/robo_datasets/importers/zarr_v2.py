@@ -89,11 +89,16 @@ class ZipFiles:
         for name in self._open().namelist():
             if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts or ":" in name[:3]:
                 raise ImportSourceError(f"{root} holds the file {name!r}, which leads out of the archive; not read")
+        # An archive of the folder in place of what is in it: everything stands one folder deeper.
+        self._prefix = ""
+        tops = self.folders("")
+        if len(tops) == 1 and tops[0] not in ("data", "meta") and {"data", "meta"} <= set(self.folders(tops[0])):
+            self._prefix = f"{tops[0]}/"
 
     def read(self, name: str) -> bytes | None:
         """See ``Files.read``."""
         try:
-            with self._open().open(name) as file:
+            with self._open().open(self._prefix + name) as file:
                 data = file.read(_MAX_FILE + 1)
         except KeyError:
             return None
@@ -105,7 +110,7 @@ class ZipFiles:
 
     def folders(self, name: str) -> list[str]:
         """See ``Files.folders``."""
-        prefix = f"{name}/" if name else ""
+        prefix = self._prefix + (f"{name}/" if name else "")
         below = (entry[len(prefix) :] for entry in self._open().namelist() if entry.startswith(prefix))
         return sorted({entry.split("/")[0] for entry in below if "/" in entry})
 
@@ -121,7 +126,7 @@ class ZipFiles:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the open archive."""
-        return {"root": self.root, "_archive": None}
+        return {"root": self.root, "_archive": None, "_prefix": self._prefix}
 
 
 def read_document(files: Files, name: str) -> dict[str, Any] | None:
@@ -165,10 +170,7 @@ class ZarrV2Array:
         self.chunks = self._sides(document.get("chunks"), "chunks", 1)
         if document.get("zarr_format") != 2 or not self.shape or len(self.chunks) != len(self.shape):
             raise ImportSourceError(f"{self.where}: shape {self.shape} with chunks {self.chunks} is no Zarr v2 array")
-        self._chunk_bytes = math.prod(self.chunks) * self.dtype.itemsize
-        row = math.prod(self.shape[1:]) * self.dtype.itemsize
-        if self._chunk_bytes > _MAX_CHUNK_BYTES or row > MAX_BYTES_PER_ROW:
-            raise ImportSourceError(f"{self.where}: shape {self.shape} with chunks {self.chunks} is larger than read")
+        self._check_sizes()
         self._order = document.get("order", "C")
         self._separator = document.get("dimension_separator", ".")
         if self._order not in ("C", "F") or self._separator not in (".", "/"):
@@ -177,6 +179,14 @@ class ZarrV2Array:
         self._filters = self._read_filters(document.get("filters") or [])
         self._compressor, self._image_codec = self._read_compressor(document.get("compressor"))
         self._last: tuple[tuple[int, ...], np.ndarray] | None = None
+
+    def _check_sizes(self) -> None:
+        if not self.shape or len(self.chunks) != len(self.shape):
+            raise ImportSourceError(f"{self.where}: shape {self.shape} does not fit chunks {self.chunks}")
+        self._chunk_bytes = math.prod(self.chunks) * self.dtype.itemsize
+        row = math.prod(self.shape[1:]) * self.dtype.itemsize
+        if self._chunk_bytes > _MAX_CHUNK_BYTES or row > MAX_BYTES_PER_ROW:
+            raise ImportSourceError(f"{self.where}: shape {self.shape} with chunks {self.chunks} is larger than read")
 
     def __len__(self) -> int:
         """Number of rows."""

@@ -1,4 +1,4 @@
-"""Bring a diffusion_policy data set (Zarr v2 replay buffer) into a demo store.
+"""Bring a diffusion_policy data set (a replay buffer in Zarr v2 or v3) into a demo store.
 
 Both key sets are read: img, state and action of the simulated tasks, and that of real robots with time stamps, stages
 and, where they stand beside it, videos. Numbers arrive to the last bit. Nothing is ever unpickled: arrays of objects
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from robo_datasets.importers.settings import ImportConfig
+from robo_datasets.importers.picture_config import PictureConfig
 
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config(ImportConfig):
+class Config(PictureConfig):
     """Settings of ``robo-rm import diffusion-policy``."""
 
     source: str = MISSING
@@ -38,7 +38,7 @@ class Config(ImportConfig):
     missing_chunks: str = "error"
     """error, or zeros for data sets whose writer left out chunks of zeros, as zarr-python 3 does."""
     success: str = "auto"
-    """true, false, unknown, or auto: false where the stages end before the last, else true."""
+    """true, false, unknown, or auto: false where the stages end before the last, else unknown."""
 
 
 def run(config: Config) -> None:
@@ -48,7 +48,7 @@ def run(config: Config) -> None:
     from robo_datasets.errors import ConfigError
     from robo_datasets.importers.command import check_places, run_import
     from robo_datasets.importers.diffusion_policy import DiffusionPolicySource
-    from robo_datasets.importers.options import frame_size, plan_import
+    from robo_datasets.importers.options import frame_size, picture_settings, plan_import
 
     check_places(config)
     if config.missing_chunks not in ("error", "zeros"):
@@ -64,6 +64,8 @@ def run(config: Config) -> None:
         config.task,
         config.stage_names,
         config.missing_chunks == "zeros",
+        picture_settings(config),
+        config.drop,
     )
     names = config.stage_names if config.stages else source.stage_names
     plan = plan_import(source, config.store, config.stages, names, config.success)

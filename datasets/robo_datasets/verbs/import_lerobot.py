@@ -34,8 +34,8 @@ class Config(ImportConfig):
     depth_pictures: list[str] = field(default_factory=list)
     """Cameras of depth in 8 bits to keep as plain pictures; they are refused otherwise."""
     success: str = "auto"
-    """true, false, unknown, or auto: false where the annotation ends before the task's last stage, else true, for
-    demonstrations are kept because they worked."""
+    """true, false, unknown, or auto: next.success where there is such a column, else false where the annotation ends
+    before the task's last stage, else unknown."""
 
 
 def run(config: Config) -> None:

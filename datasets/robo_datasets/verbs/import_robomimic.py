@@ -1,4 +1,4 @@
-"""Bring a robomimic HDF5 file into a demo store.
+"""Bring an HDF5 file of demonstrations (robomimic, RoboCasa, LIBERO, Isaac Lab) into a demo store.
 
 Observations, actions, simulator states, rewards and dones to the last bit; images become cameras. Nothing is ever
 unpickled, and no link out of the file is followed. A fault in the file is one line, and the store stays as it was.
@@ -10,36 +10,38 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from robo_datasets.importers.settings import ImportConfig
+from robo_datasets.importers.picture_config import PictureConfig
 
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config(ImportConfig):
+class Config(PictureConfig):
     """Settings of ``robo-rm import robomimic``."""
 
     source: str = MISSING
     """The .hdf5 file."""
     fps: float | None = None
-    """Frames a second; the environment's control frequency by default."""
+    """Frames per second; what the file says by default (control frequency, or Isaac Lab's time step)."""
     task: str = ""
-    """The instruction; the environment's name by default."""
+    """The instruction; by default the one in the file (ep_meta of RoboCasa, problem_info of LIBERO), else the
+    environment's name, which is said."""
     state: list[str] | None = None
-    """Observations that make up observation.state; by default robot0_eef_pos, robot0_eef_quat, robot0_gripper_qpos.
-    ``object`` becomes observation.environment_state, all others observation.<name>."""
+    """Observations that make up observation.state; by default pose and gripper as robosuite, LIBERO and Isaac Lab name
+    them. ``object`` becomes observation.environment_state, all others observation.<name>."""
     mask: str = ""
     """Split to import, for example train; everything by default. The splits are kept in the attributes."""
     cameras: list[str] | None = None
     """Cameras to keep, for example [agentview]; all by default."""
     success: str = "auto"
-    """true, false, unknown, or auto: whether a sparse reward of 1 was reached."""
+    """true, false, unknown, or auto: the attribute success, else whether a sparse reward of 1 was reached, else
+    unknown."""
 
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
     from robo_datasets.importers.command import check_places, run_import
-    from robo_datasets.importers.options import frame_size, plan_import
+    from robo_datasets.importers.options import frame_size, picture_settings, plan_import
     from robo_datasets.importers.robomimic import RobomimicSource
 
     check_places(config)
@@ -51,6 +53,8 @@ def run(config: Config) -> None:
         config.state,
         config.task,
         config.mask,
+        picture_settings(config),
+        config.drop,
     )
     plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
     run_import(config, source, plan)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from robo_datasets.importers.settings import ImportConfig
+from robo_datasets.importers.picture_config import PictureConfig
 
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config(ImportConfig):
+class Config(PictureConfig):
     """Settings of ``robo-rm import umi``."""
 
     source: str = MISSING
@@ -37,7 +37,7 @@ def run(config: Config) -> None:
     """Import, then say what was added."""
     from robo_datasets.errors import ConfigError
     from robo_datasets.importers.command import check_places, run_import
-    from robo_datasets.importers.options import frame_size, plan_import
+    from robo_datasets.importers.options import frame_size, picture_settings, plan_import
     from robo_datasets.importers.umi import ACTIONS, UmiSource
 
     check_places(config)
@@ -46,6 +46,16 @@ def run(config: Config) -> None:
     if not config.fps > 0:
         raise ConfigError(f"fps={config.fps} must be positive")
     size = frame_size(config.size)
-    source = UmiSource(config.source, config.cameras, size, config.fps, config.state, config.task, config.action)
+    source = UmiSource(
+        config.source,
+        config.cameras,
+        size,
+        config.fps,
+        config.state,
+        config.task,
+        config.action,
+        picture_settings(config),
+        config.drop,
+    )
     plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
     run_import(config, source, plan)

@@ -25,8 +25,8 @@ class Config(ImportConfig):
     robot: str = ""
     """Robot contract (a YAML file, or the name of a packaged one): its topics, joints, cameras, rates and deadlines."""
     mapping: str = ""
-    """YAML file {fps, topics: [{topic, feature, align, max_age, fields, names, point, dtype}]}; its features go before
-    the contract's."""
+    """YAML file {fps, topics: [{topic, feature, align, max_age, fields, names, point, dtype, type, channel}]}; its
+    features go before the contract's."""
     fps: float | None = None
     """Frames a second; the mapping's, or the contract's rate of actions by default."""
     gaps: str = "error"
@@ -35,10 +35,17 @@ class Config(ImportConfig):
     """Pieces shorter than this are left out."""
     task: str = ""
     """The instruction of all episodes."""
+    clock: str = "auto"
+    """auto: header stamps, and messages without one are put on their clock; header: these count from their arrival;
+    arrival: all messages do."""
+    definitions: str = ""
+    """Folder of message definitions (PACKAGE/msg/NAME.msg) for types that the bags do not define."""
 
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
+    from pathlib import Path
+
     from robo_datasets.errors import ConfigError
     from robo_datasets.importers.command import check_places, run_import
     from robo_datasets.importers.options import frame_size, plan_import
@@ -79,6 +86,8 @@ def run(config: Config) -> None:
         config.gaps,
         config.min_seconds,
         name,
+        config.clock,
+        Path(config.definitions) if config.definitions else None,
     )
     plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
     run_import(config, source, plan, contract_hash=contract_hash, contract=contract_data)

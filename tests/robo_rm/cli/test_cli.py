@@ -155,6 +155,13 @@ def test_a_mapping_takes_keys_that_no_schema_names():
     assert chosen.reward.settings == {"history": 4, "use_state": False}
 
 
+def test_a_mapping_may_be_given_whole():
+    words = ["source=a", "store=b", "rename={observation.image: observation.images.front}"]
+    assert compose_settings(VERBS["import.robomimic"], words).rename == {
+        "observation.image": "observation.images.front"
+    }
+
+
 @pytest.mark.parametrize("path", ["../a (1).zarr", "/x y/z.zarr", "it's=odd", "a,b", "[1].zarr", "back\\slash"])
 def test_a_text_setting_is_taken_as_it_is(toy_verb, path):
     assert compose_settings(toy_verb, [f"store={path}"]).store == path
