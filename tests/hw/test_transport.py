@@ -162,6 +162,20 @@ def test_nothing_the_bridge_calls_waits_whether_the_server_is_there_or_hangs(soc
     assert np.percentile(spent, 90) < 0.05
 
 
+def test_a_contract_that_differs_in_deployment_is_taken_and_told(socket_path):
+    data = ARM.to_dict()
+    data["robot"], data["joints"][2]["velocity"] = "left_arm", 5.0  # the bridge keeps the tighter limit
+    data["topics"]["command"]["name"], data["deadlines"]["chunk"] = "/left/command", 0.7
+    data["cameras"].reverse()
+    told = []
+    with (
+        PolicyServer(RobotContract.from_dict(data), socket_path, Rising(ARM), report=told.append) as server,
+        PolicyClient(ARM, str(server.address), timeouts=QUICK) as client,
+    ):
+        connected(client)
+    assert any("differs in deployment" in text and "robot" in text for text in told)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -44,6 +44,8 @@ class Config:
     """The arm's contract: a YAML file, or the name of a packaged one."""
     socket: str = MISSING
     """Where to listen: unix:/path/to.sock, or tcp://127.0.0.1:5555; only this machine can connect."""
+    confirm_wider_limits: bool = False
+    """Serve although limits of the contract are wider than those of the training: a policy never saw what is there."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 0
@@ -76,7 +78,7 @@ def run(config: Config) -> None:
     if config.threads < 0:
         raise ConfigError(f"threads={config.threads} must be 0 (torch decides) or more")
     loaded = load(config.policy, config.reward_model, config.device)
-    policy, progress = loaded.served(contract, limits)
+    policy, progress = loaded.served(contract, limits, config.confirm_wider_limits)
     if config.threads:
         import torch
 
