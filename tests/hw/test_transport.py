@@ -262,7 +262,7 @@ def test_a_wrong_picture_is_a_mistake_of_the_caller_and_a_bad_number_is_not_sent
         ("tcp://:1", "not understood"),
         ("tls://robot", "no port"),
         ("tls://a b:1", "not understood"),
-        ("tls://:::1", "not understood"),
+        ("tls://-x:1", "not understood"),
         ("", "not understood"),
         ("unix:/" + "a" * 200, "longer"),
     ],
