@@ -165,7 +165,7 @@ def test_nothing_the_bridge_calls_waits_whether_the_server_is_there_or_hangs(soc
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        (lambda data: data["joints"][2].update(velocity=3.0), "joints[elbow_pitch].velocity"),
+        (lambda data: data["joints"][2].update(name="elbow"), "joints"),
         (lambda data: data["cameras"][0].update(width=64), "cameras[front].width"),
         (lambda data: data["joints"].reverse(), "joints"),
         (lambda data: data["rates"].update(actions=10), "rates.actions"),

@@ -91,6 +91,7 @@ class TlsIdentity:
 
         Raises:
             AuthenticationError: no TLS 1.3, or a certificate that is missing, expired or not pinned.
+            ConnectionError: it left.
         """
         return (yield from self._shake(made, peer, server_side=True))
 
@@ -124,7 +125,8 @@ class TlsIdentity:
             with contextlib.suppress(OSError):
                 socket.socket.recv(wrapped, _UNREAD)
             wrapped.close()
-            raise AuthenticationError(meaning(error)) from None
+            broken = not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError)
+            raise (ConnectionError if broken else AuthenticationError)(meaning(error)) from None
         except GeneratorExit:
             wrapped.close()
             raise
