@@ -18,7 +18,7 @@ import pytest
 import yaml
 from served_policies import STATE, Counting, Rising
 
-from robo_hw import ActionChunk, RobotContract, SafetyCore, State, SteadyClock
+from robo_hw import ActionChunk, ArmRefusedError, RobotContract, SafetyCore, State, SteadyClock
 from robo_hw.errors import AddressError, ObservationError, TransportError
 from robo_hw.transport import Address, ClientState, PolicyClient, PolicyServer, Timeouts
 
@@ -162,6 +162,20 @@ def test_nothing_the_bridge_calls_waits_whether_the_server_is_there_or_hangs(soc
     assert np.percentile(spent, 90) < 0.05
 
 
+def test_a_contract_that_differs_in_deployment_is_taken_and_told(socket_path):
+    data = ARM.to_dict()
+    data["robot"], data["joints"][2]["velocity"] = "left_arm", 5.0  # the bridge keeps the tighter limit
+    data["topics"]["command"]["name"], data["deadlines"]["chunk"] = "/left/command", 0.7
+    data["cameras"].reverse()
+    told = []
+    with (
+        PolicyServer(RobotContract.from_dict(data), socket_path, Rising(ARM), report=told.append) as server,
+        PolicyClient(ARM, str(server.address), timeouts=QUICK) as client,
+    ):
+        connected(client)
+    assert any("differs in deployment" in text and "robot" in text for text in told)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -303,11 +317,11 @@ def test_a_broken_chunk_reaches_the_core_as_it_is_and_is_rejected_there(socket_p
     with PolicyServer(arm, socket_path, policy) as server, PolicyClient(arm, str(server.address), clock) as client:
         connected(client)
         policy.wrong = wrong
-        for picture in range(3):
+        for picture in range(8):
             core.observe(NAMES, REST, stamp=clock.now())
             for camera in arm.cameras:
                 core.observe_camera(camera.name, picture, stamp=clock.now())
-            time.sleep(0.002)
+            time.sleep(0.02)
         core.arm()
         result = core.submit(ask(client, observed_at=clock.now(), epoch=core.epoch))
         assert result.malformed
@@ -373,7 +387,8 @@ def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_t
             for camera in arm.cameras:
                 core.observe_camera(camera.name, picture, stamp=now)
             if core.state is State.DISARMED:
-                core.arm()
+                with contextlib.suppress(ArmRefusedError):  # until several joint states agree
+                    core.arm()
             client.send_observation(NAMES, robot, pictures(), observed_at=now, epoch=core.epoch, want=("chunk",))
             update = client.poll()
             if update.restarted:
@@ -381,7 +396,7 @@ def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_t
             elif update.chunk is not None:
                 (submitted if core.submit(update.chunk).accepted else refused).append(update.chunk)
             command = core.tick()
-            robot = command.positions
+            robot = robot if command is None else command.positions
             states.append(core.state)
             epochs.append(client.status().server_epoch)
             time.sleep(0.01)
