@@ -317,7 +317,7 @@ def test_a_program_between_the_two_cannot_put_a_frame_of_its_own_in(tmp_path, si
 @pytest.mark.parametrize(
     ("text", "mode", "match"),
     [
-        ("0123456789abcdef" * 4, 0o644, "can be read by others .mode 644.; chmod 600"),
+        ("0123456789abcdef" * 4, 0o644, "can be read by others .mode 644.; give it mode 600"),
         ("0123456789abcdef" * 4, 0o640, "can be read by others"),
         ("", 0o600, "is empty"),
         ("  \n", 0o600, "is empty"),

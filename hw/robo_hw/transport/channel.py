@@ -15,6 +15,8 @@ from collections.abc import Generator
 from typing import Any
 
 _COUNTER = struct.Struct(">Q")
+_RECORD = 16 * 1024
+"""Bytes of the longest TLS record: one call gives one record at most, and first makes room for what it is asked for."""
 TAG = 16
 """Bytes behind each frame of a channel whose frames are sealed."""
 
@@ -117,9 +119,9 @@ class TlsChannel(Channel):
         pieces: list[bytes] = []
         size = 0
         with self._one:
-            while size < most:
+            while size + _RECORD <= max(most, _RECORD):
                 try:
-                    piece = self._tls.recv(most - size)
+                    piece = self._tls.recv(_RECORD)
                 except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError):
                     break
                 except OSError:

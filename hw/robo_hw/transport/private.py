@@ -93,7 +93,7 @@ def read_private(path: Path, what: str) -> bytes:
             raise CredentialsError(f"{what} {path} belongs to user {user_name(found.st_uid)}; make a copy of your own")
         if found.st_mode & 0o077:
             mode = stat.S_IMODE(found.st_mode)
-            raise CredentialsError(f"{what} {path} can be read by others (mode {mode:o}); chmod 600 {path}")
+            raise CredentialsError(f"{what} {path} can be read by others (mode {mode:o}); give it mode 600")
         with open(descriptor, "rb", closefd=False) as file:
             content = file.read(_LONGEST + 1)
     finally:
