@@ -15,6 +15,8 @@ from robo_hw.observation_buffer import NamedVector, ObservationBuffer
 from robo_rm_bridge.camera_feed import CameraFeed, CameraProblem
 from robo_rm_bridge.conversions import qos, seconds, sensor_qos
 
+_TELL_EVERY = 5.0
+"""Seconds between two log lines about one camera."""
 TakeJoints: TypeAlias = (
     "Callable[[Sequence[str], np.ndarray, Sequence[float] | None, float | None, str], np.ndarray | None]"
 )
@@ -50,6 +52,7 @@ class Inputs:
         self._take_joints, self._take_image = take_joints, take_image
         self.buffer = ObservationBuffer(contract, vectors, vector_age)
         self._subscriptions: list[Any] = []
+        self._told: dict[str, float] = {}
         self._feed: CameraFeed | None = None
         for topic in contract.joint_states:
             self._listen(topic.name, self._joints_handler(topic.name), qos(topic))
@@ -64,8 +67,7 @@ class Inputs:
             return
         for new in self._feed.poll():
             if isinstance(new, CameraProblem):
-                text = f"camera {new.camera}: {new.message}" if new.camera else new.message
-                self._node.get_logger().error(text, throttle_duration_sec=5.0)
+                self._tell(new)
             elif self._take_image(new.camera, new.digest, new.stamp):
                 self.buffer.image(new.camera, new.read, self._clock.now(), new.stamp)
 
@@ -77,6 +79,15 @@ class Inputs:
         if self._feed is not None:
             self._feed.close()
             self._feed = None
+
+    def _tell(self, problem: CameraProblem) -> None:
+        # Not the logger's throttle, which is one for all: a camera must not hide what is wrong with another.
+        now = self._clock.now()
+        if now - self._told.get(problem.camera, -np.inf) < _TELL_EVERY:
+            return
+        self._told[problem.camera] = now
+        text = f"camera {problem.camera}: {problem.message}" if problem.camera else problem.message
+        self._node.get_logger().error(text)
 
     def _listen(self, topic: str, handler: Callable[[JointState], None], quality: Any) -> None:
         self._subscriptions.append(self._node.create_subscription(JointState, topic, handler, quality))

@@ -170,6 +170,20 @@ def test_a_policy_that_hangs_is_stopped_at_the_deadline(running):
     running.wait_state("running", seconds=10.0)
 
 
+def test_a_policy_that_hangs_behind_a_live_server_is_an_error_in_diagnostics_with_how_long(running):
+    running.server.say("hangs")
+    running.comes_to_rest("holding", seconds=6.0)
+
+    def policy() -> dict[str, str]:
+        return running.observer.diagnostics.get("robo_rm_policy: policy", {})
+
+    running.wait("it is told", lambda: "the policy hangs: no answer to an observation for" in policy()["message"], 8.0)
+    assert policy()["level"] == "2"
+    assert float(policy()["waiting"]) > 2.0
+    running.server.say("normal")
+    running.wait("it is told that it answers", lambda: policy()["message"] == "connected")
+
+
 def test_chunks_of_an_earlier_epoch_are_rejected(running):
     running.server.say("old_epoch")
     running.comes_to_rest("holding")

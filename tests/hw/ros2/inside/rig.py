@@ -172,8 +172,9 @@ class Observer(Node):
             }
 
     def _joints(self, message: JointState) -> None:
-        if len(message.position) == 7:
-            self.measured = np.array(message.position)
+        for name, position in zip(message.name, message.position, strict=False):
+            if name in self.contract.state_names:
+                self.measured[self.contract.state_names.index(name)] = position
 
     def _success(self, message: Bool) -> None:
         self.success = message.data

@@ -109,6 +109,9 @@ class Script:
             time.sleep(1.4)
         elif mode == "slow":
             time.sleep(0.3)
+        elif mode == "hangs":
+            while self.mode == "hangs":
+                time.sleep(0.01)
         elif mode == "raises":
             raise ValueError("the network is broken")
         reply = {
