@@ -86,7 +86,7 @@ class Topics:
         sink.finish()
         status = topics.section("status", "its name and qos", default={})
         # A late joiner has to learn of a fault that happened before it came: transient local.
-        self.status = quality(status, "reliable", "transient_local", "/robo_rm/status")
+        self.status = quality(status, "reliable", "transient_local", "robo_rm/status")
         status.finish()
         self.stop = tuple(_stop_signal(reader) for reader in topics.items("stop", "stop signals", empty=True))
         sources = topics.items("estop", "emergency stops", empty=True)
