@@ -142,7 +142,7 @@ def test_deploy_check_says_no_go_and_names_the_field_of_another_contract(folder,
     output = "".join(capsys.readouterr().out.split("│")).replace("\n", " ")
     assert "joints[elbow_pitch].jerk" in output
     assert "not tried" in output
-    assert main(["serve-policy", f"socket={tmp_path}/x.sock", *arguments]) == 2
+    assert main(["serve-policy", f"listen={tmp_path}/x.sock", *arguments]) == 2
     error = capsys.readouterr().err
     assert "joints[elbow_pitch].jerk: 1500.0 in the checkpoint, 1400.0 in this contract" in error
     assert error.count("\n") == 1
@@ -424,7 +424,7 @@ def test_neither_policy_nor_reward_model_is_refused():
 def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_started_again(folder, tmp_path):
     address = f"unix:{tmp_path}/policy.sock"
     command = [sys.executable, "-m", "robo_rm.cli.main", "serve-policy", f"policy={folder}", "contract=tidy_drawer"]
-    command += [f"socket={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
+    command += [f"listen={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
 
     def start(stack: ExitStack) -> subprocess.Popen:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

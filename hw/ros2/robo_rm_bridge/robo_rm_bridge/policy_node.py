@@ -37,6 +37,7 @@ from robo_rm_bridge.conversions import joint_state, time_message_ns
 from robo_rm_bridge.guard import Guard
 from robo_rm_bridge.inputs import Inputs
 from robo_rm_bridge.outputs import make_outputs
+from robo_rm_bridge.policy_access import credentials
 from robo_rm_bridge.policy_settings import SETTINGS
 from robo_rm_bridge.reporting import EventLogger, PolicyReport, Reporter
 from robo_rm_bridge.settings import declare
@@ -144,7 +145,8 @@ class PolicyNode(LifecycleNode):
         self.contract = contract = RobotContract.load(settings.contract)
         self._vectors = parse_vectors(settings.vectors)
         self._clock_ = clock = SteadyClock()
-        self._client = PolicyClient(contract, settings.policy_address, clock, task=settings.task)
+        access = credentials(settings)
+        self._client = PolicyClient(contract, settings.policy_address, clock, task=settings.task, credentials=access)
         self.core = core = SafetyCore(contract, clock, settings.chunk_blending, settings.ensemble_decay)
         self._period = 1.0 / contract.rates.control
         self._timing, self._latency = LoopTiming(self._period), Spread()

@@ -122,6 +122,10 @@ def policy_entry(node: str, report: PolicyReport, patience: float) -> Diagnostic
         "errors": status.errors,
         "round_trip": status.round_trip,
         "inference": status.inference,
+        "uplink": status.uplink,
+        "downlink": status.downlink,
+        "clock_offset": status.clock_offset,
+        "busy": status.busy,
         "waiting": waiting,
     }
     name = f"{node}: policy"
