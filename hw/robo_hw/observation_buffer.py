@@ -105,7 +105,7 @@ class ObservationBuffer:
         self._watches = {vector.key: StreamWatch(vector.key, vector_age / 2) for vector in vectors}
 
     def joints(self, names: Sequence[str], positions: np.ndarray, now: float, stamp: float | None = None) -> None:
-        """Add a joint state that the core accepted: received at ``now``, taken at ``stamp`` by the sender's clock."""
+        """Add a joint state that the core accepted: of ``now`` (steady clock), of ``stamp`` by the sender's clock."""
         self._joints.append(_Joints(tuple(names), positions, now, stamp))
         while self._joints[0].at < now - _KEPT:
             self._joints.popleft()

@@ -15,12 +15,13 @@ from robo_hw.observation_buffer import NamedVector, ObservationBuffer
 from robo_rm_bridge.camera_feed import CameraFeed, CameraProblem
 from robo_rm_bridge.conversions import qos, seconds, sensor_qos
 
+_STEADY = 3
 _TELL_EVERY = 5.0
 """Seconds between two log lines about one camera."""
-TakeJoints: TypeAlias = (
-    "Callable[[Sequence[str], np.ndarray, Sequence[float] | None, float | None, str], np.ndarray | None]"
-)
-"""(names, positions, velocities, stamp, topic) -> positions (D,) in the contract's order, or None: not usable."""
+Pose: TypeAlias = "tuple[np.ndarray, float]"
+TakeJoints: TypeAlias = "Callable[[Sequence[str], np.ndarray, Sequence[float] | None, float | None, str], Pose | None]"
+"""(names, positions, velocities, stamp, topic) -> positions (D,) in the contract's order and when the oldest of them
+was taken (s, steady clock); None: not usable, or not all joints are known yet."""
 TakeImage: TypeAlias = "Callable[[str, int, float | None], bool]"
 """(camera, digest, stamp) -> whether it counts as fresh."""
 
@@ -53,6 +54,7 @@ class Inputs:
         self.buffer = ObservationBuffer(contract, vectors, vector_age)
         self._subscriptions: list[Any] = []
         self._told: dict[str, float] = {}
+        self._steady = {camera.name: 0 for camera in contract.cameras}
         self._feed: CameraFeed | None = None
         for topic in contract.joint_states:
             self._listen(topic.name, self._joints_handler(topic.name), qos(topic))
@@ -69,7 +71,24 @@ class Inputs:
             if isinstance(new, CameraProblem):
                 self._tell(new)
             elif self._take_image(new.camera, new.digest, new.stamp):
+                self._steady[new.camera] += 1
                 self.buffer.image(new.camera, new.read, self._clock.now(), new.stamp)
+            else:
+                self._steady[new.camera] = 0
+
+    def unsteady(self) -> list[str]:
+        """Cameras that have given too few images in a row to be relied on, one line each: the first may be late, and
+        what is in time would then look as if its clock had jumped."""
+        return [
+            f"camera {name} has given {count} of {_STEADY} images in a row; wait a moment"
+            for name, count in self._steady.items()
+            if count < _STEADY
+        ]
+
+    def forget(self) -> None:
+        """Start anew, as after a fault was reset."""
+        self.buffer.forget()
+        self._steady = dict.fromkeys(self._steady, 0)
 
     def close(self) -> None:
         """Leave the graph, and end the cameras' process."""
@@ -101,7 +120,7 @@ class Inputs:
             stamp = seconds(message.header.stamp)
             taken = self._take_joints(message.name, positions, velocities, stamp, topic)
             if taken is not None:
-                self.buffer.joints(names, taken, self._clock.now(), stamp)
+                self.buffer.joints(names, *taken, stamp)
 
         return on_joints
 

@@ -159,7 +159,7 @@ class PolicyNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         # Closed in reverse order, also where one of them cannot be opened.
         time_from_start = settings.time_from_start or self._period
-        self._outputs = make_outputs(self, contract, time_from_start, lambda: core.measured, self._on_robot_stop)
+        self._outputs = make_outputs(self, contract, time_from_start, lambda: core.pose()[0], self._on_robot_stop)
         self._closers += [output.close for output in self._outputs]
         self._events = EventLogger(core.log, self.get_logger())
         self._reporter = Reporter(self, contract, settings.diagnostics_rate)
@@ -199,8 +199,7 @@ class PolicyNode(LifecycleNode):
     def _arm(self, request: Any, response: Any) -> Any:
         def arm() -> str:
             self._require_safe()
-            now = self._clock_.now()
-            missing = self._policy_problems() or self._inputs.buffer.missing(self._needs(), now)
+            missing = self._policy_problems() or self._lacking()
             self._client.start_episode(self.settings.task)
             self._unanswered = None
             self.core.arm(missing=missing)
@@ -212,7 +211,7 @@ class PolicyNode(LifecycleNode):
     def _hold(self, request: Any, response: Any) -> Any:
         def hold() -> str:
             self._require_safe()
-            self.core.arm(missing=["asked to hold only"], hold_only=True)
+            self.core.arm(hold_only=True)
             self._guard.follow(self.core.state)
             return "holding only; disarm, then ~/arm, for a motion"
 
@@ -240,7 +239,7 @@ class PolicyNode(LifecycleNode):
             if pressed:
                 raise HardwareError("; ".join(pressed))
             self.core.reset_fault()
-            self._inputs.buffer.forget()
+            self._inputs.forget()
             return "reset; disarmed"
 
         return self._answer(response, reset)
@@ -262,8 +261,11 @@ class PolicyNode(LifecycleNode):
         velocities: Sequence[float] | None,
         stamp: float | None,
         topic: str,
-    ) -> np.ndarray | None:
-        return self.core.measured if self.core.observe(names, positions, velocities, stamp, topic) else None
+    ) -> tuple[np.ndarray, float] | None:
+        if not self.core.observe(names, positions, velocities, stamp, topic):
+            return None
+        pose, taken_at = self.core.pose()
+        return (pose, taken_at) if np.isfinite(pose).all() else None
 
     def _on_robot_stop(self, reason: str) -> None:
         self.core.robot_stop(reason)
@@ -346,6 +348,12 @@ class PolicyNode(LifecycleNode):
     def _needs(self) -> dict[str, tuple[int, ...]]:
         server = self._client.status().server
         return dict(server.policy.needs) if server is not None and server.policy is not None else {}
+
+    def _lacking(self) -> list[str]:
+        """What the policy needs and has not been given; of joints and cameras the core tells more than their age."""
+        missing = self._inputs.buffer.missing(self._needs(), self._clock_.now())
+        told = [line for line in missing if not line.startswith(("joint states are", "camera ")) or "apart" in line]
+        return told + self._inputs.unsteady()
 
     def _policy_problems(self) -> list[str]:
         """Why this policy may not move this arm; empty where it may."""

@@ -121,6 +121,7 @@ class Script:
             "joints": joints,
             "actions": actions,
             "seconds": 0.0,
+            "received": job.received,
         }
         if mode == "out_of_order":
             # The answer to one observation is sent behind the answer to the next one.
