@@ -149,16 +149,17 @@ def test_simulated_time_that_never_runs_does_not_stop_the_watchdogs(processes):
 # Policy killed, slow, restarted in mid-chunk -> stop; wrong epoch rejected
 
 
-def test_a_policy_that_is_killed_in_mid_chunk_and_restarted_goes_on_without_touching_the_bridge(running):
+def test_a_policy_that_is_killed_in_mid_chunk_and_restarted_goes_on_once_it_is_armed_again(running):
     before = int(running.observer.status["epoch"])
     running.server.kill()
     running.comes_to_rest("holding")
     running.server = running.start_server()
-    took = running.wait_state("running", seconds=10.0)
+    running.wait_state("disarmed")
+    assert "the policy server restarted; arm again" in running.said()
+    running.commands_nothing(1.0)
     assert int(running.observer.status["epoch"]) > before
-    running.wait("it moves again", lambda: running.speed() > 0.1)
-    running.keeps_the_limits()
-    print(f"resumed {took:.2f} s after the server was back")
+    running.arm_it()
+    running.wait("it moves again", lambda: running.state == "running" and running.speed() > 0.1)
 
 
 def test_a_policy_that_hangs_is_stopped_at_the_deadline(running):
