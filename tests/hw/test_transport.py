@@ -162,10 +162,24 @@ def test_nothing_the_bridge_calls_waits_whether_the_server_is_there_or_hangs(soc
     assert np.percentile(spent, 90) < 0.05
 
 
+def test_a_contract_that_differs_in_deployment_is_taken_and_told(socket_path):
+    data = ARM.to_dict()
+    data["robot"], data["joints"][2]["velocity"] = "left_arm", 5.0  # the bridge keeps the tighter limit
+    data["topics"]["command"]["name"], data["deadlines"]["chunk"] = "/left/command", 0.7
+    data["cameras"].reverse()
+    told = []
+    with (
+        PolicyServer(RobotContract.from_dict(data), socket_path, Rising(ARM), report=told.append) as server,
+        PolicyClient(ARM, str(server.address), timeouts=QUICK) as client,
+    ):
+        connected(client)
+    assert any("differs in deployment" in text and "robot" in text for text in told)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        (lambda data: data["joints"][2].update(velocity=3.0), "joints[elbow_pitch].velocity"),
+        (lambda data: data["joints"][2].update(name="elbow"), "joints"),
         (lambda data: data["cameras"][0].update(width=64), "cameras[front].width"),
         (lambda data: data["joints"].reverse(), "joints"),
         (lambda data: data["rates"].update(actions=10), "rates.actions"),
@@ -262,7 +276,7 @@ def test_a_wrong_picture_is_a_mistake_of_the_caller_and_a_bad_number_is_not_sent
         ("tcp://:1", "not understood"),
         ("tls://robot", "no port"),
         ("tls://a b:1", "not understood"),
-        ("tls://:::1", "not understood"),
+        ("tls://-x:1", "not understood"),
         ("", "not understood"),
         ("unix:/" + "a" * 200, "longer"),
     ],

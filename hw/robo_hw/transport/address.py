@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import ipaddress
 import os
@@ -70,11 +69,9 @@ class Address:
         number = int(port)
         if number > 65535:
             raise AddressError(f"address {text!r}: {number} is no port; give one from 1 to 65535")
-        try:
-            local, named = ipaddress.ip_address(host).is_loopback, False
-        except ValueError:
-            local, named = False, True
-        if named and (len(host) > 253 or not _HOST.fullmatch(host)):
+        number_form = _parsed(host)
+        local = number_form is not None and number_form.is_loopback
+        if number_form is None and (len(host) > 253 or not _HOST.fullmatch(host)):
             raise AddressError(f"address {text!r} is not understood; {_FORMS}")
         if kind == "tcp" and not local:
             raise AddressError(
@@ -102,9 +99,8 @@ class Address:
         Raises:
             AddressError: it names no one server.
         """
-        with contextlib.suppress(ValueError):
-            if self.host and ipaddress.ip_address(self.host).is_unspecified:
-                raise AddressError(f"{self} is every address of a computer; give the name or the address of the server")
+        if _parsed(self.host) in (ipaddress.IPv4Address(0), ipaddress.IPv6Address(0)):
+            raise AddressError(f"{self} is every address of a computer; give the name or the address of the server")
         if self.host and not self.port:
             raise AddressError(f"{self} has no port to connect to; give the one that the server listens on")
         return self
@@ -222,6 +218,13 @@ def tuned(made: socket.socket) -> None:
     """Have small frames sent at once: TCP would hold one back until the one before it is acknowledged, 40 ms."""
     if made.family != socket.AF_UNIX:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _parsed(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def _bracketed(host: str) -> str:

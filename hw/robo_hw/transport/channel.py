@@ -14,8 +14,6 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-from robo_hw.errors import AuthenticationError
-
 _COUNTER = struct.Struct(">Q")
 TAG = 16
 """Bytes behind each frame of a channel whose frames are sealed."""
@@ -164,7 +162,7 @@ def read_exactly(channel: Channel, size: int) -> Waits:
     """So many bytes, step by step.
 
     Raises:
-        AuthenticationError: the other side closed the connection before.
+        ConnectionError: the other side closed the connection before.
     """
     data = b""
     while len(data) < size:
@@ -172,7 +170,7 @@ def read_exactly(channel: Channel, size: int) -> Waits:
         if piece is None:
             yield select.POLLIN
         elif not piece:
-            raise AuthenticationError("it closed the connection before it had proved who it is")
+            raise ConnectionError("it closed the connection before it had proved who it is")
         else:
             data += piece
     return data

@@ -85,7 +85,7 @@ def read_private(path: Path, what: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise CredentialsError(f"{what} {path} cannot be read: {_reason(error)}") from None
-    with open(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise CredentialsError(f"{what} {path} is not a file")
@@ -94,7 +94,10 @@ def read_private(path: Path, what: str) -> bytes:
         if found.st_mode & 0o077:
             mode = stat.S_IMODE(found.st_mode)
             raise CredentialsError(f"{what} {path} can be read by others (mode {mode:o}); chmod 600 {path}")
-        content = file.read(_LONGEST + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(_LONGEST + 1)
+    finally:
+        os.close(descriptor)
     if not content.strip() or len(content) > _LONGEST:
         raise CredentialsError(f"{what} {path} is {'too long' if content.strip() else 'empty'}")
     return content

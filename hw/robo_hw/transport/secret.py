@@ -77,10 +77,11 @@ class SharedSecret:
         channel = Channel(made, peer)
         mine = os.urandom(_NONCE)
         yield from write_all(channel, GREETING + mine)
-        first = yield from read_exactly(channel, 2)
-        if first == b"\x15\x03":  # a TLS alert
-            raise AuthenticationError("a TLS server is there; give its address as tls://HOST:PORT, with certificates")
-        answer = first + (yield from read_exactly(channel, _NONCE + _MAC - 2))
+        try:
+            first = yield from read_exactly(channel, 1)
+        except ConnectionError:
+            raise ConnectionError("it closed the connection at the greeting; is it a tls:// server?") from None
+        answer = first + (yield from read_exactly(channel, _NONCE + _MAC - 1))
         nonces = mine + answer[:_NONCE]
         if not hmac.compare_digest(answer[_NONCE:], self._mac(b"server", nonces)):
             raise AuthenticationError(

@@ -175,20 +175,27 @@ class Session:
         )
 
     def _compare_contracts(self, hello: dict[str, Any]) -> None:
+        """Refuse what was learned differently, and a bridge with wider limits; tell what else differs."""
         mine = self._server.contract
-        if hello["contract_hash"] == mine.hash:
-            return
         try:
             theirs = RobotContract.from_dict(json.loads(hello["contract"]), source="of the client")
         except (ContractError, ValueError, RecursionError) as error:
             text = shortened(error, 400)
             raise HandshakeError("contract", f"contract: the client's cannot be read: {text}") from None
-        lines = mine.difference(theirs) or ["its hash"]
-        more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
-        raise HandshakeError(
-            lines[0].split(":")[0],
-            f"the contracts differ (server {mine.hash[:12]}, client {theirs.hash[:12]}): {'; '.join(lines[:3])}{more}",
-        )
+        if theirs.hash != mine.hash:
+            lines = mine.difference(theirs) or ["its hash"]
+            hashes = f"server {mine.hash[:12]}, client {theirs.hash[:12]}"
+            raise HandshakeError(lines[0].split(":")[0], f"the contracts differ ({hashes}): {_first(lines)}")
+        wider = theirs.wider_limits(mine)
+        if wider and hello["role"] == "control":
+            raise HandshakeError(
+                wider[0].split(":")[0],
+                f"the bridge's limits (here) are wider than the server's (there): {_first(wider)}; give serve-policy "
+                "the bridge's contract, which asks to confirm what is wider than in training",
+            )
+        lines = mine.deployment_difference(theirs)
+        if lines:
+            self._server.report(f"the contract of {hello['role']} differs in deployment, as it may: {_first(lines)}")
 
     def _observe(self, message: dict[str, Any]) -> None:
         sequence = message["sequence"]
@@ -255,6 +262,11 @@ class Session:
             images = self._server.layout.split(cameras, message["pixels"])
         values.update({IMAGES + name: image for name, image in images.items()})
         return values
+
+
+def _first(lines: list[str]) -> str:
+    more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+    return "; ".join(lines[:3]) + more
 
 
 def _single(array: np.ndarray) -> np.ndarray:

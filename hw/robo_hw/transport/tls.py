@@ -7,6 +7,7 @@ connection shows its certificate again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import select
@@ -24,6 +25,7 @@ from robo_hw.transport.private import read_private
 OWN, KEY, PEERS = "own.pem", "own.key", "peers.pem"
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _LONGEST = 1024 * 1024
+_UNREAD = 64 * 1024
 
 # What OpenSSL says -> what it means here. The first that is found in its text counts.
 _MEANINGS = (
@@ -41,7 +43,7 @@ _MEANINGS = (
     ("unable to get issuer", "its certificate is not among those in peers.pem"),
     ("unsuitable certificate purpose", "its certificate is for the other side of a connection"),
     ("unsupported protocol", "it offers less than TLS 1.3"),
-    ("alert protocol version", "the other side takes only another version of TLS than 1.3"),
+    ("alert protocol version", "the other side does not take TLS 1.3"),
     ("version too low", "it offers less than TLS 1.3"),
     ("http request", "it speaks HTTP, not TLS"),
     ("wrong version number", "it does not speak TLS"),
@@ -89,6 +91,7 @@ class TlsIdentity:
 
         Raises:
             AuthenticationError: no TLS 1.3, or a certificate that is missing, expired or not pinned.
+            ConnectionError: it left.
         """
         return (yield from self._shake(made, peer, server_side=True))
 
@@ -117,9 +120,13 @@ class TlsIdentity:
                     yield select.POLLOUT
             shown = wrapped.getpeercert(binary_form=True)
         except (OSError, ValueError) as error:
-            # ValueError: closed within the handshake; its socket is ours, the caller no longer has it.
+            # ValueError: closed within the handshake; its socket is ours, the caller no longer has it. What is left
+            # unread would make the end a reset, which may overtake the alert that tells the other side why.
+            with contextlib.suppress(OSError):
+                socket.socket.recv(wrapped, _UNREAD)
             wrapped.close()
-            raise AuthenticationError(meaning(error)) from None
+            broken = not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError)
+            raise (ConnectionError if broken else AuthenticationError)(meaning(error)) from None
         except GeneratorExit:
             wrapped.close()
             raise

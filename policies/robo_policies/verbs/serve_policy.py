@@ -52,6 +52,8 @@ class Config:
     """For a Unix socket: names of other users whose bridge may connect."""
     shared_folder: bool = False
     """For a Unix socket: it may lie in a folder that others can write to."""
+    confirm_wider_limits: bool = False
+    """Serve although limits of the contract are wider than those of the training: a policy never saw what is there."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 0
@@ -86,7 +88,7 @@ def run(config: Config) -> None:
     if config.threads < 0:
         raise ConfigError(f"threads={config.threads} must be 0 (torch decides) or more")
     loaded = load(config.policy, config.reward_model, config.device)
-    policy, progress = loaded.served(contract, limits)
+    policy, progress = loaded.served(contract, limits, config.confirm_wider_limits)
     if config.threads:
         import torch
 
