@@ -199,6 +199,7 @@ class PolicyNode(LifecycleNode):
     def _arm(self, request: Any, response: Any) -> Any:
         def arm() -> str:
             self._require_safe()
+            self._hear_policy()  # that a server came back must not undo what is asked for now
             missing = self._policy_problems() or self._lacking()
             self._client.start_episode(self.settings.task)
             self._unanswered = None
@@ -277,6 +278,14 @@ class PolicyNode(LifecycleNode):
         now = self._clock_.now()
         self._timing.tick(now)
         self._inputs.poll()
+        self._hear_policy()
+        self._move()
+        self._guard.follow(self.core.state)
+        self._look()
+        self._events.tell()
+        self._report(now)
+
+    def _hear_policy(self) -> None:
         update = self._client.poll()
         if update.lost:
             self._unanswered = None
@@ -286,11 +295,6 @@ class PolicyNode(LifecycleNode):
             self._unanswered = None
             if self._active and self.core.submit(update.chunk).accepted:
                 self._observed = update.chunk.observed_at
-        self._move()
-        self._guard.follow(self.core.state)
-        self._look()
-        self._events.tell()
-        self._report(now)
 
     def _move(self) -> None:
         command = self.core.tick()

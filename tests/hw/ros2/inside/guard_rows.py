@@ -29,7 +29,7 @@ class GuardRig(Rig):
 
     def contract_text(self) -> str:
         text = patient_contract()
-        states = "joint_states: {name: /joint_states, qos: {reliability: best_effort, depth: 1}}"
+        states = "joint_states: {name: joint_states, qos: {reliability: best_effort, depth: 1}}"
         for old, new in (
             (
                 states,

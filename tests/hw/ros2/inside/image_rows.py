@@ -16,8 +16,8 @@ class ImageRig(Rig):
 
     def contract_text(self) -> str:
         text = patient_contract()
-        assert "topic: /front/image_raw," in text
-        return text.replace("topic: /front/image_raw,", f"topic: {FRONT},")
+        assert "topic: front/image_raw," in text
+        return text.replace("topic: front/image_raw,", f"topic: {FRONT},")
 
     def flood(self, *words: str) -> Process:
         """Publish what should not come, until it is ended."""

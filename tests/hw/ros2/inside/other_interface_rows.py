@@ -25,11 +25,11 @@ class ForwardRig(Rig):
         text = patient_contract()
         for old, new in (
             (
-                "command: {name: /joint_trajectory_controller/joint_trajectory, interface: joint_trajectory}",
+                "command: {name: joint_trajectory_controller/joint_trajectory, interface: joint_trajectory}",
                 "command: {name: /forward_command_controller/commands, interface: forward_command}",
             ),
-            ("topic: /front/image_raw", "topic: /front/image_raw/compressed"),
-            ("topic: /wrist/image_raw", "topic: /wrist/image_raw/compressed"),
+            ("topic: front/image_raw", "topic: front/image_raw/compressed"),
+            ("topic: wrist/image_raw", "topic: wrist/image_raw/compressed"),
         ):
             assert old in text
             text = text.replace(old, new)

@@ -25,10 +25,10 @@ COMMANDS = "joint_trajectory_controller/joint_trajectory"
 
 
 def relative_contract() -> str:
-    """Without cameras, and with names that a namespace can be put before."""
+    """The packaged contract, whose names a namespace can be put before; without cameras."""
     text = patient_contract()
     begin, end = text.index("cameras:"), text.index("topics:")
-    return (text[:begin] + text[end:]).replace("name: /", "name: ")
+    return text[:begin] + text[end:]
 
 
 class TwoArms:
