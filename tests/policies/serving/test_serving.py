@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from policy_credentials import tls_credentials
 
 from robo_datasets import DemoStore
 from robo_datasets.errors import ConfigError, ModelError
 from robo_hw import RobotContract
-from robo_hw.transport import ClientState, Observation, PolicyClient, PolicyServer, Timeouts
+from robo_hw.transport import ClientState, Credentials, Observation, PolicyClient, PolicyServer, Timeouts
 from robo_policies import load_policy, train_policy
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings
 from robo_policies.serving.check_store import action_findings
@@ -142,7 +144,7 @@ def test_deploy_check_says_no_go_and_names_the_field_of_another_contract(folder,
     output = "".join(capsys.readouterr().out.split("│")).replace("\n", " ")
     assert "gripper.open" in output
     assert "not tried" in output
-    assert main(["serve-policy", f"socket={tmp_path}/x.sock", *arguments]) == 2
+    assert main(["serve-policy", f"listen={tmp_path}/x.sock", *arguments]) == 2
     error = capsys.readouterr().err
     assert "gripper.open: 1.0 in the checkpoint, 0.9 in this contract" in error
     assert error.count("\n") == 1
@@ -444,10 +446,14 @@ def test_neither_policy_nor_reward_model_is_refused():
         load(None, None)
 
 
-def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_started_again(folder, tmp_path):
-    address = f"unix:{tmp_path}/policy.sock"
+@pytest.mark.parametrize("kind", ["unix", "tls"])
+def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_started_again(folder, tmp_path, kind):
+    ours, credentials = tls_credentials(tmp_path / "certificates") if kind == "tls" else (Credentials(), Credentials())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tls://127.0.0.1:{free.getsockname()[1]}" if kind == "tls" else f"unix:{tmp_path}/policy.sock"
     command = [sys.executable, "-m", "robo_rm.cli.main", "serve-policy", f"policy={folder}", "contract=tidy_drawer"]
-    command += [f"socket={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
+    command += [f"listen={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
+    command += [f"certificates={ours.certificates}"] if kind == "tls" else []
 
     def start(stack: ExitStack) -> subprocess.Popen:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -466,7 +472,7 @@ def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_starte
 
         return until(answered, 120).actions
 
-    with ExitStack() as stack, PolicyClient(ARM, address, timeouts=QUICK) as client:
+    with ExitStack() as stack, PolicyClient(ARM, address, timeouts=QUICK, credentials=credentials) as client:
         first = start(stack)
         until(lambda: client.status().state is ClientState.CONNECTED, 120)
         before, epoch = ask(client), until(lambda: client.status().server_epoch)
