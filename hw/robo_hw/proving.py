@@ -374,7 +374,8 @@ class _World:
     def check_watchdogs(self, now: float) -> None:
         core, deadlines = self.core, self.contract.deadlines
         # Without names, what a stray says counts as fresh until its clock gives it away.
-        unnoticed = self.active("stray") and not self.robot.named
+        late = self.until.get("stray", -1.0) + 2 * deadlines.joint_states
+        unnoticed = late > self.elapsed and not self.robot.named
         if (
             core.state in (State.HOLDING, State.RUNNING)
             and not unnoticed

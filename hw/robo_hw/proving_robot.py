@@ -127,7 +127,8 @@ class ProvingRobot:
         then it only speaks beside the driver."""
         if not self.active("stray"):
             return
-        if not self.named and (self.active("joints_silent") or self.active("part_silent")):
+        silent = ("joints_silent", "part_silent", "joints_missing", "joints_short", "joints_nan")
+        if not self.named and any(map(self.active, silent)):
             return
         self._stray_left -= 1
         if self._stray_left > 0:
