@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from robo_hw.errors import ContractError, ContractMismatchError
+from robo_hw.lerobot_units import LeRobotSection, with_calibration
 from robo_hw.reading import load_yaml
 
 UNIT_OF_KIND = {"revolute": "rad", "prismatic": "m", "fraction": "1"}
@@ -138,6 +139,8 @@ class RobotContract:
     rates: Rates
     deadlines: Deadlines
     safety: Safety
+    lerobot: LeRobotSection | None = None
+    """LeRobot's names and units of this arm, where it is one of LeRobot's."""
 
     @classmethod
     def load(cls, path: str | Path) -> RobotContract:
@@ -154,7 +157,7 @@ class RobotContract:
                 f"contract {path}: no such file; give a YAML file or one of the examples: "
                 + ", ".join(example_contracts())
             )
-        return cls.from_dict(load_yaml(found), source=str(path))
+        return cls.from_dict(with_calibration(load_yaml(found), found.parent), source=str(path))
 
     @classmethod
     def from_dict(cls, data: Any, source: str = "contract") -> RobotContract:
@@ -179,6 +182,9 @@ class RobotContract:
         topics["command"]["interface"] = data.pop("command_interface")
         data["topics"] = topics
         data["contract"] = 1
+        data.pop("lerobot")
+        if self.lerobot is not None:
+            data["lerobot"] = self.lerobot.to_dict()
         return _lists(data)
 
     @cached_property

@@ -16,6 +16,7 @@ from robo_hw.contract import (
     Safety,
     Topic,
 )
+from robo_hw.lerobot_units import read_section
 from robo_hw.reading import REQUIRED, Reader
 
 _MOST_TURNS = 4 * math.pi
@@ -48,12 +49,24 @@ def build_contract(data: Any) -> tuple[RobotContract | None, list[str]]:
     rates = _rates(root)
     deadlines = _deadlines(root, rates)
     safety = _safety(root, deadlines)
+    lerobot = read_section(root, joints)
     root.finish()
     if problems:
         return None, problems
     return (
         RobotContract(
-            robot, joints, gripper, cameras, interface, joint_states, command, status, rates, deadlines, safety
+            robot,
+            joints,
+            gripper,
+            cameras,
+            interface,
+            joint_states,
+            command,
+            status,
+            rates,
+            deadlines,
+            safety,
+            lerobot,
         ),
         problems,
     )

@@ -176,6 +176,35 @@ class Reader:
             self.problem(key, f"low {low:g} must be below high {high:g}; give {what}")
         return low, high
 
+    def pair(self, key: str, what: str) -> tuple[float, float] | None:
+        """Two finite numbers that differ, in either order; None where the key is not there."""
+        value = self._get(key, None, what)
+        if value is None:
+            return None
+        numbers: list[Any] = value if isinstance(value, list) and len(value) == 2 else [None]
+        if any(isinstance(n, bool) or not isinstance(n, (int, float)) or not math.isfinite(n) for n in numbers):
+            self.problem(key, f"{value!r} is not two numbers; give {what}")
+            return None
+        first, second = float(numbers[0]), float(numbers[1])
+        if first == second:
+            self.problem(key, f"both ends are {first:g}; give {what}")
+            return None
+        return first, second
+
+    def texts(self, key: str, what: str, default: Any = REQUIRED) -> tuple[str, ...]:
+        """A list of non-empty strings."""
+        value = self._get(key, default, what)
+        if value is None:
+            return ()
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) and item.strip() for item in value):
+            self.problem(key, f"{value!r} is not a list of texts; give {what}")
+            return ()
+        return tuple(value)
+
+    def raw(self, key: str) -> Any:
+        """The value as it is, for whoever checks it."""
+        return self._get(key, None, "")
+
     def section(self, key: str, what: str, default: Any = REQUIRED) -> Reader:
         """A mapping below this one."""
         value = self._get(key, default, what)

@@ -23,7 +23,8 @@ from robo_policies.cloning.pictures import Pictures, pick_cameras
 from robo_policies.cloning.sample_weights import effective_samples, sample_weights, weight_warnings
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, PolicySettings, WeightSettings
 from robo_policies.cloning.trainer import CloningResult, check_fingerprint, clone
-from robo_policies.cloning.windows import ACTION, ENVIRONMENT_STATE, Windows, load_demonstrations, normalisation
+from robo_policies.cloning.windows import ACTION, ENVIRONMENT_STATE, STATE, Windows, load_demonstrations, normalisation
+from robo_policies.names import NamesError, flat_names
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
@@ -140,6 +141,7 @@ def train_policy(
             "dims": dims,
             "cameras": {key: list(size) for key, size in cameras.items()},
             "actions": _names(store, ACTION),
+            "state": _names(store, STATE) if STATE in store.features else None,
             "chunk_size": policy.chunk_size,
             "execution_horizon": policy.execution_horizon,
             "store": {
@@ -177,9 +179,14 @@ def _metrics(result: CloningResult, windows: Windows, effective: float, frames: 
     }
 
 
-def _names(store: DemoStore, key: str) -> list[str] | None:
-    names = store.features[key].get("names")
-    return [str(name) for name in names] if isinstance(names, list | tuple) else None
+def _names(store: DemoStore, key: str) -> Any:
+    """Names of a feature's values, in their order; as the store has them where their form is unknown."""
+    given = store.features[key].get("names")
+    try:
+        names = flat_names(given)
+    except NamesError:
+        return given
+    return None if names is None else list(names)
 
 
 def _finished(out: Path, fingerprint: dict[str, Any]) -> TrainedPolicy | None:

@@ -10,7 +10,8 @@ import numpy as np
 from robo_hw import RobotContract
 from robo_hw.progress_watch import ProgressLimits, ProgressWatch
 from robo_hw.transport import Observation, PolicyInfo, ProgressEstimate
-from robo_policies.serving.fit import ACTION, IMAGES, STATE, reward_rate
+from robo_policies.serving.fit import ACTION, IMAGES, STATE, policy_values, reward_rate, reward_values
+from robo_policies.serving.values import Values
 
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
@@ -33,6 +34,8 @@ class ServedLearnedPolicy:
 
     def __init__(self, policy: LearnedPolicy, contract: RobotContract) -> None:
         self._policy = policy
+        values = policy_values(policy, contract)
+        self._state, self._actions = values[STATE], values[ACTION]
         shapes = camera_shapes(contract)
         needs: dict[str, tuple[int, ...]] = {key: (size,) for key, size in policy.dims.items() if key != ACTION}
         needs.update({key: shapes[key] for key in policy.cameras})
@@ -54,14 +57,20 @@ class ServedLearnedPolicy:
 
     def act(self, observation: Observation) -> np.ndarray:
         """(H, A) float32 for the newest observation and the ones that the policy looks back on."""
-        now = observation.values
+        now = self._converted(observation.values)
         if self._policy.observation_steps == 1:
-            return self._policy.act(now)
+            return self._actions.to_contract(self._policy.act(now))
+        past = [self._converted(values) for values in observation.past]
         stacked = {
-            key: np.stack([*(past.get(key, now[key]) for past in observation.past), now[key]])[None]
-            for key in self.info.needs
+            key: np.stack([*(values.get(key, now[key]) for values in past), now[key]])[None] for key in self.info.needs
         }
-        return np.asarray(self._policy.act(stacked)[0])
+        return self._actions.to_contract(self._policy.act(stacked)[0])
+
+    def _converted(self, values: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """The observation in the units of the policy's demonstrations."""
+        if self._state.units is None or STATE not in values:
+            return values
+        return {**values, STATE: self._state.from_contract(values[STATE])}
 
 
 class ServedRewardModel:
@@ -76,17 +85,20 @@ class ServedRewardModel:
             self.needs = {**self.needs, STATE: (len(contract.joints),)}
         self.stages = tuple(model.stages)
         self.rate = reward_rate(model) or contract.rates.actions
+        self._state = reward_values(model, contract)
 
     def start(self, task: str) -> ProgressFollower:
         """Begin an episode."""
-        return ProgressFollower(self._model, task, self.rate, ProgressWatch(self._limits))
+        return ProgressFollower(self._model, task, self.rate, ProgressWatch(self._limits), self._state)
 
 
 class ProgressFollower:
     """One episode. Frames come at the bridge's rate; the model is stepped at its own, as in training."""
 
-    def __init__(self, model: RewardModel, task: str, rate: float, watch: ProgressWatch) -> None:
-        self._model, self._watch = model, watch
+    def __init__(
+        self, model: RewardModel, task: str, rate: float, watch: ProgressWatch, state: Values | None = None
+    ) -> None:
+        self._model, self._watch, self._state = model, watch, state or Values()
         self._stream = model.stream(task=task or None)
         self._period = 1.0 / rate
         self._due: float | None = None
@@ -99,6 +111,8 @@ class ProgressFollower:
             return self._last
         frames = {key: observation.values[key] for key in self._model.cameras}
         state = observation.values.get(self._model.state_key) if self._model.state_key else None
+        if state is not None and self._model.state_key == STATE:
+            state = self._state.from_contract(state)
         estimate = self._stream.step(frames, state)
         verdict = self._watch.update(at, estimate.progress)
         # Steps keep their rhythm where frames are a little early or late, and begin a new one after a gap.
