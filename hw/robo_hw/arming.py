@@ -13,9 +13,9 @@ _AT_REST = 0.05
 def pose_reasons(contract: RobotContract, measured: np.ndarray, velocities: np.ndarray | None) -> list[str]:
     """Why joints at ``measured`` (D,), moving at ``velocities`` (D,) where known, may not be armed; empty: they may."""
     reasons = []
-    tolerance = contract.safety.arm_tolerance
     for i, joint in enumerate(contract.joints):
         low, high = joint.position
+        tolerance = joint.arm_tolerance
         if not low - tolerance <= measured[i] <= high + tolerance:
             reasons.append(f"{joint.name} is at {measured[i]:.4g}, outside [{low:.4g}, {high:.4g}]; move it by hand")
         if velocities is not None and abs(velocities[i]) > _AT_REST * joint.velocity:

@@ -13,7 +13,7 @@ guarantees.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,7 @@ class SafetyCore:
         self._moving_share = 0.0
         self._commanded: np.ndarray | None = None
         self._estop: str | None = None
+        self._robot_stop: str | None = None
         self._last_tick: float | None = None
         self._last_fault = -np.inf
         self._after_stop = State.HOLDING
@@ -77,16 +78,24 @@ class SafetyCore:
 
     # What people do -------------------------------------------------------------------------------------------------
 
-    def arm(self) -> None:
+    def arm(
+        self,
+        missing: Iterable[str] = (),
+        hold_only: bool = False,
+        start_poses: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
         """Begin to hold the measured position.
+
+        ``missing``: what the policy needs and does not have, one text each; refused unless ``hold_only`` says that
+        nothing but a hold is wanted. ``start_poses``: joint -> (low, high) of the demonstrations' first states.
 
         Raises:
             ArmRefusedError: a fault is latched, joint states are missing or old, or a joint is outside its limits or
-            moving.
+            moving; something is missing.
         """
         now = self._clock.now()
         self._take_estop(now)
-        reasons = []
+        reasons = [] if hold_only else list(missing)
         if self.fault is not None:
             reasons.append(f"fault {self.fault.cause!r} is latched ({self.fault.message}); mend it and reset it")
         elif self.state is not State.DISARMED:
@@ -152,6 +161,10 @@ class SafetyCore:
         # One assignment: atomic. Every other call looks at it before it does anything.
         self._estop = reason
 
+    def robot_stop(self, reason: str = "the robot stopped by itself") -> None:
+        """The robot's own stop: command nothing from now on, disarmed; a latched fault stays. From any thread."""
+        self._robot_stop = reason
+
     # What the robot tells -------------------------------------------------------------------------------------------
 
     def observe(
@@ -160,6 +173,7 @@ class SafetyCore:
         positions: Any,
         velocities: Any = None,
         stamp: float | None = None,
+        publisher: str = "",
     ) -> bool:
         """Take a joint state. Names may come in any order and with others among them; none of ours may be missing.
 
@@ -454,6 +468,18 @@ class SafetyCore:
         if self._estop is not None:
             reason, self._estop = self._estop, None
             self._raise_fault(now, "e_stop", reason)
+        if self._robot_stop is not None:
+            reason, self._robot_stop = self._robot_stop, None
+            self._let_go(now, reason)
+
+    def _let_go(self, now: float, reason: str) -> None:
+        """Command nothing any more, without braking: the robot has stopped by itself."""
+        self._commanded = None
+        if self.state is State.DISARMED:
+            return
+        self._motion.settle()
+        self._next_epoch(now)
+        self._enter(now, State.FAULT if self.fault is not None else State.DISARMED, reason)
 
     def _compare(self, now: float, cause: str, verb: str, gap: np.ndarray, limit: np.ndarray) -> None:
         if (gap <= limit).all():
