@@ -5,6 +5,7 @@ Nothing is guessed: names decide. What the numbers themselves look like can only
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,17 +115,24 @@ def unit_problem(values: Values, contract: RobotContract, low: np.ndarray, high:
 
 
 def _degrees_among_radians(contract: RobotContract, low: np.ndarray, high: np.ndarray) -> str:
-    for i, joint in enumerate(contract.joints):
-        if joint.unit == "rad" and max(abs(low[i]), abs(high[i])) > _WILD * max(_limit(joint), 1.0):
-            return (
-                f"{joint.name} runs from {low[i]:.4g} to {high[i]:.4g}, its limits are {joint.position[0]:.3g} to "
-                f"{joint.position[1]:.3g} rad; these look like degrees"
-            )
-    return ""
+    reach = np.maximum(np.abs(low), np.abs(high))
+    times = [
+        r / max(_limit(joint), 1.0) if joint.unit == "rad" else 0.0
+        for r, joint in zip(reach, contract.joints, strict=True)
+    ]
+    worst = int(np.argmax(times))
+    if times[worst] <= _WILD:
+        return ""
+    joint = contract.joints[worst]
+    return (
+        f"{joint.name} runs from {low[worst]:.4g} to {high[worst]:.4g}, its limits are {joint.position[0]:.3g} to "
+        f"{joint.position[1]:.3g} rad; these look like degrees"
+    )
 
 
 def _limit(joint: Joint) -> float:
-    return max(abs(joint.position[0]), abs(joint.position[1]))
+    """The farthest limit from zero; two turns for a joint without end stops."""
+    return min(max(abs(joint.position[0]), abs(joint.position[1])), 4 * math.pi)
 
 
 def recorded_ranges(folder: Path) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
