@@ -205,6 +205,11 @@ class SafetyCore:
         self._measured, self._measured_velocity, self._measured_at = measured, speed, now
         return True
 
+    @property
+    def measured(self) -> np.ndarray | None:
+        """The newest joint positions (D,) that counted, in the contract's order; None before the first."""
+        return None if self._measured is None else self._measured.copy()
+
     def observe_camera(self, name: str, digest: int, stamp: float | None = None) -> bool:
         """Take note of a picture (``frame_digest`` of it, and its stamp); returns whether it counts as fresh."""
         now = self._clock.now()
