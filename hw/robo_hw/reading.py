@@ -14,6 +14,8 @@ from robo_hw.errors import ContractError
 MAX_BYTES = 256 * 1024
 """A contract is a page or two; anything longer is not one."""
 REQUIRED: Any = object()
+TODO = "TODO"
+"""What `robo-rm make-contract` writes where no file says a value."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -91,6 +93,9 @@ class Reader:
     def _get(self, key: str, default: Any, what: str) -> Any:
         self._asked.add(key)
         value = self._data.get(key)
+        if value == TODO or (isinstance(value, list) and TODO in value):
+            self.problem(key, f"TODO; give {what or 'a value'}")
+            return None if default is REQUIRED else default
         if value is None:
             if default is REQUIRED and not self._asked_all:
                 self.problem(key, f"missing; give {what}")
