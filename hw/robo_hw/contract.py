@@ -184,6 +184,8 @@ class Safety:
     """How many consecutive joint states have to agree, with each other and with their velocities, to arm."""
     rearm_after_restart: bool
     """Whether a policy server that came back needs a new ``arm``."""
+    zero_pose: str
+    """``refuse`` or ``allow``: arming while every joint reads exactly 0, which many drivers say before they know."""
     start_pose: str
     """``off``, ``warn`` or ``refuse``: arming in a pose that no demonstration began near."""
 

@@ -46,7 +46,8 @@ def build_contract(data: Any) -> tuple[RobotContract | None, list[str]]:
     cameras = tuple(_camera(reader) for reader in root.items("cameras", "the cameras", empty=True))
     _unique(problems, "cameras", [camera.name for camera in cameras])
     topics = Topics(root, problems, [camera.topic for camera in cameras], gripper.joint if gripper else None)
-    deadlines = _deadlines(root, rates)
+    deadlines = _deadlines(root, rates, cameras)
+    _unambiguous_turns(problems, joints, deadlines)
     safety = _safety(root, deadlines, topics.interface)
     lerobot = read_section(root, joints)
     root.finish()
@@ -216,16 +217,30 @@ def _rates(root: Reader) -> Rates:
     return rates
 
 
-def _deadlines(root: Reader, rates: Rates) -> Deadlines:
+def _unambiguous_turns(problems: list[str], joints: tuple[Joint, ...], deadlines: Deadlines) -> None:
+    for joint in joints:
+        if joint.kind == "continuous" and joint.velocity * deadlines.chunk >= math.pi:
+            problems.append(
+                f"joints: {joint.name} turns by {joint.velocity * deadlines.chunk:.3g} rad within deadlines.chunk, and "
+                "half a turn cannot be told from its opposite; lower its velocity or deadlines.chunk"
+            )
+
+
+def _deadlines(root: Reader, rates: Rates, cameras: tuple[Camera, ...]) -> Deadlines:
     reader = root.section("deadlines", "deadlines in seconds: joint_states, actions, chunk, tick, ...")
+    frame = max((1 / camera.rate for camera in cameras if camera.rate > 0), default=0.0)
     deadlines = Deadlines(
         joint_states=reader.number("joint_states", "the oldest joint state in s", above=0, most=2),
         actions=reader.number("actions", "the longest time without a new chunk in s", above=0, most=10),
         chunk=reader.number("chunk", "the oldest observation a chunk may be made from in s", above=0, most=10),
         tick=reader.number("tick", "the longest control tick in s", above=0, most=1),
         idle=reader.number("idle", "how long to hold without a chunk in s", default=30.0, above=0, most=3600),
-        skew=reader.number("skew", "the largest difference between picture and joint state in s", 0.1, above=0, most=2),
+        skew=reader.number("skew", "between picture and joint state in s", max(0.1, 1.5 * frame), above=0, most=2),
     )
+    if deadlines.skew <= frame:
+        reader.problem(
+            "skew", f"{deadlines.skew:g} s is not longer than one frame of the slowest camera, {frame:.3g} s"
+        )
     for key, rate in (("joint_states", rates.joint_states), ("tick", rates.control)):
         # A rate that is zero, negative or no number has been reported already.
         if rate > 0 and getattr(deadlines, key) <= 1.5 / rate:
@@ -252,6 +267,7 @@ def _safety(root: Reader, deadlines: Deadlines, interface: str) -> Safety:
         ),
         arm_states=reader.whole("arm_states", "how many joint states have to agree", default=5, least=2, most=1000),
         rearm_after_restart=reader.flag("rearm_after_restart", "true or false", default=True),
+        zero_pose=reader.text("zero_pose", "whether a pose of zeros is real", "refuse", ("refuse", "allow")),
         start_pose=reader.text(
             "start_pose", "what to do in a pose far from all demonstrations", "warn", ("off", "warn", "refuse")
         ),

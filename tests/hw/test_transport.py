@@ -18,7 +18,7 @@ import pytest
 import yaml
 from served_policies import STATE, Counting, Rising
 
-from robo_hw import ActionChunk, RobotContract, SafetyCore, State, SteadyClock
+from robo_hw import ActionChunk, ArmRefusedError, RobotContract, SafetyCore, State, SteadyClock
 from robo_hw.errors import AddressError, ObservationError, TransportError
 from robo_hw.transport import Address, ClientState, PolicyClient, PolicyServer, Timeouts
 
@@ -299,11 +299,11 @@ def test_a_broken_chunk_reaches_the_core_as_it_is_and_is_rejected_there(socket_p
     with PolicyServer(arm, socket_path, policy) as server, PolicyClient(arm, str(server.address), clock) as client:
         connected(client)
         policy.wrong = wrong
-        for picture in range(3):
+        for picture in range(8):
             core.observe(NAMES, REST, stamp=clock.now())
             for camera in arm.cameras:
                 core.observe_camera(camera.name, picture, stamp=clock.now())
-            time.sleep(0.002)
+            time.sleep(0.02)
         core.arm()
         result = core.submit(ask(client, observed_at=clock.now(), epoch=core.epoch))
         assert result.malformed
@@ -369,7 +369,8 @@ def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_t
             for camera in arm.cameras:
                 core.observe_camera(camera.name, picture, stamp=now)
             if core.state is State.DISARMED:
-                core.arm()
+                with contextlib.suppress(ArmRefusedError):  # until several joint states agree
+                    core.arm()
             client.send_observation(NAMES, robot, pictures(), observed_at=now, epoch=core.epoch, want=("chunk",))
             update = client.poll()
             if update.restarted:
@@ -377,7 +378,7 @@ def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_t
             elif update.chunk is not None:
                 (submitted if core.submit(update.chunk).accepted else refused).append(update.chunk)
             command = core.tick()
-            robot = command.positions
+            robot = robot if command is None else command.positions
             states.append(core.state)
             epochs.append(client.status().server_epoch)
             time.sleep(0.01)
