@@ -61,7 +61,7 @@ def read_joint_limits(path: Path, joints: Sequence[str], turning: Sequence[str] 
     if not entries:
         raise ContractError(
             f"limits {path}: no joint_limits in it; MoveIt's form is joint_limits: {{JOINT: {{has_velocity_limits: "
-            "true, max_velocity: ...}}}}"
+            "true, max_velocity: ...}}"
         )
     wrong: list[str] = []
     found = {}

@@ -213,7 +213,8 @@ class SafetyCore:
     @property
     def measured(self) -> np.ndarray | None:
         """The newest joint positions (D,) that counted, in the contract's order; None before the first."""
-        return None if self._measured is None else self._measured.copy()
+        measured = self._joints.measured
+        return measured.copy() if np.isfinite(measured).all() else None
 
     def observe_camera(self, name: str, digest: int, stamp: float | None = None) -> bool:
         """Take note of a picture (``frame_digest`` of it, and its stamp); returns whether it counts as fresh."""

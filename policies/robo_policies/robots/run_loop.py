@@ -27,7 +27,7 @@ from robo_policies.robots.arm import Arm
 from robo_policies.robots.arm_threads import ArmThreads, Received
 from robo_policies.robots.recording import RunEpisode
 
-SHOWN = ("state", "fault", "stop", "rejected", "limited", "slowed", "degraded", "stream", "dropped")
+SHOWN = ("state", "fault", "stop", "rejected", "limited", "slowed", "degraded", "stream", "dropped", "warning")
 INTERVENTIONS = ("fault", "stop", "rejected", "dropped", "limited", "slowed", "degraded")
 VECTOR_AGE = 0.3
 """Seconds that a further input of the arm may be old."""
@@ -68,6 +68,7 @@ class RunLoop:
         self._stop_when_stuck, self._start_poses = stop_when_stuck, start_poses
         self._vectors = [NamedVector(key, "") for key in arm.vector_names]
         self._buffer = ObservationBuffer(contract, self._vectors, VECTOR_AGE)
+        self._state_names = dict(zip(contract.joint_names, contract.state_names, strict=True))
         self.period = 1.0 / contract.rates.control
         self.timing, self.latency = LoopTiming(self.period), Spread()
         self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -88,6 +89,8 @@ class RunLoop:
         self._episode_at = self._frame_due = self._frame_at = -np.inf
         self._outcome: tuple[bool, bool | None] | None = None
         self._was_armed = False
+        self._refused = ""
+        self._ready = False
         self.outcomes: deque[str] = deque(maxlen=1000)
         self.episodes = self.successes = 0
 
@@ -167,12 +170,18 @@ class RunLoop:
             self._look(now)
         self._record(now)
         self._tell()
+        if not self._ready and not (self.policy_problems() or self._buffer.missing(self.needs(), now)):
+            self._ready = True
+            self._say("ready: everything that the policy reads is there; a arms")
 
     # What the arm tells ---------------------------------------------------------------------------------------------
 
     def _take(self, received: Received) -> None:
         reading = received.reading
-        if reading.names and self.core.observe(reading.names, reading.positions, stamp=received.began):
+        names = [self._state_names[name] for name in reading.names]
+        # A driver without a clock: what took longer to read than joint states may be old is old on arrival.
+        timely = received.at - received.began <= self.contract.deadlines.joint_states
+        if names and timely and self.core.observe(names, reading.positions, publisher=self._arm.name):
             measured = self.core.measured
             if measured is not None:
                 self._buffer.joints(self.contract.joint_names, measured, received.at, received.began)
@@ -180,8 +189,8 @@ class RunLoop:
             frame = reading.images[name]
             if self.core.observe_camera(name, digest, frame.stamp):
                 self._buffer.image(name, frame.rgb, received.at, frame.stamp)
-        for key, (names, values) in reading.arrays.items():
-            self._buffer.vector(key, names, np.asarray(values, np.float32), received.at, received.began)
+        for key, (parts, values) in reading.arrays.items():
+            self._buffer.vector(key, parts, np.asarray(values, np.float32), received.at, None)
         self._stage = reading.stage
         if reading.success and self.episode is not None and not self._simulated_success:
             self._simulated_success = True
@@ -208,6 +217,7 @@ class RunLoop:
                 for name, meaning in KEYS.items():
                     self._say(f"  {'space' if name == ' ' else name}   {meaning}")
         except HardwareError as error:
+            self._refused = str(error)
             self._say(f"refused: {error}")
 
     def _arm_now(self, hold_only: bool) -> None:
@@ -363,7 +373,7 @@ class RunLoop:
         total = sum(self.core.log.counts.values())
         if total != self._told:
             for event in list(self.core.log)[-min(total - self._told, len(self.core.log)) :]:
-                if event.kind in SHOWN:
+                if event.kind in SHOWN and event.message != self._refused:
                     self._say(f"{event.kind}: {event.message}")
                 if self.episode is not None and event.kind in INTERVENTIONS:
                     details = {"joint": event.joint, "value": event.value, "limit": event.limit}

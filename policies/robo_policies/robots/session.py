@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from robo_datasets import DemoStore
 from robo_datasets.console import say
 from robo_datasets.errors import ConfigError
@@ -183,8 +185,8 @@ def _given(key: str, arm: Arm) -> bool:
     return key == "observation.state" or key.startswith("observation.images.") or key in arm.vector_names
 
 
-def _start_poses(path: str | None, contract: RobotContract) -> Any:
-    """The first state of each demonstration, in the contract's units; None where none are given."""
+def _start_poses(path: str | None, contract: RobotContract) -> dict[str, tuple[float, float]] | None:
+    """Joint -> (low, high) of the demonstrations' first states, in the contract's units; None where none are given."""
     if path is None:
         return None
     from robo_policies.serving.check_store import store_values
@@ -194,7 +196,9 @@ def _start_poses(path: str | None, contract: RobotContract) -> Any:
     values = store_values(store, contract)[STATE]
     if values.problem:
         raise ConfigError(f"demonstrations={path}: {values.problem}")
-    return [values.to_contract(store[i][STATE][:1])[0] for i in range(len(store))]
+    first = np.array([values.to_contract(store[i][STATE][:1])[0] for i in range(len(store))], np.float64)
+    ends = zip(contract.joint_names, first.min(axis=0), first.max(axis=0), strict=True)
+    return {name: (float(low), float(high)) for name, low, high in ends}
 
 
 def _file_watch(path: str | None) -> Callable[[], str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from robo_datasets.errors import RoboError
 from robo_hw.contract import RobotContract
 from robo_policies.robots.arm import ArmError, CameraFrame, Reading
 
@@ -59,7 +60,9 @@ class SimulatedArm:
         self._lock = threading.Lock()
         self._connected = False
         self._frames: dict[str, CameraFrame] = {}
-        self._rendered = -np.inf
+        self._closing = threading.Event()
+        self._cameras = threading.Thread(target=self._render, name="cameras", daemon=True)
+        self._problem = ""
         self._succeeded = False
 
     def connect(self) -> None:
@@ -67,6 +70,8 @@ class SimulatedArm:
         self._world.reset(seed=self._settings.seed)
         self._simulated = time.monotonic()
         self._connected = True
+        if self._settings.cameras and self._contract.cameras:
+            self._cameras.start()
 
     @property
     def connected(self) -> bool:
@@ -77,26 +82,20 @@ class SimulatedArm:
         """Simulate up to now, and look."""
         from robo_policies.worlds.scene import FINGER_TRAVEL
 
-        world, cameras = self._world, self._contract.cameras
+        world = self._world
         with self._lock:
             self._advance()
             observation, info = world.look()
             positions = np.array(world.data.qpos[:7])
             positions[6] /= FINGER_TRAVEL
-            now = time.monotonic()
-            rate = max((camera.rate for camera in cameras), default=1.0)
-            frames = {}
-            # Only the reading thread renders: a GL context belongs to one thread.
-            if self._settings.cameras and cameras and now - self._rendered >= 1.0 / rate:
-                self._rendered = now
-                images = world.render_cameras([camera.name for camera in cameras])
-                frames = {c.name: CameraFrame(images[f"observation.images.{c.name}"], now) for c in cameras}
+            frames, self._frames = self._frames, {}
         self._succeeded = self._succeeded or bool(info["success"])
         return Reading(
             self._contract.joint_names,
             positions,
             frames,
             {_ENVIRONMENT: (self.vector_names[_ENVIRONMENT], observation[_ENVIRONMENT])},
+            problems={"cameras": self._problem} if self._problem else {},
             success=self._succeeded,
             stage=int(info["stage"]),
         )
@@ -112,7 +111,33 @@ class SimulatedArm:
 
     def disconnect(self) -> None:
         """End the simulation."""
+        self._closing.set()
+        if self._cameras.ident is not None:
+            self._cameras.join(3.0)
         self._connected = False
+
+    def _render(self) -> None:
+        """Look at a copy of the scene at the cameras' rate: a slow renderer must not hold the arm up."""
+        from robo_policies.worlds.tidy_drawer import TidyDrawer
+
+        cameras = self._contract.cameras
+        period = 1.0 / max(camera.rate for camera in cameras)
+        names = [camera.name for camera in cameras]
+        scene = TidyDrawer(image_size=cameras[0].width)
+        try:
+            while not self._closing.wait(period):
+                with self._lock:
+                    scene.data.qpos[:] = self._world.data.qpos
+                    at = time.monotonic()
+                self._mujoco.mj_kinematics(scene.model, scene.data)
+                images = scene.render_cameras(names)
+                frames = {name: CameraFrame(images[f"observation.images.{name}"], at) for name in names}
+                with self._lock:
+                    self._frames = frames
+        except RoboError as error:  # no GL driver: the cameras stay silent, and the core says so
+            self._problem = str(error)
+        finally:
+            scene.close()
 
     def _advance(self) -> None:
         world, now = self._world, time.monotonic()
