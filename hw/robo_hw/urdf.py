@@ -51,6 +51,7 @@ def read_urdf(path: Path) -> Urdf:
         raise ContractError(f"urdf {path}: cannot be read ({error.strerror or error})") from None
     if path.suffix == ".xacro" or b"xmlns:xacro" in text or b"<xacro:" in text:
         out = path.name.removesuffix(".xacro").removesuffix(".urdf") + ".urdf"
+        out = out if out != path.name else f"expanded_{out}"
         raise ContractError(
             f"urdf {path}: this is xacro, which has to be expanded first: xacro {path} > {out} "
             "(ros2 run xacro xacro; give the arguments that its launch file gives, such as name:=ur ur_type:=ur5e)"
