@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -24,10 +27,12 @@ class TerminalProcess:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
+            preexec_fn=_take_terminal,
             env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | (environment or {}),
         )
         os.close(slave)
         self._text = ""
+        self._hung_up = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -54,7 +59,8 @@ class TerminalProcess:
 
     def hang_up(self) -> None:
         """Take the terminal away."""
-        os.close(self._master)
+        self._hung_up.set()
+        self._thread.join(5.0)
 
     def wait_for(self, text: str, seconds: float = 90.0, after: int = 0) -> int:
         """Wait until ``text`` is shown beyond place ``after``; returns where it ends."""
@@ -72,11 +78,19 @@ class TerminalProcess:
         return code
 
     def _read(self) -> None:
-        while True:
+        while not self._hung_up.is_set():
             try:
+                if not select.select([self._master], [], [], 0.1)[0]:
+                    continue
                 data = os.read(self._master, 4096)
             except OSError:
                 return
             if not data:
                 return
             self._text += data.decode("utf-8", "replace")
+        os.close(self._master)
+
+
+def _take_terminal() -> None:
+    """Make the standard input the controlling terminal, so that Ctrl-C and hanging up reach the process."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -155,7 +155,7 @@ def _policy(config: Config, contract: RobotContract, arm: Arm) -> Iterator[Polic
     with contextlib.ExitStack() as stack:
         address = config.policy_address
         if address is None:
-            loaded = load(config.policy, config.reward_model, config.device)
+            loaded = load(config.policy, config.reward_model, config.device, config.cartesian)
             served, progress = loaded.served(contract, ProgressLimits(**asdict(config.watch)))
             if config.threads:
                 import torch

@@ -28,8 +28,11 @@ MANY = 0.05
 """Share of frames beyond a limit from which on the demonstrations are taken for another robot's."""
 
 
-def store_findings(store: DemoStore, contract: RobotContract) -> list[Finding]:
-    """Contract hash, joint order, cameras, rate, and the actions against position and velocity limits."""
+def store_findings(store: DemoStore, contract: RobotContract, pose: int | None = None) -> list[Finding]:
+    """Contract hash, joint order, cameras, rate, and the actions against position and velocity limits.
+
+    ``pose``: values of an action where actions are poses of the hand; only their number is then looked at.
+    """
     findings = [contract_finding("store", contract, store.contract_hash, store.contract)]
     joints = contract.joint_names
 
@@ -40,6 +43,9 @@ def store_findings(store: DemoStore, contract: RobotContract) -> list[Finding]:
     for key in (STATE, ACTION):
         feature, found = store.features.get(key), values[key]
         shape = tuple(feature["shape"]) if feature else ()
+        if key == ACTION and pose is not None:
+            add(key, f"has shape {shape}, a pose {pose} values" if shape != (pose,) else "", f"poses of {pose} values")
+            continue
         problem = f"has shape {shape}, the contract {len(joints)} joints" if shape != (len(joints),) else found.problem
         good = f"{len(joints)} joints in the contract's order"
         if found.units is not None:
@@ -60,6 +66,8 @@ def store_findings(store: DemoStore, contract: RobotContract) -> list[Finding]:
         f"{store.fps:g} Hz",
     )
     if any(finding.verdict == NO_GO and finding.check in (STATE, ACTION) for finding in findings):
+        return findings
+    if pose is not None:
         return findings
     sequences = [np.asarray(store[i][ACTION][:], np.float64) for i in range(len(store))]
     for key, rows in (

@@ -81,9 +81,10 @@ def standing_findings(contract: RobotContract, loaded: Loaded, store: DemoStore)
         raise StoreError(f"{store.path} holds no episodes; record or import some first")
     joints = f"{len(contract.joints)} joints, {contract.hash[:12]}"
     findings = [Finding("contract", "file", GO, f"{contract.robot}, {joints}")]
-    findings += store_findings(store, contract)
+    cartesian = loaded.actions(contract)
+    findings += store_findings(store, contract, None if cartesian is None else cartesian.size)
     if loaded.policy is not None:
-        findings += policy_findings(loaded.policy, contract)
+        findings += policy_findings(loaded.policy, contract, cartesian)
     if loaded.reward_model is not None:
         findings += reward_findings(loaded.reward_model, contract)
     needs = {STATE, *(loaded.policy.dims if loaded.policy else ()), *(loaded.policy.cameras if loaded.policy else ())}

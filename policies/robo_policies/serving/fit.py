@@ -10,10 +10,12 @@ from robo_datasets.errors import ModelError
 from robo_hw import RobotContract
 from robo_hw.errors import ContractError
 from robo_hw.lerobot_units import LeRobotUnits
+from robo_policies.names import NamesError, flat_names
 from robo_policies.serving.values import Values, match_values, recorded_ranges, unit_problem
 
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
+    from robo_policies.serving.cartesian import CartesianActions
     from robo_rm.models.protocol import RewardModel
 
 STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
@@ -56,8 +58,13 @@ def contract_finding(
     return Finding(part, check, NO_GO, f"{detail}: {shown}{more}" if shown else detail)
 
 
-def policy_findings(policy: LearnedPolicy, contract: RobotContract) -> list[Finding]:
-    """Joints, state, cameras, chunk length and rate of a policy against the contract."""
+def policy_findings(
+    policy: LearnedPolicy, contract: RobotContract, cartesian: CartesianActions | None = None
+) -> list[Finding]:
+    """Joints, state, cameras, chunk length and rate of a policy against the contract.
+
+    ``cartesian``: what turns its actions into joints, where they are poses.
+    """
     card, joints = policy.card, contract.joint_names
     store = card.get("store") or {}
     findings = [contract_finding("checkpoint", contract, store.get("contract_hash"), store.get("contract"))]
@@ -66,14 +73,22 @@ def policy_findings(policy: LearnedPolicy, contract: RobotContract) -> list[Find
         findings.append(Finding("checkpoint", check, NO_GO if problem else GO, problem or good))
 
     values = policy_values(policy, contract)
-    for key, check in ((ACTION, "joints"), (STATE, "state")):
+    checked: list[tuple[str, str]] = [(ACTION, "joints"), (STATE, "state")]
+    if cartesian is not None:
+        add("Cartesian actions", cartesian.problem(policy.dims[ACTION], _names_of(card)), f"{cartesian.size} values")
+        if cartesian.reads_pose:
+            size = policy.dims.get(STATE, cartesian.size)
+            wrong = f"it reads {size} values of {STATE}, a pose has {cartesian.size}" if size != cartesian.size else ""
+            add("state", wrong, f"a pose of {size} values")
+        checked = [] if cartesian.reads_pose else [(STATE, "state")]
+    for key, check in checked:
         size, found = policy.dims.get(key, len(joints)), values[key]
         what = (
             f"its {'actions have' if key == ACTION else 'state has'} {size} values, the contract {len(joints)} joints"
         )
         good = ", ".join(joints if found.units is None else found.units.names) if key == ACTION else f"{size} joints"
         add(check, what if size != len(joints) else found.problem, good)
-    findings += unit_findings(policy, contract, values)
+    findings += unit_findings(policy, contract, values) if cartesian is None else []
     findings += camera_findings("checkpoint", policy.cameras, contract)
     length, most = policy.chunk_size, contract.safety.max_horizon
     add(
@@ -97,6 +112,13 @@ def policy_findings(policy: LearnedPolicy, contract: RobotContract) -> list[Find
         text = f"needs {', '.join(f'{key} ({policy.dims[key]})' for key in further)}: give the bridge a topic"
         findings.append(Finding("checkpoint", "further inputs", WARN, text))
     return findings
+
+
+def _names_of(card: Mapping[str, Any]) -> tuple[str, ...] | None:
+    try:
+        return flat_names(card.get("actions"))
+    except NamesError:
+        return None
 
 
 def policy_values(policy: LearnedPolicy, contract: RobotContract) -> dict[str, Values]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from robo_datasets.console import say
 from robo_hw import RobotContract
 from robo_hw.progress_watch import ProgressLimits, ProgressWatch
 from robo_hw.transport import Observation, PolicyInfo, ProgressEstimate
@@ -15,6 +16,7 @@ from robo_policies.serving.values import Values
 
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
+    from robo_policies.serving.cartesian import CartesianActions
     from robo_rm.models.protocol import RewardModel
 
 _EARLY = 0.75
@@ -32,12 +34,16 @@ class ServedLearnedPolicy:
     The caller has checked that it fits the contract (``policy_findings``).
     """
 
-    def __init__(self, policy: LearnedPolicy, contract: RobotContract) -> None:
-        self._policy = policy
+    def __init__(
+        self, policy: LearnedPolicy, contract: RobotContract, cartesian: CartesianActions | None = None
+    ) -> None:
+        self._policy, self._cartesian, self._noticed = policy, cartesian, ""
         values = policy_values(policy, contract)
         self._state, self._actions = values[STATE], values[ACTION]
         shapes = camera_shapes(contract)
         needs: dict[str, tuple[int, ...]] = {key: (size,) for key, size in policy.dims.items() if key != ACTION}
+        if cartesian is not None:
+            needs[STATE] = (len(contract.joints),)  # the joints, from which a pose is solved
         needs.update({key: shapes[key] for key in policy.cameras})
         trained = (policy.card.get("store") or {}).get("contract_hash") or ""
         self.info = PolicyInfo(
@@ -59,16 +65,30 @@ class ServedLearnedPolicy:
         """(H, A) float32 for the newest observation and the ones that the policy looks back on."""
         now = self._converted(observation.values)
         if self._policy.observation_steps == 1:
-            return self._actions.to_contract(self._policy.act(now))
+            return self._joints(self._policy.act(now), observation)
         past = [self._converted(values) for values in observation.past]
         stacked = {
             key: np.stack([*(values.get(key, now[key]) for values in past), now[key]])[None] for key in self.info.needs
         }
-        return self._actions.to_contract(self._policy.act(stacked)[0])
+        return self._joints(self._policy.act(stacked)[0], observation)
+
+    def _joints(self, actions: np.ndarray, observation: Observation) -> np.ndarray:
+        if self._cartesian is None:
+            return self._actions.to_contract(actions)
+        joints = self._cartesian.to_joints(actions, observation.values[STATE])
+        if self._cartesian.notice != self._noticed:
+            self._noticed = self._cartesian.notice
+            if self._noticed:
+                say(f"a chunk was shortened to {len(joints)} actions: {self._noticed}")
+        return joints
 
     def _converted(self, values: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """The observation in the units of the policy's demonstrations."""
-        if self._state.units is None or STATE not in values:
+        if STATE not in values:
+            return values
+        if self._cartesian is not None and self._cartesian.reads_pose:
+            return {**values, STATE: self._cartesian.pose_state(values[STATE])}
+        if self._state.units is None:
             return values
         return {**values, STATE: self._state.from_contract(values[STATE])}
 

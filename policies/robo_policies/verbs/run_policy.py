@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from robo_policies.serving.cartesian_settings import CartesianSettings
 from robo_policies.verbs.serve_policy import Watch
 
 GROUP = "robot"
@@ -50,6 +51,8 @@ class Config:
     demonstrations: str | None = None
     """Demo store of the demonstrations: where arming in a pose far from all their starts is refused or said, as
     safety.start_pose of the contract asks."""
+    cartesian: CartesianSettings = field(default_factory=CartesianSettings)
+    """Where the policy's actions are poses of the hand: the arm's model, and what the values mean."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 0

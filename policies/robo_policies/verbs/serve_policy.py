@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from robo_policies.serving.cartesian_settings import CartesianSettings
+
 GROUP = "robot"
 
 
@@ -44,6 +46,8 @@ class Config:
     """The arm's contract: a YAML file, or the name of a packaged one."""
     socket: str = MISSING
     """Where to listen: unix:/path/to.sock, or tcp://127.0.0.1:5555; only this machine can connect."""
+    cartesian: CartesianSettings = field(default_factory=CartesianSettings)
+    """Where the policy's actions are poses of the hand: the arm's model, and what the values mean."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 0
@@ -75,7 +79,7 @@ def run(config: Config) -> None:
     limits.validate()
     if config.threads < 0:
         raise ConfigError(f"threads={config.threads} must be 0 (torch decides) or more")
-    loaded = load(config.policy, config.reward_model, config.device)
+    loaded = load(config.policy, config.reward_model, config.device, config.cartesian)
     policy, progress = loaded.served(contract, limits)
     if config.threads:
         import torch
