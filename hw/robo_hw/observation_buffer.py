@@ -19,6 +19,8 @@ from robo_hw.watch import StreamWatch
 
 STATE = "observation.state"
 IMAGES = "observation.images."
+_ROUNDING = 1e-6
+"""Stamps of today, in seconds, are exact to a quarter of a microsecond."""
 _HISTORY = 2000
 _KEPT = 1.5
 """Seconds of joint states that are kept, to find the one that belongs to an image."""
@@ -94,7 +96,7 @@ class ObservationBuffer:
     def __init__(self, contract: RobotContract, vectors: Sequence[NamedVector], vector_age: float) -> None:
         self._contract = contract
         self._vector_age = vector_age
-        self._skew = contract.deadlines.skew
+        self._skew = contract.deadlines.skew + _ROUNDING
         self._joints: deque[_Joints] = deque(maxlen=_HISTORY)
         self._images: dict[str, _Image] = {}
         self._vectors: dict[str, np.ndarray] = {}
@@ -103,7 +105,7 @@ class ObservationBuffer:
         self._watches = {vector.key: StreamWatch(vector.key, vector_age / 2) for vector in vectors}
 
     def joints(self, names: Sequence[str], positions: np.ndarray, now: float, stamp: float | None = None) -> None:
-        """Add a joint state that the core accepted: received at ``now``, taken at ``stamp`` by the sender's clock."""
+        """Add a joint state that the core accepted: of ``now`` (steady clock), of ``stamp`` by the sender's clock."""
         self._joints.append(_Joints(tuple(names), positions, now, stamp))
         while self._joints[0].at < now - _KEPT:
             self._joints.popleft()
@@ -188,15 +190,16 @@ class ObservationBuffer:
         names = _cameras_of(needs)
         if not names or self._matching(needs) is not None:
             return None
+        limit = f"{self._contract.deadlines.skew:g} s"
         best = {name: min(_apart(joints, self._images[name]) for joints in self._joints) for name in names}
         worst = max(best, key=lambda name: best[name])
         if best[worst] > self._skew:
             return (
                 f"camera {worst}: its image was taken {best[worst]:.3f} s apart from every joint state, the limit "
-                f"(deadlines.skew) is {self._skew:g} s; synchronise the two clocks, or find what delays the camera"
+                f"(deadlines.skew) is {limit}; synchronise the two clocks, or find what delays the camera"
             )
         return (
-            f"cameras {', '.join(names)}: no joint state lies within {self._skew:g} s (deadlines.skew) of all their "
+            f"cameras {', '.join(names)}: no joint state lies within {limit} (deadlines.skew) of all their "
             "images; one of them is late"
         )
 

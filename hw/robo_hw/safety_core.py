@@ -210,12 +210,6 @@ class SafetyCore:
                 self._compare(now, "joint_states", "moved", states.measured - self._armed_at, self._travel)
         return True
 
-    @property
-    def measured(self) -> np.ndarray | None:
-        """The newest joint positions (D,) that counted, in the contract's order; None before the first."""
-        measured = self._joints.measured
-        return measured.copy() if np.isfinite(measured).all() else None
-
     def observe_camera(self, name: str, digest: int, stamp: float | None = None) -> bool:
         """Take note of a picture (``frame_digest`` of it, and its stamp); returns whether it counts as fresh."""
         now = self._clock.now()

@@ -48,6 +48,11 @@ def name_problem(name: str) -> str:
     return ""
 
 
+def absolute(name: str) -> str:
+    """A relative name as it is without a namespace; other names as they are."""
+    return name if name.startswith(("/", "~")) else f"/{name}"
+
+
 def topic_name(reader: Reader, key: str, what: str, default: Any = REQUIRED) -> str:
     """A topic or action name that ROS 2 takes."""
     name = reader.text(key, what, default=default)
@@ -86,7 +91,7 @@ class Topics:
         sink.finish()
         status = topics.section("status", "its name and qos", default={})
         # A late joiner has to learn of a fault that happened before it came: transient local.
-        self.status = quality(status, "reliable", "transient_local", "/robo_rm/status")
+        self.status = quality(status, "reliable", "transient_local", "robo_rm/status")
         status.finish()
         self.stop = tuple(_stop_signal(reader) for reader in topics.items("stop", "stop signals", empty=True))
         sources = topics.items("estop", "emergency stops", empty=True)
@@ -99,7 +104,8 @@ class Topics:
         # One topic may have two cameras' names, and a status message more than one field that can stop.
         _once(problems, [*listened, *spoken])
         stops = [signal.name for signal in self.stop]
-        for name in sorted({name for name in [*cameras, *stops] if name and name in [*listened, *spoken]}):
+        taken = [absolute(name) for name in [*listened, *spoken] if name]
+        for name in sorted({absolute(name) for name in [*cameras, *stops] if name and absolute(name) in taken}):
             problems.append(f"topics: {name} is given twice, for different things")
 
 
@@ -156,5 +162,6 @@ def _estop_source(reader: Reader) -> EstopSource:
 
 
 def _once(problems: list[str], names: list[str]) -> None:
-    for name in sorted({name for name in names if name and names.count(name) > 1}):
+    full = [absolute(name) for name in names if name]
+    for name in sorted({name for name in full if full.count(name) > 1}):
         problems.append(f"topics: {name} is given twice, for different things")

@@ -162,10 +162,24 @@ def test_nothing_the_bridge_calls_waits_whether_the_server_is_there_or_hangs(soc
     assert np.percentile(spent, 90) < 0.05
 
 
+def test_a_contract_that_differs_in_deployment_is_taken_and_told(socket_path):
+    data = ARM.to_dict()
+    data["robot"], data["joints"][2]["velocity"] = "left_arm", 5.0  # the bridge keeps the tighter limit
+    data["topics"]["command"]["name"], data["deadlines"]["chunk"] = "/left/command", 0.7
+    data["cameras"].reverse()
+    told = []
+    with (
+        PolicyServer(RobotContract.from_dict(data), socket_path, Rising(ARM), report=told.append) as server,
+        PolicyClient(ARM, str(server.address), timeouts=QUICK) as client,
+    ):
+        connected(client)
+    assert any("differs in deployment" in text and "robot" in text for text in told)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        (lambda data: data["joints"][2].update(velocity=3.0), "joints[elbow_pitch].velocity"),
+        (lambda data: data["joints"][2].update(name="elbow"), "joints"),
         (lambda data: data["cameras"][0].update(width=64), "cameras[front].width"),
         (lambda data: data["joints"].reverse(), "joints"),
         (lambda data: data["rates"].update(actions=10), "rates.actions"),
@@ -183,7 +197,7 @@ def test_another_contract_is_refused_and_the_field_is_named(socket_path, change,
         assert not client.send_observation(NAMES, REST, observed_at=1.0)
 
 
-@pytest.mark.parametrize(("constant", "value"), [("PROTOCOL", 2), ("schema_hash", lambda: "0" * 64)])
+@pytest.mark.parametrize(("constant", "value"), [("PROTOCOL", 3), ("schema_hash", lambda: "0" * 64)])
 def test_another_version_of_the_messages_is_refused(socket_path, monkeypatch, constant, value):
     monkeypatch.setattr(f"robo_hw.transport.link.{constant}", value)
     with (
@@ -257,9 +271,13 @@ def test_a_wrong_picture_is_a_mistake_of_the_caller_and_a_bad_number_is_not_sent
         ("tcp://192.168.0.7:5555", "loopback"),
         ("tcp://0.0.0.0:5555", "loopback"),
         ("tcp://127.0.0.1:99999", "port"),
-        ("tcp://robot:1", "no address"),
-        ("http://x", "no address"),
-        ("", "no address"),
+        ("tcp://robot:1", "not on this computer"),
+        ("http://x", "not understood"),
+        ("tcp://:1", "not understood"),
+        ("tls://robot", "no port"),
+        ("tls://a b:1", "not understood"),
+        ("tls://-x:1", "not understood"),
+        ("", "not understood"),
         ("unix:/" + "a" * 200, "longer"),
     ],
 )

@@ -182,8 +182,8 @@ class RunLoop:
         # A driver without a clock: what took longer to read than joint states may be old is old on arrival.
         timely = received.at - received.began <= self.contract.deadlines.joint_states
         if names and timely and self.core.observe(names, reading.positions, publisher=self._arm.name):
-            measured = self.core.measured
-            if measured is not None:
+            measured = self.core.pose()[0]
+            if np.isfinite(measured).all():
                 self._buffer.joints(self.contract.joint_names, measured, received.at, received.began)
         for name, digest in received.digests.items():
             frame = reading.images[name]

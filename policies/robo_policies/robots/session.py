@@ -23,7 +23,7 @@ from robo_datasets.outputs import OutputFolder
 from robo_hw import RobotContract, SafetyCore, SteadyClock
 from robo_hw.progress_watch import ProgressLimits
 from robo_hw.schedule import MODES
-from robo_hw.transport import Address, ClientState, PolicyClient, PolicyServer
+from robo_hw.transport import Address, ClientState, Credentials, PolicyClient, PolicyServer
 from robo_policies.robots.arm import Arm, ArmError
 from robo_policies.robots.arm_threads import ArmThreads
 from robo_policies.robots.keys import Terminal
@@ -154,9 +154,12 @@ def _policy(config: Config, contract: RobotContract, arm: Arm) -> Iterator[Polic
     """A client of the policy server: of the one that is given, or of one in this process on threads of its own."""
     with contextlib.ExitStack() as stack:
         address = config.policy_address
+        credentials = Credentials(config.secret, config.certificates, tuple(config.users), config.shared_folder)
         if address is None:
             loaded = load(config.policy, config.reward_model, config.device, config.cartesian)
-            served, progress = loaded.served(contract, ProgressLimits(**asdict(config.watch)))
+            served, progress = loaded.served(
+                contract, ProgressLimits(**asdict(config.watch)), config.confirm_wider_limits
+            )
             if config.threads:
                 import torch
 
@@ -171,7 +174,9 @@ def _policy(config: Config, contract: RobotContract, arm: Arm) -> Iterator[Polic
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="robo-rm-"))
             address = f"unix:{folder}/policy.sock"
             stack.enter_context(PolicyServer(contract, address, served, progress, report=say))
-        client = stack.enter_context(PolicyClient(contract, address, SteadyClock(), task=config.task))
+            credentials = Credentials()
+        client = PolicyClient(contract, address, SteadyClock(), task=config.task, credentials=credentials)
+        stack.enter_context(client)
         end = time.monotonic() + _WAIT_FOR_SERVER
         while client.status().state is ClientState.CONNECTING and time.monotonic() < end:
             time.sleep(0.02)

@@ -10,7 +10,7 @@ from robo_datasets.errors import ConfigError
 from robo_hw import RobotContract
 from robo_hw.progress_watch import ProgressLimits
 from robo_policies.serving.cartesian import CartesianActions, CartesianError, CartesianSettings
-from robo_policies.serving.fit import policy_findings, refuse, reward_findings
+from robo_policies.serving.fit import policy_findings, refuse, refuse_wider, reward_findings
 from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
 
 if TYPE_CHECKING:
@@ -38,16 +38,19 @@ class Loaded:
         return CartesianActions(self.cartesian, contract)
 
     def served(
-        self, contract: RobotContract, limits: ProgressLimits | None = None
+        self, contract: RobotContract, limits: ProgressLimits | None = None, confirm_wider_limits: bool = False
     ) -> tuple[ServedLearnedPolicy | None, ServedRewardModel | None]:
         """Both as the policy server takes them.
 
         Raises:
-            ModelError: one does not fit the contract; names the first field.
+            ModelError: one does not fit the contract, or limits are wider than in training and not confirmed; names
+            the first field.
         """
         cartesian = self.actions(contract)
         if self.policy is not None:
-            refuse(policy_findings(self.policy, contract, cartesian), f"the policy in {self.policy.folder}")
+            findings, what = policy_findings(self.policy, contract, cartesian), f"the policy in {self.policy.folder}"
+            refuse(findings, what)
+            refuse_wider(findings, what, confirm_wider_limits)
         if self.reward_model is not None:
             refuse(reward_findings(self.reward_model, contract), "the reward model")
         return (

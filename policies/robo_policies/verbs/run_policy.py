@@ -35,7 +35,17 @@ class Config:
     reward_model: str | None = None
     """Folder of a reward model whose progress is followed; null for none."""
     policy_address: str | None = None
-    """Where robo-rm serve-policy serves, instead of policy and reward_model."""
+    """Where robo-rm serve-policy serves, instead of policy and reward_model: unix:policy, tcp:// or tls://."""
+    certificates: str | None = None
+    """For tls://: this computer's folder of make-certificates."""
+    secret: str | None = None
+    """For tcp://: file with the secret that both sides know; null for this user's own."""
+    users: list[str] = field(default_factory=list)
+    """For a Unix socket: names of other users who may serve."""
+    shared_folder: bool = False
+    """For a Unix socket: it may lie in a folder that others can write to."""
+    confirm_wider_limits: bool = False
+    """Run although limits of the contract are wider than those of the training: a policy never saw what is there."""
     task: str = ""
     """The instruction."""
     mode: str = "real_time"

@@ -24,7 +24,7 @@ from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings
 from robo_policies.serving.check_store import action_findings
 from robo_policies.serving.deploy_check import deploy_check, rate_findings
 from robo_policies.serving.dry_run import DryRun, dry_run
-from robo_policies.serving.fit import GO, NO_GO, WARN, contract_finding, policy_findings
+from robo_policies.serving.fit import GO, NO_GO, WARN, contract_finding, policy_findings, wider_findings
 from robo_policies.serving.loading import Loaded, load
 from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
 from robo_rm.cli.main import main
@@ -136,15 +136,15 @@ def test_deploy_check_says_go_for_policy_store_and_contract_of_one_arm(folder, s
 
 def test_deploy_check_says_no_go_and_names_the_field_of_another_contract(folder, store, tmp_path, capsys):
     other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump(contract_with(joints__2__jerk=1400.0).to_dict()))
+    other.write_text(yaml.safe_dump(contract_with(gripper__open=0.9).to_dict()))
     arguments = [f"policy={folder}", f"contract={other}", "device=cpu"]
     assert main(["deploy-check", f"store={store.path}", *arguments]) == 1
     output = "".join(capsys.readouterr().out.split("│")).replace("\n", " ")
-    assert "joints[elbow_pitch].jerk" in output
+    assert "gripper.open" in output
     assert "not tried" in output
-    assert main(["serve-policy", f"socket={tmp_path}/x.sock", *arguments]) == 2
+    assert main(["serve-policy", f"listen={tmp_path}/x.sock", *arguments]) == 2
     error = capsys.readouterr().err
-    assert "joints[elbow_pitch].jerk: 1500.0 in the checkpoint, 1400.0 in this contract" in error
+    assert "gripper.open: 1.0 in the checkpoint, 0.9 in this contract" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "x.sock").exists()
 
@@ -185,6 +185,29 @@ def test_a_checkpoint_that_does_not_say_its_contract_is_a_warning():
     assert contract_finding("checkpoint", ARM, None, None).verdict == WARN
     assert contract_finding("checkpoint", ARM, ARM.hash, None).verdict == GO
     assert contract_finding("checkpoint", ARM, "0" * 64, None).verdict == NO_GO
+
+
+def test_a_contract_that_differs_in_deployment_is_a_go_and_named():
+    data = ARM.to_dict()
+    data["robot"], data["joints"][0]["velocity"] = "left_arm", 2.0
+    tighter = RobotContract.from_dict(data)
+    found = contract_finding("checkpoint", tighter, ARM.hash, ARM.to_dict())
+    assert found.verdict == GO
+    assert "joints[base_yaw].velocity: 4.0 in the checkpoint, 2.0 in this contract" in found.detail
+    assert wider_findings("checkpoint", tighter, ARM.to_dict()) == []
+    old = {**ARM.to_dict(), "contract": 1}
+    assert "write contract: 2" in contract_finding("checkpoint", ARM, "0" * 64, old).detail
+
+
+def test_wider_limits_than_in_training_have_to_be_confirmed(folder):
+    policy = load_policy(folder, "cpu")
+    wider = contract_with(joints__2__velocity=6.0)
+    findings = policy_findings(policy, wider)
+    assert verdicts(findings, "checkpoint")["wider limits"] == WARN
+    with pytest.raises(ModelError, match=r"elbow_pitch.*6 in this contract is more than 4 in the checkpoint.*confirm"):
+        Loaded(policy, None).served(wider)
+    assert Loaded(policy, None).served(wider, confirm_wider_limits=True)[0] is not None
+    assert Loaded(policy, None).served(contract_with(joints__2__velocity=2.0))[0] is not None
 
 
 def test_actions_beyond_the_limits_are_counted_and_many_are_a_no_go():
@@ -424,7 +447,7 @@ def test_neither_policy_nor_reward_model_is_refused():
 def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_started_again(folder, tmp_path):
     address = f"unix:{tmp_path}/policy.sock"
     command = [sys.executable, "-m", "robo_rm.cli.main", "serve-policy", f"policy={folder}", "contract=tidy_drawer"]
-    command += [f"socket={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
+    command += [f"listen={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
 
     def start(stack: ExitStack) -> subprocess.Popen:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -95,9 +95,6 @@ def _raw(message: bytes, width: int, height: int) -> tuple[np.ndarray, tuple[int
 
 def _decompressed(message: bytes, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
     image = read_compressed(message)
-    most = _BYTES_PER_PIXEL * width * height + _OVERHEAD
-    if not 0 < len(image.data) <= most:
-        raise MessageError(f"a compressed image of {len(image.data)} bytes; 1 to {most} are possible at this size")
     try:
         header = read_header(image.data)
     except ImageHeaderError as error:
@@ -105,6 +102,9 @@ def _decompressed(message: bytes, width: int, height: int) -> tuple[np.ndarray, 
             f"a compressed image (format {image.format!r}) cannot be decoded: {error}; JPEG and PNG can"
         ) from None
     _require_size(header.width, header.height, width, height)
+    most = _BYTES_PER_PIXEL * width * height + _OVERHEAD
+    if len(image.data) > most:
+        raise MessageError(f"a compressed image of {len(image.data)} bytes; at this size at most {most} are taken")
     cv2 = _opencv()
     try:
         # The orientation that a camera writes into its JPEG is not what the policy was trained with.

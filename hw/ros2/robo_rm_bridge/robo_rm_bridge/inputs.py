@@ -15,10 +15,13 @@ from robo_hw.observation_buffer import NamedVector, ObservationBuffer
 from robo_rm_bridge.camera_feed import CameraFeed, CameraProblem
 from robo_rm_bridge.conversions import qos, seconds, sensor_qos
 
-TakeJoints: TypeAlias = (
-    "Callable[[Sequence[str], np.ndarray, Sequence[float] | None, float | None, str], np.ndarray | None]"
-)
-"""(names, positions, velocities, stamp, topic) -> positions (D,) in the contract's order, or None: not usable."""
+_STEADY = 3
+_TELL_EVERY = 5.0
+"""Seconds between two log lines about one camera."""
+Pose: TypeAlias = "tuple[np.ndarray, float]"
+TakeJoints: TypeAlias = "Callable[[Sequence[str], np.ndarray, Sequence[float] | None, float | None, str], Pose | None]"
+"""(names, positions, velocities, stamp, topic) -> positions (D,) in the contract's order and when the oldest of them
+was taken (s, steady clock); None: not usable, or not all joints are known yet."""
 TakeImage: TypeAlias = "Callable[[str, int, float | None], bool]"
 """(camera, digest, stamp) -> whether it counts as fresh."""
 
@@ -50,6 +53,8 @@ class Inputs:
         self._take_joints, self._take_image = take_joints, take_image
         self.buffer = ObservationBuffer(contract, vectors, vector_age)
         self._subscriptions: list[Any] = []
+        self._told: dict[str, float] = {}
+        self._steady = {camera.name: 0 for camera in contract.cameras}
         self._feed: CameraFeed | None = None
         for topic in contract.joint_states:
             self._listen(topic.name, self._joints_handler(topic.name), qos(topic))
@@ -64,10 +69,26 @@ class Inputs:
             return
         for new in self._feed.poll():
             if isinstance(new, CameraProblem):
-                text = f"camera {new.camera}: {new.message}" if new.camera else new.message
-                self._node.get_logger().error(text, throttle_duration_sec=5.0)
+                self._tell(new)
             elif self._take_image(new.camera, new.digest, new.stamp):
+                self._steady[new.camera] += 1
                 self.buffer.image(new.camera, new.read, self._clock.now(), new.stamp)
+            else:
+                self._steady[new.camera] = 0
+
+    def unsteady(self) -> list[str]:
+        """Cameras that have given too few images in a row to be relied on, one line each: the first may be late, and
+        what is in time would then look as if its clock had jumped."""
+        return [
+            f"camera {name} has given {count} of {_STEADY} images in a row; wait a moment"
+            for name, count in self._steady.items()
+            if count < _STEADY
+        ]
+
+    def forget(self) -> None:
+        """Start anew, as after a fault was reset."""
+        self.buffer.forget()
+        self._steady = dict.fromkeys(self._steady, 0)
 
     def close(self) -> None:
         """Leave the graph, and end the cameras' process."""
@@ -77,6 +98,15 @@ class Inputs:
         if self._feed is not None:
             self._feed.close()
             self._feed = None
+
+    def _tell(self, problem: CameraProblem) -> None:
+        # Not the logger's throttle, which is one for all: a camera must not hide what is wrong with another.
+        now = self._clock.now()
+        if now - self._told.get(problem.camera, -np.inf) < _TELL_EVERY:
+            return
+        self._told[problem.camera] = now
+        text = f"camera {problem.camera}: {problem.message}" if problem.camera else problem.message
+        self._node.get_logger().error(text)
 
     def _listen(self, topic: str, handler: Callable[[JointState], None], quality: Any) -> None:
         self._subscriptions.append(self._node.create_subscription(JointState, topic, handler, quality))
@@ -90,7 +120,7 @@ class Inputs:
             stamp = seconds(message.header.stamp)
             taken = self._take_joints(message.name, positions, velocities, stamp, topic)
             if taken is not None:
-                self.buffer.joints(names, taken, self._clock.now(), stamp)
+                self.buffer.joints(names, *taken, stamp)
 
         return on_joints
 

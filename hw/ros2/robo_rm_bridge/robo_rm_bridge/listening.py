@@ -10,6 +10,7 @@ from rclpy.node import Node
 
 from robo_hw.clock import SteadyClock
 from robo_hw.contract import RobotContract
+from robo_hw.joint_states import JointStates
 from robo_hw.observation_buffer import NamedVector
 from robo_rm_bridge.conversions import latched_qos
 from robo_rm_bridge.inputs import Inputs
@@ -27,9 +28,7 @@ class Listener:
     ) -> None:
         self._node, self._contract = node, contract
         self.clock = SteadyClock()
-        self._places = {name: place for place, name in enumerate(contract.state_names)}
-        self._positions = np.full(len(self._places), np.nan)
-        self._heard = np.full(len(self._places), -np.inf)
+        self._states = JointStates(contract)
         self.state = ""
         """The safety core's state, once it has told."""
         self._inputs = Inputs(node, contract, vectors, max_age, self.clock, self._take_joints, self._take_image)
@@ -51,23 +50,18 @@ class Listener:
         velocities: Sequence[float] | None,
         stamp: float | None,
         topic: str,
-    ) -> np.ndarray | None:
+    ) -> tuple[np.ndarray, float] | None:
         now = self.clock.now()
-        if len(positions) != len(names):
-            problem = f"a joint state on {topic} has {len(positions)} positions for {len(names)} names"
+        reading = self._states.take(now, names, positions, velocities, stamp, topic, armed=False, lenient=True)
+        if reading.message:
+            self._node.get_logger().warning(reading.message, throttle_duration_sec=5.0)
+        if not reading.fresh:
+            return None
+        if self._states.age(now) > self._contract.deadlines.joint_states:
+            problem = "; ".join(self._states.reasons(now))
             self._node.get_logger().warning(problem, throttle_duration_sec=5.0)
             return None
-        for name, position in zip(names, positions, strict=True):
-            place = self._places.get(name)  # wheels and other joints are none of ours
-            if place is not None and np.isfinite(position):
-                self._positions[place], self._heard[place] = position, now
-        late = now - self._heard > self._contract.deadlines.joint_states
-        if late.any():
-            lacking = ", ".join(name for name, place in self._places.items() if late[place])
-            problem = f"joint states are missing or old for {lacking}"
-            self._node.get_logger().warning(problem, throttle_duration_sec=5.0)
-            return None
-        return self._positions.copy()
+        return self._states.measured.copy(), self._states.oldest
 
     def _take_image(self, camera: str, digest: int, stamp: float | None) -> bool:
         return True

@@ -21,12 +21,14 @@ from robo_hw.observation_buffer import parse_vectors, unmet_needs
 from robo_hw.transport import ClientState, PolicyClient
 from robo_rm_bridge import reporting
 from robo_rm_bridge.listening import Listener
+from robo_rm_bridge.policy_access import ACCESS, credentials
 from robo_rm_bridge.settings import Setting, declare
 
 _ACTIONS = ("nothing", "help", "stop")
 SETTINGS = (
     Setting("contract", "", "the robot contract: a YAML file, or the name of a packaged example", required=True),
     Setting("policy_address", "", "where robo-rm serve-policy reward_model=FOLDER listens", required=True),
+    *ACCESS,
     Setting("task", "", "the instruction given to the reward model"),
     Setting("vectors", [""], "further inputs of the reward model, each observation.NAME=/topic"),
     Setting("rate", 10.0, "observations per second given to the reward model", 0.5, 60.0),
@@ -51,7 +53,8 @@ class MonitorNode(Node):
         self._listener = Listener(self, self.contract, self._vectors, 0.5)
         clock = self._listener.clock
         address, task = self.settings.policy_address, self.settings.task
-        self._client = PolicyClient(self.contract, address, clock, role="monitor", task=task)
+        access = credentials(self.settings)
+        self._client = PolicyClient(self.contract, address, clock, role="monitor", task=task, credentials=access)
         self._progress = self.create_publisher(Float32, "~/progress", 10)
         self._uncertainty = self.create_publisher(Float32, "~/uncertainty", 10)
         self._stage = self.create_publisher(String, "~/stage", 10)

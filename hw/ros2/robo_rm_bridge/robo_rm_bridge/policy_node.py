@@ -37,6 +37,7 @@ from robo_rm_bridge.conversions import joint_state, time_message_ns
 from robo_rm_bridge.guard import Guard
 from robo_rm_bridge.inputs import Inputs
 from robo_rm_bridge.outputs import make_outputs
+from robo_rm_bridge.policy_access import credentials
 from robo_rm_bridge.policy_settings import SETTINGS
 from robo_rm_bridge.reporting import EventLogger, PolicyReport, Reporter
 from robo_rm_bridge.settings import declare
@@ -144,7 +145,8 @@ class PolicyNode(LifecycleNode):
         self.contract = contract = RobotContract.load(settings.contract)
         self._vectors = parse_vectors(settings.vectors)
         self._clock_ = clock = SteadyClock()
-        self._client = PolicyClient(contract, settings.policy_address, clock, task=settings.task)
+        access = credentials(settings)
+        self._client = PolicyClient(contract, settings.policy_address, clock, task=settings.task, credentials=access)
         self.core = core = SafetyCore(contract, clock, settings.chunk_blending, settings.ensemble_decay)
         self._period = 1.0 / contract.rates.control
         self._timing, self._latency = LoopTiming(self._period), Spread()
@@ -157,7 +159,7 @@ class PolicyNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         # Closed in reverse order, also where one of them cannot be opened.
         time_from_start = settings.time_from_start or self._period
-        self._outputs = make_outputs(self, contract, time_from_start, lambda: core.measured, self._on_robot_stop)
+        self._outputs = make_outputs(self, contract, time_from_start, lambda: core.pose()[0], self._on_robot_stop)
         self._closers += [output.close for output in self._outputs]
         self._events = EventLogger(core.log, self.get_logger())
         self._reporter = Reporter(self, contract, settings.diagnostics_rate)
@@ -197,8 +199,8 @@ class PolicyNode(LifecycleNode):
     def _arm(self, request: Any, response: Any) -> Any:
         def arm() -> str:
             self._require_safe()
-            now = self._clock_.now()
-            missing = self._policy_problems() or self._inputs.buffer.missing(self._needs(), now)
+            self._hear_policy()  # that a server came back must not undo what is asked for now
+            missing = self._policy_problems() or self._lacking()
             self._client.start_episode(self.settings.task)
             self._unanswered = None
             self.core.arm(missing=missing)
@@ -210,7 +212,7 @@ class PolicyNode(LifecycleNode):
     def _hold(self, request: Any, response: Any) -> Any:
         def hold() -> str:
             self._require_safe()
-            self.core.arm(missing=["asked to hold only"], hold_only=True)
+            self.core.arm(hold_only=True)
             self._guard.follow(self.core.state)
             return "holding only; disarm, then ~/arm, for a motion"
 
@@ -238,7 +240,7 @@ class PolicyNode(LifecycleNode):
             if pressed:
                 raise HardwareError("; ".join(pressed))
             self.core.reset_fault()
-            self._inputs.buffer.forget()
+            self._inputs.forget()
             return "reset; disarmed"
 
         return self._answer(response, reset)
@@ -260,8 +262,11 @@ class PolicyNode(LifecycleNode):
         velocities: Sequence[float] | None,
         stamp: float | None,
         topic: str,
-    ) -> np.ndarray | None:
-        return self.core.measured if self.core.observe(names, positions, velocities, stamp, topic) else None
+    ) -> tuple[np.ndarray, float] | None:
+        if not self.core.observe(names, positions, velocities, stamp, topic):
+            return None
+        pose, taken_at = self.core.pose()
+        return (pose, taken_at) if np.isfinite(pose).all() else None
 
     def _on_robot_stop(self, reason: str) -> None:
         self.core.robot_stop(reason)
@@ -273,6 +278,14 @@ class PolicyNode(LifecycleNode):
         now = self._clock_.now()
         self._timing.tick(now)
         self._inputs.poll()
+        self._hear_policy()
+        self._move()
+        self._guard.follow(self.core.state)
+        self._look()
+        self._events.tell()
+        self._report(now)
+
+    def _hear_policy(self) -> None:
         update = self._client.poll()
         if update.lost:
             self._unanswered = None
@@ -282,11 +295,6 @@ class PolicyNode(LifecycleNode):
             self._unanswered = None
             if self._active and self.core.submit(update.chunk).accepted:
                 self._observed = update.chunk.observed_at
-        self._move()
-        self._guard.follow(self.core.state)
-        self._look()
-        self._events.tell()
-        self._report(now)
 
     def _move(self) -> None:
         command = self.core.tick()
@@ -344,6 +352,12 @@ class PolicyNode(LifecycleNode):
     def _needs(self) -> dict[str, tuple[int, ...]]:
         server = self._client.status().server
         return dict(server.policy.needs) if server is not None and server.policy is not None else {}
+
+    def _lacking(self) -> list[str]:
+        """What the policy needs and has not been given; of joints and cameras the core tells more than their age."""
+        missing = self._inputs.buffer.missing(self._needs(), self._clock_.now())
+        told = [line for line in missing if not line.startswith(("joint states are", "camera ")) or "apart" in line]
+        return told + self._inputs.unsteady()
 
     def _policy_problems(self) -> list[str]:
         """Why this policy may not move this arm; empty where it may."""

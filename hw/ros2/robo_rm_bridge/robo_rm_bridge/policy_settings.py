@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from robo_hw.schedule import MODES
+from robo_rm_bridge.policy_access import ACCESS
 from robo_rm_bridge.settings import Setting
 
 SETTINGS = (
     Setting("contract", "", "the robot contract: a YAML file, or the name of a packaged example", required=True),
     Setting(
-        "policy_address", "", "where robo-rm serve-policy listens: unix:/path or tcp://127.0.0.1:PORT", required=True
+        "policy_address",
+        "",
+        "where robo-rm serve-policy listens: unix:NAME, unix:/path, tcp://127.0.0.1:PORT or tls://HOST:PORT",
+        required=True,
     ),
+    *ACCESS,
     Setting("task", "", "the instruction given to the policy"),
     Setting("autostart", False, "configure at start, and activate as soon as a policy that fits is connected"),
     Setting("chunk_blending", "real_time", "how chunks are merged into the motion", choices=tuple(MODES)),

@@ -26,6 +26,7 @@ from trajectory_msgs.msg import JointTrajectory
 from robo_hw.contract import RobotContract
 from robo_hw.errors import HardwareError
 from robo_hw.observation_buffer import IMAGES, STATE, parse_vectors
+from robo_hw.topic_rules import absolute
 from robo_rm_bridge.conversions import latched_qos, qos, sensor_qos
 from robo_rm_bridge.images import image_type
 from robo_rm_bridge.listening import Listener
@@ -105,11 +106,13 @@ class RecorderNode(Node):
     # What is heard --------------------------------------------------------------------------------------------------
 
     def _keep_raw(self, kind: type, topic: str, quality: Any) -> None:
-        """Have a topic written into the bags, byte for byte as it comes."""
+        """Have a topic written into the bags, byte for byte as it comes, under the name that the contract has for it:
+        an import by the contract finds it, whatever the namespace and the remappings were."""
+        name = absolute(topic)
 
         def on_bytes(data: bytes) -> None:
             if self._bag is not None:
-                self._bag.write(topic, kind, data, time.time_ns())
+                self._bag.write(name, kind, data, time.time_ns())
 
         self.create_subscription(kind, topic, on_bytes, quality, raw=True)
 

@@ -21,7 +21,7 @@ from robo_rm_bridge.conversions import qos
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 _HUNG_AFTER = 1.0
 """Seconds without an answer to an observation, beyond the contract's deadline, after which a policy counts as hung."""
-_ERRORS, _WARNINGS = ("fault", "rejected"), ("stop", "degraded", "dropped", "stream")
+_ERRORS, _WARNINGS = ("fault", "rejected"), ("stop", "degraded", "dropped", "stream", "warning")
 
 
 def entry(name: str, level: bytes, message: str, values: Mapping[str, Any], hardware: str = "") -> DiagnosticStatus:
@@ -122,6 +122,10 @@ def policy_entry(node: str, report: PolicyReport, patience: float) -> Diagnostic
         "errors": status.errors,
         "round_trip": status.round_trip,
         "inference": status.inference,
+        "uplink": status.uplink,
+        "downlink": status.downlink,
+        "clock_offset": status.clock_offset,
+        "busy": status.busy,
         "waiting": waiting,
     }
     name = f"{node}: policy"

@@ -25,11 +25,11 @@ class ForwardRig(Rig):
         text = patient_contract()
         for old, new in (
             (
-                "command: {name: /joint_trajectory_controller/joint_trajectory, interface: joint_trajectory}",
+                "command: {name: joint_trajectory_controller/joint_trajectory, interface: joint_trajectory}",
                 "command: {name: /forward_command_controller/commands, interface: forward_command}",
             ),
-            ("topic: /front/image_raw", "topic: /front/image_raw/compressed"),
-            ("topic: /wrist/image_raw", "topic: /wrist/image_raw/compressed"),
+            ("topic: front/image_raw", "topic: front/image_raw/compressed"),
+            ("topic: wrist/image_raw", "topic: wrist/image_raw/compressed"),
         ):
             assert old in text
             text = text.replace(old, new)
@@ -120,14 +120,22 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
     return best
 
 
+def _jpeg(width: int, height: int) -> bytes:
+    import cv2
+
+    return cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8))[1].tobytes()
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "of 0 bytes"),
+        (b"", "neither JPEG nor PNG"),
         (b"no picture", "neither JPEG nor PNG"),
         (b"\xff\xd8\xff\xe0" + bytes(50), "segments are damaged"),
         (b"\xff\xd8", "ends before its size"),
-        (bytes(200_000), "1 to 131072 are possible"),
+        (lambda: _jpeg(128, 64) + bytes(200_000), "at this size at most 131072 are taken"),
+        (lambda: _jpeg(64, 128), "64 x 128 pixels, the contract has 128 x 64"),
+        (lambda: _jpeg(128, 64)[:300], "damaged jpeg"),
     ],
 )
 def test_a_compressed_image_that_is_none_is_refused(data, said):
@@ -136,7 +144,7 @@ def test_a_compressed_image_that_is_none_is_refused(data, said):
     from robo_rm_bridge.errors import MessageError
     from robo_rm_bridge.images import decode
 
-    message = serialize_message(CompressedImage(format="jpeg", data=data))
+    message = serialize_message(CompressedImage(format="jpeg", data=data() if callable(data) else data))
     with pytest.raises(MessageError, match=said):
         decode(message, True, 128, 64)
 
