@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets import DemoStore
-from robo_datasets.console import say
+from robo_datasets import DemoStore, console
 from robo_datasets.errors import ConfigError
 from robo_datasets.outputs import OutputFolder
 from robo_hw import RobotContract, SafetyCore, SteadyClock
@@ -36,6 +35,12 @@ if TYPE_CHECKING:
 
 _WAIT_FOR_SERVER = 10.0
 """Seconds that a policy server is looked for before the arm is touched."""
+
+
+def say(text: str) -> None:
+    """Show one line; where the terminal is gone, nobody: what shows a line must never end a run."""
+    with contextlib.suppress(OSError):
+        console.say(text)
 
 
 def run_policy(config: Config) -> None:
@@ -69,8 +74,6 @@ def run_policy(config: Config) -> None:
             store = open_run_store(config.record, contract, arm.vector_names, arm.stages)
         clock = SteadyClock()
         core = SafetyCore(contract, clock, mode=config.mode)
-        say(f"connecting {arm.name}")
-        arm.connect()
         threads = ArmThreads(arm, clock, contract.rates.joint_states)
         facts = {"policy": config.policy or config.policy_address, "robot_type": arm.name, "mode": config.mode}
 
@@ -92,6 +95,9 @@ def run_policy(config: Config) -> None:
             start_poses=poses,
         )
         try:
+            # Interrupted from here on, it is disconnected.
+            say(f"connecting {arm.name}")
+            arm.connect()
             threads.start()
             loops.append(loop)
             say(f"connected; {arm.at_disconnect}")
