@@ -117,8 +117,8 @@ def make_robot(settings: LeRobotSettings) -> Any:
         return make_robot_from_config(config)
     except ModuleNotFoundError as error:
         raise ArmError(
-            f"LeRobot's {settings.type} needs {error.name}, which is not installed: pip install the part of LeRobot that "
-            "brings it, such as 'lerobot[feetech]' (SO-100, SO-101) or 'lerobot[dynamixel]' (Koch)"
+            f"LeRobot's {settings.type} needs {error.name}, which is not installed: pip install the part of LeRobot "
+            "that brings it, such as 'lerobot[feetech]' (SO-100, SO-101) or 'lerobot[dynamixel]' (Koch)"
         ) from None
     except Exception as error:  # noqa: BLE001 - constructors of drivers raise all kinds
         raise ArmError(f"LeRobot's {settings.type} cannot be made: {_line(error)}") from None

@@ -25,6 +25,9 @@ from robo_policies.robots.recording import RunEpisode, open_run_store
 from robo_policies.robots.run_loop import RunLoop
 
 
+pytestmark = pytest.mark.alone
+
+
 def contract(**changes) -> RobotContract:
     data = RobotContract.load("so101").to_dict()
     data["cameras"] = [data["cameras"][0] | {"width": 64, "height": 48}]

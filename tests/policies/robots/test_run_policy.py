@@ -27,6 +27,9 @@ from robo_rm.cli.main import main
 HELPERS = Path(__file__).resolve().parents[2] / "helpers"
 
 
+pytestmark = pytest.mark.alone
+
+
 def small_contract() -> RobotContract:
     data = RobotContract.load("so101").to_dict()
     data["lerobot"]["robots"] = ["standin"]
