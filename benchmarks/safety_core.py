@@ -23,7 +23,8 @@ import numpy as np
 
 from robo_datasets.console import print_table, progress_bar, say
 from robo_hw import ActionChunk, ManualClock, RobotContract, SafetyCore, example_contracts
-from robo_hw.proving import Margins, prove, random_contract
+from robo_hw.proving import COUNTS, SHARES, Margins, prove
+from robo_hw.proving_contract import random_contract
 
 HOME = np.array([0.0, -0.5, 0.0, -2.0, 0.0, 1.5, 0.7])
 

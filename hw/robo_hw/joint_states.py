@@ -129,8 +129,12 @@ class JointStates:
         problem = source.watch.sample(now, stamp)
         if problem is not None and lenient and "repeated" not in problem:
             source.restart()  # nothing is at stake: take the sender's new clock
+            source.note_conflict(now)
             problem = source.watch.sample(now, stamp)
         if problem is not None:
+            if armed and "went back" in problem and source.takes_turns():
+                text = f"{problem}, again and again: two publishers take turns in one stream of joint states"
+                return Reading(False, True, text)
             return Reading(False, message=problem)
         return self._note(now, source, layout.columns, values, velocities, armed)
 

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from robo_hw import RobotContract, example_contracts
-from robo_hw.proving import FAULTS, FaultAt, Margins, prove, random_contract, run_sequence
+from robo_hw.proving import FAULTS, FaultAt, Margins, prove, run_sequence
+from robo_hw.proving_contract import random_contract
 
 SEED = int(os.environ.get("ROBO_HW_SEED", "20251120"))
 SECONDS = 2.0

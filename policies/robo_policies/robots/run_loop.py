@@ -229,7 +229,9 @@ class RunLoop:
         now = self.clock.now()
         missing = self.policy_problems() or self._buffer.missing(self.needs(), now)
         self._client.start_episode(self._task)
-        self.core.arm(missing=missing, hold_only=hold_only, start_poses=self._start_poses)
+        server = self._client.status().server
+        poses = server.policy.start_poses if server is not None and server.policy is not None else None
+        self.core.arm(missing=missing, hold_only=hold_only, start_poses=self._start_poses or poses)
         self.progress, self._simulated_success, self._outcome = None, False, None
         if hold_only:
             self._say("holding only; disarm, then arm with a, for a motion")

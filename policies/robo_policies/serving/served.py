@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,20 @@ _EARLY = 0.75
 def camera_shapes(contract: RobotContract) -> dict[str, tuple[int, int, int]]:
     """Key -> (H, W, 3) of every camera of the contract."""
     return {IMAGES + camera.name: (camera.height, camera.width, 3) for camera in contract.cameras}
+
+
+def start_poses(
+    recorded: Mapping[str, Sequence[float]], values: Values, contract: RobotContract
+) -> dict[str, tuple[float, float]]:
+    """Joint -> (low, high) of the demonstrations' first states under the contract's names and units.
+
+    ``recorded``: under the names of the demonstrations, as the policy's card has it; ``values``: of their state.
+    """
+    names = contract.joint_names if values.units is None else values.units.names
+    if not all(name in recorded for name in names):
+        return {}
+    ends = np.sort(values.to_contract(np.array([recorded[name] for name in names], np.float64).T), axis=0)
+    return {joint: (float(ends[0, i]), float(ends[1, i])) for i, joint in enumerate(contract.joint_names)}
 
 
 class ServedLearnedPolicy:
@@ -54,6 +68,7 @@ class ServedLearnedPolicy:
             needs,
             trained,
             policy.observation_steps,
+            start_poses(policy.card.get("start_poses") or {}, self._state, contract),
         )
 
     def start(self, task: str) -> ServedLearnedPolicy:

@@ -59,8 +59,8 @@ class Config:
     estop_file: str | None = None
     """A file that is an emergency stop as long as it exists; SIGUSR1 to this process is one, too."""
     demonstrations: str | None = None
-    """Demo store of the demonstrations: where arming in a pose far from all their starts is refused or said, as
-    safety.start_pose of the contract asks."""
+    """Demo store of the demonstrations, for a policy that does not say where they began: arming far from there is said
+    or refused, as safety.start_pose of the contract asks."""
     cartesian: CartesianSettings = field(default_factory=CartesianSettings)
     """Where the policy's actions are poses of the hand: the arm's model, and what the values mean."""
     device: str = "auto"

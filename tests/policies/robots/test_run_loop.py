@@ -24,7 +24,6 @@ from robo_policies.robots.lerobot_arm import LeRobotArm, LeRobotSettings, known_
 from robo_policies.robots.recording import RunEpisode, open_run_store
 from robo_policies.robots.run_loop import RunLoop
 
-
 pytestmark = pytest.mark.alone
 
 

@@ -197,6 +197,12 @@ def test_a_policy_trained_here_on_that_recording_keeps_its_names_and_is_a_go(tmp
     train_policy(store, tmp_path / "policy", Budget(2), settings, training=CloningSettings(precision="fp32"))
     card = load_policy(tmp_path / "policy", "cpu").card
     assert card["actions"] == card["state"] == NAMES
+    served, _ = Loaded(load_policy(tmp_path / "policy", "cpu"), None).served(small_so101())
+    low, high = served.info.start_poses["shoulder_lift"]
+    assert low == high == pytest.approx(np.deg2rad(swing(np.zeros(1))[0, 1]), abs=1e-5)  # where the recording begins
+    assert served.info.start_poses["gripper"][0] == pytest.approx(
+        -0.174 + swing(np.zeros(1))[0, 5] / 100 * 1.919, abs=1e-5
+    )
     findings = policy_findings(load_policy(tmp_path / "policy", "cpu"), small_so101())
     assert found(findings, "units").verdict == GO
     other = policy_findings(load_policy(tmp_path / "policy", "cpu"), small_so101(section=None))
