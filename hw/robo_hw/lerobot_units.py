@@ -55,6 +55,7 @@ _FITS = {
     "m": ("metres", "range_m100_100", "range_0_100", "fraction"),
     "1": ("fraction", "range_0_100", "range_m100_100"),
 }
+_UNIT_OF_KIND = {"revolute": "rad", "continuous": "rad", "prismatic": "m", "fraction": "1"}
 _SAME = {"radians": "rad", "metres": "m", "fraction": "1"}
 
 
@@ -128,6 +129,8 @@ class LeRobotSection:
             data["calibration"] = {name: asdict(motor) for name, motor in sorted(self.calibration.items())}
         entries = []
         for joint in self.joints:
+            if joint == LeRobotJoint(joint.joint, f"{joint.joint}.pos", self.units or "", 1, 0.0, None):
+                continue  # what it is without an entry
             entry: dict[str, Any] = {"joint": joint.joint, "name": joint.name, "units": joint.units}
             if joint.range is None:
                 entry |= {"sign": joint.sign, "offset": joint.offset}
@@ -232,7 +235,7 @@ def _joint(
     apply: bool | None,
     calibration: Mapping[str, MotorRange] | None,
 ) -> LeRobotJoint:
-    key = joint.name
+    key, unit = joint.name, _UNIT_OF_KIND.get(joint.kind, joint.unit)
     name, sign, offset, span = f"{key}.pos", 1, 0.0, None
     if entry is not None:
         name = entry.text("name", "LeRobot's name of this joint", default=name)
@@ -241,23 +244,23 @@ def _joint(
         if sign == 0:
             entry.problem("sign", "0 is neither 1 nor -1")
             sign = 1
-        offset = entry.number("offset", f"the position at LeRobot's zero in {joint.unit}", default=0.0)
-        span = entry.pair("range", f"positions in {joint.unit} at both ends of LeRobot's range") or None
+        offset = entry.number("offset", f"the position at LeRobot's zero in {unit}", default=0.0)
+        span = entry.pair("range", f"positions in {unit} at both ends of LeRobot's range") or None
         entry.finish()
     if units is None:
         section.problem("units", f"missing for {key}; give one of {', '.join(ENDS)}")
         units = "radians"
-    elif units in ENDS and units not in _FITS.get(joint.unit, ()):
-        section.problem("joints", f"{key}: {units} does not fit a {joint.kind} joint, which is in {joint.unit}")
+    elif units in ENDS and units not in _FITS.get(unit, ()):
+        section.problem("joints", f"{key}: {units} does not fit a {joint.kind} joint, which is in {unit}")
     share = ENDS.get(units) is not None
     if span is not None and not share:
         section.problem("joints", f"{key}: range is for shares of a range, not for {units}; leave it out")
     if share and span is None:
         span = _span(section, joint, name, units, sign, offset, ticks, apply, calibration)
-    if name == key and _SAME.get(units) != joint.unit:
+    if name == key and _SAME.get(units) != unit:
         section.problem(
             "joints",
-            f"{key}: LeRobot's name is the joint's own, but not its unit ({units}, not {joint.unit}): recordings in "
+            f"{key}: LeRobot's name is the joint's own, but not its unit ({units}, not {unit}): recordings in "
             "one could not be distinguished from the other; rename the joint of the contract",
         )
     return LeRobotJoint(key, name, units if units in ENDS else "radians", sign, offset, span if share else None)

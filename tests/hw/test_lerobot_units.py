@@ -27,7 +27,7 @@ TURNED = CALIBRATION["gripper"] | {"drive_mode": 1}
 
 def so101(**section) -> RobotContract:
     data = SO101.to_dict()
-    data["lerobot"] = {"units": "degrees", "joints": data["lerobot"]["joints"][5:], **section}
+    data["lerobot"] = {"units": "degrees", "joints": data["lerobot"]["joints"][-1:], **section}
     return RobotContract.from_dict(data)
 
 
@@ -127,7 +127,11 @@ def test_what_is_wrong_in_the_section_is_named_with_its_joint(section, match):
 def test_a_contract_file_reads_the_calibration_beside_it_and_carries_it_from_then_on(tmp_path):
     (tmp_path / "my_arm.json").write_text(json.dumps(CALIBRATION))
     data = SO101.to_dict()
-    data["lerobot"] = {"units": "range_m100_100", "calibration": "my_arm.json", "joints": data["lerobot"]["joints"][5:]}
+    data["lerobot"] = {
+        "units": "range_m100_100",
+        "calibration": "my_arm.json",
+        "joints": data["lerobot"]["joints"][-1:],
+    }
     (tmp_path / "contract.yaml").write_text(yaml.safe_dump(data))
     contract = RobotContract.load(tmp_path / "contract.yaml")
     half = (3340 - 780) / 2 * 2 * math.pi / 4095
