@@ -86,6 +86,29 @@ def test_without_a_runtime_folder_the_socket_lies_in_the_home_folder(monkeypatch
     assert run_folder() == folder
 
 
+@root_only
+def test_another_user_s_runtime_folder_as_sudo_leaves_it_is_not_taken(monkeypatch, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", NOBODY, NOBODY)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "theirs"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert not str(run_folder()).startswith(str(tmp_path / "theirs"))
+    with serve("unix:policy"), ask("unix:policy") as client:
+        connected(client)
+
+
+def test_what_a_server_says_in_refusing_stays_one_line(tmp_path):
+    path = str(tmp_path / "p.sock")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen(8)
+        with ask(path) as client:
+            made, _ = listening.accept()
+            made.sendall(verdict("no\n\x1b[2Jthanks"))
+            assert refused(client).endswith("the server refused: no??[2Jthanks")
+            made.close()
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775, 0o1770, 0o702])
 def test_a_socket_where_others_can_write_is_refused_by_both_sides_unless_declared(tmp_path, mode):
     folder = tmp_path / "folder"
@@ -317,7 +340,7 @@ def test_a_program_between_the_two_cannot_put_a_frame_of_its_own_in(tmp_path, si
 @pytest.mark.parametrize(
     ("text", "mode", "match"),
     [
-        ("0123456789abcdef" * 4, 0o644, "can be read by others .mode 644.; chmod 600"),
+        ("0123456789abcdef" * 4, 0o644, "can be read by others .mode 644.; give it mode 600"),
         ("0123456789abcdef" * 4, 0o640, "can be read by others"),
         ("", 0o600, "is empty"),
         ("  \n", 0o600, "is empty"),

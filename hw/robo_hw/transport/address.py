@@ -19,7 +19,7 @@ DEFAULT = "unix:policy"
 _LONGEST_PATH = 100
 """The system's own limit is 108 bytes, 104 on some."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?\.?")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 _FORMS = "give unix:NAME, unix:/path/to.sock, tcp://127.0.0.1:5555 or tls://HOST:5555"
 
 

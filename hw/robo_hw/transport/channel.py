@@ -15,6 +15,9 @@ from collections.abc import Generator
 from typing import Any
 
 _COUNTER = struct.Struct(">Q")
+_RECORD = 16 * 1024
+"""Bytes of the longest TLS record: one call gives one record at most, and first makes room for what it is asked for."""
+_AT_ONCE = 64
 TAG = 16
 """Bytes behind each frame of a channel whose frames are sealed."""
 
@@ -117,9 +120,10 @@ class TlsChannel(Channel):
         pieces: list[bytes] = []
         size = 0
         with self._one:
-            while size < most:
+            # Counted in records too: a sender of single bytes must not keep the lock from those who answer.
+            while len(pieces) < _AT_ONCE and size + _RECORD <= max(most, _RECORD):
                 try:
-                    piece = self._tls.recv(most - size)
+                    piece = self._tls.recv(_RECORD)
                 except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError):
                     break
                 except OSError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import select
 import selectors
 import socket
 import threading
@@ -43,7 +44,8 @@ def hear_verdict(channel: Channel) -> Generator[int, None, None]:
     length = (yield from read_exactly(channel, 1))[0]
     text = yield from read_exactly(channel, length)
     if text:
-        raise AuthenticationError(f"the server refused: {text.decode('ascii', errors='replace')}")
+        said = "".join(letter if letter.isprintable() else "?" for letter in text.decode("ascii", errors="replace"))
+        raise AuthenticationError(f"the server refused: {said}")
 
 
 @dataclass(eq=False)
@@ -156,7 +158,7 @@ class Gate:
 
     def _go_on(self, waiting: _Waiting) -> None:
         try:
-            wanted = next(waiting.steps)
+            self._await(waiting, next(waiting.steps))
         except StopIteration as done:
             channel, full = done.value
             self._forget(waiting)
@@ -171,13 +173,13 @@ class Gate:
                     waiting.made.send(verdict(str(error)))
             self._drop(waiting)
             self._refuse(waiting, str(error) or type(error).__name__)
+
+    def _await(self, waiting: _Waiting, wanted: int) -> None:
+        events = selectors.EVENT_READ if wanted & select.POLLIN else selectors.EVENT_WRITE
+        if waiting.descriptor in self._selector.get_map():
+            self._selector.modify(waiting.descriptor, events)
         else:
-            # The masks of poll and of selectors differ: POLLIN is 1 and POLLOUT is 4.
-            events = selectors.EVENT_READ if wanted & 1 else selectors.EVENT_WRITE
-            try:
-                self._selector.modify(waiting.descriptor, events)
-            except KeyError:
-                self._selector.register(waiting.descriptor, events)
+            self._selector.register(waiting.descriptor, events)
 
     def _make_room(self) -> None:
         crowd = collections.Counter(waiting.source for waiting in self._waiting.values())

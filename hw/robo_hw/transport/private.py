@@ -22,14 +22,15 @@ def run_folder() -> Path:
     """Where sockets without a folder of their own lie: ``$XDG_RUNTIME_DIR/robo-rm``, else ``/run/user/UID/robo-rm``,
     else ``~/.robo-rm/run``; not made yet.
 
-    The second is the first's usual value, for a service or a container shell in which the variable is not set.
+    The second is the first's usual value, for a service or a container shell in which the variable is not set, or is
+    another user's (``sudo``, ``su``).
     """
     named = os.environ.get("XDG_RUNTIME_DIR", "")
-    usual = Path(f"/run/user/{os.geteuid()}")
-    if os.path.isabs(named):
+    if os.path.isabs(named) and _owner(named) in (None, os.geteuid()):
         return Path(named) / "robo-rm"
-    if usual.is_dir() and usual.stat().st_uid == os.geteuid():
-        return usual / "robo-rm"
+    usual = f"/run/user/{os.geteuid()}"
+    if _owner(usual) == os.geteuid():
+        return Path(usual) / "robo-rm"
     return _home() / ".robo-rm" / "run"
 
 
@@ -93,7 +94,7 @@ def read_private(path: Path, what: str) -> bytes:
             raise CredentialsError(f"{what} {path} belongs to user {user_name(found.st_uid)}; make a copy of your own")
         if found.st_mode & 0o077:
             mode = stat.S_IMODE(found.st_mode)
-            raise CredentialsError(f"{what} {path} can be read by others (mode {mode:o}); chmod 600 {path}")
+            raise CredentialsError(f"{what} {path} can be read by others (mode {mode:o}); give it mode 600")
         with open(descriptor, "rb", closefd=False) as file:
             content = file.read(_LONGEST + 1)
     finally:
@@ -165,6 +166,13 @@ def _home() -> Path:
         return Path.home()
     except RuntimeError:
         raise AddressError("this user has no home folder; give a whole path, such as unix:/run/robo/p.sock") from None
+
+
+def _owner(path: str) -> int | None:
+    try:
+        return os.stat(path).st_uid
+    except OSError:
+        return None
 
 
 def _reason(error: Exception) -> str:

@@ -83,6 +83,7 @@ def run(config: Config) -> None:
     address = Address.parse(config.listen)
     credentials = Credentials(config.secret, config.certificates, tuple(config.users), config.shared_folder)
     credentials.server(address)  # before a network is loaded
+    address.private_path(credentials.trusted(), credentials.shared_folder)
     limits = ProgressLimits(**asdict(config.watch))
     limits.validate()
     if config.threads < 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from policy_credentials import tls_credentials
 
 from robo_datasets import DemoStore
 from robo_datasets.errors import ConfigError, ModelError
 from robo_hw import RobotContract
-from robo_hw.transport import ClientState, Observation, PolicyClient, PolicyServer, Timeouts
+from robo_hw.transport import ClientState, Credentials, Observation, PolicyClient, PolicyServer, Timeouts
 from robo_policies import load_policy, train_policy
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings
 from robo_policies.serving.check_store import action_findings
@@ -185,6 +187,21 @@ def test_a_checkpoint_that_does_not_say_its_contract_is_a_warning():
     assert contract_finding("checkpoint", ARM, None, None).verdict == WARN
     assert contract_finding("checkpoint", ARM, ARM.hash, None).verdict == GO
     assert contract_finding("checkpoint", ARM, "0" * 64, None).verdict == NO_GO
+
+
+def test_where_the_demonstrations_began_goes_from_the_card_to_the_bridge(folder, store, tmp_path):
+    served, _ = Loaded(load_policy(folder, "cpu"), None).served(ARM)
+    first = np.array([store[i]["observation.state"][0] for i in range(len(store))], np.float64)
+    expected = {name: (first[:, i].min(), first[:, i].max()) for i, name in enumerate(ARM.joint_names)}
+    with (
+        PolicyServer(ARM, f"unix:{tmp_path}/s.sock", served) as server,
+        PolicyClient(ARM, str(server.address)) as client,
+    ):
+        end = time.monotonic() + 10
+        while client.status().state is not ClientState.CONNECTED and time.monotonic() < end:
+            client.poll()
+            time.sleep(0.01)
+        assert client.status().server.policy.start_poses == expected
 
 
 def test_a_contract_that_differs_in_deployment_is_a_go_and_named():
@@ -444,10 +461,14 @@ def test_neither_policy_nor_reward_model_is_refused():
         load(None, None)
 
 
-def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_started_again(folder, tmp_path):
-    address = f"unix:{tmp_path}/policy.sock"
+@pytest.mark.parametrize("kind", ["unix", "tls"])
+def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_started_again(folder, tmp_path, kind):
+    ours, credentials = tls_credentials(tmp_path / "certificates") if kind == "tls" else (Credentials(), Credentials())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tls://127.0.0.1:{free.getsockname()[1]}" if kind == "tls" else f"unix:{tmp_path}/policy.sock"
     command = [sys.executable, "-m", "robo_rm.cli.main", "serve-policy", f"policy={folder}", "contract=tidy_drawer"]
     command += [f"listen={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
+    command += [f"certificates={ours.certificates}"] if kind == "tls" else []
 
     def start(stack: ExitStack) -> subprocess.Popen:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -466,7 +487,7 @@ def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_starte
 
         return until(answered, 120).actions
 
-    with ExitStack() as stack, PolicyClient(ARM, address, timeouts=QUICK) as client:
+    with ExitStack() as stack, PolicyClient(ARM, address, timeouts=QUICK, credentials=credentials) as client:
         first = start(stack)
         until(lambda: client.status().state is ClientState.CONNECTED, 120)
         before, epoch = ask(client), until(lambda: client.status().server_epoch)

@@ -21,6 +21,7 @@ from robo_rm_bridge.launching import given, remappings
 PARAMETERS = {
     "contract": "the robot contract: a YAML file or a packaged example",
     "policy_address": "where robo-rm serve-policy listens",
+    "policy_certificates": "for tls://: this computer's folder of robo-rm make-certificates",
     "autostart": "true: configure at start, activate when a policy that fits is connected",
     "task": "the instruction given to the policy",
 }

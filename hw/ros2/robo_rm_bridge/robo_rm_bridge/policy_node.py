@@ -204,7 +204,9 @@ class PolicyNode(LifecycleNode):
             missing = self._policy_problems() or self._lacking()
             self._client.start_episode(self.settings.task)
             self._unanswered = None
-            self.core.arm(missing=missing)
+            server = self._client.status().server
+            poses = server.policy.start_poses if server is not None and server.policy is not None else None
+            self.core.arm(missing=missing, start_poses=poses)
             self._guard.follow(self.core.state)
             return "armed; the policy's next chunk starts the motion"
 
