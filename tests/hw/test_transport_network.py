@@ -28,11 +28,11 @@ AHEAD = 500_000
 """Seconds by which the server's steady clock is ahead: it was started long before."""
 CHUNK_DEADLINE = 0.6
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
-
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[FarNetwork]:
+    if reason := why_not():
+        pytest.skip(reason)
     with FarNetwork() as made:
         yield made
 
