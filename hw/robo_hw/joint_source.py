@@ -27,8 +27,9 @@ class JointSource:
 
     def __init__(self, publisher: str, joints: tuple[int, ...], contract: RobotContract) -> None:
         self.publisher, self.joints = publisher, joints
-        whole = joints == tuple(range(len(contract.joints)))
-        self.places: np.ndarray | slice = slice(None) if whole else np.array(joints, dtype=np.intp)
+        self.whole = len(joints) == len(contract.joints)
+        """Whether it tells of every joint."""
+        self.places: np.ndarray | slice = slice(None) if self.whole else np.array(joints, dtype=np.intp)
         self.watch = StreamWatch("joint states", contract.deadlines.joint_states / 2)
         self.arrived = -np.inf
         """Steady-clock time of its last message that counted, s."""
