@@ -113,7 +113,7 @@ def _tun(name: str, namespace: str, address: str) -> int:
 
 
 def main() -> None:
-    ends = [_tun("robofar0", sys.argv[1], BRIDGE), _tun("robofar1", sys.argv[2], SERVER)]
+    ends = [_tun(f"far{os.getpid()}a", sys.argv[1], BRIDGE), _tun(f"far{os.getpid()}b", sys.argv[2], SERVER)]
     delay = jitter = loss = 0.0
     up, chance = True, random.Random(7)
     queue: list[tuple[float, int, int, bytes]] = []

@@ -101,6 +101,25 @@ def test_pongs_that_cannot_be_are_not_believed():
     assert offset.best is None
 
 
+def test_the_offset_can_be_read_while_pongs_come_in():
+    offset, stop = ClockOffset(), threading.Event()
+
+    def add() -> None:
+        now = 0.0
+        while not stop.is_set():
+            now += 0.25
+            offset.add(now, now + 1.01, now + 1.02, now + 0.03)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    try:
+        for _ in range(100_000):
+            assert offset.best is None or offset.best[0] == pytest.approx(1.0)
+    finally:
+        stop.set()
+        thread.join()
+
+
 class Shifted(SteadyClock):
     def now(self) -> float:
         return super().now() - 12_345.0

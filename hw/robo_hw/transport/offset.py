@@ -15,25 +15,21 @@ _KEPT = 64
 
 
 class ClockOffset:
-    """Estimates it. All times in seconds."""
+    """Estimates it. All times in seconds. One thread adds; ``best`` may be read from any."""
 
     def __init__(self) -> None:
         self._trips: deque[tuple[float, float]] = deque(maxlen=_KEPT)
+        self._best: tuple[float, float] | None = None
 
     def add(self, sent: float, received: float, answered: float, back: float) -> None:
         """One ping: ``sent`` and ``back`` by this clock, ``received`` and ``answered`` by the other's."""
         travelled = (back - sent) - (answered - received)
         if travelled >= 0 and answered >= received:  # anything else is no ping of ours
             self._trips.append((travelled, ((received - sent) + (answered - back)) / 2))
-
-    def forget(self) -> None:
-        """Another server may have another clock."""
-        self._trips.clear()
+            shortest, offset = min(self._trips)
+            self._best = offset, shortest / 2
 
     @property
     def best(self) -> tuple[float, float] | None:
         """(the other clock minus this one, the most by which that may be wrong), None before the first ping."""
-        if not self._trips:
-            return None
-        travelled, offset = min(self._trips)
-        return offset, travelled / 2
+        return self._best

@@ -38,9 +38,9 @@ from robo_rm_bridge.guard import Guard
 from robo_rm_bridge.inputs import Inputs
 from robo_rm_bridge.outputs import make_outputs
 from robo_rm_bridge.policy_access import credentials
-from robo_rm_bridge.policy_settings import SETTINGS
+from robo_rm_bridge.policy_settings import REMOVED, SETTINGS
 from robo_rm_bridge.reporting import EventLogger, PolicyReport, Reporter
-from robo_rm_bridge.settings import declare
+from robo_rm_bridge.settings import declare, refuse_removed
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -141,6 +141,7 @@ class PolicyNode(LifecycleNode):
         return True
 
     def _configure(self) -> None:
+        refuse_removed(self, REMOVED)
         self.settings = settings = declare(self, SETTINGS)
         self.contract = contract = RobotContract.load(settings.contract)
         self._vectors = parse_vectors(settings.vectors)

@@ -350,6 +350,7 @@ class Rig:
             self.ready()
             self.arm_it()
             self.wait("it moves, or stopped", lambda: self.speed() > 0.1 or self.state == "fault")
+            self.spin(0.1)  # the status may come behind the commands
             if self.state == "running":
                 return
         raise AssertionError(f"it does not get moving: {self.bridge.text()[-2000:]}")
