@@ -14,6 +14,8 @@ from robo_hw.errors import ContractError
 MAX_BYTES = 256 * 1024
 """A contract is a page or two; anything longer is not one."""
 REQUIRED: Any = object()
+TODO = "TODO"
+"""What `robo-rm make-contract` writes where no file says a value."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -91,6 +93,9 @@ class Reader:
     def _get(self, key: str, default: Any, what: str) -> Any:
         self._asked.add(key)
         value = self._data.get(key)
+        if value == TODO or (isinstance(value, list) and TODO in value):
+            self.problem(key, f"TODO; give {what or 'a value'}")
+            return None if default is REQUIRED else default
         if value is None:
             if default is REQUIRED and not self._asked_all:
                 self.problem(key, f"missing; give {what}")
@@ -113,7 +118,10 @@ class Reader:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             self.problem(key, f"{value!r} is no number; give {what}")
             return math.nan
-        value = float(value)
+        try:
+            value = float(value) + 0.0  # no negative zero: two spellings of one number
+        except OverflowError:
+            value = math.inf
         if not math.isfinite(value):
             self.problem(key, f"{value} is not finite; give {what}")
             return math.nan
@@ -168,13 +176,42 @@ class Reader:
             self.problem(key, f"{value!r} is no [low, high]; give {what}")
             return (math.nan, math.nan)
         for number in value:
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) < 1e300:
                 self.problem(key, f"{number!r} is no finite number; give {what}")
                 return (math.nan, math.nan)
         low, high = float(value[0]), float(value[1])
         if not low < high:
             self.problem(key, f"low {low:g} must be below high {high:g}; give {what}")
         return low, high
+
+    def pair(self, key: str, what: str) -> tuple[float, float] | None:
+        """Two finite numbers that differ, in either order; None where the key is not there."""
+        value = self._get(key, None, what)
+        if value is None:
+            return None
+        numbers: list[Any] = value if isinstance(value, list) and len(value) == 2 else [None]
+        if any(isinstance(n, bool) or not isinstance(n, (int, float)) or not math.isfinite(n) for n in numbers):
+            self.problem(key, f"{value!r} is not two numbers; give {what}")
+            return None
+        first, second = float(numbers[0]), float(numbers[1])
+        if first == second:
+            self.problem(key, f"both ends are {first:g}; give {what}")
+            return None
+        return first, second
+
+    def texts(self, key: str, what: str, default: Any = REQUIRED) -> tuple[str, ...]:
+        """A list of non-empty strings."""
+        value = self._get(key, default, what)
+        if value is None:
+            return ()
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) and item.strip() for item in value):
+            self.problem(key, f"{value!r} is not a list of texts; give {what}")
+            return ()
+        return tuple(value)
+
+    def raw(self, key: str) -> Any:
+        """The value as it is, for whoever checks it."""
+        return self._get(key, None, "")
 
     def section(self, key: str, what: str, default: Any = REQUIRED) -> Reader:
         """A mapping below this one."""
@@ -193,6 +230,23 @@ class Reader:
             self.problem(key, f"a list is needed, found {_kind(value)}; give {what}")
             return []
         return [Reader(item, f"{self.path(key)}[{i}]", self._problems) for i, item in enumerate(value)]
+
+    def one_or_many(self, key: str, what: str) -> list[Reader]:
+        """A mapping, or a list of them."""
+        if isinstance(self._data.get(key), list):
+            return self.items(key, what)
+        return [self.section(key, what)]
+
+    def scalars(self, key: str, what: str) -> tuple[bool | int | float | str, ...]:
+        """A list of one or more flags, numbers or texts."""
+        value = self._get(key, REQUIRED, what)
+        if value is None:
+            return ()
+        fine = isinstance(value, list) and value and all(isinstance(item, (bool, int, float, str)) for item in value)
+        if not fine or any(isinstance(item, float) and not math.isfinite(item) for item in value):
+            self.problem(key, f"{value!r} is no list of flags, numbers or texts; give {what}")
+            return ()
+        return tuple(value)
 
     def finish(self) -> None:
         """Record keys that nobody asked for: a misspelt optional key must not be lost in silence."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,17 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from policy_credentials import tls_credentials
 
 from robo_datasets import DemoStore
 from robo_datasets.errors import ConfigError, ModelError
 from robo_hw import RobotContract
-from robo_hw.transport import ClientState, Observation, PolicyClient, PolicyServer, Timeouts
+from robo_hw.transport import ClientState, Credentials, Observation, PolicyClient, PolicyServer, Timeouts
 from robo_policies import load_policy, train_policy
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings
 from robo_policies.serving.check_store import action_findings
 from robo_policies.serving.deploy_check import deploy_check, rate_findings
 from robo_policies.serving.dry_run import DryRun, dry_run
-from robo_policies.serving.fit import GO, NO_GO, WARN, contract_finding, policy_findings
+from robo_policies.serving.fit import GO, NO_GO, WARN, contract_finding, policy_findings, wider_findings
 from robo_policies.serving.loading import Loaded, load
 from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
 from robo_rm.cli.main import main
@@ -136,15 +138,15 @@ def test_deploy_check_says_go_for_policy_store_and_contract_of_one_arm(folder, s
 
 def test_deploy_check_says_no_go_and_names_the_field_of_another_contract(folder, store, tmp_path, capsys):
     other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump(contract_with(joints__2__jerk=1400.0).to_dict()))
+    other.write_text(yaml.safe_dump(contract_with(gripper__open=0.9).to_dict()))
     arguments = [f"policy={folder}", f"contract={other}", "device=cpu"]
     assert main(["deploy-check", f"store={store.path}", *arguments]) == 1
     output = "".join(capsys.readouterr().out.split("│")).replace("\n", " ")
-    assert "joints[elbow_pitch].jerk" in output
+    assert "gripper.open" in output
     assert "not tried" in output
-    assert main(["serve-policy", f"socket={tmp_path}/x.sock", *arguments]) == 2
+    assert main(["serve-policy", f"listen={tmp_path}/x.sock", *arguments]) == 2
     error = capsys.readouterr().err
-    assert "joints[elbow_pitch].jerk: 1500.0 in the checkpoint, 1400.0 in this contract" in error
+    assert "gripper.open: 1.0 in the checkpoint, 0.9 in this contract" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "x.sock").exists()
 
@@ -185,6 +187,33 @@ def test_a_checkpoint_that_does_not_say_its_contract_is_a_warning():
     assert contract_finding("checkpoint", ARM, None, None).verdict == WARN
     assert contract_finding("checkpoint", ARM, ARM.hash, None).verdict == GO
     assert contract_finding("checkpoint", ARM, "0" * 64, None).verdict == NO_GO
+
+
+def test_where_the_demonstrations_began_is_kept_and_served(folder, store):
+    first = np.array([store[i]["observation.state"][0] for i in range(len(store))], np.float64)
+    served, _ = Loaded(load_policy(folder, "cpu"), None).served(ARM)
+    ranges = np.stack([first.min(axis=0), first.max(axis=0)], axis=1).tolist()
+    assert served.info.start_poses == dict(zip(ARM.joint_names, ranges, strict=True))
+
+
+def test_a_contract_that_differs_in_deployment_is_a_go_and_named():
+    tighter = contract_with(robot="left_arm", joints__0__velocity=2.0)
+    found = contract_finding("checkpoint", tighter, ARM.hash, ARM.to_dict())
+    assert found.verdict == GO
+    assert "joints[base_yaw].velocity: 4.0 in the checkpoint, 2.0 in this contract" in found.detail
+    assert wider_findings("checkpoint", tighter, ARM.to_dict()) == []
+    assert "write contract: 2" in contract_finding("checkpoint", ARM, "0" * 64, {"contract": 1}).detail
+
+
+def test_wider_limits_than_in_training_have_to_be_confirmed(folder):
+    policy = load_policy(folder, "cpu")
+    wider = contract_with(joints__2__velocity=6.0)
+    findings = policy_findings(policy, wider)
+    assert verdicts(findings, "checkpoint")["wider limits"] == WARN
+    with pytest.raises(ModelError, match=r"elbow_pitch.*6 in this contract is more than 4 in the checkpoint.*confirm"):
+        Loaded(policy, None).served(wider)
+    assert Loaded(policy, None).served(wider, confirm_wider_limits=True)[0] is not None
+    assert Loaded(policy, None).served(contract_with(joints__2__velocity=2.0))[0] is not None
 
 
 def test_actions_beyond_the_limits_are_counted_and_many_are_a_no_go():
@@ -421,10 +450,14 @@ def test_neither_policy_nor_reward_model_is_refused():
         load(None, None)
 
 
-def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_started_again(folder, tmp_path):
-    address = f"unix:{tmp_path}/policy.sock"
+@pytest.mark.parametrize("kind", ["unix", "tls"])
+def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_started_again(folder, tmp_path, kind):
+    ours, credentials = tls_credentials(tmp_path / "certificates") if kind == "tls" else (Credentials(), Credentials())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tls://127.0.0.1:{free.getsockname()[1]}" if kind == "tls" else f"unix:{tmp_path}/policy.sock"
     command = [sys.executable, "-m", "robo_rm.cli.main", "serve-policy", f"policy={folder}", "contract=tidy_drawer"]
-    command += [f"socket={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
+    command += [f"listen={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
+    command += [f"certificates={ours.certificates}"] if kind == "tls" else []
 
     def start(stack: ExitStack) -> subprocess.Popen:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -443,7 +476,7 @@ def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_starte
 
         return until(answered, 120).actions
 
-    with ExitStack() as stack, PolicyClient(ARM, address, timeouts=QUICK) as client:
+    with ExitStack() as stack, PolicyClient(ARM, address, timeouts=QUICK, credentials=credentials) as client:
         first = start(stack)
         until(lambda: client.status().state is ClientState.CONNECTED, 120)
         before, epoch = ask(client), until(lambda: client.status().server_epoch)

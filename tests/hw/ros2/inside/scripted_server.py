@@ -1,6 +1,6 @@
 """A policy server that misbehaves on demand: PolicyServer's transport with a policy that sends whatever it is told to.
 
-    python scripted_server.py CONTRACT ADDRESS      then one mode a line on standard input
+    python scripted_server.py CONTRACT ADDRESS [CERTIFICATES]      then one mode a line on standard input
 
 It swings every joint around the middle of the start pose. The real server checks a policy's actions before it sends
 them; this one does not, so that the bridge has to.
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from robo_hw import RobotContract
-from robo_hw.transport import PolicyInfo, PolicyServer
+from robo_hw.transport import Credentials, PolicyInfo, PolicyServer
 from robo_hw.transport.served import STATE, Observation, ProgressEstimate
 from robo_hw.transport.workers import Worker
 
@@ -109,6 +109,9 @@ class Script:
             time.sleep(1.4)
         elif mode == "slow":
             time.sleep(0.3)
+        elif mode == "hangs":
+            while self.mode == "hangs":
+                time.sleep(0.01)
         elif mode == "raises":
             raise ValueError("the network is broken")
         reply = {
@@ -118,6 +121,7 @@ class Script:
             "joints": joints,
             "actions": actions,
             "seconds": 0.0,
+            "received": job.received,
         }
         if mode == "out_of_order":
             # The answer to one observation is sent behind the answer to the next one.
@@ -142,7 +146,8 @@ def send(job: Any, reply: dict[str, Any]) -> None:
 def main() -> None:
     contract = RobotContract.load(sys.argv[1])
     script, watching = Script(contract), Watching()
-    with PolicyServer(contract, sys.argv[2], script.policy, watching) as server:
+    credentials = Credentials(certificates=sys.argv[3]) if len(sys.argv) > 3 else None
+    with PolicyServer(contract, sys.argv[2], script.policy, watching, credentials=credentials) as server:
         server.workers["chunk"].close()
         server.workers["chunk"] = Worker(
             "scripted", script.policy.start, script.policy.info.needs, script.answer, lambda text: None

@@ -55,7 +55,7 @@ def test_every_parameter_file_gives_every_parameter_a_value_that_is_accepted(ros
     ("words", "said"),
     [
         (["-p", "vector_age:=99.0"], "parameter vector_age"),
-        (["-p", "schedule:=sometimes"], "choose one of: 'latest'"),
+        (["-p", "chunk_blending:=sometimes"], "choose one of: 'latest'"),
         (["-p", "task:=5"], "parameter task"),
         ([], "parameter contract is not set"),
     ],
@@ -70,6 +70,17 @@ def test_a_wrong_parameter_is_refused_by_name(ros, words, said):
     with pytest.raises(SettingError, match=said):
         declare(node, settings_of("policy"))
     node.destroy_node()
+
+
+def test_a_parameter_that_there_was_is_refused_with_what_to_do(ros):
+    from robo_rm_bridge.policy_settings import REMOVED
+    from robo_rm_bridge.settings import SettingError, refuse_removed
+
+    node = Node("robo_rm_policy", cli_args=["--ros-args", "-p", "estop_topic:=/my_button"])
+    with pytest.raises(SettingError, match="name emergency stops in the contract"):
+        refuse_removed(node, REMOVED)
+    node.destroy_node()
+    assert not {setting.name for setting in settings_of("policy")} & set(REMOVED)
 
 
 @pytest.mark.parametrize(
