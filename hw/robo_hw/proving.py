@@ -325,9 +325,8 @@ class _World:
 
     def check_fault_command(self, command: Command, before: State) -> None:
         """In a fault nothing is commanded that is further than the following error from the measured pose."""
-        # A jump is refused, and yet it is the latest that is known.
-        told, heard = (self.robot.gap(command.positions, pose) for pose in (self.robot.told, self.robot.heard))
-        gap = np.minimum(told, heard)
+        known = (self.robot.told, *self.robot.heard)
+        gap = np.fmin.reduce([self.robot.gap(command.positions, pose) for pose in known])
         share = float((gap / self.leash).max())
         self.margins.fault_commands += 1
         self.margins.fault_command = max(self.margins.fault_command, share)
@@ -374,7 +373,8 @@ class _World:
     def check_watchdogs(self, now: float) -> None:
         core, deadlines = self.core, self.contract.deadlines
         # Without names, what a stray says counts as fresh until its clock gives it away.
-        unnoticed = self.active("stray") and not self.robot.named
+        late = self.until.get("stray", -1.0) + 2 * deadlines.joint_states
+        unnoticed = late > self.elapsed and not self.robot.named
         if (
             core.state in (State.HOLDING, State.RUNNING)
             and not unnoticed

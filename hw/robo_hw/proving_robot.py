@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -52,8 +53,8 @@ class ProvingRobot:
         self._floor = [-np.inf] * len(self.parts)
         self.told = np.full(size, np.nan)
         """The joints as the core took them last, from whomever."""
-        self.heard = np.full(size, np.nan)
-        """The joints as they were said last, taken or not."""
+        self.heard: deque[np.ndarray] = deque([np.full(size, np.nan)], maxlen=8)
+        """The joints as they were said lately, taken or not: a jump is refused and noted, a wrong stamp is not."""
         self.honest = np.full(size, -np.inf)
         """When the core last took an honest state of each joint, s."""
         self.speed: np.ndarray = np.zeros(size)
@@ -127,7 +128,8 @@ class ProvingRobot:
         then it only speaks beside the driver."""
         if not self.active("stray"):
             return
-        if not self.named and (self.active("joints_silent") or self.active("part_silent")):
+        silent = ("joints_silent", "part_silent", "joints_missing", "joints_short", "joints_nan")
+        if not self.named and any(map(self.active, silent)):
             return
         self._stray_left -= 1
         if self._stray_left > 0:
@@ -171,9 +173,11 @@ class ProvingRobot:
             # Far outside; a joint that turns without end has no outside, so it jumps about.
             sent[:1] += self.random.uniform(0, 6) if self.turning[joints[0]] else 10 * self.span[0] + 1.0
         if len(sent) == len(order) and np.isfinite(sent).all():
+            said = self.heard[-1].copy()
             for name, value in zip(order, sent, strict=True):
                 if name in names:
-                    self.heard[joints[names.index(name)]] = value
+                    said[joints[names.index(name)]] = value
+            self.heard.append(said)
         if self.core.observe(order, sent, velocities, stamp, self._name(f"driver {part}")):
             for name, value in zip(order, sent, strict=True):
                 if name in names:

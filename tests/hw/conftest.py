@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
 import pytest
 
-from robo_hw import ActionChunk, ManualClock, RobotContract, SafetyCore, State
+from robo_hw import ActionChunk, ArmRefusedError, Command, ManualClock, RobotContract, SafetyCore, State
 
 DT = 0.01
 
@@ -101,6 +102,90 @@ class Bench:
 
     def last(self, kind: str):
         return self.core.log.of_kind(kind)[-1]
+
+
+TRUTH = np.array([0.6, -1.8, 1.9, -1.6, -1.5, 0.4])
+"""Where an arm is that is not at zero."""
+
+
+def contract_with(name: str = "ur5e", **sections) -> RobotContract:
+    """A packaged contract with other values: ``topics={...}``, ``safety={...}``, ``joints={3: {...}}``, ..."""
+    data = copy.deepcopy(RobotContract.load(name).to_dict())
+    for section, values in sections.items():
+        if section == "joints":
+            for place, change in values.items():
+                data["joints"][place].update(change)
+                if change.get("kind") == "continuous":
+                    for key in ("position", "saturate", "arm_tolerance"):
+                        data["joints"][place].pop(key)
+        else:
+            data[section].update(values)
+    for key in ("in_fault",) if "topics" in sections else ():
+        del data["safety"][key]
+    return RobotContract.from_dict(data)
+
+
+class Arm:
+    """A robot whose driver, and strangers, say what the test wants."""
+
+    def __init__(self, contract: RobotContract | None = None, at: np.ndarray = TRUTH) -> None:
+        self.contract = contract or RobotContract.load("ur5e")
+        self.clock = ManualClock(100.0)
+        self.core = SafetyCore(self.contract, self.clock)
+        self.names = self.contract.state_names
+        self.at = np.array(at, dtype=float)
+        self.dt = 1 / self.contract.rates.control
+        self.pictures = self.sequence = 0
+
+    def say(self, values=None, velocities=None, names=None, publisher="", stamp="now") -> bool:
+        stamp = self.clock.now() if stamp == "now" else stamp
+        return self.core.observe(
+            self.names if names is None else names, self.at if values is None else values, velocities, stamp, publisher
+        )
+
+    def look(self) -> None:
+        self.pictures += 1
+        for camera in self.contract.cameras:
+            self.core.observe_camera(camera.name, self.pictures, self.clock.now())
+
+    def settle(self, count: int = 8, **said) -> None:
+        for _ in range(count):
+            self.clock.advance(self.dt)
+            self.say(**said)
+            self.look()
+
+    def step(self, count: int = 1, follow: bool = True, **said) -> Command | None:
+        command = None
+        for _ in range(count):
+            self.clock.advance(self.dt)
+            self.say(**said)
+            self.look()
+            command = self.core.tick()
+            if command is not None and follow:
+                self.at = command.positions.copy()
+        return command
+
+    def chunk(self, to: float = 0.3, horizon: int = 40, **changes) -> ActionChunk:
+        self.sequence += 1
+        way = np.linspace(0, to, horizon)[:, None] * np.ones(len(self.at))
+        chunk = ActionChunk(self.at + way, self.contract.joint_names, self.core.epoch, self.sequence, self.clock.now())
+        return dataclasses.replace(chunk, **changes)
+
+    def armed(self, running: bool = False) -> Arm:
+        self.settle()
+        self.core.arm()
+        self.step()
+        if running:
+            assert self.core.submit(self.chunk()).accepted
+            self.step(20)
+            assert self.core.state is State.RUNNING
+        return self
+
+    def refused(self, **how) -> str:
+        with pytest.raises(ArmRefusedError) as caught:
+            self.core.arm(**how)
+        assert self.core.tick() is None
+        return str(caught.value)
 
 
 @pytest.fixture

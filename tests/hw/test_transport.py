@@ -162,6 +162,14 @@ def test_nothing_the_bridge_calls_waits_whether_the_server_is_there_or_hangs(soc
     assert np.percentile(spent, 90) < 0.05
 
 
+def test_where_the_demonstrations_began_comes_with_the_welcome(socket_path):
+    policy = Rising(ARM)
+    policy.info = dataclasses.replace(policy.info, start_poses={"base_yaw": [-0.1, 0.25]})
+    with PolicyServer(ARM, socket_path, policy) as server, PolicyClient(ARM, str(server.address)) as client:
+        connected(client)
+        assert client.status().server.policy.start_poses == {"base_yaw": (-0.1, 0.25)}
+
+
 def test_a_contract_that_differs_in_deployment_is_taken_and_told(socket_path):
     data = ARM.to_dict()
     data["robot"], data["joints"][2]["velocity"] = "left_arm", 5.0  # the bridge keeps the tighter limit

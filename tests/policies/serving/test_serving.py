@@ -189,31 +189,20 @@ def test_a_checkpoint_that_does_not_say_its_contract_is_a_warning():
     assert contract_finding("checkpoint", ARM, "0" * 64, None).verdict == NO_GO
 
 
-def test_where_the_demonstrations_began_goes_from_the_card_to_the_bridge(folder, store, tmp_path):
-    served, _ = Loaded(load_policy(folder, "cpu"), None).served(ARM)
+def test_where_the_demonstrations_began_is_kept_and_served(folder, store):
     first = np.array([store[i]["observation.state"][0] for i in range(len(store))], np.float64)
-    expected = {name: (first[:, i].min(), first[:, i].max()) for i, name in enumerate(ARM.joint_names)}
-    with (
-        PolicyServer(ARM, f"unix:{tmp_path}/s.sock", served) as server,
-        PolicyClient(ARM, str(server.address)) as client,
-    ):
-        end = time.monotonic() + 10
-        while client.status().state is not ClientState.CONNECTED and time.monotonic() < end:
-            client.poll()
-            time.sleep(0.01)
-        assert client.status().server.policy.start_poses == expected
+    served, _ = Loaded(load_policy(folder, "cpu"), None).served(ARM)
+    ranges = np.stack([first.min(axis=0), first.max(axis=0)], axis=1).tolist()
+    assert served.info.start_poses == dict(zip(ARM.joint_names, ranges, strict=True))
 
 
 def test_a_contract_that_differs_in_deployment_is_a_go_and_named():
-    data = ARM.to_dict()
-    data["robot"], data["joints"][0]["velocity"] = "left_arm", 2.0
-    tighter = RobotContract.from_dict(data)
+    tighter = contract_with(robot="left_arm", joints__0__velocity=2.0)
     found = contract_finding("checkpoint", tighter, ARM.hash, ARM.to_dict())
     assert found.verdict == GO
     assert "joints[base_yaw].velocity: 4.0 in the checkpoint, 2.0 in this contract" in found.detail
     assert wider_findings("checkpoint", tighter, ARM.to_dict()) == []
-    old = {**ARM.to_dict(), "contract": 1}
-    assert "write contract: 2" in contract_finding("checkpoint", ARM, "0" * 64, old).detail
+    assert "write contract: 2" in contract_finding("checkpoint", ARM, "0" * 64, {"contract": 1}).detail
 
 
 def test_wider_limits_than_in_training_have_to_be_confirmed(folder):
