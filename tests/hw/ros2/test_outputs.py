@@ -258,7 +258,7 @@ def test_an_arm_that_only_jogs_arrives_where_it_was_commanded_though_messages_ar
 
 def test_a_continuous_joint_is_jogged_the_short_way_round(messages):
     data = RobotContract.load("tidy_drawer").to_dict()
-    data["joints"][0] |= {"kind": "continuous"}
+    data["joints"][0] |= {"kind": "continuous", "velocity": 2.0}
     for key in ("position", "saturate", "state_jump", "action_jump", "arm_tolerance"):
         data["joints"][0].pop(key, None)
     robot = RobotContract.from_dict(data)

@@ -70,6 +70,24 @@ def test_positions_alone_move_the_arm_inside_its_limits_and_stop_it(processes):
     assert "rejected: forearm_roll: action 7 is nan" in processes.said()
 
 
+def test_in_a_fault_a_controller_that_keeps_commands_is_given_the_measured_pose_and_never_one_far_from_it(processes):
+    processes.run()
+    observer, leash = processes.observer, processes.contract.array("following_error")
+    assert processes.contract.safety.in_fault == "follow_measured"
+    assert observer.trigger("/robo_rm_policy/estop")[0]
+    processes.comes_to_rest("fault")
+    before = observer.measured.copy()
+    observer.set_parameter("/mujoco_arm", "fault", "freedrive")
+    processes.wait("a person moves it", lambda: np.abs(observer.measured - before).max() > 0.7, 8.0)
+    processes.spin(0.5)
+    processes.forget()
+    processes.spin(0.3)
+    assert observer.commands, "it goes on telling the controller where the arm is"
+    for message in observer.commands:
+        assert (np.abs(np.array(message.data) - observer.measured) <= leash).all()
+    assert np.abs(np.array(observer.commands[-1].data) - before).max() > 0.3, "not where it was stopped"
+
+
 def test_compressed_pictures_reach_the_policy_and_failing_ones_stop_the_arm(processes):
     seen: list[CompressedImage] = []
     observer = processes.observer
