@@ -5,8 +5,9 @@
 Timing: an arm of seven joints that follows exactly, a chunk of 30 actions every 0.3 s; `smooth` runs at full speed,
 `held back` has so much noise that limits bind at nearly every tick (the search for a lawful speed then runs each time).
 Margins: random arms and the packaged contracts, 0 to 7 random faults in 3 s each; the worst share of each limit that
-any tick reached (1 touches it), the worst stop against its own bound, and the number of broken promises, which has
-to be 0. The exit code is 1 if a promise was broken.
+any tick reached (1 touches it), the worst stop against its own bound, how far the first command after arming lay from
+the arm (1: what a joint travels in one control period) and commands in a fault from the measured pose (1: the following
+error), and the number of broken promises, which has to be 0. The exit code is 1 if a promise was broken.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import numpy as np
 
 from robo_datasets.console import print_table, progress_bar, say
 from robo_hw import ActionChunk, ManualClock, RobotContract, SafetyCore, example_contracts
-from robo_hw.proving import Margins, prove, random_contract
+from robo_hw.proving import prove
+from robo_hw.proving_contract import random_contract
+from robo_hw.proving_margins import COUNTS, SHARES, Margins
 
 HOME = np.array([0.0, -0.5, 0.0, -2.0, 0.0, 1.5, 0.7])
 
@@ -112,17 +115,15 @@ def main() -> int:
     print_table("microseconds, 7 joints", ["case", "call", "p50", "p99", "worst"], rows)
 
     found = search(arguments.sequences, arguments.seed)
-    shares = ("position", "velocity", "acceleration", "jerk", "stop", "stop_bound")
     print_table(
         "worst observed, as a share of the limit",
-        ["arm", "position", "speed", "accel.", "jerk", "stop/bound", "bound/max", "broken"],
-        [[name, *(f"{getattr(m, key):.4f}" for key in shares), len(m.violations)] for name, m in found.items()],
+        ["arm", "position", "speed", "accel.", "jerk", "stop/bound", "bound/max", "first", "in fault", "broken"],
+        [[name, *(f"{getattr(m, key):.4f}" for key in SHARES), len(m.violations)] for name, m in found.items()],
     )
-    counts = ("sequences", "ticks", "accepted", "faults", "stops")
     print_table(
         "what was tried",
-        ["arm", *counts, "longest stop, s"],
-        [[name, *(getattr(m, key) for key in counts), f"{m.stop_time:.3f}"] for name, m in found.items()],
+        ["arm", *(key.replace("_", " ") for key in COUNTS), "longest stop, s"],
+        [[name, *(getattr(m, key) for key in COUNTS), f"{m.stop_time:.3f}"] for name, m in found.items()],
     )
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     result = {

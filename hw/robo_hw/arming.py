@@ -37,7 +37,7 @@ def pose_reasons(contract: RobotContract, measured: np.ndarray) -> list[str]:
         low, high = joint.position
         if not low - joint.arm_tolerance <= value <= high + joint.arm_tolerance:
             reasons.append(f"{joint.name} is at {value:.4g}, outside [{low:.4g}, {high:.4g}]; move it by hand")
-    if contract.safety.zero_pose == "refuse" and len(measured) > 1 and not measured.any():
+    if contract.safety.zero_pose == "refuse" and not measured.any():
         reasons.append(
             "every joint reads exactly 0, as drivers say before their first reading; wait for a reading, or, if the arm"
             " really is there, move a joint or give safety.zero_pose: allow"

@@ -13,8 +13,13 @@ _WINDOW = 0.1
 """Seconds of positions from which velocities are estimated: at 1 kHz the steps of an encoder would drown less."""
 _AT_REST = 0.05
 """Share of a joint's velocity limit below which it counts as resting."""
-_HASTE = 0.4
+_HASTE = 0.49
 """States that come in less than this share of their nominal time were waiting in a queue: they say little of now."""
+
+_QUIET = 1.0
+"""Seconds in which what is said may jump once, as at a driver's first reading, but not twice."""
+_MOST_TURNS = 4
+"""So often a stamp may go back between others that go on; a network that reorders does it now and then."""
 
 
 class JointSource:
@@ -22,8 +27,9 @@ class JointSource:
 
     def __init__(self, publisher: str, joints: tuple[int, ...], contract: RobotContract) -> None:
         self.publisher, self.joints = publisher, joints
-        whole = joints == tuple(range(len(contract.joints)))
-        self.places: np.ndarray | slice = slice(None) if whole else np.array(joints, dtype=np.intp)
+        self.whole = len(joints) == len(contract.joints)
+        """Whether it tells of every joint."""
+        self.places: np.ndarray | slice = slice(None) if self.whole else np.array(joints, dtype=np.intp)
         self.watch = StreamWatch("joint states", contract.deadlines.joint_states / 2)
         self.arrived = -np.inf
         """Steady-clock time of its last message that counted, s."""
@@ -36,9 +42,10 @@ class JointSource:
         self._travel = self._velocity / contract.rates.control
         self._needed = contract.safety.arm_states
         self._deadline = contract.deadlines.joint_states
-        self._least_time = _HASTE * (self._needed - 1) / contract.rates.joint_states
+        self._least_time = max(_HASTE * (self._needed - 1), 1.2) / contract.rates.joint_states
         self._recent: deque[tuple[float, np.ndarray]] = deque(maxlen=512)
         self._told: np.ndarray | None = None
+        self._conflicts: deque[float] = deque(maxlen=2)
         self._broke: tuple[int, float, float] | None = None
         self._low = self._high = np.zeros(len(joints))
         self._since = -np.inf
@@ -52,11 +59,22 @@ class JointSource:
     def forget_run(self) -> None:
         """Let it begin anew to say the same thing."""
         self._count = self.plausible = 0
+        self._turns, self._forward = 0.0, False
         self._recent.clear()
 
     def note_armed(self, values: np.ndarray) -> None:
         """A state while armed: the core compares it with its command, so no more is asked here."""
         self.last, self.arrived = values, self.watch.received_at
+        self._turns, self._forward = max(self._turns - 0.2, 0.0), True
+
+    def note_conflict(self, now: float) -> None:
+        """What it says jumps, in position or in time, as when two publishers speak by turns."""
+        self._conflicts.append(now)
+
+    def takes_turns(self) -> bool:
+        """Told of a stamp that went back: whether stamps go on and back by turns, as two clocks in one stream do."""
+        self._turns, self._forward = self._turns + self._forward, False
+        return self._turns >= _MOST_TURNS
 
     def note(self, now: float, values: np.ndarray, velocities: np.ndarray | None, turning: np.ndarray) -> None:
         """A state while nothing is commanded; ``velocities`` NaN where not told, ``turning``: which joints are
@@ -70,7 +88,10 @@ class JointSource:
             values = values - 2 * np.pi * np.where(turning, turn, 0.0)
             step = np.abs(values - before)
             elapsed = max(taken - self._recent[-1][0], 0.0)
-            self.plausible = self.plausible + 1 if (step <= self._travel + self._velocity * elapsed).all() else 1
+            self.plausible += 1
+            if (step > self._travel + self._velocity * elapsed).any():
+                self.plausible = 1
+                self.note_conflict(now)
         else:
             self.plausible = 1
         self.arrived, self.last = now, values
@@ -88,6 +109,8 @@ class JointSource:
                 return
             worst = int(np.argmax((high - low) / self._travel))
             self._broke = (worst, float(low[worst]), float(high[worst]))
+            while len(self._recent) > 1:  # what was said before says nothing of how it moves now
+                self._recent.popleft()
         self._low = self._high = values
         self._count, self._since = 1, now
 
@@ -126,6 +149,11 @@ class JointSource:
             else:
                 text += "; wait a moment"
             reasons.append(text)
+        elif len(self._conflicts) > 1 and now - self._conflicts[0] < _QUIET:
+            reasons.append(
+                f"joint states jumped twice within {_QUIET:g} s, in position or in time: two publishers take turns; "
+                "stop one"
+            )
         elif now - self._since < self._least_time:
             reasons.append(
                 f"{self._count} joint states came within {now - self._since:.3f} s, as out of a queue; wait a moment"

@@ -108,7 +108,7 @@ class JointStates:
         if source is None:
             if layout.problem:
                 return Reading(False, True, layout.problem, layout.joint)
-            self._foreign = key[1][:8] or self._foreign
+            self._foreign = tuple(map(str, key[1][:8])) or self._foreign
             return Reading(False)  # no joint of ours: not about this arm, neither good nor bad
         try:
             numbers = np.asarray(positions, dtype=np.float64)
@@ -129,8 +129,12 @@ class JointStates:
         problem = source.watch.sample(now, stamp)
         if problem is not None and lenient and "repeated" not in problem:
             source.restart()  # nothing is at stake: take the sender's new clock
+            source.note_conflict(now)
             problem = source.watch.sample(now, stamp)
         if problem is not None:
+            if armed and "went back" in problem and source.takes_turns():
+                text = f"{problem}, again and again: two publishers take turns in one stream of joint states"
+                return Reading(False, True, text)
             return Reading(False, message=problem)
         return self._note(now, source, layout.columns, values, velocities, armed)
 
@@ -160,7 +164,7 @@ class JointStates:
         self.measured[joints] = values
         self._arrived[joints] = now
         self._taken[joints] = source.watch.taken_at
-        self.oldest = float(self._taken.min())
+        self.oldest = source.watch.taken_at if source.whole else float(self._taken.min())
         return reading
 
     def _jumped(self, source: JointSource, gap: np.ndarray, room: np.ndarray) -> Reading:

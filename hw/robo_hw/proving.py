@@ -10,7 +10,7 @@ false pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,10 @@ from robo_hw.chunk import ActionChunk
 from robo_hw.clock import ManualClock
 from robo_hw.contract import RobotContract
 from robo_hw.errors import ArmRefusedError
+from robo_hw.joint_states import wrapped
+from robo_hw.proving_margins import Margins
+from robo_hw.proving_policy import spoiled
+from robo_hw.proving_robot import ProvingRobot
 from robo_hw.safety_core import SafetyCore
 from robo_hw.schedule import MODES
 from robo_hw.states import Command, State
@@ -27,7 +31,10 @@ CHUNK_FAULTS = (
     "nan", "inf", "shape", "reordered", "misnamed", "wild", "beyond", "empty", "text", "old_epoch", "old_sequence",
     "late", "future", "other_contract",
 )  # fmt: skip
-ROBOT_FAULTS = ("joints_silent", "joints_missing", "joints_nan", "joints_jump", "joints_short", "joints_shuffled")
+ROBOT_FAULTS = (
+    "joints_silent", "joints_missing", "joints_nan", "joints_jump", "joints_short", "joints_shuffled", "joints_foreign",
+    "part_silent", "stray", "robot_stop", "hand",
+)  # fmt: skip
 CLOCK_FAULTS = ("stamps_paused", "stamps_back", "stamps_ahead", "tick_late", "steady_back")
 CAMERA_FAULTS = ("camera_silent", "camera_frozen", "camera_stamps_back")
 POLICY_FAULTS = ("policy_dead", "policy_restart", "policy_wild")
@@ -54,36 +61,6 @@ class FaultAt:
     """In [0, 1]: how bad, or how long."""
 
 
-@dataclass
-class Margins:
-    """The worst that was observed. The shares are of the limit: 1.0 touches it."""
-
-    position: float = 0.0
-    velocity: float = 0.0
-    acceleration: float = 0.0
-    jerk: float = 0.0
-    stop: float = 0.0
-    """Longest stop as a share of its own computed bound plus the tick in which it ends."""
-    stop_time: float = 0.0
-    """Longest stop, s."""
-    stop_bound: float = 0.0
-    """Longest computed bound as a share of the contract's max_stop_time."""
-    ticks: int = 0
-    stops: int = 0
-    faults: int = 0
-    accepted: int = 0
-    sequences: int = 0
-    violations: list[str] = field(default_factory=list)
-
-    def add(self, other: Margins) -> None:
-        """Take over the worse of both."""
-        for name in ("position", "velocity", "acceleration", "jerk", "stop", "stop_time", "stop_bound"):
-            setattr(self, name, max(getattr(self, name), getattr(other, name)))
-        for name in ("ticks", "stops", "faults", "accepted", "sequences"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.violations += other.violations
-
-
 def prove(contract: RobotContract, sequences: int = 200, seed: int = 0, seconds: float = 3.0) -> Margins:
     """Run random fault sequences on a contract and return the worst margins; ``violations`` is empty when all
     promises held."""
@@ -96,46 +73,6 @@ def prove(contract: RobotContract, sequences: int = 200, seed: int = 0, seconds:
         ]
         worst.add(run_sequence(contract, faults, seed=int(random.integers(2**31)), seconds=seconds))
     return worst
-
-
-def random_contract(random: np.random.Generator) -> RobotContract:
-    """An arm nobody has built: 1 to 7 joints with any limits, rates and deadlines that make sense together."""
-
-    def between(low: float, high: float) -> float:
-        return float(np.exp(random.uniform(np.log(low), np.log(high))))
-
-    joints = []
-    for i in range(int(random.integers(1, 8))):
-        low = float(random.uniform(-6, 0))
-        velocity = between(0.2, 8)
-        acceleration = velocity * between(1, 20)
-        joints.append(
-            {"name": f"joint_{i}", "kind": "revolute", "unit": "rad", "position": [low, low + between(0.5, 6)],
-             "velocity": velocity, "acceleration": acceleration, "jerk": acceleration * between(2, 60),
-             "following_error": 10.0, "state_jump": 10.0, "saturate": bool(random.uniform() < 0.2)}
-        )  # fmt: skip
-    control = between(25, 250)
-    cameras = [
-        {"name": f"camera_{i}", "topic": f"/camera_{i}", "width": 64, "height": 48, "rate": control,
-         "degraded_after": 0.15, "stop_after": 0.3, "frozen_after": 0.5}
-        for i in range(int(random.integers(0, 3)))
-    ]  # fmt: skip
-    return RobotContract.from_dict(
-        {
-            "contract": 2,
-            "robot": "random",
-            "joints": joints,
-            "cameras": cameras,
-            "topics": {
-                "joint_states": {"name": "/joint_states"},
-                "command": {"name": "/command", "interface": "joint_trajectory"},
-            },
-            "rates": {"control": control, "actions": min(between(4, 60), control), "joint_states": control},
-            "deadlines": {"joint_states": 2.2 / control, "actions": between(0.3, 1.5), "chunk": 0.6,
-                          "tick": 2.5 / control},
-            "safety": {"cool_down": 0.5, "max_stop_time": between(0.25, 2), "reserve": float(random.uniform(0.2, 0.8))},
-        }
-    )  # fmt: skip
 
 
 def run_sequence(contract: RobotContract, faults: Sequence[FaultAt], seed: int = 0, seconds: float = 3.0) -> Margins:
@@ -155,30 +92,33 @@ class _World:
         self.pending = sorted(faults, key=lambda fault: fault.time)
         self.until: dict[str, float] = {}
         self.margins = Margins(sequences=1)
-        self.low, self.high = contract.array("position").T
-        span = self.high - self.low
+        self.robot = robot = ProvingRobot(contract, self.core, random, self.active)
+        self.low, self.high, span = robot.low, robot.high, robot.span
         self.limits = {name: contract.array(name) for name in ("velocity", "acceleration", "jerk")}
-        self.robot = self.low + span * random.uniform(0.1, 0.9, len(span))
-        self.goal = self.robot.copy()
+        self.goal = robot.at.copy()
         self.noise = random.choice([0.0, 1e-3, 1e-2, 0.1]) * random.uniform(0, 1) * span
         self.jitter = random.choice([0.0, 0.1, 0.8])
         self.latency = random.choice([0.0, 0.03, 0.2]) * random.uniform()
         self.replan = random.uniform(0.05, 0.4) * contract.deadlines.actions
         self.horizon = int(random.integers(1, 60) if random.uniform() < 0.3 else random.integers(8, 60))
-        self.stamp_shift = random.uniform(-1e6, 1e6)
-        self.stamp_stop: float | None = None
-        self.stamp_sent = self.clock.now() + self.stamp_shift
-        self.stamp_floor = -np.inf
+        self.travel = contract.array("velocity") / contract.rates.control
+        self.leash, self.tolerance = contract.array("following_error"), contract.array("arm_tolerance")
         self.sent: list[tuple[float, ActionChunk]] = []
         self.next_plan = 0.0
         self.sequence = 0
         self.picture = 0
-        self.honest_joints = -np.inf
         self.honest_pictures = {camera.name: -np.inf for camera in contract.cameras}
         self.accepted_at = -np.inf
         self.runs: list[tuple[list[float], list[np.ndarray], list[np.ndarray]]] = []
-        self.told = self.robot.copy()
-        """The robot's joints as the core took them last."""
+        self.awaited = False
+        """Whether the arm was armed and no command has come since."""
+        self.going = False
+        """Whether the last tick gave a command."""
+        self.must_arm = False
+        """Whether the policy restarted and nobody has armed since."""
+        self.held_since: float | None = None
+        self.stopped = False
+        """Whether the robot stopped by itself, and nobody has armed since."""
         self.latched: Any = None
         self.reset_done = False
         self.tau = 0.0
@@ -190,11 +130,17 @@ class _World:
     def run(self, seconds: float) -> Margins:
         period = 1 / self.contract.rates.control
         while self.elapsed < seconds:
+            before = self.clock.now()
             self.clock.advance(period * (1 + self.jitter * self.random.uniform(-1, 1)))
             while self.pending and self.pending[0].time <= self.elapsed:
                 self.begin(self.pending.pop(0))
-            self.person()
+            early = self.random.uniform() < 0.5
+            if early:
+                self.person()
+            self.robot.by_hand(self.clock.now() - before)
             self.observe()
+            if not early:
+                self.person()
             self.policy()
             self.tick()
         self.differences()
@@ -227,17 +173,23 @@ class _World:
             self.reset()
         elif kind == "policy_restart":
             self.core.new_epoch()
+            self.must_arm = self.contract.safety.rearm_after_restart
             self.until["policy_dead"] = now + 0.5 * fault.strength
         elif kind == "tick_late":
             self.clock.advance(2 * fault.strength**2)
         elif kind == "steady_back":
             self.clock.advance(-0.05 * fault.strength)
         elif kind == "stamps_paused":
-            self.stamp_stop = self.stamp_sent
+            self.robot.pause_stamps()
         elif kind == "stamps_back":
-            self.stamp_shift -= 0.01 + 5 * fault.strength
+            self.robot.shift_stamps(-0.01 - 5 * fault.strength)
         elif kind == "stamps_ahead":
-            self.stamp_shift += 0.01 + 5 * fault.strength
+            self.robot.shift_stamps(0.01 + 5 * fault.strength)
+        elif kind == "hand":
+            self.robot.take_hold()
+        elif kind == "robot_stop":
+            self.core.robot_stop()
+            self.stopped = True
         elif kind == "policy_wild":
             self.noise = self.noise + fault.strength * 0.2 * (self.high - self.low)
 
@@ -254,13 +206,11 @@ class _World:
             return
         if self.latched is not None:
             self.wrong("armed although a fault is latched")
-        now = self.clock.now()
-        # What was told last: an arm that was just let go may still creep by a hair.
-        held = np.clip(self.told, self.low, self.high)
-        gap = 1 / self.contract.rates.control
-        self.runs.append(([self.tau - 2 * gap, self.tau - gap, self.tau], [held] * 3, [np.zeros_like(held)] * 3))
-        self.last_now = now
-        self.still = held
+        self.awaited, self.going = True, False
+        self.must_arm = self.stopped = False
+        if self.random.uniform() < 0.2:  # at the worst moment
+            self.robot.take_hold()
+            self.until["hand"] = self.elapsed + self.random.uniform(0, 0.5)
 
     def reset(self) -> None:
         try:
@@ -268,36 +218,14 @@ class _World:
         except ArmRefusedError:
             return
         self.reset_done = True
-        self.stamp_floor = -np.inf  # a reset lets the sender begin a new clock
-        self.honest_joints = -np.inf
+        self.robot.was_reset()
 
     # What the robot tells -------------------------------------------------------------------------------------------
 
     def observe(self) -> None:
-        now, names = self.clock.now(), self.contract.joint_names
-        if not self.active("stamps_paused"):
-            self.stamp_stop = None
-        stamp = now + self.stamp_shift if self.stamp_stop is None else self.stamp_stop
-        if not self.active("joints_silent"):
-            order, values = list(names), self.robot.copy()
-            if self.active("joints_shuffled"):
-                mix = self.random.permutation(len(names))
-                order, values = [names[i] for i in mix] + ["other"], np.append(values[mix], 9.0)
-            if self.active("joints_missing"):
-                order, values = order[1:], values[1:]
-            if self.active("joints_short"):
-                values = values[:-1]
-            if self.active("joints_nan"):
-                values[-1:] = self.random.choice([np.nan, np.inf])
-            if self.active("joints_jump"):
-                values[:1] += 10 * (self.high - self.low)[0]
-            if self.core.observe(order, values, stamp=stamp):
-                self.honest_joints, self.told = now, self.robot.copy()
-                if stamp == self.stamp_floor and self.core.state is not State.DISARMED:
-                    self.wrong("a repeated stamp passed as fresh")
-            self.stamp_sent = stamp
-            if not any(map(self.active, ("joints_missing", "joints_short", "joints_nan"))):
-                self.stamp_floor = stamp  # a broken message is refused before its stamp is looked at
+        now = self.clock.now()
+        self.robot.speak(now, self.elapsed, self.wrong)
+        stamp = self.robot._sent[0]
         self.picture += 1
         for camera in self.contract.cameras:
             if self.active("camera_silent"):
@@ -324,21 +252,25 @@ class _World:
         if self.random.uniform() < 0.2:
             self.goal = self.low + span * self.random.uniform(-0.05, 1.05, len(span))
         step = 0.6 * self.limits["velocity"] / self.contract.rates.actions
-        way = self.goal - self.robot
+        way = self.goal - self.robot.at
         share = np.minimum(1.0, np.arange(1, self.horizon + 1)[:, None] / max(float(np.max(np.abs(way) / step)), 1.0))
         smooth = share * share * (3 - 2 * share)
-        actions = self.robot + smooth * way + self.random.normal(0, 1, (self.horizon, len(span))) * self.noise
+        actions = self.robot.at + smooth * way + self.random.normal(0, 1, (self.horizon, len(span))) * self.noise
         self.sequence += 1
+        # Policies learn from what drivers read: continuous joints within a turn.
+        actions = np.where(self.robot.turning, wrapped(actions), actions)
         return ActionChunk(actions, self.contract.joint_names, self.core.epoch, self.sequence, self.clock.now())
 
     def deliver(self, chunk: ActionChunk) -> None:
-        chunk = self.spoil(chunk)
+        chunk = spoiled(chunk, self.contract, self.random, self.active)
         epoch, state = self.core.epoch, self.core.state
         result = self.core.submit(chunk)
         if not result.accepted:
             return
-        self.accepted_at = self.clock.now()
+        self.accepted_at, self.held_since = self.clock.now(), None
         self.margins.accepted += 1
+        if self.must_arm:
+            self.wrong("a chunk was accepted after the policy restarted, and nobody had armed")
         if chunk.epoch != epoch:
             self.wrong("a chunk of another epoch was accepted")
         if self.latched is not None or state not in (State.HOLDING, State.RUNNING):
@@ -347,41 +279,6 @@ class _World:
             self.wrong("a chunk that is not finite was accepted")
         if tuple(chunk.joints) != self.contract.joint_names:
             self.wrong("a chunk with other joints was accepted")
-
-    def spoil(self, chunk: ActionChunk) -> ActionChunk:
-        actions: Any = np.array(chunk.actions)
-        data = dict(vars(chunk))
-        row, column = self.random.integers(actions.shape[0]), self.random.integers(actions.shape[1])
-        if self.active("nan"):
-            actions[row, column] = np.nan
-        if self.active("inf"):
-            actions[row, column] = self.random.choice([np.inf, -np.inf, 1e308])
-        if self.active("wild"):
-            actions[row, column] += 100 * (self.high - self.low)[column]
-        if self.active("beyond"):
-            actions += 0.3 * (self.high - self.low)
-        if self.active("shape"):
-            actions = actions[:, :-1] if self.random.uniform() < 0.5 else actions[0]
-        if self.active("empty"):
-            actions = actions[:0]
-        if self.active("text"):
-            actions = [["0.1"] * len(self.low)]
-        if self.active("reordered") and len(self.low) > 1:
-            data["joints"] = tuple(reversed(chunk.joints))
-        if self.active("misnamed"):
-            data["joints"] = ("somebody", *chunk.joints[1:])
-        if self.active("old_epoch"):
-            data["epoch"] = chunk.epoch - 1
-        if self.active("old_sequence"):
-            data["sequence"] = -1
-        if self.active("late"):
-            data["observed_at"] = chunk.observed_at - self.contract.deadlines.chunk - 0.01
-        if self.active("future"):
-            data["observed_at"] = chunk.observed_at + 1.0
-        if self.active("other_contract"):
-            data["contract_hash"] = "0" * 64
-        data["actions"] = actions
-        return ActionChunk(**data)
 
     # The promises ---------------------------------------------------------------------------------------------------
 
@@ -396,16 +293,71 @@ class _World:
         self.check_latch()
         self.check_watchdogs(now)
         self.check_stop(now, step)
+        self.check_idle(now)
+        if command is not None and self.stopped:
+            self.wrong(f"a command while {core.state.value} after the robot stopped by itself")
         if command is None:
-            if core.state not in (State.DISARMED, State.FAULT):
+            if core.state not in (State.DISARMED, State.FAULT) and not self.awaited:
                 self.wrong(f"no command while {core.state.value}")
-            self.still = None
+            self.going, self.still = False, None
+            self.robot.rest()
             return
         if core.state is State.DISARMED and (before is not State.STOPPING or command.velocities.any()):
             self.wrong("a command while disarmed, and not the last one of a stop")
+        if core.state is State.FAULT:
+            self.check_fault_command(command, before)
+        elif self.awaited:
+            self.check_first_command(command)
+        elif not self.going:
+            self.wrong(f"a command out of nothing while {core.state.value}")
         self.check_command(command)
-        # The robot follows with a lag of a tick or two.
-        self.robot = self.robot + 0.7 * (command.positions - self.robot)
+        self.robot.follow(command.positions, step)
+
+    def check_first_command(self, command: Command) -> None:
+        """The first command after arming lies where the arm truly is."""
+        share = float((self.robot.gap(command.positions, self.robot.at) / self.travel).max())
+        self.margins.armings += 1
+        self.margins.first_command = max(self.margins.first_command, share)
+        if share > 1 + TOLERANCE:
+            self.wrong(f"the first command lies {share:.2f} control periods' travel from the arm")
+        self.awaited = False
+        self.begin_run(command.positions)
+
+    def check_fault_command(self, command: Command, before: State) -> None:
+        """In a fault nothing is commanded that is further than the following error from the measured pose."""
+        # A jump is refused, and yet it is the latest that is known.
+        told, heard = (self.robot.gap(command.positions, pose) for pose in (self.robot.told, self.robot.heard))
+        gap = np.minimum(told, heard)
+        share = float((gap / self.leash).max())
+        self.margins.fault_commands += 1
+        self.margins.fault_command = max(self.margins.fault_command, share)
+        if share > 1 + TOLERANCE:
+            self.wrong(f"a command in a fault lies {share:.2f} following errors from the measured pose")
+        if self.awaited and before is not State.FAULT:
+            self.wrong("a command in a fault, and none had come since the arm was armed")
+        last = self.runs[-1][1][-1] if self.runs else None
+        same = last is not None and np.allclose(command.positions, last, rtol=0, atol=ROUNDING)
+        if before in (State.RUNNING, State.STOPPING) and self.going:
+            return  # the last of the stop
+        if not same and (gap > self.tolerance + ROUNDING).any():
+            self.wrong("a command in a fault that is neither held nor measured")
+        if not same or not self.going:
+            self.begin_run(command.positions)
+
+    def begin_run(self, held: np.ndarray) -> None:
+        """Commands from here on are one motion, begun at rest at ``held``."""
+        gap = 1 / self.contract.rates.control
+        times = [self.tau - 3 * gap, self.tau - 2 * gap, self.tau - gap]
+        self.runs.append((times, [held] * 3, [np.zeros_like(held)] * 3))
+        self.still = held
+
+    def check_idle(self, now: float) -> None:
+        if self.core.state is not State.HOLDING:
+            self.held_since = None
+        elif self.held_since is None:
+            self.held_since = now
+        elif now - self.held_since > self.contract.deadlines.idle + _CLOCK_ROUNDING:
+            self.wrong(f"held for {now - self.held_since:.3f} s without a chunk")
 
     def check_latch(self) -> None:
         fault = self.core.fault
@@ -421,11 +373,14 @@ class _World:
 
     def check_watchdogs(self, now: float) -> None:
         core, deadlines = self.core, self.contract.deadlines
+        # Without names, what a stray says counts as fresh until its clock gives it away.
+        unnoticed = self.active("stray") and not self.robot.named
         if (
             core.state in (State.HOLDING, State.RUNNING)
-            and now - self.honest_joints > deadlines.joint_states + _CLOCK_ROUNDING
+            and not unnoticed
+            and now - self.robot.honest.min() > deadlines.joint_states + _CLOCK_ROUNDING
         ):
-            self.wrong(f"{core.state.value} on joint states {now - self.honest_joints:.3f} s old")
+            self.wrong(f"{core.state.value} on joint states {now - self.robot.honest.min():.3f} s old")
         if core.state is not State.RUNNING:
             return
         if now - self.accepted_at > deadlines.actions + _CLOCK_ROUNDING:
@@ -462,6 +417,7 @@ class _World:
             self.still = position
         else:
             self.still = None
+        self.going = True
         times, positions, velocities = self.runs[-1]
         if self.tau > times[-1]:
             times.append(self.tau)
@@ -474,8 +430,9 @@ class _World:
         """Positions and their divided differences, each a mean of the derivative it stands for, against the limits."""
         for times, positions, velocities in self.runs:
             t, q, v = np.array(times), np.array(positions), np.array(velocities)
-            outside = np.maximum(self.low - q, q - self.high).max() / (self.high - self.low).min()
-            share = np.abs(2 * (q - self.low) / (self.high - self.low) - 1).max()
+            inside = np.where(self.robot.turning, self.low, q)  # without limits there is no outside
+            outside = np.maximum(self.low - inside, inside - self.high).max() / (self.high - self.low).min()
+            share = np.abs(2 * (inside - self.low) / (self.high - self.low) - 1).max()
             self.worst("position", float(share), 1 + 1e-9 if outside <= 1e-9 else share / 2)
             self.worst("velocity", float((np.abs(v) / self.limits["velocity"]).max()))
             # k! times the k-th divided difference is a weighted mean of the k-th derivative, for any spacing of ticks.

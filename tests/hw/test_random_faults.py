@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from robo_hw import RobotContract, example_contracts
-from robo_hw.proving import FAULTS, FaultAt, Margins, prove, random_contract, run_sequence
+from robo_hw.proving import FAULTS, FaultAt, Margins, prove, run_sequence
+from robo_hw.proving_contract import random_contract
 
 SEED = int(os.environ.get("ROBO_HW_SEED", "20251120"))
 SECONDS = 2.0
@@ -43,6 +44,9 @@ def moved_and_was_disturbed(worst: Margins, sequences: int) -> None:
     assert worst.accepted > 2 * sequences
     assert worst.stops > 0.2 * sequences
     assert worst.faults > 0.2 * sequences
+    assert worst.armings > 0.5 * sequences
+    assert worst.fault_commands > sequences
+    assert worst.first_command > 0.1, "hands and late states have to be among it"
     assert max(worst.velocity, worst.acceleration, worst.jerk) > 0.5
 
 
@@ -104,6 +108,38 @@ def test_the_prover_sees_a_core_that_breaks_its_promises(monkeypatch):
     assert "camera" in found["watchdogs"]
     assert "running on a chunk" in found["watchdogs"]
     assert "latch" in found["latch"]
+
+
+def test_the_prover_sees_a_core_that_is_careless_before_and_after_motion(monkeypatch):
+    from robo_hw.fault_hold import FaultHold
+    from robo_hw.joint_source import JointSource
+    from robo_hw.safety_core import SafetyCore
+
+    data = RobotContract.load("tidy_drawer").to_dict()
+    data["topics"]["command"]["interface"] = "forward_command"
+    data["safety"]["in_fault"], data["deadlines"]["idle"] = "follow_measured", 0.5
+    contract = RobotContract.from_dict(data)
+
+    def violations(*kinds: str) -> str:
+        found = []
+        for world in range(40):
+            times = np.random.default_rng(world).uniform(0.2, 1.5, len(kinds))
+            faults = [FaultAt(float(at), kind, 1.0) for at, kind in zip(times, kinds, strict=True)]
+            found += run_sequence(contract, faults, seed=world, seconds=SECONDS).violations
+        return " ".join(found)
+
+    cases = {
+        ("stray", "disarm"): ((JointSource, "reasons", lambda self, now: []), "the first command lies"),
+        ("e_stop", "hand"): ((FaultHold, "position", lambda self, now, states: self._held), "following errors from"),
+        ("robot_stop",): ((SafetyCore, "_let_go", lambda self, now, reason: None), "after the robot stopped"),
+        ("policy_restart",): ((SafetyCore, "_end_hold", lambda self, now, why: None), "nobody had armed"),
+        ("policy_dead",): ((SafetyCore, "_end_hold", lambda self, now, why: None), "without a chunk"),
+    }
+    for kinds, ((owner, name, careless), told) in cases.items():
+        assert violations(*kinds) == ""
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, careless)
+            assert told in violations(*kinds), kinds
 
 
 def test_an_arm_that_creeps_when_it_is_armed_again_is_held_where_it_was_seen():

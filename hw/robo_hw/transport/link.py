@@ -181,6 +181,7 @@ class Link:
             answer["needs"],
             answer["contract_hash"],
             answer["history"],
+            {key: tuple(float(number) for number in at.ravel()[:3]) for key, at in answer["start_poses"].items()},
         )
         return ServerInfo(
             answer["epoch"],

@@ -121,6 +121,7 @@ FROM_SERVER: dict[str, dict[str, Field]] = {
         "action_rate": Field("number", 0, 1e6),
         "contract_hash": _TEXT,
         "needs": Field("shapes"),
+        "start_poses": Field("arrays"),
         "progress_needs": Field("shapes"),
         "progress_rate": Field("number", 0, 1e6),
         "stages": _NAMES,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -61,6 +61,8 @@ class PolicyInfo:
     history: int = 1
     """Observations it looks at, the newest included; with more than one, send one every action period, wanted or
     not."""
+    start_poses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Joint -> [low, high] of its demonstrations' first states, for ``SafetyCore.arm``; empty where unknown."""
 
 
 class PolicyRun(Protocol):

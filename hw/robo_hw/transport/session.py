@@ -167,6 +167,9 @@ class Session:
                 "action_rate": info.action_rate,
                 "contract_hash": policy.contract_hash if policy else "",
                 "needs": {key: list(shape) for key, shape in (policy.needs.items() if policy else ())},
+                "start_poses": {
+                    key: np.array(at, np.float64) for key, at in (policy.start_poses.items() if policy else ())
+                },
                 "progress_needs": {key: list(shape) for key, shape in info.progress_needs.items()},
                 "progress_rate": info.progress_rate,
                 "stages": list(info.stages),

@@ -22,6 +22,7 @@ from robo_policies.cloning.learner import make_learner
 from robo_policies.cloning.pictures import Pictures, pick_cameras
 from robo_policies.cloning.sample_weights import effective_samples, sample_weights, weight_warnings
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, PolicySettings, WeightSettings
+from robo_policies.cloning.start_poses import start_poses
 from robo_policies.cloning.trainer import CloningResult, check_fingerprint, clone
 from robo_policies.cloning.windows import ACTION, ENVIRONMENT_STATE, Windows, load_demonstrations, normalisation
 
@@ -140,6 +141,7 @@ def train_policy(
             "dims": dims,
             "cameras": {key: list(size) for key, size in cameras.items()},
             "actions": _names(store, ACTION),
+            "start_poses": start_poses(store, demonstrations),
             "chunk_size": policy.chunk_size,
             "execution_horizon": policy.execution_horizon,
             "store": {

@@ -45,6 +45,7 @@ class ServedLearnedPolicy:
             needs,
             trained,
             policy.observation_steps,
+            policy.card.get("start_poses") or {},
         )
 
     def start(self, task: str) -> ServedLearnedPolicy:

@@ -189,6 +189,21 @@ def test_a_checkpoint_that_does_not_say_its_contract_is_a_warning():
     assert contract_finding("checkpoint", ARM, "0" * 64, None).verdict == NO_GO
 
 
+def test_where_the_demonstrations_began_goes_from_the_card_to_the_bridge(folder, store, tmp_path):
+    served, _ = Loaded(load_policy(folder, "cpu"), None).served(ARM)
+    first = np.array([store[i]["observation.state"][0] for i in range(len(store))], np.float64)
+    expected = {name: (first[:, i].min(), first[:, i].max()) for i, name in enumerate(ARM.joint_names)}
+    with (
+        PolicyServer(ARM, f"unix:{tmp_path}/s.sock", served) as server,
+        PolicyClient(ARM, str(server.address)) as client,
+    ):
+        end = time.monotonic() + 10
+        while client.status().state is not ClientState.CONNECTED and time.monotonic() < end:
+            client.poll()
+            time.sleep(0.01)
+        assert client.status().server.policy.start_poses == expected
+
+
 def test_a_contract_that_differs_in_deployment_is_a_go_and_named():
     data = ARM.to_dict()
     data["robot"], data["joints"][0]["velocity"] = "left_arm", 2.0

@@ -17,9 +17,13 @@ import numpy as np
 from robo_hw.contract import RobotContract
 from robo_hw.errors import FrameError, HandshakeError
 from robo_hw.transport.images import SlotReader
-from robo_rm_bridge.camera_process import NOTE, SLOTS, layout_of
+from robo_rm_bridge.camera_process import ALIVE, NOTE, PROBLEM, layout_of, slots_of
 
 _RESTART_AFTER = 1.0
+_SILENT_FOR = 8.0
+"""Seconds without a note after which the process counts as hung: it says every second that it is at work."""
+_START_FOR = 60.0
+"""Seconds that it may take to start on a computer that is busy."""
 _NOTE_BYTES = 2048
 _MOST_NOTES = 256
 
@@ -56,10 +60,12 @@ class CameraFeed:
     def __init__(self, contract: RobotContract, topics: list[str], node: str, namespace: str) -> None:
         self._contract, self._topics = contract, topics
         self._node, self._namespace = node, namespace
+        self._layouts = [layout_of(contract, index) for index in range(len(contract.cameras))]
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._readers: list[SlotReader] = []
         self._started = -float("inf")
+        self._patient_until = float("inf")
         self.restarts = 0
         """How often the process ended and was started again."""
         self._start()
@@ -69,7 +75,9 @@ class CameraFeed:
         if not self._contract.cameras:
             return []
         if self._process is None or self._process.poll() is not None or self._socket is None:
-            return self._restart()
+            return self._restart("ended")
+        if time.monotonic() > self._patient_until:
+            return self._restart("hangs")
         found: list[NewImage | CameraProblem] = []
         for _ in range(_MOST_NOTES):
             try:
@@ -84,7 +92,9 @@ class CameraFeed:
             if len(note) < NOTE.size:
                 self._forget()
                 break
-            found.append(self._read(note))
+            self._patient_until = time.monotonic() + _SILENT_FOR
+            if note[1] != ALIVE:
+                found.append(self._read(note))
         return found
 
     def close(self) -> None:
@@ -98,7 +108,7 @@ class CameraFeed:
     def _read(self, note: bytes) -> NewImage | CameraProblem:
         index, problem, slot, generation, digest, sec, nanosec = NOTE.unpack_from(note)
         name = self._contract.cameras[index].name
-        if problem:
+        if problem == PROBLEM:
             return CameraProblem(name, note[NOTE.size :].decode(errors="replace"))
         stamp = sec + nanosec * 1e-9 if sec or nanosec else None
         return NewImage(name, digest, stamp, partial(_copy, self._readers[index], slot, generation, name))
@@ -124,15 +134,17 @@ class CameraFeed:
         theirs.close()
         self._socket = ours
         self._started = time.monotonic()
+        self._patient_until = self._started + _START_FOR
 
-    def _restart(self) -> list[NewImage | CameraProblem]:
+    def _restart(self, why: str) -> list[NewImage | CameraProblem]:
         if time.monotonic() - self._started < _RESTART_AFTER:
             return []
         code = None if self._process is None else self._process.poll()
         self.close()
         self.restarts += 1
         self._start()
-        return [CameraProblem("", f"the process that receives images ended (code {code}); it was started again")]
+        told = why if code is None else f"{why} (code {code})"
+        return [CameraProblem("", f"the process that receives images {told}; it was started again")]
 
     def _take_memory(self, connection: socket.socket) -> None:
         count = len(self._contract.cameras)
@@ -141,8 +153,8 @@ class CameraFeed:
             if not message or len(descriptors) != count:
                 raise HandshakeError("memory", "the process of the cameras ended before it was ready")
             self._readers = [
-                SlotReader(layout_of(self._contract, index), SLOTS, descriptor)
-                for index, descriptor in enumerate(descriptors)
+                SlotReader(layout, slots_of(layout), descriptor)
+                for layout, descriptor in zip(self._layouts, descriptors, strict=True)
             ]
         finally:
             for descriptor in descriptors:

@@ -3,7 +3,7 @@
 Whatever comes on a camera's topic, neither its bytes nor the interpreter's lock nor the memory it takes is the control
 loop's. Decoded images go through shared memory (`robo_hw.transport.images`), a short note of each through a socket.
 
-    note: camera (B), problem (B), slot (H), generation (Q), digest (Q), stamp (i, I), text
+    note: camera (B), kind (B), slot (H), generation (Q), digest (Q), stamp (i, I), text
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from robo_rm_bridge.errors import MessageError
 from robo_rm_bridge.images import decode, is_compressed
 
 NOTE = struct.Struct("<BBHQQiI")
-SLOTS = 8
+IMAGE, PROBLEM, ALIVE = range(3)
+"""Kinds of notes."""
+ALIVE_EVERY = 1.0
+"""Seconds between two notes that say only that the process is at work."""
+_LARGE = 4 << 20
 _TOLD_EVERY = 1.0
 """Seconds between two notes of a camera's problems."""
 
@@ -38,6 +42,11 @@ def layout_of(contract: RobotContract, index: int) -> ImageLayout:
     return ImageLayout(dataclasses.replace(contract, cameras=(contract.cameras[index],)))
 
 
+def slots_of(layout: ImageLayout) -> int:
+    """How many images of a camera are kept: enough that the newest is not overwritten while it is read."""
+    return 4 if layout.pixels > _LARGE else 8
+
+
 class CameraReceiver:
     """One camera: checks and decodes messages, writes images into shared memory, and notes each on the socket."""
 
@@ -45,7 +54,8 @@ class CameraReceiver:
         self._camera = contract.cameras[index]
         self._index, self._notes = index, notes
         self._compressed = is_compressed(topic)
-        self.writer = SlotWriter(layout_of(contract, index), SLOTS)
+        layout = layout_of(contract, index)
+        self.writer = SlotWriter(layout, slots_of(layout))
         self._slot = 0
         self._told_at = -float("inf")
 
@@ -57,16 +67,17 @@ class CameraReceiver:
         except MessageError as error:
             if time.monotonic() - self._told_at >= _TOLD_EVERY:
                 self._told_at = time.monotonic()
-                self._send(NOTE.pack(self._index, 1, 0, 0, 0, 0, 0) + str(error).encode())
+                _send(self._notes, NOTE.pack(self._index, PROBLEM, 0, 0, 0, 0, 0) + str(error).encode())
             return
-        self._slot = (self._slot + 1) % SLOTS
+        self._slot = (self._slot + 1) % self.writer.slots
         generation = self.writer.write(self._slot, {camera.name: rgb})
-        self._send(NOTE.pack(self._index, 0, self._slot, generation, frame_digest(rgb), *stamp))
+        _send(self._notes, NOTE.pack(self._index, IMAGE, self._slot, generation, frame_digest(rgb), *stamp))
 
-    def _send(self, note: bytes) -> None:
-        # Where nobody reads, only the newest matter: what does not fit is dropped.
-        with contextlib.suppress(BlockingIOError):
-            self._notes.send(note, socket.MSG_DONTWAIT)
+
+def _send(notes: socket.socket, note: bytes) -> None:
+    # Where nobody reads, what does not fit is dropped.
+    with contextlib.suppress(BlockingIOError):
+        notes.send(note, socket.MSG_DONTWAIT)
 
 
 def main() -> None:
@@ -111,8 +122,12 @@ def _serve(spec: dict[str, Any], notes: socket.socket) -> None:
     socket.send_fds(notes, [b"memory"], [receiver.writer.descriptor for receiver in receivers])
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    told = -float("inf")
     while True:
-        executor.spin_once(timeout_sec=1.0)
+        if time.monotonic() - told >= ALIVE_EVERY:
+            told = time.monotonic()
+            _send(notes, NOTE.pack(0, ALIVE, 0, 0, 0, 0, 0))
+        executor.spin_once(timeout_sec=ALIVE_EVERY)
 
 
 def _give_way() -> None:

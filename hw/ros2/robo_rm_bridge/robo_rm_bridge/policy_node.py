@@ -38,9 +38,9 @@ from robo_rm_bridge.guard import Guard
 from robo_rm_bridge.inputs import Inputs
 from robo_rm_bridge.outputs import make_outputs
 from robo_rm_bridge.policy_access import credentials
-from robo_rm_bridge.policy_settings import SETTINGS
+from robo_rm_bridge.policy_settings import REMOVED, SETTINGS
 from robo_rm_bridge.reporting import EventLogger, PolicyReport, Reporter
-from robo_rm_bridge.settings import declare
+from robo_rm_bridge.settings import declare, refuse_removed
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -141,6 +141,7 @@ class PolicyNode(LifecycleNode):
         return True
 
     def _configure(self) -> None:
+        refuse_removed(self, REMOVED)
         self.settings = settings = declare(self, SETTINGS)
         self.contract = contract = RobotContract.load(settings.contract)
         self._vectors = parse_vectors(settings.vectors)
@@ -203,7 +204,9 @@ class PolicyNode(LifecycleNode):
             missing = self._policy_problems() or self._lacking()
             self._client.start_episode(self.settings.task)
             self._unanswered = None
-            self.core.arm(missing=missing)
+            server = self._client.status().server
+            poses = server.policy.start_poses if server is not None and server.policy is not None else None
+            self.core.arm(missing=missing, start_poses=poses)
             self._guard.follow(self.core.state)
             return "armed; the policy's next chunk starts the motion"
 

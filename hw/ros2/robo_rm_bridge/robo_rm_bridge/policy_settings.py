@@ -6,6 +6,13 @@ from robo_hw.schedule import MODES
 from robo_rm_bridge.policy_access import ACCESS
 from robo_rm_bridge.settings import Setting
 
+REMOVED = {
+    "estop_topic": "name emergency stops in the contract, topics.estop",
+    "schedule": "it is chunk_blending now",
+    "replan_every": "it is execution_horizon now",
+    "lead": "it is time_from_start now",
+}
+"""Parameters that there were: a stop that somebody relies on must not be lost in silence."""
 SETTINGS = (
     Setting("contract", "", "the robot contract: a YAML file, or the name of a packaged example", required=True),
     Setting(

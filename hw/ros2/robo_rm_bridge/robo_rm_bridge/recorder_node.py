@@ -72,7 +72,7 @@ class RecorderNode(Node):
         self._stage = -1
         self._success: bool | None = None
         self._action: np.ndarray | None = None
-        self._action_at = self._began = -np.inf
+        self._action_at = self._began = self._framed_at = -np.inf
         self._recording = False
         topic, kind, quality = self._command_topic()
         self._command_name = topic
@@ -168,7 +168,9 @@ class RecorderNode(Node):
             missing.append(f"commands on {self._command_name} are missing or old")
         observation = None if missing else buffer.snapshot(needs, now, age=age)
         if observation is None or self._action is None:
-            missing = missing or ["an image was overwritten before it was read: the computer is overloaded"]
+            if not any("missing or old" in line for line in missing) and now - self._framed_at <= age:
+                return  # an image between two joint states, or just overwritten: the next frame may be whole
+            missing = missing or ["images were overwritten before they were read: the computer is overloaded"]
             if self._episode.count:  # before the first frame it waits until everything has spoken
                 self.get_logger().error(f"the episode ends: {'; '.join(missing)}")
                 self._end(keep=True, success=None, reason="; ".join(missing))
@@ -179,6 +181,7 @@ class RecorderNode(Node):
         frame["action"] = self._action.astype(np.float32)
         if self._episode.count == 0:
             self._began = now
+        self._framed_at = now
         if not self._episode.add(frame, now - self._began, self._stage):
             self._end(keep=False)
 

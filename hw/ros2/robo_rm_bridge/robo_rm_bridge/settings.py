@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -71,6 +71,17 @@ def declare(node: Any, settings: Iterable[Setting]) -> SimpleNamespace:
             raise SettingError(f"parameter {setting.name}: {value!r} is not known; {_wanted(setting)}")
         setattr(values, setting.name, value)
     return values
+
+
+def refuse_removed(node: Any, removed: Mapping[str, str]) -> None:
+    """Refuse parameters that there were, with what to do instead.
+
+    Raises:
+        SettingError: one of them is given.
+    """
+    for name in getattr(node, "_parameter_overrides", {}):
+        if name in removed:
+            raise SettingError(f"parameter {name} is not known any more; {removed[name]}")
 
 
 def _wanted(setting: Setting) -> str:

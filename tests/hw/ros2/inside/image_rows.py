@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,14 +74,15 @@ def test_images_that_are_none_of_the_contracts_disturb_neither_the_loop_nor_the_
     running.keeps_the_limits()
 
 
-def test_a_process_of_the_cameras_that_is_killed_is_started_again_and_the_arm_goes_on_after_a_rest(running):
-    import os
-    import signal
-    from pathlib import Path
-
-    children = Path(f"/proc/{running.bridge.popen.pid}/task/{running.bridge.popen.pid}/children").read_text().split()
-    assert len(children) == 1
-    os.kill(int(children[0]), signal.SIGKILL)
-    running.wait("it is told", lambda: "the process that receives images ended (code -9)" in running.said())
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [(signal.SIGKILL, "images ended (code -9)"), (signal.SIGSTOP, "images hangs")],
+    ids=["dead", "hung"],
+)
+def test_a_process_of_the_cameras_that_ends_or_hangs_is_started_again_and_the_arm_rests_meanwhile(running, sent, said):
+    bridge = running.bridge.popen.pid
+    (child,) = Path(f"/proc/{bridge}/task/{bridge}/children").read_text().split()
+    os.kill(int(child), sent)
+    running.wait("it is told", lambda: f"the process that receives {said}; it was started again" in running.said(), 20)
     running.wait("the policy acts again", lambda: running.said().count("holding -> running") >= 1, 15.0)
     running.keeps_the_limits()

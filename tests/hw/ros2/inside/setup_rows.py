@@ -72,6 +72,17 @@ def test_a_wrong_parameter_is_refused_by_name(ros, words, said):
     node.destroy_node()
 
 
+def test_a_parameter_that_there_was_is_refused_with_what_to_do(ros):
+    from robo_rm_bridge.policy_settings import REMOVED
+    from robo_rm_bridge.settings import SettingError, refuse_removed
+
+    node = Node("robo_rm_policy", cli_args=["--ros-args", "-p", "estop_topic:=/my_button"])
+    with pytest.raises(SettingError, match="name emergency stops in the contract"):
+        refuse_removed(node, REMOVED)
+    node.destroy_node()
+    assert not {setting.name for setting in settings_of("policy")} & set(REMOVED)
+
+
 @pytest.mark.parametrize(
     ("node", "parameters", "environ", "said"),
     [
