@@ -18,6 +18,7 @@ import numpy as np
 
 from robo_hw import contract_differences
 from robo_hw.errors import ContractError, ContractMismatchError
+from robo_hw.lerobot_units import LeRobotSection, with_calibration
 from robo_hw.reading import load_yaml
 
 VERSION = 2
@@ -208,6 +209,8 @@ class RobotContract:
     rates: Rates
     deadlines: Deadlines
     safety: Safety
+    lerobot: LeRobotSection | None = None
+    """LeRobot's names and units of this arm, where it is one of LeRobot's."""
 
     @classmethod
     def load(cls, path: str | Path) -> RobotContract:
@@ -224,7 +227,7 @@ class RobotContract:
                 f"contract {path}: no such file; give a YAML file or one of the examples: "
                 + ", ".join(example_contracts())
             )
-        return cls.from_dict(load_yaml(found), source=str(path))
+        return cls.from_dict(with_calibration(load_yaml(found), found.parent), source=str(path))
 
     @classmethod
     def from_dict(cls, data: Any, source: str = "contract") -> RobotContract:
@@ -258,6 +261,9 @@ class RobotContract:
             "estop": data.pop("estop"),
         }
         data["contract"] = VERSION
+        data.pop("lerobot")
+        if self.lerobot is not None:
+            data["lerobot"] = self.lerobot.to_dict()
         return _lists(data)
 
     def learned(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from robo_hw.contract import (
     RobotContract,
     Safety,
 )
+from robo_hw.lerobot_units import read_section
 from robo_hw.reading import Reader
 from robo_hw.topic_rules import Topics, topic_name
 
@@ -48,6 +49,7 @@ def build_contract(data: Any) -> tuple[RobotContract | None, list[str]]:
     deadlines = _deadlines(root, rates, cameras)
     _unambiguous_turns(problems, joints, deadlines)
     safety = _safety(root, deadlines, topics.interface)
+    lerobot = read_section(root, joints)
     root.finish()
     if problems:
         return None, problems
@@ -67,6 +69,7 @@ def build_contract(data: Any) -> tuple[RobotContract | None, list[str]]:
             rates=rates,
             deadlines=deadlines,
             safety=safety,
+            lerobot=lerobot,
         ),
         problems,
     )

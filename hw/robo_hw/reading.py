@@ -14,6 +14,8 @@ from robo_hw.errors import ContractError
 MAX_BYTES = 256 * 1024
 """A contract is a page or two; anything longer is not one."""
 REQUIRED: Any = object()
+TODO = "TODO"
+"""What `robo-rm make-contract` writes where no file says a value."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -91,6 +93,9 @@ class Reader:
     def _get(self, key: str, default: Any, what: str) -> Any:
         self._asked.add(key)
         value = self._data.get(key)
+        if value == TODO or (isinstance(value, list) and TODO in value):
+            self.problem(key, f"TODO; give {what or 'a value'}")
+            return None if default is REQUIRED else default
         if value is None:
             if default is REQUIRED and not self._asked_all:
                 self.problem(key, f"missing; give {what}")
@@ -178,6 +183,35 @@ class Reader:
         if not low < high:
             self.problem(key, f"low {low:g} must be below high {high:g}; give {what}")
         return low, high
+
+    def pair(self, key: str, what: str) -> tuple[float, float] | None:
+        """Two finite numbers that differ, in either order; None where the key is not there."""
+        value = self._get(key, None, what)
+        if value is None:
+            return None
+        numbers: list[Any] = value if isinstance(value, list) and len(value) == 2 else [None]
+        if any(isinstance(n, bool) or not isinstance(n, (int, float)) or not math.isfinite(n) for n in numbers):
+            self.problem(key, f"{value!r} is not two numbers; give {what}")
+            return None
+        first, second = float(numbers[0]), float(numbers[1])
+        if first == second:
+            self.problem(key, f"both ends are {first:g}; give {what}")
+            return None
+        return first, second
+
+    def texts(self, key: str, what: str, default: Any = REQUIRED) -> tuple[str, ...]:
+        """A list of non-empty strings."""
+        value = self._get(key, default, what)
+        if value is None:
+            return ()
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) and item.strip() for item in value):
+            self.problem(key, f"{value!r} is not a list of texts; give {what}")
+            return ()
+        return tuple(value)
+
+    def raw(self, key: str) -> Any:
+        """The value as it is, for whoever checks it."""
+        return self._get(key, None, "")
 
     def section(self, key: str, what: str, default: Any = REQUIRED) -> Reader:
         """A mapping below this one."""

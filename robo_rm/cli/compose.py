@@ -131,7 +131,7 @@ def _as_override(word: str, verb: Verb, groups: dict[str, list[str]], primary: P
         # A path may hold characters that mean something in Hydra's grammar; a text setting is taken as it is.
         value = _quoted(value)
     # A mapping's own keys are in no schema, so Hydra has to be told to add them.
-    new = open_ended and bare not in fields and key == bare
+    new = key == bare and (_is_mapping(fields.get(bare)) or (open_ended and bare not in fields))
     return f"{'++' if new else ''}{key}={value}"
 
 

@@ -10,7 +10,7 @@ from robo_policies.cloning.windows import ACTION
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
 
-OF_THE_JOINTS = ("contract hash", "joints", "state")
+OF_THE_JOINTS = ("contract hash", "joints", "state", "units")
 """The findings of `robo_policies.serving.fit` that a simulated arm shares with a real one."""
 
 
@@ -22,6 +22,7 @@ def check_store_contract(store: DemoStore, contract: str) -> None:
         ContractError: the contract cannot be read, or is wrong.
     """
     from robo_hw.contract import RobotContract
+    from robo_policies.serving.values import match_values
 
     wanted = RobotContract.load(contract)
     if store.contract_hash is not None and store.contract_hash != wanted.hash:
@@ -41,14 +42,9 @@ def check_store_contract(store: DemoStore, contract: str) -> None:
             f"{store.path}: its actions have {size} values, and {contract} has {len(wanted.joints)} joints "
             f"({', '.join(wanted.joint_names)})"
         )
-    names = feature.get("names") if feature else None
-    if isinstance(names, list | tuple) and sorted(names) == sorted(wanted.joint_names):
-        for place, (held, named) in enumerate(zip(names, wanted.joint_names, strict=True)):
-            if held != named:
-                raise StoreError(
-                    f"{store.path}: value {place} of its actions is joint {held!r}, and of {contract} {named!r}; "
-                    "the order of the joints differs"
-                )
+    found = match_values(feature.get("names") if feature else None, wanted, "action")
+    if found.problem:
+        raise StoreError(f"{store.path}: {found.problem} ({contract})")
 
 
 def check_policy_contract(policy: Any, contract: str) -> str | None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from robo_policies.names import NamesError, flat_names
+
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
     from robo_policies.cloning.windows import Demonstrations
@@ -19,8 +21,11 @@ def start_poses(store: DemoStore, demonstrations: Demonstrations) -> dict[str, l
     None where the demonstrations have no joint states, or these no names.
     """
     states = demonstrations.arrays.get(STATE)
-    names = (store.features.get(STATE) or {}).get("names")
-    if states is None or not isinstance(names, list | tuple) or len(names) != states.shape[1]:
+    try:
+        names = flat_names((store.features.get(STATE) or {}).get("names"))
+    except NamesError:
+        return None
+    if states is None or names is None or len(names) != states.shape[1]:
         return None
     first = np.asarray(states[demonstrations.starts[: len(demonstrations.uuids)]], np.float64)
     low, high = first.min(axis=0), first.max(axis=0)

@@ -24,7 +24,8 @@ from robo_policies.cloning.sample_weights import effective_samples, sample_weigh
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, PolicySettings, WeightSettings
 from robo_policies.cloning.start_poses import start_poses
 from robo_policies.cloning.trainer import CloningResult, check_fingerprint, clone
-from robo_policies.cloning.windows import ACTION, ENVIRONMENT_STATE, Windows, load_demonstrations, normalisation
+from robo_policies.cloning.windows import ACTION, ENVIRONMENT_STATE, STATE, Windows, load_demonstrations, normalisation
+from robo_policies.names import NamesError, flat_names
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
@@ -141,6 +142,7 @@ def train_policy(
             "dims": dims,
             "cameras": {key: list(size) for key, size in cameras.items()},
             "actions": _names(store, ACTION),
+            "state": _names(store, STATE) if STATE in store.features else None,
             "start_poses": start_poses(store, demonstrations),
             "chunk_size": policy.chunk_size,
             "execution_horizon": policy.execution_horizon,
@@ -179,9 +181,14 @@ def _metrics(result: CloningResult, windows: Windows, effective: float, frames: 
     }
 
 
-def _names(store: DemoStore, key: str) -> list[str] | None:
-    names = store.features[key].get("names")
-    return [str(name) for name in names] if isinstance(names, list | tuple) else None
+def _names(store: DemoStore, key: str) -> Any:
+    """Names of a feature's values, in their order; as the store has them where their form is unknown."""
+    given = store.features[key].get("names")
+    try:
+        names = flat_names(given)
+    except NamesError:
+        return given
+    return None if names is None else list(names)
 
 
 def _finished(out: Path, fingerprint: dict[str, Any]) -> TrainedPolicy | None:

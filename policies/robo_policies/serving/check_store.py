@@ -18,9 +18,9 @@ from robo_policies.serving.fit import (
     WARN,
     Finding,
     contract_finding,
-    order_problem,
     wider_findings,
 )
+from robo_policies.serving.values import Values, match_values, unit_problem
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
@@ -29,8 +29,11 @@ MANY = 0.05
 """Share of frames beyond a limit from which on the demonstrations are taken for another robot's."""
 
 
-def store_findings(store: DemoStore, contract: RobotContract) -> list[Finding]:
-    """Contract hash, joint order, cameras, rate, and the actions against position and velocity limits."""
+def store_findings(store: DemoStore, contract: RobotContract, pose: int | None = None) -> list[Finding]:
+    """Contract hash, joint order, cameras, rate, and the actions against position and velocity limits.
+
+    ``pose``: values of an action where actions are poses of the hand; only their number is then looked at.
+    """
     findings = [contract_finding("store", contract, store.contract_hash, store.contract)]
     findings += wider_findings("store", contract, store.contract)
     joints = contract.joint_names
@@ -38,18 +41,23 @@ def store_findings(store: DemoStore, contract: RobotContract) -> list[Finding]:
     def add(check: str, problem: str, good: str) -> None:
         findings.append(Finding("store", check, NO_GO if problem else GO, problem or good))
 
+    values = store_values(store, contract)
     for key in (STATE, ACTION):
-        feature = store.features.get(key)
+        feature, found = store.features.get(key), values[key]
         shape = tuple(feature["shape"]) if feature else ()
-        problem = f"has shape {shape}, the contract {len(joints)} joints" if shape != (len(joints),) else ""
-        if not problem and feature is not None:
-            problem = order_problem(feature.get("names"), joints, key)
-        add(key, problem or ("" if feature else "missing"), f"{len(joints)} joints in the contract's order")
+        if key == ACTION and pose is not None:
+            add(key, f"has shape {shape}, a pose {pose} values" if shape != (pose,) else "", f"poses of {pose} values")
+            continue
+        problem = f"has shape {shape}, the contract {len(joints)} joints" if shape != (len(joints),) else found.problem
+        good = f"{len(joints)} joints in the contract's order"
+        if found.units is not None:
+            good += f", in LeRobot's units: {found.units.described()}"
+        add(key, problem if feature else "missing", good)
     for camera in contract.cameras:
         feature = store.features.get(IMAGES + camera.name)
-        found = tuple(feature["shape"]) if feature else "missing"
+        size = tuple(feature["shape"]) if feature else "missing"
         wanted = (camera.height, camera.width, 3)
-        problem = "" if found == wanted else f"{found}; the contract says {wanted}"
+        problem = "" if size == wanted else f"{size}; the contract says {wanted}"
         # A policy may do without a camera that the arm has; whether it does is the checkpoint's own finding.
         verdict = GO if not problem else WARN if feature is None else NO_GO
         findings.append(Finding("store", f"camera {camera.name}", verdict, problem or f"{wanted[0]}x{wanted[1]}"))
@@ -61,7 +69,24 @@ def store_findings(store: DemoStore, contract: RobotContract) -> list[Finding]:
     )
     if any(finding.verdict == NO_GO and finding.check in (STATE, ACTION) for finding in findings):
         return findings
-    return findings + action_findings("store", [store[i][ACTION][:] for i in range(len(store))], contract)
+    if pose is not None:
+        return findings
+    sequences = [np.asarray(store[i][ACTION][:], np.float64) for i in range(len(store))]
+    for key, rows in (
+        (ACTION, sequences),
+        (STATE, [np.asarray(store[i][STATE][:], np.float64) for i in range(len(store))]),
+    ):
+        everything = np.concatenate(rows)
+        problem = unit_problem(values[key], contract, everything.min(axis=0), everything.max(axis=0))
+        if problem:
+            return [*findings, Finding("store", "units", NO_GO, f"{key}: {problem}")]
+    return findings + action_findings("store", [values[ACTION].to_contract(rows) for rows in sequences], contract)
+
+
+def store_values(store: DemoStore, contract: RobotContract) -> dict[str, Values]:
+    """How a store's states and actions become the contract's, by the names of their values."""
+    names = {key: (store.features.get(key) or {}).get("names") for key in (STATE, ACTION)}
+    return {key: match_values(given, contract, key) for key, given in names.items()}
 
 
 def action_findings(part: str, sequences: Sequence[np.ndarray], contract: RobotContract) -> list[Finding]:

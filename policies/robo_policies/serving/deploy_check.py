@@ -11,7 +11,7 @@ import numpy as np
 
 from robo_datasets.errors import StoreError
 from robo_hw import RobotContract
-from robo_policies.serving.check_store import action_findings, store_findings, unit
+from robo_policies.serving.check_store import action_findings, store_findings, store_values, unit
 from robo_policies.serving.dry_run import DryRun, dry_run
 from robo_policies.serving.fit import (
     GO,
@@ -81,9 +81,10 @@ def standing_findings(contract: RobotContract, loaded: Loaded, store: DemoStore)
         raise StoreError(f"{store.path} holds no episodes; record or import some first")
     joints = f"{len(contract.joints)} joints, {contract.hash[:12]}"
     findings = [Finding("contract", "file", GO, f"{contract.robot}, {joints}")]
-    findings += store_findings(store, contract)
+    cartesian = loaded.actions(contract)
+    findings += store_findings(store, contract, None if cartesian is None else cartesian.size)
     if loaded.policy is not None:
-        findings += policy_findings(loaded.policy, contract)
+        findings += policy_findings(loaded.policy, contract, cartesian)
     if loaded.reward_model is not None:
         findings += reward_findings(loaded.reward_model, contract)
     needs = {STATE, *(loaded.policy.dims if loaded.policy else ()), *(loaded.policy.cameras if loaded.policy else ())}
@@ -119,9 +120,9 @@ def deploy_check(
     if served is None:
         return Checked(findings, None)
     warm_up(served)
-    run = DryRun()
+    run, values = DryRun(), store_values(store, contract)
     for index in np.unique(np.linspace(0, len(store) - 1, min(episodes, len(store))).round().astype(int)):
-        dry_run(run, store[int(index)], served, progress, contract, mode, seconds)
+        dry_run(run, store[int(index)], served, progress, contract, mode, seconds, values)
         advance(f"episode {index}: {run.accepted} of {run.chunks} chunks accepted")
     findings += rate_findings(run, served, progress, contract)
     findings += run_findings(run, contract)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from robo_hw import ActionChunk, ManualClock, RobotContract, SafetyCore, State
 from robo_hw.errors import ArmRefusedError
 from robo_hw.transport import Observation
 from robo_policies.serving.fit import STATE
+from robo_policies.serving.values import Values
 
 if TYPE_CHECKING:
     from robo_datasets import Episode
@@ -59,16 +61,21 @@ def dry_run(
     contract: RobotContract,
     mode: str,
     seconds: float,
+    values: Mapping[str, Values] | None = None,
 ) -> None:
     """Play one recorded episode into policy and core, and add what happened to ``run``.
 
     The policy sees what was recorded; the arm follows its commands exactly. A chunk takes effect after the time that
-    the policy really took to compute it.
+    the policy really took to compute it. ``values``: how what was recorded becomes the contract's units.
     """
     rate, dt = contract.rates.actions, 1.0 / contract.rates.control
     length = min(episode.length, max(int(seconds * rate), 2))
     keys = {*policy.info.needs, *(progress.needs if progress else {}), STATE}
-    arrays: dict[str, Any] = {key: episode[key][:length] for key in keys}
+    converted = values or {}
+    arrays: dict[str, Any] = {
+        key: converted[key].to_contract(episode[key][:length]) if key in converted else episode[key][:length]
+        for key in keys
+    }
     clock = ManualClock(100.0)
     core = SafetyCore(contract, clock, mode=mode)
     arm = np.clip(np.asarray(arrays[STATE][0], np.float64), *contract.array("position").T)
@@ -93,18 +100,18 @@ def dry_run(
         newest = min(int((now - start) * rate + 1e-9), length - 1)
         if newest != frame:
             frame = newest
-            values = {key: np.asarray(array[frame]) for key, array in arrays.items()}
-            history = [*history[-policy.info.history :], values]
+            seen = {key: np.asarray(array[frame]) for key, array in arrays.items()}
+            history = [*history[-policy.info.history :], seen]
             if following is not None:
                 began = time.perf_counter()
-                estimate = following.step(Observation(sequence, now, values))
+                estimate = following.step(Observation(sequence, now, seen))
                 run.progress_latency.append(time.perf_counter() - began)
                 if frame == episode.length - 1:
                     run.final_progress.append(estimate.progress)
             idle = core.state is State.HOLDING and not waiting
             if idle or frame - asked >= policy.info.execution_horizon:
                 asked, sequence = frame, sequence + 1
-                observation = Observation(sequence, now, values, past=_past(history, policy.info.history))
+                observation = Observation(sequence, now, seen, past=_past(history, policy.info.history))
                 began = time.perf_counter()
                 actions = running.act(observation)
                 run.latency.append(time.perf_counter() - began)

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 from robo_datasets.errors import ModelError
 from robo_hw import RobotContract
 from robo_hw.errors import ContractError
+from robo_hw.lerobot_units import LeRobotUnits
+from robo_policies.names import NamesError, flat_names
+from robo_policies.serving.values import Values, match_values, recorded_ranges, unit_problem
 
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
+    from robo_policies.serving.cartesian import CartesianActions
     from robo_rm.models.protocol import RewardModel
 
 STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
@@ -81,8 +85,13 @@ def _listed(lines: Sequence[str], part: str, here: str | None = None, there: str
     return "; ".join(named) + more
 
 
-def policy_findings(policy: LearnedPolicy, contract: RobotContract) -> list[Finding]:
-    """Joints, state, cameras, chunk length and rate of a policy against the contract."""
+def policy_findings(
+    policy: LearnedPolicy, contract: RobotContract, cartesian: CartesianActions | None = None
+) -> list[Finding]:
+    """Joints, state, cameras, chunk length and rate of a policy against the contract.
+
+    ``cartesian``: what turns its actions into joints, where they are poses.
+    """
     card, joints = policy.card, contract.joint_names
     store = card.get("store") or {}
     findings = [contract_finding("checkpoint", contract, store.get("contract_hash"), store.get("contract"))]
@@ -91,15 +100,23 @@ def policy_findings(policy: LearnedPolicy, contract: RobotContract) -> list[Find
     def add(check: str, problem: str, good: str) -> None:
         findings.append(Finding("checkpoint", check, NO_GO if problem else GO, problem or good))
 
-    size = policy.dims[ACTION]
-    problem = f"its actions have {size} values, the contract {len(joints)} joints" if size != len(joints) else ""
-    add("joints", problem or order_problem(card.get("actions"), joints, "action"), ", ".join(joints))
-    size = policy.dims.get(STATE, len(joints))
-    add(
-        "state",
-        f"it reads {size} values of {STATE}, the contract has {len(joints)} joints" if size != len(joints) else "",
-        f"{size} joints",
-    )
+    values = policy_values(policy, contract)
+    checked: list[tuple[str, str]] = [(ACTION, "joints"), (STATE, "state")]
+    if cartesian is not None:
+        add("Cartesian actions", cartesian.problem(policy.dims[ACTION], _names_of(card)), f"{cartesian.size} values")
+        if cartesian.reads_pose:
+            size = policy.dims.get(STATE, cartesian.size)
+            wrong = f"it reads {size} values of {STATE}, a pose has {cartesian.size}" if size != cartesian.size else ""
+            add("state", wrong, f"a pose of {size} values")
+        checked = [] if cartesian.reads_pose else [(STATE, "state")]
+    for key, check in checked:
+        size, found = policy.dims.get(key, len(joints)), values[key]
+        what = (
+            f"its {'actions have' if key == ACTION else 'state has'} {size} values, the contract {len(joints)} joints"
+        )
+        good = ", ".join(joints if found.units is None else found.units.names) if key == ACTION else f"{size} joints"
+        add(check, what if size != len(joints) else found.problem, good)
+    findings += unit_findings(policy, contract, values) if cartesian is None else []
     findings += camera_findings("checkpoint", policy.cameras, contract)
     length, most = policy.chunk_size, contract.safety.max_horizon
     add(
@@ -125,6 +142,58 @@ def policy_findings(policy: LearnedPolicy, contract: RobotContract) -> list[Find
     return findings
 
 
+def _names_of(card: Mapping[str, Any]) -> tuple[str, ...] | None:
+    try:
+        return flat_names(card.get("actions"))
+    except NamesError:
+        return None
+
+
+def policy_values(policy: LearnedPolicy, contract: RobotContract) -> dict[str, Values]:
+    """How a policy's actions and its ``observation.state`` become the contract's, by the names that its card has.
+
+    A checkpoint that LeRobot wrote names nothing. It is in LeRobot's units where the contract says them, since LeRobot
+    has no others; its statistics must agree (``unit_findings``).
+    """
+    card = policy.card
+    # What train-rl wrote describes its actions there, which are a simulated arm's.
+    names = None if isinstance(card.get("actions"), Mapping) and "kind" in card["actions"] else card.get("actions")
+    found = {ACTION: match_values(names, contract, "action"), STATE: match_values(card.get("state"), contract, "state")}
+    if not card and contract.lerobot is not None:
+        return dict.fromkeys(found, Values(LeRobotUnits(contract), named=False))
+    if not found[STATE].named:
+        found[STATE] = Values(found[ACTION].units, named=False)
+    return found
+
+
+def unit_findings(policy: LearnedPolicy, contract: RobotContract, values: Mapping[str, Values]) -> list[Finding]:
+    """Whether the demonstrations of a policy, by the statistics beside its weights, were in the units that it is run
+    in; nothing where there are no statistics and the units are the contract's."""
+    ranges = recorded_ranges(policy.folder)
+    for key, found in values.items():
+        if key in ranges and not found.problem and len(ranges[key][0]) == len(contract.joints):
+            problem = unit_problem(found, contract, *ranges[key])
+            if problem:
+                return [Finding("checkpoint", "units", NO_GO, f"{key}: {problem}")]
+    units = values[ACTION].units
+    if units is None:
+        return []
+    if values[ACTION].named:
+        return [Finding("checkpoint", "units", GO, f"LeRobot's, by the contract: {units.described()}")]
+    text = f"it names no values; taken in LeRobot's units, by the contract: {units.described()}"
+    return [Finding("checkpoint", "units", WARN, text)]
+
+
+def reward_values(model: RewardModel, contract: RobotContract) -> Values:
+    """How the state that a reward model reads becomes the contract's: LeRobot's units, where the contract has them and
+    the model was not trained under any contract."""
+    names = model.provenance.get("state_names")
+    found = match_values(names, contract, "state")
+    if not found.named and contract.lerobot is not None and not model.provenance.get("contract_hash"):
+        return Values(LeRobotUnits(contract), named=False)
+    return found
+
+
 def reward_findings(model: RewardModel, contract: RobotContract) -> list[Finding]:
     """Contract, cameras, state and rate of a reward model against the contract."""
     cameras = dict.fromkeys(model.cameras)
@@ -135,6 +204,13 @@ def reward_findings(model: RewardModel, contract: RobotContract) -> list[Finding
     if model.state_key == STATE and size not in (None, len(contract.joints)):
         text = f"it reads {size} values of {STATE}, the contract has {len(contract.joints)} joints"
         findings.append(Finding("reward model", "state", NO_GO, text))
+    elif model.state_key == STATE:
+        values = reward_values(model, contract)
+        if values.problem:
+            findings.append(Finding("reward model", "state", NO_GO, values.problem))
+        elif values.units is not None:
+            text = f"LeRobot's units, by the contract: {values.units.described()}"
+            findings.append(Finding("reward model", "units", GO if values.named else WARN, text))
     fps = reward_rate(model)
     if fps is not None and fps > contract.rates.control:
         text = f"trained at {fps:g} frames/s, the control loop runs at {contract.rates.control:g} Hz"
@@ -191,15 +267,3 @@ def refuse_wider(findings: Sequence[Finding], what: str, confirmed: bool) -> Non
     wider = [finding for finding in findings if finding.check == WIDER]
     if wider and not confirmed:
         raise ModelError(f"{what} was trained with tighter limits: {wider[0].detail}, or narrow them")
-
-
-def order_problem(names: Any, joints: tuple[str, ...], what: str) -> str:
-    """Where the names of a feature's values are not the contract's joints in its order; empty where they are."""
-    if not isinstance(names, (list, tuple)):
-        return ""
-    if len(names) != len(joints):
-        return f"{len(names)} names of {what}s, {len(joints)} joints in the contract"
-    for place, (name, joint) in enumerate(zip(names, joints, strict=True)):
-        if name != joint:
-            return f"{what} {place} is {name!r}, joint {place} of the contract is {joint!r}"
-    return ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from robo_datasets.errors import ConfigError
 from robo_hw import RobotContract
 from robo_hw.progress_watch import ProgressLimits
+from robo_policies.serving.cartesian import CartesianActions, CartesianError, CartesianSettings
 from robo_policies.serving.fit import policy_findings, refuse, refuse_wider, reward_findings
 from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
 
@@ -22,6 +24,18 @@ class Loaded:
 
     policy: LearnedPolicy | None
     reward_model: RewardModel | None
+    cartesian: CartesianSettings | None = None
+    """What the policy's actions mean, where they are poses of the hand."""
+
+    def actions(self, contract: RobotContract) -> CartesianActions | None:
+        """What turns the policy's poses into joints; None where its actions are joints.
+
+        Raises:
+            ConfigError: the model, the frame or a setting is wrong.
+        """
+        if self.cartesian is None or self.cartesian.model is None:
+            return None
+        return CartesianActions(self.cartesian, contract)
 
     def served(
         self, contract: RobotContract, limits: ProgressLimits | None = None, confirm_wider_limits: bool = False
@@ -32,19 +46,22 @@ class Loaded:
             ModelError: one does not fit the contract, or limits are wider than in training and not confirmed; names
             the first field.
         """
+        cartesian = self.actions(contract)
         if self.policy is not None:
-            findings, what = policy_findings(self.policy, contract), f"the policy in {self.policy.folder}"
+            findings, what = policy_findings(self.policy, contract, cartesian), f"the policy in {self.policy.folder}"
             refuse(findings, what)
             refuse_wider(findings, what, confirm_wider_limits)
         if self.reward_model is not None:
             refuse(reward_findings(self.reward_model, contract), "the reward model")
         return (
-            None if self.policy is None else ServedLearnedPolicy(self.policy, contract),
+            None if self.policy is None else ServedLearnedPolicy(self.policy, contract, cartesian),
             None if self.reward_model is None else ServedRewardModel(self.reward_model, contract, limits),
         )
 
 
-def load(policy: str | None, reward_model: str | None, device: str = "auto") -> Loaded:
+def load(
+    policy: str | None, reward_model: str | None, device: str = "auto", cartesian: CartesianSettings | None = None
+) -> Loaded:
     """Load from folders.
 
     Raises:
@@ -60,6 +77,7 @@ def load(policy: str | None, reward_model: str | None, device: str = "auto") -> 
     return Loaded(
         load_policy(policy, device) if policy else None,
         load_reward_model(reward_model, device) if reward_model else None,
+        cartesian,
     )
 
 
@@ -72,4 +90,5 @@ def warm_up(policy: ServedLearnedPolicy, task: str = "") -> None:
     values = {
         key: np.zeros(shape, np.uint8 if len(shape) == 3 else np.float32) for key, shape in policy.info.needs.items()
     }
-    policy.start(task).act(Observation(0, 0.0, values, past=(values,) * (policy.info.history - 1)))
+    with contextlib.suppress(CartesianError):  # a hand pose made from nothing need not be one
+        policy.start(task).act(Observation(0, 0.0, values, past=(values,) * (policy.info.history - 1)))

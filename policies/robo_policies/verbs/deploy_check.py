@@ -8,9 +8,11 @@ Exit code: 0 go, 1 no-go, 2 the command itself was wrong.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
+
+from robo_policies.serving.cartesian_settings import CartesianSettings
 
 GROUP = "robot"
 
@@ -33,6 +35,8 @@ class Config:
     """Recorded episodes to play, spread over the store."""
     seconds: float = 20.0
     """How much of each to play, s."""
+    cartesian: CartesianSettings = field(default_factory=CartesianSettings)
+    """Where the policy's actions are poses of the hand: the arm's model, and what the values mean."""
     device: str = "auto"
     """auto, cpu or cuda; as it will be served."""
     out: str | None = None
@@ -59,7 +63,7 @@ def run(config: Config) -> None:
         raise ConfigError(f"episodes={config.episodes} and seconds={config.seconds} must be above 0")
     contract = RobotContract.load(config.contract)
     store = DemoStore.open(config.store)
-    loaded = load(config.policy, config.reward_model, config.device)
+    loaded = load(config.policy, config.reward_model, config.device, config.cartesian)
     checked = deploy_check(contract, loaded, store, config.episodes, config.seconds, config.mode, say)
     rows = [[finding.part, finding.check, finding.verdict.upper(), finding.detail] for finding in checked.findings]
     print_table(f"{config.policy} on {contract.robot}", ["part", "check", "verdict", "what was found"], rows)

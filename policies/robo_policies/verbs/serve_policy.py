@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from robo_policies.serving.cartesian_settings import CartesianSettings
+
 GROUP = "robot"
 
 
@@ -54,6 +56,8 @@ class Config:
     """For a Unix socket: it may lie in a folder that others can write to."""
     confirm_wider_limits: bool = False
     """Serve although limits of the contract are wider than those of the training: a policy never saw what is there."""
+    cartesian: CartesianSettings = field(default_factory=CartesianSettings)
+    """Where the policy's actions are poses of the hand: the arm's model, and what the values mean."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 0
@@ -88,7 +92,7 @@ def run(config: Config) -> None:
     limits.validate()
     if config.threads < 0:
         raise ConfigError(f"threads={config.threads} must be 0 (torch decides) or more")
-    loaded = load(config.policy, config.reward_model, config.device)
+    loaded = load(config.policy, config.reward_model, config.device, config.cartesian)
     policy, progress = loaded.served(contract, limits, config.confirm_wider_limits)
     if config.threads:
         import torch
