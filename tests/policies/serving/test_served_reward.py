@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from robo_datasets.errors import ModelError
 from robo_hw import RobotContract
 from robo_hw.transport import Observation
+from robo_policies.serving.loading import Loaded
 from robo_policies.serving.served import ServedRewardModel
 from robo_rm.models.prediction import Estimate
 
@@ -48,3 +50,12 @@ def test_the_reward_model_is_stepped_at_its_own_rate_and_a_stall_is_told():
     assert "0.50" in estimates[-1].message
     first = next(i for i, estimate in enumerate(estimates) if estimate.stalled)
     assert 8.0 < first * 0.02 < 10.5
+
+
+def test_a_reward_model_of_another_contract_is_refused():
+    model = Reward()
+    model.provenance = {"fps": 20.0, "contract_hash": "0" * 64}
+    with pytest.raises(ModelError, match="the reward model does not fit the contract: contract hash"):
+        Loaded(None, model).served(ARM)
+    model.provenance = {"fps": 20.0, "contract_hash": ARM.hash}
+    assert Loaded(None, model).served(ARM)[1] is not None
