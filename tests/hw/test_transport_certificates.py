@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bridge_in_use import ARM
+from bridge_in_use import ARM, NOBODY
 from policy_credentials import tls_credentials
 from served_policies import Rising
 
@@ -56,6 +56,9 @@ def break_file(name: str, content: bytes | None, mode: int = 0o600) -> Callable[
         (break_file("own.pem", None), "own.pem cannot be read: No such file"),
         (break_file("own.pem", b"hello"), "own.pem holds no certificate"),
         (break_file("peers.pem", None), "peers.pem cannot be read"),
+        (lambda folder: (folder / "peers.pem").chmod(0o666), "peers.pem can be changed by others .mode 666"),
+        (lambda folder: os.chown(folder / "peers.pem", NOBODY, NOBODY), "peers.pem belongs to user nobody"),
+        (lambda folder: folder.chmod(0o1777), "others can write to"),
         (break_file("peers.pem", b""), "peers.pem holds no certificate"),
         (
             break_file("peers.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
@@ -67,6 +70,8 @@ def break_file(name: str, content: bytes | None, mode: int = 0o600) -> Callable[
 @pytest.mark.parametrize("side", [0, 1])
 def test_files_that_do_not_fit_are_one_line(tmp_path, side, action, match):
     credentials = tls_credentials(tmp_path / "certificates")[side]
+    if match.endswith("nobody") and os.geteuid() != 0:
+        pytest.skip("only root can give a file to another user")
     action(folder_of(credentials))
     with pytest.raises(CredentialsError, match=match) as error:
         (PolicyServer if side == 0 else PolicyClient)(

@@ -346,7 +346,7 @@ def test_a_program_between_the_two_cannot_put_a_frame_of_its_own_in(tmp_path, si
         ("  \n", 0o600, "is empty"),
         ("short", 0o600, "can be guessed"),
         ("a" * 64, 0o600, "can be guessed"),
-        ("0123456789" * 10_000, 0o600, "too long"),
+        ("0123456789" * 110_000, 0o600, "too long"),
     ],
 )
 def test_a_secret_that_is_none_is_one_line_for_both_sides(tmp_path, text, mode, match):

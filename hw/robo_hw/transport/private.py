@@ -13,7 +13,7 @@ from pathlib import Path
 
 from robo_hw.errors import AddressError, CredentialsError
 
-_LONGEST = 64 * 1024
+_LONGEST = 1024 * 1024
 """Bytes of a secret or of a file of certificates."""
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -81,6 +81,22 @@ def read_private(path: Path, what: str) -> bytes:
     Raises:
         CredentialsError: it is missing, unreadable, empty, too long, no file, of another user, or open to others.
     """
+    content = _read(path, what, 0o077, "read")
+    if not content.strip():
+        raise CredentialsError(f"{what} {path} is empty")
+    return content
+
+
+def read_trusted(path: Path, what: str) -> bytes:
+    """The content of a file that only this user and root can change; others may read it.
+
+    Raises:
+        CredentialsError: it is missing, unreadable, too long, no file, of another user, or open to changes by others.
+    """
+    return _read(path, what, _OTHERS_WRITE, "changed")
+
+
+def _read(path: Path, what: str, forbidden: int, done: str) -> bytes:
     try:
         # Without blocking: a pipe of that name must not hold the caller up.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -91,16 +107,17 @@ def read_private(path: Path, what: str) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise CredentialsError(f"{what} {path} is not a file")
         if found.st_uid not in (0, os.geteuid()):
-            raise CredentialsError(f"{what} {path} belongs to user {user_name(found.st_uid)}; make a copy of your own")
-        if found.st_mode & 0o077:
+            owner = user_name(found.st_uid)
+            raise CredentialsError(f"{what} {path} belongs to user {owner}; make a copy of your own")
+        if found.st_mode & forbidden:
             mode = stat.S_IMODE(found.st_mode)
-            raise CredentialsError(f"{what} {path} can be read by others (mode {mode:o}); give it mode 600")
+            raise CredentialsError(f"{what} {path} can be {done} by others (mode {mode:o}); give it mode 600")
         with open(descriptor, "rb", closefd=False) as file:
             content = file.read(_LONGEST + 1)
     finally:
         os.close(descriptor)
-    if not content.strip() or len(content) > _LONGEST:
-        raise CredentialsError(f"{what} {path} is {'too long' if content.strip() else 'empty'}")
+    if len(content) > _LONGEST:
+        raise CredentialsError(f"{what} {path} is too long")
     return content
 
 

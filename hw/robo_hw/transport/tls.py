@@ -20,11 +20,10 @@ from typing import Any
 
 from robo_hw.errors import AuthenticationError, CredentialsError
 from robo_hw.transport.channel import Steps, TlsChannel
-from robo_hw.transport.private import read_private
+from robo_hw.transport.private import folder_problem, read_private, read_trusted
 
 OWN, KEY, PEERS = "own.pem", "own.key", "peers.pem"
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-_LONGEST = 1024 * 1024
 _UNREAD = 64 * 1024
 
 # What OpenSSL says -> what it means here. The first that is found in its text counts.
@@ -64,6 +63,9 @@ class TlsIdentity:
         place = Path(folder).expanduser()
         if not place.is_dir():
             raise CredentialsError(f"certificates {place}: no such folder; robo-rm make-certificates makes one")
+        problem = folder_problem(place.resolve())
+        if problem:
+            raise CredentialsError(f"certificates {place}: another user could replace them, because {problem}")
         self.folder = place
         read_private(place / KEY, "private key")
         pinned = _certificates(place / PEERS)
@@ -177,12 +179,9 @@ def meaning(error: Exception) -> str:
 
 def _certificates(path: Path) -> list[bytes]:
     """The certificates of a PEM file, as DER."""
+    text = read_trusted(path, "certificate").decode("ascii", errors="replace")
     try:
-        with open(path, "rb") as file:
-            text = file.read(_LONGEST).decode("ascii", errors="replace")
         found = [ssl.PEM_cert_to_DER_cert(block) for block in _CERTIFICATE.findall(text)]
-    except OSError as error:
-        raise CredentialsError(f"certificate {path} cannot be read: {error.strerror}") from None
     except ValueError:
         raise CredentialsError(f"certificate {path} is not PEM") from None
     if not found:
