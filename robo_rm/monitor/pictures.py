@@ -58,6 +58,7 @@ def thumbnail(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def _principal(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], ...]:
+    """Mean, components, their deviations, and the usual distance from their plane, of rows (n, P)."""
     mean = rows.mean(axis=0)
     _, values, components = np.linalg.svd(rows - mean, full_matrices=False)
     components = components[:_COMPONENTS]
@@ -65,4 +66,4 @@ def _principal(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], 
     deviations = np.maximum(values[:_COMPONENTS] / np.sqrt(len(rows)), 0.5 / 255)
     rest = (rows - mean) - (rows - mean) @ components.T @ components
     residual = max(float(np.sqrt(np.mean(np.sum(np.square(rest), axis=1)))), 0.5 / 255 * np.sqrt(rows.shape[1]))
-    return mean, components, deviations, np.float32(residual)
+    return mean, components, deviations, np.array(residual, dtype=np.float32)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from robo_datasets.errors import ConfigError
 from robo_hw import RobotContract
-from robo_hw.progress_watch import ProgressLimits
 from robo_policies.serving.fit import policy_findings, refuse, reward_findings
 from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
+from robo_rm.monitor.limits import ProgressLimits
+from robo_rm.monitor.promise import MonitorCalibration, read_monitor
 
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
@@ -22,22 +23,37 @@ class Loaded:
 
     policy: LearnedPolicy | None
     reward_model: RewardModel | None
+    monitor: MonitorCalibration | None = None
+    """The calibration in the reward model's folder."""
 
     def served(
-        self, contract: RobotContract, limits: ProgressLimits | None = None
+        self, contract: RobotContract, limits: ProgressLimits | None = None, false_alarm_rate: float = 0.05
     ) -> tuple[ServedLearnedPolicy | None, ServedRewardModel | None]:
         """Both as the policy server takes them.
 
         Raises:
             ModelError: one does not fit the contract; names the first field.
+            ConfigError: the monitor does not promise so few false alarms.
         """
+        self._check_rate(false_alarm_rate)
         if self.policy is not None:
             refuse(policy_findings(self.policy, contract), f"the policy in {self.policy.folder}")
         if self.reward_model is not None:
             refuse(reward_findings(self.reward_model, contract), "the reward model")
         return (
             None if self.policy is None else ServedLearnedPolicy(self.policy, contract),
-            None if self.reward_model is None else ServedRewardModel(self.reward_model, contract, limits),
+            None
+            if self.reward_model is None
+            else ServedRewardModel(self.reward_model, contract, limits, self.monitor, false_alarm_rate),
+        )
+
+    def _check_rate(self, rate: float) -> None:
+        if self.monitor is None or any(promised <= rate for promised in self.monitor.promised()):
+            return
+        offered = ", ".join(f"{promised:g}" for promised in self.monitor.promised())
+        raise ConfigError(
+            f"watch.false_alarm_rate={rate:g}: the monitor promises {offered}; give one of these, or calibrate it with "
+            "more successful runs (robo-rm calibrate-monitor)"
         )
 
 
@@ -57,6 +73,7 @@ def load(policy: str | None, reward_model: str | None, device: str = "auto") -> 
     return Loaded(
         load_policy(policy, device) if policy else None,
         load_reward_model(reward_model, device) if reward_model else None,
+        read_monitor(reward_model) if reward_model else None,
     )
 
 

@@ -18,7 +18,10 @@ GROUP = "robot"
 
 @dataclass(frozen=True)
 class Watch:
-    """When the reward model's progress asks for help; seconds, and shares of the task."""
+    """When the monitor asks for help. The limits count where the reward model has no calibrated monitor."""
+
+    false_alarm_rate: float = 0.05
+    """Highest fraction of successful runs that may raise an alarm; one that `robo-rm calibrate-monitor` promises."""
 
     stall_after: float = 8.0
     """So long without a rise is a stall."""
@@ -65,18 +68,23 @@ def run(config: Config) -> None:
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
     from robo_hw import RobotContract
-    from robo_hw.progress_watch import ProgressLimits
     from robo_hw.transport import Address, PolicyServer
     from robo_policies.serving.loading import load, warm_up
+    from robo_rm.monitor.limits import ProgressLimits
 
     contract = RobotContract.load(config.contract)
     Address.parse(config.socket)
-    limits = ProgressLimits(**asdict(config.watch))
+    numbers = asdict(config.watch)
+    rate = numbers.pop("false_alarm_rate")
+    limits = ProgressLimits(**numbers)
     limits.validate()
     if config.threads < 0:
         raise ConfigError(f"threads={config.threads} must be 0 (torch decides) or more")
     loaded = load(config.policy, config.reward_model, config.device)
-    policy, progress = loaded.served(contract, limits)
+    policy, progress = loaded.served(contract, limits, rate)
+    if loaded.reward_model is not None and loaded.monitor is None:
+        say(f"the monitor of {config.reward_model} is not calibrated: fixed limits, and no promise about false alarms")
+        say(f"next: robo-rm calibrate-monitor model={config.reward_model} store=STORE_WITH_UNSEEN_RUNS")
     if config.threads:
         import torch
 

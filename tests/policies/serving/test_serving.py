@@ -29,6 +29,7 @@ from robo_policies.serving.loading import Loaded, load
 from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
 from robo_rm.cli.main import main
 from robo_rm.models.prediction import Estimate
+from robo_rm.monitor.promise import MonitorCalibration
 
 ARM = RobotContract.load("tidy_drawer")
 HOME = np.array([0.0, 0.0, 0.0, 0.0, 1.57, 0.0, 0.5])
@@ -409,10 +410,10 @@ def test_the_reward_model_is_stepped_at_its_own_rate_and_a_stall_is_told():
         values = {"observation.images.front": np.full((128, 128, 3), i % 250, np.uint8)}
         estimates.append(follower.step(Observation(i, i * 0.02 + 0.001 * (i % 2), values)))
     assert len(model.steps) == pytest.approx(14 * 20, rel=0.03)
-    assert (estimates[10].stage_name, estimates[10].stalled) == ("grasp", False)
-    assert estimates[-1].stalled
+    assert (estimates[10].stage_name, estimates[10].verdict) == ("grasp", "on_track")
+    assert estimates[-1].verdict == "stalled"
     assert "0.50" in estimates[-1].message
-    first = next(i for i, estimate in enumerate(estimates) if estimate.stalled)
+    first = next(i for i, estimate in enumerate(estimates) if estimate.verdict == "stalled")
     assert 8.0 < first * 0.02 < 10.5
 
 
@@ -463,3 +464,26 @@ def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_starte
     assert "stopped" in output + errors
     assert not (tmp_path / "policy.sock").exists()
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["chunk_answers"] >= 1
+
+
+def monitor(runs: int = 19, rates=(0.05,)) -> MonitorCalibration:
+    # Successful runs paused for up to two seconds, and took up to ten.
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.5, 1.0, (runs, 5)) * [2.0, 0.02, 0.2, 1.0, 10.0]
+    return MonitorCalibration(scores.tolist(), list(rates), 0.95, None, 20.0)
+
+
+def test_a_calibrated_monitor_answers_with_its_promise():
+    follower = ServedRewardModel(Reward(), ARM, monitor=monitor(), rate=0.05).start("")
+    frame = {"observation.images.front": np.full((128, 128, 3), 7, np.uint8)}
+    found = [follower.step(Observation(i, i * 0.05, frame)) for i in range(160)]
+    first = next(i for i, estimate in enumerate(found) if estimate.alarm)
+    assert (found[first].verdict, found[first].false_alarm_rate) == ("stalled", 0.05)
+    assert "at most 5% of successful runs come to this" in found[first].message
+    assert 1.0 + 1.0 < first * 0.05 < 6.0
+
+
+def test_a_rate_that_is_not_promised_is_refused():
+    loaded = Loaded(None, Reward(), monitor())
+    with pytest.raises(ConfigError, match=r"false_alarm_rate=0\.01: the monitor promises 0\.05"):
+        loaded.served(ARM, None, 0.01)
