@@ -48,7 +48,7 @@ def print_promise(found: MonitorCalibration) -> None:
     print_table("Progress monitor", ["what", "value"], rows(found))
     say("The promise holds for runs like the calibration runs: same robot, cameras, task and way of control.")
     if found.pictures is None:
-        say("warning: pictures are not compared: the episodes that trained the model are not in this store")
+        say("warning: pictures are not compared; training_store=PATH names the store that the model was trained on")
 
 
 def write_card_section(folder: str | os.PathLike[str], found: MonitorCalibration | None) -> None:

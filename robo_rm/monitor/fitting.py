@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from robo_datasets.console import progress_bar
 from robo_datasets.errors import ConfigError
 from robo_rm.judging.evaluation import SIMULATOR_PROGRESS, choose_episodes
 from robo_rm.models.protocol import RewardModel
 from robo_rm.monitor.conformal import fewest_runs, level_for
 from robo_rm.monitor.pictures import PictureModel
 from robo_rm.monitor.promise import MonitorCalibration
-from robo_rm.monitor.scores import SCORES, RunScores, ScoreSettings
+from robo_rm.monitor.scores import RunScores, ScoreSettings
 from robo_rm.monitor.watch import DONE, ON_TRACK, MonitoredRun
 from robo_rm.scoring import check_model_fits
 
@@ -34,7 +35,8 @@ class Watched:
     """(T,) s from its start."""
     progress: npt.NDArray[np.float64]
     uncertainty: npt.NDArray[np.float64]
-    pictures: list[dict[str, npt.NDArray[np.uint8]]] | None
+    unfamiliar: npt.NDArray[np.float64]
+    """(T,) distance of the pictures from those of training; zeros where they are not compared."""
     onset: float | None
     """When true progress rose for the last time, s; None where the store does not say."""
 
@@ -58,6 +60,7 @@ def fit_monitor(
     fraction: float = 0.5,
     seed: int = 0,
     use_pictures: bool = True,
+    training_store: Any = None,
 ) -> MonitorCalibration:
     """Calibrate on a fraction of the unseen successful episodes; the other unseen ones measure what it is worth.
 
@@ -68,7 +71,8 @@ def fit_monitor(
         fraction: of the unseen successful (and failed) episodes that calibrate, in (0, 1]; 1 measures nothing.
         seed: of the choice.
         use_pictures: compare pictures with those of the episodes that the model was trained on, where they are in
-            this store.
+            ``training_store``.
+        training_store: the store that the model was trained on; ``store`` where it is not given.
 
     Raises:
         ConfigError: a rate or fraction is out of range, or there are too few successful runs for every rate.
@@ -80,61 +84,79 @@ def fit_monitor(
     if not 0 < fraction <= 1:
         raise ConfigError(f"fraction={fraction}: give a fraction above 0 and up to 1")
     check_model_fits(model, store)
+    pictures = picture_model(model, training_store or store, seed) if use_pictures else None
     unseen = choose_episodes(model, store)[0]
-    successes, failures = (
-        [uuid for uuid in unseen if store.episode(uuid).success is outcome] for outcome in (True, False)
-    )
+    outcomes = {uuid: store.episode(uuid).success for uuid in unseen}
+    _check_enough(sum(outcome is True for outcome in outcomes.values()), rates, fraction)
+    runs = []
+    with progress_bar("predict", total=len(unseen), unit="episodes") as bar:
+        for uuid, outcome in outcomes.items():
+            if outcome is not None:
+                runs.append(watch(model, store, uuid, pictures))
+            bar.advance()
+    return fit_runs(runs, rates, float(store.fps), pictures, fraction, seed)
+
+
+def fit_runs(
+    runs: Sequence[Watched],
+    rates: Sequence[float],
+    rate_hz: float,
+    pictures: PictureModel | None = None,
+    fraction: float = 0.5,
+    seed: int = 0,
+) -> MonitorCalibration:
+    """The calibration and its measurement from runs with known outcome; see `fit_monitor`.
+
+    Raises:
+        ConfigError: too few successful runs for every rate.
+    """
+    rates = sorted(set(rates))
+    successes, failures = ([run for run in runs if run.success is outcome] for outcome in (True, False))
+    _check_enough(len(successes), rates, fraction)
     fitted, rest = _divide(successes, fraction, seed)
-    least = min(fewest_runs(rate) for rate in rates)
-    if len(fitted) < least:
-        needed = f"a rate of {max(rates):g} needs {least} successful runs"
-        raise ConfigError(
-            f"no promise can be made: {needed} that the model has not seen, here {len(fitted)} of {len(successes)} "
-            f"calibrate (fraction={fraction:g}); record more, give a larger fraction, or accept "
-            f"rates=[{_reachable(len(fitted))}]"
-        )
     fitted_failures, rest_failures = _divide(failures, fraction, seed)
-    rate_hz = float(store.fps)
     settings = ScoreSettings()
-    pictures = _picture_model(model, store, seed) if use_pictures else None
-    calibration = MonitorCalibration([], rates, DEFAULT_DONE, None, rate_hz, settings, fitted, pictures=pictures)
-    runs = [scores_of(watch(model, store, uuid, pictures is not None), calibration) for uuid in fitted]
-    done_level, done_rate = _done(model, store, fitted_failures, calibration)
-    calibration = replace(
-        calibration, runs=[run.values.tolist() for run in runs], done_level=done_level, done_rate=done_rate
+    done_level, done_rate = _done([scores_of(run, rate_hz, settings).best for run in fitted_failures], rates, settings)
+    calibration = MonitorCalibration(
+        [scores_of(run, rate_hz, settings).values.tolist() for run in fitted],
+        rates,
+        done_level,
+        done_rate,
+        rate_hz,
+        settings,
+        [run.uuid for run in fitted],
+        pictures=pictures,
     )
-    outcomes = [follow(watch(model, store, uuid, pictures is not None), calibration) for uuid in rest + rest_failures]
+    outcomes = [follow(run, calibration) for run in [*rest, *rest_failures]]
     return replace(calibration, measured=measure(calibration, outcomes, len(fitted_failures)))
 
 
-def watch(model: RewardModel, store: Any, uuid: str, with_pictures: bool) -> Watched:
+def watch(model: RewardModel, store: Any, uuid: str, pictures: PictureModel | None) -> Watched:
     """Predict one episode, and take from the store what else the monitor needs."""
     episode = store.episode(uuid)
     guess = model.predict(episode)
     stamps = np.asarray(episode.timestamp, dtype=np.float64)
-    pictures = None
-    if with_pictures:
-        frames = {camera: episode[camera][:] for camera in model.cameras}
-        pictures = [{camera: frames[camera][t] for camera in frames} for t in range(episode.length)]
+    strange = np.zeros(episode.length)
+    if pictures is not None:
+        frames = {camera: episode[camera][:] for camera in pictures.cameras}
+        moments = range(episode.length)
+        strange = np.array([pictures.distance({camera: frames[camera][t] for camera in frames}) for t in moments])
     return Watched(
         uuid,
         episode.success is True,
         stamps - stamps[0],
         guess.progress.astype(np.float64),
         guess.uncertainty.astype(np.float64),
-        pictures,
+        strange,
         _onset(episode, stamps - stamps[0]),
     )
 
 
-def scores_of(run: Watched, calibration: MonitorCalibration) -> RunScores:
+def scores_of(run: Watched, rate_hz: float, settings: ScoreSettings) -> RunScores:
     """The scores of a whole run."""
-    scores = RunScores(calibration.rate_hz, calibration.settings)
-    for t, moment in enumerate(run.time.tolist()):
-        strange = 0.0
-        if calibration.pictures is not None and run.pictures is not None:
-            strange = calibration.pictures.distance(run.pictures[t])
-        scores.update(moment, run.progress[t], run.uncertainty[t], strange)
+    scores = RunScores(rate_hz, settings)
+    for estimate in zip(run.time, run.progress, run.uncertainty, run.unfamiliar, strict=True):
+        scores.update(*map(float, estimate))
     return scores
 
 
@@ -145,13 +167,12 @@ def follow(run: Watched, calibration: MonitorCalibration) -> dict[float, Outcome
         monitored = MonitoredRun(calibration, rate)
         alarm_at = done_at = None
         state = ON_TRACK
-        for t, moment in enumerate(run.time.tolist()):
-            frames = None if run.pictures is None else run.pictures[t]
-            verdict = monitored.update(moment, run.progress[t], run.uncertainty[t], frames)
+        for moment, *numbers in zip(run.time, run.progress, run.uncertainty, run.unfamiliar, strict=True):
+            verdict = monitored.update_measured(float(moment), *map(float, numbers))
             if verdict.state == DONE:
-                done_at = moment if done_at is None else done_at
+                done_at = float(moment) if done_at is None else done_at
             elif verdict.state != ON_TRACK and alarm_at is None:
-                alarm_at, state = moment, verdict.state
+                alarm_at, state = float(moment), verdict.state
         found[rate] = Outcome(run.success, alarm_at, done_at, state, run.onset, float(run.time[-1]))
     return found
 
@@ -196,33 +217,33 @@ def _fraction(name: str, flags: Sequence[bool]) -> dict[str, Any]:
     return {name: value, f"{name}_count": sum(flags), f"{name}_low": low, f"{name}_high": high}
 
 
-def _divide(uuids: Sequence[str], fraction: float, seed: int) -> tuple[list[str], list[str]]:
+def _check_enough(successes: int, rates: Sequence[float], fraction: float) -> None:
+    count, rate = round(fraction * successes), max(rates)
+    if count < fewest_runs(rate):
+        reachable = f"{np.ceil(100 / (count + 1)) / 100:g}" if count else "..."
+        raise ConfigError(
+            f"no promise can be made: a rate of {rate:g} needs {fewest_runs(rate)} successful runs that the model has "
+            f"not seen, here {count} of {successes} calibrate (fraction={fraction:g}); record more, give a larger "
+            f"fraction, or accept rates=[{reachable}]"
+        )
+
+
+def _divide(runs: Sequence[Watched], fraction: float, seed: int) -> tuple[list[Watched], list[Watched]]:
     """(calibrate, measure): drawn by name, so that the order in a store does not matter."""
-    named = sorted(uuids)
+    named = sorted(runs, key=lambda run: run.uuid)
     order = np.random.default_rng(seed).permutation(len(named))
-    count = round(fraction * len(named))
-    chosen = {named[index] for index in order[:count].tolist()}
-    return [uuid for uuid in named if uuid in chosen], [uuid for uuid in named if uuid not in chosen]
+    chosen = set(order[: round(fraction * len(named))].tolist())
+    return [run for i, run in enumerate(named) if i in chosen], [run for i, run in enumerate(named) if i not in chosen]
 
 
-def _reachable(runs: int) -> str:
-    """The smallest rate in whole percent that so many runs can promise."""
-    return f"{np.ceil(100 / (runs + 1)) / 100:g}" if runs else "..."
-
-
-def _done(
-    model: RewardModel, store: Any, failures: Sequence[str], calibration: MonitorCalibration
-) -> tuple[float, float | None]:
+def _done(best: Sequence[float], rates: Sequence[float], settings: ScoreSettings) -> tuple[float, float | None]:
     """The level above which a run is called done: failed runs stay below it with the largest rate that is offered."""
-    best = [scores_of(watch(model, store, uuid, False), replace(calibration, pictures=None)).best for uuid in failures]
-    rate = max(calibration.rates)
-    level = level_for(np.array(best, dtype=np.float64), rate)
-    if level is None:
-        return DEFAULT_DONE, None
-    return max(level, calibration.settings.nearly_done), rate
+    level = level_for(np.array(best, dtype=np.float64), max(rates))
+    return (DEFAULT_DONE, None) if level is None else (max(level, settings.nearly_done), max(rates))
 
 
-def _picture_model(model: RewardModel, store: Any, seed: int) -> PictureModel | None:
+def picture_model(model: RewardModel, store: Any, seed: int) -> PictureModel | None:
+    """A picture model of the episodes that trained the reward model; None where too few of them are in the store."""
     trained = set(model.provenance.get("train_uuids", ()))
     episodes = [store.episode(uuid) for uuid in sorted(store.uuids) if uuid in trained]
     total = sum(episode.length for episode in episodes)
@@ -250,6 +271,3 @@ def _onset(episode: Any, time: npt.NDArray[np.float64]) -> float | None:
     best = np.maximum.accumulate(truth)
     rises = np.flatnonzero(np.diff(best) > 1e-3)
     return float(time[rises[-1] + 1]) if len(rises) else float(time[0])
-
-
-__all__ = ["DEFAULT_DONE", "SCORES", "Outcome", "Watched", "fit_monitor", "follow", "measure", "scores_of", "watch"]

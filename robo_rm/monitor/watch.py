@@ -74,7 +74,11 @@ class MonitoredRun:
         """Take one estimate at ``time`` (s, growing), with the pictures it was made from where they are at hand."""
         pictures = self._calibration.pictures
         strange = pictures.distance(frames) if pictures is not None and frames is not None else 0.0
-        values = self._scores.update(time, progress, uncertainty, strange)
+        return self.update_measured(time, progress, uncertainty, strange)
+
+    def update_measured(self, time: float, progress: float, uncertainty: float, unfamiliar: float) -> Verdict:
+        """The same where the pictures' distance from training is known already."""
+        values = self._scores.update(time, progress, uncertainty, unfamiliar)
         # The p-value only changes when a score does; most estimates change none.
         if self._seen is None or (values != self._seen).any():
             self._seen = values

@@ -23,6 +23,8 @@ class Config:
     """Reward model folder, as train-reward wrote it."""
     store: str = MISSING
     """Demo store with the outcome of each episode; episodes that trained the model are left out."""
+    training_store: str | None = None
+    """Demo store that the model was trained on, to compare pictures with; null: what `store` holds of it."""
     rates: list[float] = field(default_factory=lambda: [0.01, 0.05])
     """Rates of false alarms to offer, each between 0 and 1."""
     fraction: float = 0.5
@@ -56,8 +58,9 @@ def run(config: Config) -> None:
         say(f"{folder} has no calibrated monitor any more")
         return
     store = DemoStore.open(config.store)
+    training = DemoStore.open(config.training_store) if config.training_store else store
     model = load_reward_model(folder, config.device)
-    found = fit_monitor(model, store, config.rates, config.fraction, config.seed, config.pictures)
+    found = fit_monitor(model, store, config.rates, config.fraction, config.seed, config.pictures, training)
     write_monitor(folder, found)
     write_card_section(folder, found)
     print_promise(found)
