@@ -34,6 +34,10 @@ def timings(mode: str, noise: float, ticks: int, seed: int) -> dict[str, Any]:
     core = SafetyCore(contract, clock, mode=mode)
     robot, phase, sequence, held_back = HOME + 0.25 * np.sin(np.arange(7)), 0.0, 0, 0
     spent: dict[str, list[float]] = {"tick": [], "observe": [], "submit": []}
+    for i in range(-contract.safety.arm_states, 0):
+        now = clock.advance(0.01)
+        core.observe(contract.joint_names, robot, stamp=now)
+        core.observe_camera("wrist", i, stamp=now)
     for i in range(ticks):
         now = clock.advance(0.01)
         began = time.perf_counter()

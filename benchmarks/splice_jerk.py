@@ -34,7 +34,7 @@ def jerks(policy, contract: RobotContract, seed: int, mode: str) -> tuple[np.nda
     core = SafetyCore(contract, clock, mode=mode)
     every = round(policy.execution_horizon / contract.rates.actions / PERIOD)
     commands, splices, waiting = [], [], None
-    for tick in range(round(SECONDS / PERIOD)):
+    for tick in range(round(SECONDS / PERIOD) + contract.safety.arm_states):
         now = clock.advance(PERIOD)
         observation, info = world.look()
         if info["success"]:
@@ -42,7 +42,9 @@ def jerks(policy, contract: RobotContract, seed: int, mode: str) -> tuple[np.nda
         core.observe(contract.joint_names, observation["observation.state"].astype(np.float64), stamp=now)
         for camera in contract.cameras:
             core.observe_camera(camera.name, tick, stamp=now)
-        if tick == 0:
+        if tick < contract.safety.arm_states:
+            continue
+        if tick == contract.safety.arm_states:
             core.arm()
         if waiting is not None and core.submit(waiting).accepted:  # a tick for the policy to think
             splices.append(tick)

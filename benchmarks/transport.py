@@ -3,7 +3,8 @@
     python benchmarks/transport.py [--trips 1500] [--rate 50] [--json out/transport.json]
 
 Both serve the same policy, which copies its state 30 times, from a process of their own. Observations are six joints,
-without images or with three cameras of 240 x 320; they are handed over at the rate of a control loop. `pickle` is
+without images or with three cameras of 240 x 320 or 480 x 640; they are handed over at the rate of a control loop. The
+transport is measured over a Unix socket, over loopback TCP with a secret, and over mutual TLS. `pickle` is
 `multiprocessing.connection` over a Unix socket: what a bridge gets without a transport of its own, and how LeRobot's
 asynchronous inference puts its messages into bytes. It blocks its caller, and it runs what it is sent.
 
@@ -29,17 +30,19 @@ import numpy as np
 
 from robo_datasets.console import print_table, progress_bar, say
 from robo_hw import RobotContract
-from robo_hw.transport import ClientState, Observation, PolicyClient, PolicyInfo, PolicyServer
+from robo_hw.transport import ClientState, Credentials, Observation, PolicyClient, PolicyInfo, PolicyServer
+from robo_policies.serving.certificates import make_certificates
 
 HORIZON = 30
 CAMERAS = ("front", "side", "wrist")
+SIZES = ((0, 0), (240, 320), (480, 640))
 BLOCK = 100
 
 
-def contract() -> RobotContract:
-    """A SO-101 with three cameras of 240 x 320."""
+def contract(size: tuple[int, int]) -> RobotContract:
+    """A SO-101 with three cameras of (height, width) pixels."""
     data = RobotContract.load("so101").to_dict()
-    camera = {**data["cameras"][0], "width": 320, "height": 240}
+    camera = {**data["cameras"][0], "width": size[1] or 8, "height": size[0] or 8}
     data["cameras"] = [{**camera, "name": name, "topic": f"/{name}/image_raw"} for name in CAMERAS]
     return RobotContract.from_dict(data)
 
@@ -47,8 +50,8 @@ def contract() -> RobotContract:
 class Copies:
     """The policy of both: as cheap as a policy can be."""
 
-    def __init__(self, images: bool) -> None:
-        pictures = {f"observation.images.{name}": (240, 320, 3) for name in CAMERAS} if images else {}
+    def __init__(self, size: tuple[int, int]) -> None:
+        pictures = {f"observation.images.{name}": (*size, 3) for name in CAMERAS} if size[0] else {}
         self.info = PolicyInfo("copies", "benchmark", HORIZON, 10, {"observation.state": (6,), **pictures})
 
     def start(self, task: str) -> Copies:
@@ -58,13 +61,21 @@ class Copies:
         return np.repeat(observation.values["observation.state"][None], HORIZON, axis=0)
 
 
-def serve_ours(address: str, images: bool, ready: Any, done: Any) -> None:
-    with PolicyServer(contract(), address, Copies(images)) as server:
+def credentials(folder: str, address: str, side: str) -> Credentials:
+    """What proves this side at an address."""
+    if address.startswith("tls"):
+        return Credentials(certificates=f"{folder}/certificates/{side}")
+    return Credentials(secret=f"{folder}/secret") if address.startswith("tcp") else Credentials()
+
+
+def serve_ours(folder: str, address: str, size: tuple[int, int], ready: Any, done: Any) -> None:
+    given = credentials(folder, address, "server")
+    with PolicyServer(contract(size), address, Copies(size), credentials=given) as server:
         ready.put(str(server.address))
         done.wait()
 
 
-def serve_pickle(address: str, images: bool, ready: Any, done: Any) -> None:
+def serve_pickle(folder: str, address: str, size: tuple[int, int], ready: Any, done: Any) -> None:
     with Listener(address, family="AF_UNIX") as listener:
         ready.put(address)
         with listener.accept() as connection:
@@ -75,9 +86,9 @@ def serve_pickle(address: str, images: bool, ready: Any, done: Any) -> None:
 class Ours:
     """One client of the transport."""
 
-    def __init__(self, address: str) -> None:
-        self.contract = contract()
-        self.client = PolicyClient(self.contract, address)
+    def __init__(self, folder: str, address: str, size: tuple[int, int]) -> None:
+        self.contract = contract(size)
+        self.client = PolicyClient(self.contract, address, credentials=credentials(folder, address, "bridge"))
         self.client.connect()
         while self.client.status().state is not ClientState.CONNECTED:
             time.sleep(0.01)
@@ -101,7 +112,7 @@ class Ours:
 class Pickled:
     """The peer's client."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, folder: str, address: str, size: tuple[int, int]) -> None:
         self.connection = Client(address, family="AF_UNIX")
 
     def trip(self, state: np.ndarray, images: dict[str, np.ndarray]) -> tuple[float, float]:
@@ -120,23 +131,28 @@ class Pickled:
 
 def measure(trips: int, rate: float, folder: str) -> dict[str, dict[str, float]]:
     context = multiprocessing.get_context("spawn")
-    kinds: dict[str, tuple[Callable[..., None], Callable[[str], Any], str]] = {
+    make_certificates(Path(folder) / "certificates", ["127.0.0.1"])
+    kinds: dict[str, tuple[Callable[..., None], Callable[..., Any], str]] = {
         "transport, Unix socket": (serve_ours, Ours, f"unix:{folder}/ours"),
-        "transport, loopback TCP": (serve_ours, Ours, "tcp://127.0.0.1:0"),
+        "transport, loopback TCP, secret": (serve_ours, Ours, "tcp://127.0.0.1:0"),
+        "transport, loopback TLS": (serve_ours, Ours, "tls://127.0.0.1:0"),
         "pickle, Unix socket": (serve_pickle, Pickled, f"{folder}/pickle"),
     }
     clients, processes, done = {}, [], context.Event()
     random = np.random.default_rng(0)
-    pictures = {name: random.integers(0, 255, (240, 320, 3), np.uint8) for name in CAMERAS}
-    for images in (False, True):
+    pictures = {
+        size: {name: random.integers(0, 255, (*size, 3), np.uint8) for name in CAMERAS} if size[0] else {}
+        for size in SIZES
+    }
+    for size in SIZES:
         for name, (serve, make, address) in kinds.items():
             ready = context.Queue()
-            place = address if address.startswith("tcp") else f"{address}{int(images)}"
-            process = context.Process(target=serve, args=(place, images, ready, done), daemon=True)
+            place = address if address.startswith("t") else f"{address}{size[0]}"
+            process = context.Process(target=serve, args=(folder, place, size, ready, done), daemon=True)
             process.start()
             processes.append(process)
-            clients[name, images] = make(ready.get(timeout=60))
-    spent: dict[tuple[str, bool], list[tuple[float, float]]] = {key: [] for key in clients}
+            clients[name, size] = make(folder, ready.get(timeout=60), size)
+    spent: dict[tuple[str, tuple[int, int]], list[tuple[float, float]]] = {key: [] for key in clients}
     with progress_bar("round trips", total=trips * len(clients), unit="trips") as bar:
         for block in range(0, trips, BLOCK):
             for key, client in clients.items():
@@ -144,7 +160,7 @@ def measure(trips: int, rate: float, folder: str) -> dict[str, dict[str, float]]
                 for _ in range(min(BLOCK, trips - block)):
                     due += 1 / rate
                     time.sleep(max(due - time.perf_counter(), 0.0))
-                    spent[key].append(client.trip(random.normal(size=6), pictures if key[1] else {}))
+                    spent[key].append(client.trip(random.normal(size=6), pictures[key[1]]))
                 bar.advance(min(BLOCK, trips - block))
     for client in clients.values():
         client.close()
@@ -152,14 +168,14 @@ def measure(trips: int, rate: float, folder: str) -> dict[str, dict[str, float]]
     for process in processes:
         process.join(10)
     result = {}
-    for (name, images), values in spent.items():
+    for (name, size), values in spent.items():
         held, trip = np.array(values).T * 1e3
         figures = {
             f"{what}_p{q}_ms": float(np.percentile(numbers, q))
             for what, numbers in (("held_up", held), ("round_trip", trip))
             for q in (50, 99)
         }
-        result[f"{name}, {'3 x 240x320' if images else 'no images'}"] = figures
+        result[f"{name}, {f'3 x {size[0]}x{size[1]}' if size[0] else 'no images'}"] = figures
     return result
 
 

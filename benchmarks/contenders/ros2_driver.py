@@ -26,7 +26,7 @@ class Line(Rig):
         return patient_contract() if self._patient else packaged_contract()
 
     def start_server(self) -> Process:
-        words = [*self._words, f"contract={self.contract_file}", f"socket={self.address}"]
+        words = [*self._words, f"contract={self.contract_file}", f"listen={self.address}"]
         return self.child(RunningServer(words, self.folder))
 
     def bridge_parameters(self) -> dict[str, object]:

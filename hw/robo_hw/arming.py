@@ -2,22 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-from robo_hw.contract import RobotContract
+from robo_hw.contract import Joint, RobotContract
+from robo_hw.joint_states import JointStates, wrapped
 
-_AT_REST = 0.05
-"""Share of a joint's velocity limit below which it counts as resting."""
+_ROOM = 0.5
+"""A pose counts as near the demonstrations' first poses up to this share of their range beyond it,"""
+_LEAST_ROOM = 0.05
+"""and up to this share of the joint's own range: demonstrations that all began in one pose leave some room, too."""
 
 
-def pose_reasons(contract: RobotContract, measured: np.ndarray, velocities: np.ndarray | None) -> list[str]:
-    """Why joints at ``measured`` (D,), moving at ``velocities`` (D,) where known, may not be armed; empty: they may."""
+def arming_reasons(
+    contract: RobotContract, states: JointStates, now: float, start_poses: Mapping[str, Sequence[float]] | None
+) -> tuple[list[str], list[str]]:
+    """Why the arm may not be armed by what its joint states say, and what to be warned of."""
+    reasons, warnings = states.reasons(now), []
+    if np.isfinite(states.measured).all() and states.age(now) <= contract.deadlines.joint_states:
+        reasons += pose_reasons(contract, states.measured)
+        far = start_pose_reasons(contract, states.measured, start_poses or {})
+        if contract.safety.start_pose == "refuse":
+            reasons += far
+        elif contract.safety.start_pose == "warn":
+            warnings = far
+    return reasons, warnings
+
+
+def pose_reasons(contract: RobotContract, measured: np.ndarray) -> list[str]:
+    """Why joints at ``measured`` (D,) may not be armed; empty: they may."""
     reasons = []
-    tolerance = contract.safety.arm_tolerance
-    for i, joint in enumerate(contract.joints):
+    for joint, value in zip(contract.joints, measured, strict=True):
         low, high = joint.position
-        if not low - tolerance <= measured[i] <= high + tolerance:
-            reasons.append(f"{joint.name} is at {measured[i]:.4g}, outside [{low:.4g}, {high:.4g}]; move it by hand")
-        if velocities is not None and abs(velocities[i]) > _AT_REST * joint.velocity:
-            reasons.append(f"{joint.name} moves at {velocities[i]:.3g} {joint.unit}/s; let it rest")
+        if not low - joint.arm_tolerance <= value <= high + joint.arm_tolerance:
+            reasons.append(f"{joint.name} is at {value:.4g}, outside [{low:.4g}, {high:.4g}]; move it by hand")
+    if contract.safety.zero_pose == "refuse" and len(measured) > 1 and not measured.any():
+        reasons.append(
+            "every joint reads exactly 0, as drivers say before their first reading; wait for a reading, or, if the arm"
+            " really is there, move a joint or give safety.zero_pose: allow"
+        )
     return reasons
+
+
+def start_pose_reasons(
+    contract: RobotContract, measured: np.ndarray, start_poses: Mapping[str, Sequence[float]]
+) -> list[str]:
+    """Which joints of ``measured`` (D,) lie far from where the demonstrations began, one text each.
+
+    ``start_poses``: joint -> (low, high) of the demonstrations' first states; joints that it lacks are not judged.
+    """
+    reasons = []
+    for joint, value in zip(contract.joints, measured, strict=True):
+        found = start_poses.get(joint.name)
+        if found is None:
+            continue
+        if len(found) != 2 or not np.isfinite(found).all() or found[0] > found[1]:
+            reasons.append(f"the start poses of {joint.name} are {list(found)}, no [low, high]")
+            continue
+        low, high = float(found[0]), float(found[1])
+        away = _away(joint, float(value), low, high)
+        if away > max(_ROOM * (high - low), _LEAST_ROOM * _span(joint)):
+            reasons.append(
+                f"{joint.name} is at {value:.4g} {joint.unit}, demonstrations began between {low:.4g} and {high:.4g}"
+            )
+    return reasons
+
+
+def _span(joint: Joint) -> float:
+    return 2 * np.pi if joint.kind == "continuous" else joint.position[1] - joint.position[0]
+
+
+def _away(joint: Joint, value: float, low: float, high: float) -> float:
+    if joint.kind == "continuous":
+        middle = (low + high) / 2
+        value = middle + float(wrapped(value - middle))
+    return max(low - value, value - high, 0.0)

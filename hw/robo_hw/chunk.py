@@ -13,6 +13,9 @@ import numpy as np
 
 from robo_hw.contract import RobotContract
 
+_MOST_ANGLE = 1000.0
+"""No continuous joint has turned further than this (rad) since its zero; beyond it angles lose their digits."""
+
 
 @dataclass(frozen=True)
 class ActionChunk:
@@ -80,10 +83,13 @@ def check_header(
     return None
 
 
-def check_form(chunk: ActionChunk, contract: RobotContract) -> tuple[np.ndarray | None, SubmitResult | None]:
+def check_form(
+    chunk: ActionChunk, contract: RobotContract, near: np.ndarray | None = None
+) -> tuple[np.ndarray | None, SubmitResult | None]:
     """The actions as (H, D) float64, or why the chunk is broken: shape, names and their order, NaN, Inf, wild steps.
 
-    The step into the chunk is not judged here: it depends on where the arm is.
+    ``near`` (D,): the commanded pose, to whose turns the angles of continuous joints are brought; by default those of
+    the first action. The step into the chunk is not judged here: it depends on where the arm is.
     """
     expected = contract.joint_names
     names = tuple(str(name) for name in chunk.joints) if isinstance(chunk.joints, (tuple, list)) else ()
@@ -110,19 +116,25 @@ def check_form(chunk: ActionChunk, contract: RobotContract) -> tuple[np.ndarray 
         step, column = (int(i) for i in np.argwhere(~finite)[0])
         value = float(actions[step, column])
         return None, rejected(f"{expected[column]}: action {step} is {value}", joint=expected[column], value=value)
-    fault = _check_magnitude(actions, contract) or check_steps(actions, contract)
+    fault = _check_magnitude(actions, contract)
+    if fault is not None:
+        return None, fault
+    actions = unwrapped(actions, contract, actions[0] if near is None else near)
+    fault = check_steps(actions, contract)
     return (None, fault) if fault is not None else (actions, None)
 
 
 def _check_magnitude(actions: np.ndarray, contract: RobotContract) -> SubmitResult | None:
     """A rejection where an action lies further outside the position limits than these are wide: no robot was meant."""
     low, high = contract.array("position").T
+    turning = np.isinf(high)
+    low, high = np.where(turning, -_MOST_ANGLE, low), np.where(turning, _MOST_ANGLE, high)
     absurd = (actions < low - (high - low)) | (actions > high + (high - low))
     if not absurd.any():
         return None
     step, column = (int(i) for i in np.argwhere(absurd)[0])
     joint, value = contract.joints[column], float(actions[step, column])
-    limit = joint.position[1] if value > joint.position[1] else joint.position[0]
+    limit = float(high[column] if value > high[column] else low[column])
     return rejected(
         f"{joint.name}: action {step} is {value:.4g} {joint.unit}, far beyond {limit:.4g}; are the units right?",
         joint=joint.name,
@@ -169,6 +181,22 @@ def saturated(actions: np.ndarray, contract: RobotContract) -> np.ndarray:
     return held
 
 
+def unwrapped(actions: np.ndarray, contract: RobotContract, near: np.ndarray) -> np.ndarray:
+    """The actions (H, D) with the angles of continuous joints on the turns that make each step the shortest.
+
+    ``near`` (D,): where the arm is commanded to be; the first action is put on the turn next to it. Policies learn from
+    angles within +-pi, and what looks like a jump from pi to -pi is none.
+    """
+    columns = [i for i, joint in enumerate(contract.joints) if joint.kind == "continuous"]
+    if not columns:
+        return actions
+    turned = actions.copy()
+    rows = np.concatenate([near[None, columns], actions[:, columns]])
+    steps = np.remainder(np.diff(rows, axis=0) + np.pi, 2 * np.pi) - np.pi
+    turned[:, columns] = near[columns] + np.cumsum(steps, axis=0)
+    return turned
+
+
 @dataclass(frozen=True)
 class Shortened:
     """A step that was shortened because a joint asked for a position beyond its limit."""
@@ -188,6 +216,7 @@ def inside_limits(
     """
     low, high = contract.array("position").T
     actions = saturated(actions, contract)
+    span = np.where(np.isfinite(high - low), high - low, 1.0)  # a continuous joint is never outside
     outside = (actions < low) | (actions > high)
     if not outside.any():
         return actions, None
@@ -202,7 +231,7 @@ def inside_limits(
             # Rounding must not leave the box by a last bit.
             held[i] = np.clip(previous + min(max(share, 0.0), 1.0) * step, low, high)
         previous = held[i]
-    excess = np.maximum(low - actions, actions - high) / (high - low)
+    excess = np.maximum(low - actions, actions - high) / span
     row, column = np.unravel_index(int(np.argmax(excess)), excess.shape)
     value = float(actions[row, column])
     limit = float(high[column] if value > high[column] else low[column])

@@ -1,7 +1,7 @@
 """The robot contract: one file that says what the arm is, how far and fast it may move, and when silence is a fault.
 
-The same file records, converts, trains and deploys. Its hash goes into the store and the checkpoint; where two differ,
-``difference`` names the fields.
+The same file records, converts, trains and deploys. What a policy learns from it (joints, order, units, cameras, action
+rate) is hashed into stores and checkpoints and has to agree; the rest is deployment and may differ.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from typing import Any
 
 import numpy as np
 
+from robo_hw import contract_differences
 from robo_hw.errors import ContractError, ContractMismatchError
 from robo_hw.reading import load_yaml
 
-UNIT_OF_KIND = {"revolute": "rad", "prismatic": "m", "fraction": "1"}
+VERSION = 2
+"""Of the file format."""
+UNIT_OF_KIND = {"revolute": "rad", "continuous": "rad", "prismatic": "m", "fraction": "1"}
 """The only unit each kind of joint may have: degrees among radians are the commonest way to break an arm."""
+INTERFACES = ("joint_trajectory", "forward_command", "follow_joint_trajectory", "joint_jog")
+"""How a controller can be spoken to."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,11 @@ class Joint:
 
     name: str
     kind: str
-    """``revolute`` (rad), ``prismatic`` (m) or ``fraction`` (a gripper from 0 closed to 1 open)."""
+    """``revolute`` (rad), ``continuous`` (rad, without end stops), ``prismatic`` (m) or ``fraction`` (a gripper from 0
+    closed to 1 open)."""
     unit: str
     position: tuple[float, float]
+    """(-inf, inf) for a continuous joint."""
     velocity: float
     acceleration: float
     jerk: float
@@ -43,6 +50,11 @@ class Joint:
     """How far two successive actions may differ before the chunk is taken for nonsense."""
     saturate: bool
     """Actions beyond the position limit mean "as far as it goes" (a closing gripper); others hold the arm back."""
+    state_name: str
+    """The joint's name in joint-state messages."""
+    arm_tolerance: float
+    """How far outside its limits the joint may rest when the arm is armed; at most what it travels in one control
+    period, because the first command takes it back to the limit."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,48 @@ class Topic:
     reliability: str
     durability: str
     depth: int
+
+
+@dataclass(frozen=True)
+class StateTopic(Topic):
+    """A topic with joint states of all joints, or of a part of them."""
+
+    publishers: int
+    """How many publishers may speak there; with more the arm cannot be armed, since they may contradict each other."""
+
+
+@dataclass(frozen=True)
+class StopSignal:
+    """A stop of the robot itself (safety mode, program state): anything but an ``ok`` value disarms."""
+
+    name: str
+    type: str
+    """As ``std_msgs/msg/Bool``."""
+    field: str
+    """Where the value stands in the message; dots lead into nested messages."""
+    ok: tuple[bool | int | float | str, ...]
+    heartbeat: float
+    """Longest silence in seconds before that disarms, too; 0: silence is allowed, as for latched topics."""
+
+
+@dataclass(frozen=True)
+class EstopSource:
+    """A topic (std_msgs/msg/Bool) on which ``true`` is an emergency stop; any source stops, each releases its own."""
+
+    name: str
+    heartbeat: float
+    """Longest silence in seconds before that is a stop, too; 0: silence is allowed."""
+
+
+@dataclass(frozen=True)
+class GripperCommand:
+    """An output of its own for the gripper joint: its position leaves the arm's command and goes there."""
+
+    name: str
+    interface: str
+    """``gripper_command``: a control_msgs GripperCommand action."""
+    max_effort: float
+    """In N or Nm; 0: the controller's own."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +154,10 @@ class Deadlines:
     """A chunk whose observation is older than this is dropped."""
     tick: float
     """A control tick later than this finds the arm braking."""
+    idle: float
+    """Holding longer than this without a chunk disarms: a motion must not begin when nobody expects it any more."""
+    skew: float
+    """Largest difference in time between a picture and the joint state that are given to the policy together."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +176,17 @@ class Safety:
     """Longest chunk accepted, in actions."""
     rejections_before_fault: int
     """So many malformed chunks in a row are a fault."""
-    arm_tolerance: float
-    """How far outside its limits (in the joint's unit) a joint may rest when the arm is armed."""
+    in_fault: str
+    """``silent``: command nothing, for controllers that hold by themselves; ``follow_measured``: hold the measured pose
+    and let go of it when the arm is moved, for controllers that keep the last command for ever."""
+    arm_states: int
+    """How many consecutive joint states have to agree, with each other and with their velocities, to arm."""
+    rearm_after_restart: bool
+    """Whether a policy server that came back needs a new ``arm``."""
+    zero_pose: str
+    """``refuse`` or ``allow``: arming while every joint reads exactly 0, which many drivers say before they know."""
+    start_pose: str
+    """``off``, ``warn`` or ``refuse``: arming in a pose that no demonstration began near."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +198,13 @@ class RobotContract:
     gripper: Gripper | None
     cameras: tuple[Camera, ...]
     command_interface: str
-    """``joint_trajectory`` or ``forward_command``."""
-    joint_states: Topic
+    """One of ``INTERFACES``."""
+    gripper_command: GripperCommand | None
+    joint_states: tuple[StateTopic, ...]
     command: Topic
     status: Topic
+    stop: tuple[StopSignal, ...]
+    estop: tuple[EstopSource, ...]
     rates: Rates
     deadlines: Deadlines
     safety: Safety
@@ -175,36 +245,54 @@ class RobotContract:
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, mappings, numbers and strings, with every default written out; ``from_dict`` takes it back."""
         data = asdict(self)
-        topics = {name: _nested_qos(data.pop(name)) for name in ("joint_states", "command", "status")}
-        topics["command"]["interface"] = data.pop("command_interface")
-        data["topics"] = topics
-        data["contract"] = 1
+        for joint in data["joints"]:
+            if joint["kind"] == "continuous":
+                del joint["position"]
+        command = _nested_qos(data.pop("command")) | {"interface": data.pop("command_interface")}
+        gripper = data.pop("gripper_command")
+        data["topics"] = {
+            "joint_states": [_nested_qos(topic) for topic in data.pop("joint_states")],
+            "command": command | ({"gripper": gripper} if gripper else {}),
+            "status": _nested_qos(data.pop("status")),
+            "stop": data.pop("stop"),
+            "estop": data.pop("estop"),
+        }
+        data["contract"] = VERSION
         return _lists(data)
+
+    def learned(self) -> dict[str, Any]:
+        """What a policy learns from the contract: joints with kind, unit and order, gripper, cameras, action rate.
+
+        The order of the cameras has no meaning: they go by name.
+        """
+        return contract_differences.learned_part(self.to_dict())
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the meaning (hex): independent of comments, key order, spelling of numbers, written defaults."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        """SHA-256 (hex) of ``learned``: independent of comments, key order, spelling of numbers, and of deployment."""
+        text = json.dumps(self.learned(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def difference(self, other: RobotContract) -> list[str]:
-        """The fields in which ``other`` differs, one line each, empty when the two mean the same."""
-        mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
-        lines = [
-            f"{key}: {_shown(mine, key)} here, {_shown(theirs, key)} there"
-            for key in dict.fromkeys([*mine, *theirs])
-            if mine.get(key, _ABSENT) != theirs.get(key, _ABSENT)
-        ]
-        ours, others = self.joint_names, other.joint_names
-        if ours != others and sorted(ours) == sorted(others):
-            lines.insert(0, f"joints: order {', '.join(ours)} here, {', '.join(others)} there")
-        return lines
+        """The fields of the learned part in which ``other`` differs, one line each; empty: a policy fits both."""
+        return contract_differences.learned_differences(self.to_dict(), other.to_dict())
+
+    def deployment_difference(self, other: RobotContract) -> list[str]:
+        """The other fields that differ (limits, topics, QoS, deadlines, ...), one line each: allowed, to be logged."""
+        return contract_differences.deployment_differences(self.to_dict(), other.to_dict())
+
+    def wider_limits(self, other: RobotContract) -> list[str]:
+        """Limits here that lie beyond those of ``other``, which a policy was trained with; one line each.
+
+        A policy never saw what is out there, so a person has to confirm them. Joints are compared by name.
+        """
+        return contract_differences.wider_limits(self, other)
 
     def require_same(self, other: RobotContract, other_name: str = "the other contract") -> None:
-        """Refuse to go on unless ``other`` means the same.
+        """Refuse to go on unless a policy for one fits the other.
 
         Raises:
-            ContractMismatchError: names every field that differs.
+            ContractMismatchError: names every field of the learned part that differs.
         """
         lines = self.difference(other)
         if lines:
@@ -219,8 +307,14 @@ class RobotContract:
         """The joints in command order."""
         return tuple(joint.name for joint in self.joints)
 
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The joints' names in joint-state messages, in command order."""
+        return tuple(joint.state_name for joint in self.joints)
+
     def array(self, field: str) -> np.ndarray:
-        """One number of every joint as (D,) float64, e.g. ``array("velocity")``; (D, 2) for ``position``."""
+        """One number of every joint as (D,) float64, e.g. ``array("velocity")``; (D, 2) for ``position``, which
+        is infinite where a joint is continuous."""
         return np.array([getattr(joint, field) for joint in self.joints], dtype=np.float64)
 
 
@@ -230,11 +324,9 @@ def example_contracts() -> tuple[str, ...]:
     return tuple(sorted(item.name[: -len(".yaml")] for item in folder.iterdir() if item.name.endswith(".yaml")))
 
 
-_ABSENT = object()
-
-
 def _nested_qos(topic: dict[str, Any]) -> dict[str, Any]:
-    return {"name": topic.pop("name"), "qos": topic}
+    named: dict[str, Any] = {key: topic.pop(key) for key in ("name", "publishers") if key in topic}
+    return {**named, "qos": topic}
 
 
 def _lists(value: Any) -> Any:
@@ -243,18 +335,3 @@ def _lists(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_lists(item) for item in value]
     return value
-
-
-def _flat(value: Any, where: str = "") -> dict[str, Any]:
-    """Leaves by path; lists of named things by name, so that an inserted joint does not shift all the others."""
-    if isinstance(value, dict):
-        items = [(f"{where}.{key}" if where else str(key), item) for key, item in value.items()]
-    elif isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
-        items = [(f"{where}[{item['name']}]", item) for item in value]
-    else:
-        return {where: value}
-    return {path: leaf for key, item in items for path, leaf in _flat(item, key).items()}
-
-
-def _shown(leaves: dict[str, Any], key: str) -> str:
-    return json.dumps(leaves[key]) if key in leaves else "absent"

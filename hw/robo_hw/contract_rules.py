@@ -7,6 +7,7 @@ from typing import Any
 
 from robo_hw.contract import (
     UNIT_OF_KIND,
+    VERSION,
     Camera,
     Deadlines,
     Gripper,
@@ -14,10 +15,12 @@ from robo_hw.contract import (
     Rates,
     RobotContract,
     Safety,
-    Topic,
 )
-from robo_hw.reading import REQUIRED, Reader
+from robo_hw.reading import Reader
+from robo_hw.topic_rules import Topics, topic_name
 
+_TOLERANCE = {"revolute": 0.02, "continuous": 0.0, "prismatic": 0.002, "fraction": 0.02}
+"""How far outside its limits a joint of each kind may rest by default, in its unit."""
 _MOST_TURNS = 4 * math.pi
 """No revolute joint here turns more than two whole turns from zero; beyond it the file is surely in degrees."""
 
@@ -25,57 +28,70 @@ _MOST_TURNS = 4 * math.pi
 def build_contract(data: Any) -> tuple[RobotContract | None, list[str]]:
     """The contract, and every problem found; the contract means nothing where there are problems."""
     problems: list[str] = []
+    if isinstance(data, dict) and data.get("contract") == 1 and not isinstance(data.get("contract"), bool):
+        return None, [
+            f"contract: version 1, this is {VERSION}; write contract: {VERSION}, and leave out safety.arm_tolerance or "
+            "give it to the joints; what was recorded or trained under version 1 has to be made again"
+        ]
     root = Reader(data, "", problems)
-    root.whole("contract", "the version of this file format, 1", least=1, most=1)
+    root.whole("contract", f"the version of this file format, {VERSION}", least=VERSION, most=VERSION)
     robot = root.text("robot", "the robot's name")
-    joints = tuple(_joint(reader) for reader in root.items("joints", "the joints in command order"))
+    rates = _rates(root)
+    joints = tuple(_joint(reader, rates) for reader in root.items("joints", "the joints in command order"))
     _unique(problems, "joints", [joint.name for joint in joints])
+    _unique(problems, "joints", [joint.state_name for joint in joints if joint.state_name != joint.name], "state_name")
+    _clashing_state_names(problems, joints)
     gripper = _gripper(root, joints)
     cameras = tuple(_camera(reader) for reader in root.items("cameras", "the cameras", empty=True))
     _unique(problems, "cameras", [camera.name for camera in cameras])
-    topics = root.section("topics", "the topics: joint_states, command, status")
-    joint_states = _topic(topics.section("joint_states", "its name and qos"), "best_effort", "volatile")
-    sink = topics.section("command", "its name, interface and qos")
-    interface = sink.text(
-        "interface", "how the controller is spoken to", choices=("joint_trajectory", "forward_command")
-    )
-    command = _topic(sink, "reliable", "volatile")
-    # A late joiner has to learn of a fault that happened before it came: transient local.
-    status = _topic(
-        topics.section("status", "its name and qos", default={}), "reliable", "transient_local", "/robo_rm/status"
-    )
-    topics.finish()
-    rates = _rates(root)
-    deadlines = _deadlines(root, rates)
-    safety = _safety(root, deadlines)
+    topics = Topics(root, problems, [camera.topic for camera in cameras], gripper.joint if gripper else None)
+    deadlines = _deadlines(root, rates, cameras)
+    _unambiguous_turns(problems, joints, deadlines)
+    safety = _safety(root, deadlines, topics.interface)
     root.finish()
     if problems:
         return None, problems
     return (
         RobotContract(
-            robot, joints, gripper, cameras, interface, joint_states, command, status, rates, deadlines, safety
+            robot=robot,
+            joints=joints,
+            gripper=gripper,
+            cameras=cameras,
+            command_interface=topics.interface,
+            gripper_command=topics.gripper,
+            joint_states=topics.joint_states,
+            command=topics.command,
+            status=topics.status,
+            stop=topics.stop,
+            estop=topics.estop,
+            rates=rates,
+            deadlines=deadlines,
+            safety=safety,
         ),
         problems,
     )
 
 
-def _joint(reader: Reader) -> Joint:
-    name = reader.text("name", "the joint's name as /joint_states has it")
+def _joint(reader: Reader, rates: Rates) -> Joint:
+    name = reader.text("name", "the joint's name as policies and controllers have it")
     kind = reader.text("kind", "the kind of joint", choices=tuple(UNIT_OF_KIND))
     expected = UNIT_OF_KIND.get(kind, "rad")
     unit = reader.text("unit", f"the unit, {expected!r}")
     if unit and unit != expected:
         reader.problem("unit", f"{unit!r} does not fit a {kind} joint; convert its limits and give {expected!r}")
-    position = reader.interval("position", f"the lowest and highest position, [low, high] in {expected}")
-    if kind == "revolute" and max(abs(position[0]), abs(position[1])) > _MOST_TURNS:
-        reader.problem("position", f"{list(position)} rad is more than two turns; these look like degrees")
+    position = _position(reader, kind, expected)
     velocity = reader.number("velocity", f"the highest speed in {expected}/s", above=0)
-    if kind == "revolute" and velocity > 50:
+    if expected == "rad" and velocity > 50:
         reader.problem("velocity", f"{velocity:g} rad/s is no arm's speed; this looks like degrees per second")
     acceleration = reader.number("acceleration", f"the highest acceleration in {expected}/s^2", above=0)
     jerk = reader.number("jerk", f"the highest jerk in {expected}/s^3", above=0)
-    span = position[1] - position[0]
-    saturate = reader.flag("saturate", "true or false", default=False)
+    # A continuous joint has no range; a turn serves as one, and half a turn cannot be told from its opposite.
+    turns = kind == "continuous"
+    span = 2 * math.pi if turns else position[1] - position[0]
+    most = math.pi if turns else None
+    saturate = False if turns else reader.flag("saturate", "true or false", default=False)
+    travel = velocity / rates.control if rates.control > 0 else math.nan
+    step = span if saturate else 0.25 * span if turns else 0.5 * span
     joint = Joint(
         name=name,
         kind=kind,
@@ -84,15 +100,60 @@ def _joint(reader: Reader) -> Joint:
         velocity=velocity,
         acceleration=acceleration,
         jerk=jerk,
-        following_error=reader.number("following_error", f"the largest lag behind the command in {expected}", above=0),
-        state_jump=reader.number("state_jump", f"an implausible jump in {expected}", default=0.1 * span, above=0),
+        following_error=reader.number(
+            "following_error", f"the largest lag behind the command in {expected}", above=0, most=most
+        ),
+        state_jump=reader.number(
+            "state_jump", f"an implausible jump in {expected}", default=0.1 * span, above=0, most=most
+        ),
         action_jump=reader.number(
-            "action_jump", f"an implausible step in {expected}", default=span if saturate else 0.5 * span, above=0
+            "action_jump", f"an implausible step in {expected}", default=step, above=0, most=most
         ),
         saturate=saturate,
+        state_name=reader.text("state_name", "the joint's name in joint states", default=name or None),
+        arm_tolerance=_arm_tolerance(reader, kind, expected, travel),
     )
     reader.finish()
     return joint
+
+
+def _position(reader: Reader, kind: str, unit: str) -> tuple[float, float]:
+    if kind == "continuous":
+        if reader.has("position"):
+            reader.problem("position", "a continuous joint has no limits; leave it out, or give kind: revolute")
+        reader.ignore("position")
+        if reader.flag("saturate", "false", default=False):
+            reader.problem("saturate", "a continuous joint has no limits to saturate at; leave it out")
+        return (-math.inf, math.inf)
+    position = reader.interval("position", f"the lowest and highest position, [low, high] in {unit}")
+    if kind == "revolute" and max(abs(position[0]), abs(position[1])) > _MOST_TURNS:
+        reader.problem("position", f"{list(position)} rad is more than two turns; these look like degrees")
+    return position
+
+
+def _arm_tolerance(reader: Reader, kind: str, unit: str, travel: float) -> float:
+    default = min(_TOLERANCE.get(kind, 0.0), travel)
+    what = f"how far outside its limits the joint may rest when armed, in {unit}"
+    tolerance = reader.number("arm_tolerance", what, default=default, least=0)
+    if kind == "continuous" and tolerance > 0:
+        reader.problem("arm_tolerance", "a continuous joint has no limits to lie outside of; leave it out")
+    elif tolerance > travel * (1 + 1e-9):
+        reader.problem(
+            "arm_tolerance",
+            f"{tolerance:g} {unit} is more than the joint travels in one control period, {travel:.4g} {unit} "
+            "(velocity / rates.control): the first command would throw it; give less, and move the joint by hand",
+        )
+    return tolerance
+
+
+def _clashing_state_names(problems: list[str], joints: tuple[Joint, ...]) -> None:
+    plain = {joint.name for joint in joints if joint.state_name == joint.name}
+    for joint in joints:
+        if joint.state_name != joint.name and joint.state_name in plain:
+            problems.append(
+                f"joints: {joint.name} and {joint.state_name} both read {joint.state_name!r} of the joint states; "
+                "give each its own state_name"
+            )
 
 
 def _gripper(root: Reader, joints: tuple[Joint, ...]) -> Gripper | None:
@@ -121,7 +182,7 @@ def _camera(reader: Reader) -> Camera:
     rate = reader.number("rate", "its frames per second", above=0, most=1000)
     camera = Camera(
         name=reader.text("name", "the camera's name, as in observation.images.NAME"),
-        topic=reader.text("topic", "its image topic"),
+        topic=topic_name(reader, "topic", "its image topic"),
         width=reader.whole("width", "pixels", most=16384),
         height=reader.whole("height", "pixels", most=16384),
         rate=rate,
@@ -140,20 +201,6 @@ def _camera(reader: Reader) -> Camera:
     return camera
 
 
-def _topic(reader: Reader, reliability: str, durability: str, name: Any = REQUIRED) -> Topic:
-    name = reader.text("name", "the topic's name", default=name)
-    qos = reader.section("qos", "reliability, durability, depth", default={})
-    topic = Topic(
-        name=name,
-        reliability=qos.text("reliability", "the policy", reliability, ("reliable", "best_effort")),
-        durability=qos.text("durability", "the policy", durability, ("volatile", "transient_local")),
-        depth=qos.whole("depth", "the queue's length", 1, most=1000),
-    )
-    qos.finish()
-    reader.finish()
-    return topic
-
-
 def _rates(root: Reader) -> Rates:
     reader = root.section("rates", "rates in Hz: control, actions, joint_states")
     rates = Rates(
@@ -167,14 +214,30 @@ def _rates(root: Reader) -> Rates:
     return rates
 
 
-def _deadlines(root: Reader, rates: Rates) -> Deadlines:
-    reader = root.section("deadlines", "deadlines in seconds: joint_states, actions, chunk, tick")
+def _unambiguous_turns(problems: list[str], joints: tuple[Joint, ...], deadlines: Deadlines) -> None:
+    for joint in joints:
+        if joint.kind == "continuous" and joint.velocity * deadlines.chunk >= math.pi:
+            problems.append(
+                f"joints: {joint.name} turns by {joint.velocity * deadlines.chunk:.3g} rad within deadlines.chunk, and "
+                "half a turn cannot be told from its opposite; lower its velocity or deadlines.chunk"
+            )
+
+
+def _deadlines(root: Reader, rates: Rates, cameras: tuple[Camera, ...]) -> Deadlines:
+    reader = root.section("deadlines", "deadlines in seconds: joint_states, actions, chunk, tick, ...")
+    frame = max((1 / camera.rate for camera in cameras if camera.rate > 0), default=0.0)
     deadlines = Deadlines(
         joint_states=reader.number("joint_states", "the oldest joint state in s", above=0, most=2),
         actions=reader.number("actions", "the longest time without a new chunk in s", above=0, most=10),
         chunk=reader.number("chunk", "the oldest observation a chunk may be made from in s", above=0, most=10),
         tick=reader.number("tick", "the longest control tick in s", above=0, most=1),
+        idle=reader.number("idle", "how long to hold without a chunk in s", default=30.0, above=0, most=3600),
+        skew=reader.number("skew", "between picture and joint state in s", max(0.1, 1.5 * frame), above=0, most=2),
     )
+    if deadlines.skew <= frame:
+        reader.problem(
+            "skew", f"{deadlines.skew:g} s is not longer than one frame of the slowest camera, {frame:.3g} s"
+        )
     for key, rate in (("joint_states", rates.joint_states), ("tick", rates.control)):
         # A rate that is zero, negative or no number has been reported already.
         if rate > 0 and getattr(deadlines, key) <= 1.5 / rate:
@@ -183,7 +246,7 @@ def _deadlines(root: Reader, rates: Rates) -> Deadlines:
     return deadlines
 
 
-def _safety(root: Reader, deadlines: Deadlines) -> Safety:
+def _safety(root: Reader, deadlines: Deadlines, interface: str) -> Safety:
     reader = root.section("safety", "how cautious to be: cool_down, max_stop_time, ...")
     safety = Safety(
         cool_down=reader.number("cool_down", "seconds before a fault may be reset", least=0.5),
@@ -192,14 +255,29 @@ def _safety(root: Reader, deadlines: Deadlines) -> Safety:
         degraded_rate=reader.number("degraded_rate", "the speed while degraded", default=0.5, above=0, most=1),
         max_horizon=reader.whole("max_horizon", "the longest chunk in actions", default=256, most=10_000),
         rejections_before_fault=reader.whole("rejections_before_fault", "chunks", default=5, most=1000),
-        arm_tolerance=reader.number("arm_tolerance", "in the joint's unit", default=0.02, least=0),
+        # A forward command controller keeps the last command for ever; the others hold, or stop, by themselves.
+        in_fault=reader.text(
+            "in_fault",
+            "what to command in a fault",
+            default="follow_measured" if interface == "forward_command" else "silent",
+            choices=("silent", "follow_measured"),
+        ),
+        arm_states=reader.whole("arm_states", "how many joint states have to agree", default=5, least=2, most=1000),
+        rearm_after_restart=reader.flag("rearm_after_restart", "true or false", default=True),
+        zero_pose=reader.text("zero_pose", "whether a pose of zeros is real", "refuse", ("refuse", "allow")),
+        start_pose=reader.text(
+            "start_pose", "what to do in a pose far from all demonstrations", "warn", ("off", "warn", "refuse")
+        ),
     )
+    if reader.has("arm_tolerance"):
+        reader.ignore("arm_tolerance")
+        reader.problem("arm_tolerance", "is given to each joint, in its own unit: joints[].arm_tolerance")
     if safety.max_stop_time < 2 * deadlines.tick:
         reader.problem("max_stop_time", f"{safety.max_stop_time:g} s is less than two late ticks")
     reader.finish()
     return safety
 
 
-def _unique(problems: list[str], key: str, names: list[str]) -> None:
+def _unique(problems: list[str], key: str, names: list[str], what: str = "name") -> None:
     for name in sorted({name for name in names if name and names.count(name) > 1}):
-        problems.append(f"{key}: the name {name!r} is given twice")
+        problems.append(f"{key}: the {what} {name!r} is given twice")

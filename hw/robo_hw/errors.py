@@ -27,7 +27,15 @@ class TransportError(HardwareError):
 
 
 class AddressError(TransportError, ValueError):
-    """An address is neither a Unix socket nor on this machine, or cannot be listened on."""
+    """An address is not understood, is of another machine without TLS, is not private, or cannot be listened on."""
+
+
+class CredentialsError(TransportError, ValueError):
+    """A secret or a certificate is missing, unreadable, readable by others, or expired; names the file."""
+
+
+class AuthenticationError(TransportError):
+    """The other side of a connection did not prove who it is; says how."""
 
 
 class FrameError(TransportError, ValueError):

@@ -14,7 +14,8 @@ class Event:
     time: float
     """Steady-clock time, s."""
     kind: str
-    """``state``, ``fault``, ``stop``, ``rejected``, ``dropped``, ``limited``, ``slowed``, ``degraded``, ``stream``."""
+    """``state``, ``fault``, ``stop``, ``rejected``, ``dropped``, ``limited``, ``slowed``, ``degraded``, ``stream``,
+    ``warning``."""
     message: str
     joint: str | None = None
     value: float | None = None
@@ -33,6 +34,7 @@ class EventLog:
     def __init__(self, capacity: int = 2000) -> None:
         self._events: deque[Event] = deque(maxlen=capacity)
         self.counts: Counter[str] = Counter()
+        self._spells: set[str] = set()
 
     def add(
         self,
@@ -48,6 +50,19 @@ class EventLog:
         self._events.append(event)
         self.counts[kind] += 1
         return event
+
+    def complain(self, time: float, key: str, problem: str | None) -> None:
+        """Add what is wrong with ``key``, once per spell (a stream at 1 kHz must not push everything else out); None
+        ends the spell."""
+        if problem is None:
+            self._spells.discard(key)
+        elif key not in self._spells:
+            self._spells.add(key)
+            self.add(time, "stream", problem)
+
+    def renew_complaints(self) -> None:
+        """Let everything that is still wrong be told again."""
+        self._spells.clear()
 
     def of_kind(self, kind: str) -> list[Event]:
         """The kept events of one kind, oldest first."""

@@ -88,6 +88,20 @@ class Motion:
         states = [(moment, *pace.path.evaluate(*pace.braked(moment))) for moment in moments]
         return [(t, np.minimum(np.maximum(q, self._low), self._high), v) for t, q, v, _ in states]
 
+    def slowing(self) -> tuple[str, str, float, float] | None:
+        """What holds the motion back here: a message, the joint, its value at full speed and its limit."""
+        pace = self.pace
+        found = pace.path.tightest(int(pace.x), pace.last_piece + 1)
+        if found is None:
+            return None
+        quantity, index, value = found
+        joint = self._contract.joints[index]
+        limit = float(getattr(joint, quantity))
+        spend = 1 - self._contract.safety.reserve
+        share = "" if quantity == "velocity" else f" of which {spend:.0%} may follow the path"
+        message = f"{joint.name}: {quantity} {value:.4g} at full speed, limit {limit:.4g}{share}; slower along the path"
+        return message, joint.name, value, limit
+
     def note(self, now: float) -> None:
         """Remember how much was consumed at ``now``, for chunks observed about now."""
         history = self._history

@@ -122,7 +122,7 @@ def random_contract(random: np.random.Generator) -> RobotContract:
     ]  # fmt: skip
     return RobotContract.from_dict(
         {
-            "contract": 1,
+            "contract": 2,
             "robot": "random",
             "joints": joints,
             "cameras": cameras,

@@ -113,7 +113,10 @@ class Reader:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             self.problem(key, f"{value!r} is no number; give {what}")
             return math.nan
-        value = float(value)
+        try:
+            value = float(value) + 0.0  # no negative zero: two spellings of one number
+        except OverflowError:
+            value = math.inf
         if not math.isfinite(value):
             self.problem(key, f"{value} is not finite; give {what}")
             return math.nan
@@ -168,7 +171,7 @@ class Reader:
             self.problem(key, f"{value!r} is no [low, high]; give {what}")
             return (math.nan, math.nan)
         for number in value:
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) < 1e300:
                 self.problem(key, f"{number!r} is no finite number; give {what}")
                 return (math.nan, math.nan)
         low, high = float(value[0]), float(value[1])
@@ -193,6 +196,23 @@ class Reader:
             self.problem(key, f"a list is needed, found {_kind(value)}; give {what}")
             return []
         return [Reader(item, f"{self.path(key)}[{i}]", self._problems) for i, item in enumerate(value)]
+
+    def one_or_many(self, key: str, what: str) -> list[Reader]:
+        """A mapping, or a list of them."""
+        if isinstance(self._data.get(key), list):
+            return self.items(key, what)
+        return [self.section(key, what)]
+
+    def scalars(self, key: str, what: str) -> tuple[bool | int | float | str, ...]:
+        """A list of one or more flags, numbers or texts."""
+        value = self._get(key, REQUIRED, what)
+        if value is None:
+            return ()
+        fine = isinstance(value, list) and value and all(isinstance(item, (bool, int, float, str)) for item in value)
+        if not fine or any(isinstance(item, float) and not math.isfinite(item) for item in value):
+            self.problem(key, f"{value!r} is no list of flags, numbers or texts; give {what}")
+            return ()
+        return tuple(value)
 
     def finish(self) -> None:
         """Record keys that nobody asked for: a misspelt optional key must not be lost in silence."""

@@ -8,6 +8,7 @@ deadline fires.
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,14 +37,15 @@ class StreamWatch:
         self._offset: float | None = None
         self._stamp: float | None = None
         self._seen: float | None = None
-        self._received = -np.inf
+        self.received_at = -np.inf
+        """Steady-clock time at which the newest sample came, s."""
         self.taken_at = -np.inf
         """Steady-clock time at which the newest sample was taken, s."""
 
     def forget(self) -> None:
         """Start anew with the next sample, as when the arm is armed."""
         self._offset = self._stamp = self._seen = None
-        self._received = self.taken_at = -np.inf
+        self.received_at = self.taken_at = -np.inf
 
     def sample(self, now: float, stamp: float | None) -> str | None:
         """Note a sample received at ``now`` and taken at ``stamp`` by the sender's clock (s; None: it has none).
@@ -51,25 +53,25 @@ class StreamWatch:
         Returns why the sample does not count as fresh, or None when it does.
         """
         if stamp is None:
-            self.taken_at = now
+            self.taken_at = self.received_at = now
             return None
         stamp = float(stamp)
         if not np.isfinite(stamp):
             return f"{self.name}: stamp {stamp} is not finite"
         if self._offset is None or self._stamp is None:
-            self._offset, self._stamp, self._received, self.taken_at = now - stamp, stamp, now, now
+            self._offset, self._stamp, self.received_at, self.taken_at = now - stamp, stamp, now, now
             return None
         again, self._seen = stamp in (self._seen, self._stamp), stamp
         if again:  # also of one that was not believed: a sender that stands still must never become right with time
             return f"{self.name}: stamp repeated"
         if stamp < self._stamp:
             return f"{self.name}: stamp went back by {self._stamp - stamp:.3f} s"
-        drift = _DRIFT * max(now - self._received, 0.0)
+        drift = _DRIFT * max(now - self.received_at, 0.0)
         lead = self._offset - (now - stamp)  # how much quicker than the quickest delivery
         if lead > self._tolerance:
             return f"{self.name}: stamp jumped ahead by {lead:.3f} s"
         self._offset = min(self._offset + drift, now - stamp)
-        self._stamp, self._received = stamp, now
+        self._stamp, self.received_at = stamp, now
         self.taken_at = stamp + self._offset
         return None
 
@@ -84,6 +86,7 @@ class CameraWatch(StreamWatch):
     def __init__(self, name: str, tolerance: float) -> None:
         super().__init__(name, tolerance)
         self._digest: int | None = None
+        self._taken: deque[float] = deque(maxlen=4096)
         self.still_while_moving = 0.0
         """Seconds of motion since the picture last changed."""
 
@@ -91,18 +94,33 @@ class CameraWatch(StreamWatch):
         """Start anew with the next picture."""
         super().forget()
         self._digest = None
+        self._taken.clear()
         self.still_while_moving = 0.0
 
-    def picture(self, now: float, stamp: float | None, digest: int) -> str | None:
-        """Note a picture by its digest; returns why it does not count as fresh, or None."""
+    def picture(self, now: float, stamp: float | None, digest: int, keep: float = 2.0) -> str | None:
+        """Note a picture by its digest; returns why it does not count as fresh, or None. ``keep``: seconds for which
+        ``gap`` is asked."""
         if digest != self._digest:
             self._digest = digest
             self.still_while_moving = 0.0
-        return self.sample(now, stamp)
+        problem = self.sample(now, stamp)
+        if problem is None:
+            self._taken.append(self.taken_at)
+            while self._taken[0] < now - keep:
+                self._taken.popleft()
+                if not self._taken:
+                    break
+        return problem
+
+    def gap(self, time: float) -> float:
+        """Seconds between ``time`` and the nearest picture that is remembered; infinite without any."""
+        return min((abs(taken - time) for taken in self._taken), default=np.inf)
 
     def overdue(self, now: float, stop_after: float, frozen_after: float) -> str | None:
         """Why the arm may not move by what this camera shows, or None."""
         age, still = self.age(now), self.still_while_moving
+        if age == np.inf:
+            return f"{self.name} has given no picture"
         if age > stop_after:
             return f"{self.name} is {age:.3f} s old, the limit is {stop_after:g} s"
         if still > frozen_after:

@@ -146,8 +146,9 @@ def test_topics_are_aligned_by_the_stamps_in_their_headers(tmp_path, mapping, ru
 def test_the_robot_contract_says_what_topics_are_and_its_hash_goes_along(tmp_path, run_command, storage):
     contract = RobotContract.load("so101")
     names = list(contract.joint_names)
-    cameras = {camera.topic: [] for camera in contract.cameras}
-    messages: dict[str, list[tuple[int, Any]]] = {"/joint_states": [], contract.command.name: [], **cameras}
+    cameras = {f"/{camera.topic}": [] for camera in contract.cameras}
+    commands = f"/{contract.command.name}"
+    messages: dict[str, list[tuple[int, Any]]] = {"/joint_states": [], commands: [], **cameras}
     frames = smooth_frames(45, 24, 32)
     for number in range(45):
         time = START + round(number * 1e9 / 30)
@@ -155,7 +156,7 @@ def test_the_robot_contract_says_what_topics_are_and_its_hash_goes_along(tmp_pat
         state.name, state.position = names[::-1], np.arange(6.0)[::-1] + number
         command.joint_names, command.points[0].positions = names, np.arange(6.0) - number
         messages["/joint_states"].append((time, state))
-        messages[contract.command.name].append((time, command))
+        messages[commands].append((time, command))
         for topic in cameras:
             messages[topic].append((time, image(time, frames[number])))
     bag = write_bag(tmp_path / "bag", messages, storage)

@@ -24,6 +24,7 @@ PACKAGES = (
     "ros-jazzy-sensor-msgs",
     "ros-jazzy-std-msgs",
     "ros-jazzy-std-srvs",
+    "ros-jazzy-test-msgs",
     "ros-jazzy-trajectory-msgs",
 )
 _BRIDGE = ROOT / "hw" / "ros2" / "robo_rm_bridge"

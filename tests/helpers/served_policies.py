@@ -1,6 +1,6 @@
 """Policies and reward models for tests of the transport, numpy only; run as a script it serves one until it is killed.
 
-python served_policies.py CONTRACT ADDRESS [SECONDS_TO_THINK]
+python served_policies.py CONTRACT ADDRESS [SECONDS_TO_THINK [CERTIFICATES [blind]]]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from robo_hw import RobotContract
-from robo_hw.transport import Observation, PolicyInfo, PolicyServer, ProgressEstimate
+from robo_hw.transport import Credentials, Observation, PolicyInfo, PolicyServer, ProgressEstimate
 
 STATE = "observation.state"
 
@@ -71,7 +71,9 @@ class Counting:
 def main() -> None:
     contract = RobotContract.load(sys.argv[1])
     think = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
-    with PolicyServer(contract, sys.argv[2], Rising(contract, think=think), Counting(contract)):
+    credentials = Credentials(certificates=sys.argv[4]) if len(sys.argv) > 4 else None
+    policy = Rising(contract, think=think, images=sys.argv[5:] != ["blind"])
+    with PolicyServer(contract, sys.argv[2], policy, Counting(contract), credentials=credentials):
         print("serving", flush=True)
         while True:
             time.sleep(1.0)

@@ -68,7 +68,7 @@ def test_every_problem_is_reported_at_once_with_its_key(data):
         "rates.control: 'fast' is no number",
         "deadlines.tick: nan is not finite",
         "cameras[0].degraded_after: 0.15 s must be below stop_after",
-        "topics.command.interface: 'joint_trajectry' is not one of joint_trajectory, forward_command",
+        "topics.command.interface: 'joint_trajectry' is not one of joint_trajectory, forward_command, follow_joint_tra",
         "did you mean 'joint_trajectory'?",
     ):
         assert part in text
@@ -94,7 +94,7 @@ def test_degrees_among_radians_are_found(data):
         (lambda d: d["rates"].update(control=10), "rates.control: 10 Hz must not be below the 30 Hz of the actions"),
         (lambda d: d["deadlines"].update(joint_states=0.02), "deadlines.joint_states: 0.02 s is less than"),
         (lambda d: d["joints"][0].update(velocity=True), "joints[0].velocity: True is no number"),
-        (lambda d: d.update(contract=2), "contract: 2 must be between 1 and 1"),
+        (lambda d: d.update(contract=3), "contract: 3 must be between 2 and 2"),
         (lambda d: d["safety"].update(reserve=1.5), "safety.reserve: 1.5 must be at most 0.9"),
         (lambda d: d["cameras"][0].update(frozen_after=0.01), "cameras[0].frozen_after: 0.01 s is not longer"),
     ],
@@ -147,24 +147,185 @@ def test_the_hash_is_of_the_meaning(data, tmp_path):
     bare = copy.deepcopy(data)
     del bare["safety"]["reserve"]
     assert RobotContract.from_dict(bare).hash == contract.hash
-    data["joints"][2]["jerk"] += 1e-6
-    assert RobotContract.from_dict(data).hash != contract.hash
 
 
-def test_a_difference_names_the_field_and_both_values(data):
+DEPLOYMENT = [
+    (lambda d: d.update(robot="left_arm"), "robot: \"so101\" here, \"left_arm\" there"),
+    (lambda d: d["joints"][2].update(velocity=1.4), "joints[elbow_flex].velocity: 2.8 here, 1.4 there"),
+    (lambda d: d["joints"][2].update(position=[-1, 1]), "joints[elbow_flex].position: [-1.69, 1.69] here, [-1.0, 1.0]"),
+    (lambda d: d["joints"][2].update(state_name="left/elbow"), "joints[elbow_flex].state_name"),
+    (lambda d: d["cameras"][1].update(topic="/left/wrist"), "cameras[wrist].topic"),
+    (lambda d: d["cameras"][1].update(rate=15.0), "cameras[wrist].rate: 30.0 here, 15.0 there"),
+    (lambda d: d["topics"]["command"].update(name="/left/command"), "topics.command.name"),
+    (lambda d: d["topics"]["command"]["qos"].update(depth=5), "topics.command.qos.depth: 1 here, 5 there"),
+    (lambda d: d["topics"]["command"].update(interface="forward_command"), "topics.command.interface"),
+    (lambda d: d["rates"].update(control=100.0), "rates.control: 50.0 here, 100.0 there"),
+    (lambda d: d["deadlines"].update(chunk=0.5), "deadlines.chunk: 0.6 here, 0.5 there"),
+    (lambda d: d["safety"].update(reserve=0.4), "safety.reserve: 0.5 here, 0.4 there"),
+    (lambda d: d["topics"].update(stop=[{"name": "/mode", "type": "std_msgs/msg/Bool", "ok": [True]}]), "stop"),
+]  # fmt: skip
+LEARNED = [
+    (lambda d: d["joints"][2].update(name="elbow"), 'joints[elbow_flex].name: "elbow_flex" here, absent there'),
+    (lambda d: d["joints"][5].update(kind="fraction", unit="1"), 'joints[gripper].kind: "revolute" here, "fraction"'),
+    (lambda d: d["gripper"].update(open=1.0), "gripper.open: 1.745 here, 1.0 there"),
+    (lambda d: d["cameras"][1].update(width=320), "cameras[wrist].width: 640 here, 320 there"),
+    (lambda d: d["rates"].update(actions=20), "rates.actions: 30.0 here, 20.0 there"),
+]
+
+
+@pytest.mark.parametrize(("change", "line"), DEPLOYMENT)
+def test_deployment_may_differ_and_is_named(data, change, line):
     contract = RobotContract.from_dict(data)
-    data["joints"][2]["velocity"] = 1.5
-    data["cameras"][1]["rate"] = 15
-    data["cameras"][1]["degraded_after"] = 0.2
-    data["topics"]["command"]["qos"]["depth"] = 5
+    change(data)
     other = RobotContract.from_dict(data)
-    lines = contract.difference(other)
-    assert "joints[elbow_flex].velocity: 2.8 here, 1.5 there" in lines
-    assert "cameras[wrist].rate: 30.0 here, 15.0 there" in lines
-    assert "topics.command.qos.depth: 1 here, 5 there" in lines
-    assert len(lines) == 4
-    with pytest.raises(ContractMismatchError, match=r"elbow_flex.*velocity"):
+    assert other.hash == contract.hash
+    assert contract.difference(other) == []
+    contract.require_same(other)
+    assert any(found.startswith(line) or line in found for found in contract.deployment_difference(other))
+
+
+@pytest.mark.parametrize(("change", "line"), LEARNED)
+def test_what_was_learned_may_not_differ_and_is_named(data, change, line):
+    contract = RobotContract.from_dict(data)
+    change(data)
+    other = RobotContract.from_dict(data)
+    assert other.hash != contract.hash
+    assert any(found.startswith(line) for found in contract.difference(other))
+    with pytest.raises(ContractMismatchError, match=line.split("[")[0].split(".")[0]):
         contract.require_same(other, "the checkpoint")
+
+
+def test_the_order_of_cameras_has_no_meaning(data):
+    contract = RobotContract.from_dict(data)
+    data["cameras"].reverse()
+    assert RobotContract.from_dict(data).hash == contract.hash
+
+
+def test_wider_limits_than_in_training_are_named_and_tighter_ones_are_not(data):
+    trained = RobotContract.from_dict(data)
+    data["joints"][0]["velocity"] = 1.0
+    data["joints"][1]["velocity"] = 3.5
+    data["joints"][2]["position"] = [-1.0, 1.8]
+    data["joints"][3]["following_error"] = 0.5
+    wider = RobotContract.from_dict(data).wider_limits(trained)
+    assert wider == [
+        "joints[shoulder_lift].velocity: 3.5 here is more than 2.8 there",
+        "joints[elbow_flex].position: [-1, 1.8] here reaches beyond [-1.69, 1.69] there",
+        "joints[wrist_flex].following_error: 0.5 here is more than 0.35 there",
+    ]
+    assert trained.wider_limits(trained) == []
+
+
+def test_a_contract_of_version_1_is_refused_in_one_line_that_says_what_to_change(data):
+    data["contract"] = 1
+    text = problems_of(data)
+    assert "1 problem" in text
+    assert "write contract: 2" in text
+    assert len(text.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("/joint states", "' ' in it"),
+        ("joint_states/", "ends with /"),
+        ("/left//joint_states", "// in it"),
+        ("/2nd_arm/joint_states", "begins with a digit"),
+        ("/arm/~/joint_states", "~ elsewhere"),
+        ("~joint_states", "no / after ~"),
+        ("/arm-1/joint_states", "'-' in it"),
+        ("/arm__1/states", "__ in it"),
+        ("/état", "'é' in it"),
+        ("/", "namespace"),
+        ("~/", "namespace"),
+        ("/{nod}/x", "'{' in it"),
+        ("/" + "x" * 300, "301 characters"),
+    ],
+)
+@pytest.mark.parametrize("where", ["joint_states", "command", "status", "camera", "stop", "estop"])
+def test_names_that_ros_does_not_take_are_refused(data, where, name, why):
+    topics = data["topics"]
+    if where == "camera":
+        data["cameras"][0]["topic"] = name
+    elif where == "stop":
+        topics["stop"] = [{"name": name, "type": "std_msgs/msg/Bool", "ok": [True]}]
+    elif where == "estop":
+        topics["estop"] = [{"name": name}]
+    elif where == "joint_states":
+        topics["joint_states"][0]["name"] = name
+    else:
+        topics[where]["name"] = name
+    text = problems_of(data)
+    assert "is not a ROS name" in text
+    assert why in text
+
+
+@pytest.mark.parametrize("name", ["joint_states", "/a/b_c/d1", "~/states", "~/{node}/states", "_hidden/x", "/a_/b"])
+def test_names_that_ros_takes_are_taken(data, name):
+    data["topics"]["joint_states"][0]["name"] = name
+    assert RobotContract.from_dict(data).joint_states[0].name == name
+
+
+def test_joint_states_may_come_from_several_topics_under_other_names(data):
+    data["topics"]["joint_states"] = [
+        {"name": "/arm/joint_states", "publishers": 2},
+        {"name": "/gripper/joint_states", "qos": {"reliability": "reliable"}},
+    ]
+    data["joints"][5]["state_name"] = "left_finger"
+    contract = RobotContract.from_dict(data)
+    assert [(topic.name, topic.publishers) for topic in contract.joint_states] == [
+        ("/arm/joint_states", 2),
+        ("/gripper/joint_states", 1),
+    ]
+    assert contract.state_names == (*contract.joint_names[:5], "left_finger")
+    assert RobotContract.from_dict(contract.to_dict()) == contract
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["joints"][0].update(arm_tolerance=1.0), "joints[0].arm_tolerance: 1 rad is more than the joint"),
+        (lambda d: d["safety"].update(arm_tolerance=0.01), "safety.arm_tolerance: is given to each joint"),
+        (lambda d: d["joints"][0].update(kind="continuous"), "joints[0].position: a continuous joint has no limits"),
+        (lambda d: d["joints"][0].update(state_name="gripper"), "both read 'gripper'"),
+        (lambda d: [j.update(state_name="j") for j in d["joints"][:2]], "joints: the state_name 'j' is given twice"),
+        (lambda d: d["topics"]["command"].update(gripper={"name": "/grip", "interface": "x"}), "'x' is not one of"),
+        (lambda d: (d["topics"]["command"].update(gripper={"name": "/g"}), d.pop("gripper")), "there is no gripper"),
+        (lambda d: d["topics"].update(stop=[{"name": "/m", "type": "Bool", "ok": [True]}]), "is not a message type"),
+        (lambda d: d["topics"].update(stop=[{"name": "/m", "type": "a/msg/B", "ok": []}]), "is no list of flags"),
+        (lambda d: d["topics"].update(stop=[{"name": "/m", "type": "a/msg/B"}]), "topics.stop[0].ok: missing"),
+        (lambda d: d["topics"].update(estop=[{"name": "/joint_states"}]), "/joint_states is given twice"),
+        (lambda d: d["cameras"][0].update(topic="/joint_states"), "/joint_states is given twice"),
+        (lambda d: d["safety"].update(in_fault="hold"), "safety.in_fault: 'hold' is not one of silent"),
+        (lambda d: d["safety"].update(arm_states=1), "safety.arm_states: 1 must be between 2"),
+        (lambda d: d["safety"].update(start_pose="no"), "safety.start_pose"),
+        (lambda d: d["deadlines"].update(idle=0), "deadlines.idle: 0 must be above 0"),
+        (lambda d: d["joints"][0].update(velocity=10**400), "joints[0].velocity: inf is not finite"),
+    ],
+)
+def test_new_keys_that_make_no_sense_are_named(data, change, message):
+    change(data)
+    assert message in problems_of(data)
+
+
+def test_what_a_fault_commands_follows_the_controller(data):
+    assert RobotContract.from_dict(data).safety.in_fault == "silent"
+    del data["safety"]["in_fault"]
+    data["topics"]["command"]["interface"] = "forward_command"
+    assert RobotContract.from_dict(data).safety.in_fault == "follow_measured"
+
+
+def test_a_continuous_joint_has_no_limits_and_survives_a_round_trip(data):
+    joint = data["joints"][4]
+    for key in ("position", "state_jump", "action_jump", "saturate", "arm_tolerance"):
+        del joint[key]
+    joint["kind"] = "continuous"
+    contract = RobotContract.from_dict(data)
+    assert contract.joints[4].position == (-float("inf"), float("inf"))
+    again = RobotContract.from_dict(json.loads(json.dumps(contract.to_dict(), allow_nan=False)))
+    assert again == contract
+    joint["following_error"] = 4.0
+    assert "must be at most 3.14159" in problems_of(data)
 
 
 def test_joints_in_another_order_are_a_difference(data):

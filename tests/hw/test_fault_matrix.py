@@ -6,12 +6,14 @@ latched.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
 import pytest
 
-from robo_hw import ArmRefusedError, State
+from robo_hw import ArmRefusedError, RobotContract, State
+from tests.hw.conftest import Bench
 
 DT = 0.01  # the bench's tick
 
@@ -176,7 +178,10 @@ def test_row_a_late_frame_slows_the_arm_and_lets_it_recover(bench):
     bench.cameras = True
     bench.step()
     assert bench.core.submit(bench.chunk(horizon=60)).accepted
-    bench.step(0.5)
+    bench.step(0.6)
+    assert bench.core.status().degraded == ("wrist",), "one good second ends it, not one good picture"
+    assert bench.core.submit(bench.chunk(horizon=60)).accepted
+    bench.step(0.7)
     assert bench.core.status().degraded == ()
     assert bench.core.status().rate == pytest.approx(1.0, rel=0.02)
     bench.keeps_the_limits()
@@ -213,12 +218,12 @@ def test_row_stale_joint_states_are_a_fault(bench):
 
 def test_row_stale_joint_states_are_a_fault_while_holding_too(resting):
     bench = resting
-    bench.see()
+    bench.settle()
     bench.core.arm()
     bench.joints = False
     bench.step(0.07)
     assert bench.core.state is State.FAULT
-    assert bench.step() is not None, "the hold goes on"
+    assert bench.step() is None, "nothing is known of where the arm is"
 
 
 @pytest.mark.parametrize(
@@ -338,7 +343,21 @@ def test_row_a_queue_that_delivers_late_makes_the_age_grow(bench):
 # Row: policy killed, slow, restarted in mid-chunk -> stop; wrong epoch rejected
 
 
-def test_row_a_policy_restarted_in_mid_chunk_stops_the_arm_and_its_old_chunks_are_dropped(bench):
+def changed(name: str = "franka_panda", **safety) -> RobotContract:
+    """A packaged contract with other settings of ``safety``."""
+    data = copy.deepcopy(RobotContract.load(name).to_dict())
+    data["safety"].update(safety)
+    return RobotContract.from_dict(data)
+
+
+def running(contract: RobotContract) -> Bench:
+    bench = Bench(contract=contract)
+    bench.start()
+    return bench
+
+
+def test_row_a_policy_restarted_in_mid_chunk_stops_the_arm_and_its_old_chunks_are_dropped():
+    bench = running(changed(rearm_after_restart=False))
     old = bench.chunk()
     epoch = bench.core.new_epoch()
     assert epoch == old.epoch + 1
@@ -350,7 +369,8 @@ def test_row_a_policy_restarted_in_mid_chunk_stops_the_arm_and_its_old_chunks_ar
     assert bench.core.state is State.HOLDING
 
 
-def test_row_a_restarted_policy_resumes_by_observing_the_new_epoch(bench):
+def test_row_a_restarted_policy_resumes_by_observing_the_new_epoch_where_the_contract_says_so():
+    bench = running(changed(rearm_after_restart=False))
     bench.core.new_epoch()
     bench.comes_to_rest(State.HOLDING)
     bench.sequence = 0  # it counts from the beginning again
@@ -358,6 +378,19 @@ def test_row_a_restarted_policy_resumes_by_observing_the_new_epoch(bench):
     bench.step(0.3)
     assert bench.core.state is State.RUNNING
     bench.keeps_the_limits()
+
+
+@pytest.mark.parametrize("moving", [True, False])
+def test_row_a_policy_server_that_came_back_needs_a_new_arm(bench, moving):
+    if not moving:
+        while bench.core.state is not State.HOLDING:
+            bench.step()
+    bench.core.new_epoch("the policy server restarted")
+    bench.step(0.5)
+    assert bench.core.state is State.DISARMED
+    assert bench.core.tick() is None
+    assert not bench.core.submit(bench.chunk()).accepted
+    assert "arm again" in bench.last("state").message or moving
 
 
 def test_row_a_slow_policy_stops_and_may_go_on(bench):
@@ -387,7 +420,7 @@ def test_row_a_bridge_that_was_killed_and_comes_back_is_disarmed(resting):
 
 def test_row_an_emergency_stop_between_acceptance_and_the_first_tick_is_not_lost(resting):
     bench = resting
-    bench.see()
+    bench.settle()
     bench.core.arm()
     bench.step()
     assert bench.core.submit(bench.chunk()).accepted
@@ -395,7 +428,8 @@ def test_row_an_emergency_stop_between_acceptance_and_the_first_tick_is_not_lost
     before = bench.robot.copy()
     command = bench.step()
     assert bench.core.fault.cause == "e_stop"
-    assert np.allclose(command.positions, before)
+    assert np.allclose(command.positions, before), "the last of a stop"
+    assert bench.step() is None
     bench.step(0.2)
     assert bench.core.state is State.FAULT
     assert np.allclose(bench.robot, before, atol=1e-12), "it never moved"

@@ -35,6 +35,13 @@ def see(core, clock, positions=REST, velocities=None):
         core.observe_camera(camera.name, int(clock.now() * 1e6), stamp=clock.now())
 
 
+def settle(core, clock, positions=REST, velocities=None):
+    """Be seen at rest for as long as arming asks."""
+    for _ in range(6):
+        clock.advance(0.02)
+        see(core, clock, positions, velocities)
+
+
 def run(core, clock, seconds, dt=0.02):
     robot, command = REST, None
     for _ in range(round(seconds / dt)):
@@ -58,7 +65,7 @@ def test_a_disarmed_core_commands_nothing(core, clock):
 
 
 def test_an_armed_core_holds_the_measured_position_and_never_zero(core, clock):
-    see(core, clock)
+    settle(core, clock)
     core.arm()
     for _ in range(5):
         clock.advance(0.02)
@@ -74,11 +81,11 @@ def test_an_armed_core_holds_the_measured_position_and_never_zero(core, clock):
     ("prepare", "reason"),
     [
         (lambda core, clock: None, "no joint states"),
-        (lambda core, clock: (see(core, clock), clock.advance(0.2)), "0.200 s old"),
-        (lambda core, clock: see(core, clock, REST + np.array([3.0, 0, 0, 0, 0, 0])), "shoulder_pan is at 3.1"),
-        (lambda core, clock: see(core, clock, REST, np.full(6, 0.5)), "shoulder_pan moves at 0.5"),
+        (lambda core, clock: (settle(core, clock), clock.advance(0.2)), "0.200 s old"),
+        (lambda core, clock: settle(core, clock, REST + np.array([3.0, 0, 0, 0, 0, 0])), "shoulder_pan is at 3.1"),
+        (lambda core, clock: settle(core, clock, REST, np.full(6, 0.5)), "shoulder_pan moves at 0.5"),
         (lambda core, clock: core.estop("button"), "e_stop"),
-        (lambda core, clock: (see(core, clock), core.arm()), "already holding"),
+        (lambda core, clock: (settle(core, clock), core.arm()), "already holding"),
     ],
 )
 def test_arming_is_refused_with_every_reason(core, clock, prepare, reason):
@@ -90,14 +97,14 @@ def test_arming_is_refused_with_every_reason(core, clock, prepare, reason):
 def test_a_joint_a_hair_outside_its_limit_is_armed_at_the_limit(core, clock):
     resting = REST.copy()
     resting[1] = -1.755  # sagged 0.01 rad below -1.745
-    see(core, clock, resting)
+    settle(core, clock, resting)
     core.arm()
     clock.advance(0.02)
     assert core.tick().positions[1] == -1.745
 
 
 def test_disarming_in_motion_brakes_first(core, clock):
-    see(core, clock)
+    settle(core, clock)
     core.arm()
     assert core.submit(chunk(core, clock)).accepted
     run(core, clock, 0.5)
@@ -109,7 +116,7 @@ def test_disarming_in_motion_brakes_first(core, clock):
 
 
 def test_the_first_cause_of_a_fault_stays_and_outlives_policies(core, clock):
-    see(core, clock)
+    settle(core, clock)
     core.arm()
     core.estop("first")
     run(core, clock, 0.1)
@@ -125,7 +132,7 @@ def test_the_first_cause_of_a_fault_stays_and_outlives_policies(core, clock):
 
 
 def test_a_fault_is_reset_by_hand_after_the_cool_down(core, clock):
-    see(core, clock)
+    settle(core, clock)
     core.arm()
     core.estop()
     run(core, clock, 0.1)
@@ -138,7 +145,7 @@ def test_a_fault_is_reset_by_hand_after_the_cool_down(core, clock):
     assert core.tick() is None, "the old hold is not taken up again"
     with pytest.raises(ArmRefusedError, match="joint states"):
         core.arm()
-    run(core, clock, 0.1)
+    run(core, clock, 0.2)
     core.arm()
     assert core.state is State.HOLDING
 
@@ -155,7 +162,7 @@ def test_the_cool_down_counts_from_the_last_fault(core, clock):
 
 
 def test_an_arm_that_was_moved_by_hand_in_fault_does_not_put_the_reset_off_for_ever(core, clock):
-    see(core, clock)
+    settle(core, clock)
     core.arm()
     clock.advance(0.02)
     pushed = REST + 0.6
@@ -164,10 +171,9 @@ def test_an_arm_that_was_moved_by_hand_in_fault_does_not_put_the_reset_off_for_e
     for _ in range(round((SO101.safety.cool_down + 0.1) / 0.02)):
         clock.advance(0.02)
         see(core, clock, pushed)
-        assert np.array_equal(core.tick().positions, REST)
+        assert core.tick() is None, "what was held is not where the arm is"
     core.reset_fault()
-    clock.advance(0.02)
-    see(core, clock, pushed)
+    settle(core, clock, pushed)
     core.arm()
     assert np.array_equal(core.tick().positions, pushed)
 
@@ -178,7 +184,7 @@ def test_there_is_nothing_to_reset_without_a_fault(core):
 
 
 def test_a_fault_cannot_be_reset_while_the_arm_still_brakes(core, clock):
-    see(core, clock)
+    settle(core, clock)
     core.arm()
     core.submit(chunk(core, clock))
     run(core, clock, 0.5)
@@ -190,7 +196,7 @@ def test_a_fault_cannot_be_reset_while_the_arm_still_brakes(core, clock):
 
 
 def test_an_emergency_stop_from_another_thread_is_taken_at_the_next_call(core, clock):
-    see(core, clock)
+    settle(core, clock)
     core.arm()
     thread = threading.Thread(target=core.estop, args=("from a thread",))
     thread.start()
@@ -200,7 +206,7 @@ def test_an_emergency_stop_from_another_thread_is_taken_at_the_next_call(core, c
 
 
 def test_every_slowing_is_logged_once_with_joint_value_and_limit(core, clock):
-    see(core, clock)
+    settle(core, clock)
     core.arm()
     fast = chunk(core, clock, horizon=15)
     fast.actions[:, 2] += np.linspace(0, 1.0, 15) ** 2
@@ -214,7 +220,7 @@ def test_every_slowing_is_logged_once_with_joint_value_and_limit(core, clock):
 
 
 def test_status_tells_what_diagnostics_need(core, clock):
-    see(core, clock)
+    settle(core, clock)
     core.arm()
     core.submit(chunk(core, clock))
     run(core, clock, 0.4)
@@ -236,7 +242,7 @@ def test_the_event_log_is_bounded_and_its_counts_are_not():
 
 
 def test_a_stream_that_stays_wrong_does_not_flood_the_log(core, clock):
-    see(core, clock)
+    settle(core, clock)
     core.arm()
     for _ in range(500):
         clock.advance(0.001)

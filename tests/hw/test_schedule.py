@@ -74,6 +74,7 @@ class Follower:
         self.times: list[float] = []
         self.positions: list[np.ndarray] = []
         self.splices: list[float] = []
+        self.seen = 0
 
     def goal(self, t: np.ndarray) -> np.ndarray:
         return HOME + self.amplitude * np.sin(1.5 * t[:, None] + np.arange(7))
@@ -86,6 +87,10 @@ class Follower:
             self.core.observe(PANDA.joint_names, self.robot, stamp=now)
             self.core.observe_camera("wrist", int(now * 1000), stamp=now)
             if self.core.state is State.DISARMED:
+                self.seen += 1
+                if self.seen < 6:
+                    start = now  # until it may be armed
+                    continue
                 self.core.arm()
             if now - planned >= every:
                 planned = now

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from served_policies import STATE, Counting, Rising
 
-from robo_hw import ActionChunk, RobotContract, SafetyCore, State, SteadyClock
+from robo_hw import ActionChunk, ArmRefusedError, RobotContract, SafetyCore, State, SteadyClock
 from robo_hw.errors import AddressError, ObservationError, TransportError
 from robo_hw.transport import Address, ClientState, PolicyClient, PolicyServer, Timeouts
 
@@ -162,10 +162,24 @@ def test_nothing_the_bridge_calls_waits_whether_the_server_is_there_or_hangs(soc
     assert np.percentile(spent, 90) < 0.05
 
 
+def test_a_contract_that_differs_in_deployment_is_taken_and_told(socket_path):
+    data = ARM.to_dict()
+    data["robot"], data["joints"][2]["velocity"] = "left_arm", 5.0  # the bridge keeps the tighter limit
+    data["topics"]["command"]["name"], data["deadlines"]["chunk"] = "/left/command", 0.7
+    data["cameras"].reverse()
+    told = []
+    with (
+        PolicyServer(RobotContract.from_dict(data), socket_path, Rising(ARM), report=told.append) as server,
+        PolicyClient(ARM, str(server.address), timeouts=QUICK) as client,
+    ):
+        connected(client)
+    assert any("differs in deployment" in text and "robot" in text for text in told)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        (lambda data: data["joints"][2].update(velocity=3.0), "joints[elbow_pitch].velocity"),
+        (lambda data: data["joints"][2].update(name="elbow"), "joints"),
         (lambda data: data["cameras"][0].update(width=64), "cameras[front].width"),
         (lambda data: data["joints"].reverse(), "joints"),
         (lambda data: data["rates"].update(actions=10), "rates.actions"),
@@ -183,7 +197,7 @@ def test_another_contract_is_refused_and_the_field_is_named(socket_path, change,
         assert not client.send_observation(NAMES, REST, observed_at=1.0)
 
 
-@pytest.mark.parametrize(("constant", "value"), [("PROTOCOL", 2), ("schema_hash", lambda: "0" * 64)])
+@pytest.mark.parametrize(("constant", "value"), [("PROTOCOL", 3), ("schema_hash", lambda: "0" * 64)])
 def test_another_version_of_the_messages_is_refused(socket_path, monkeypatch, constant, value):
     monkeypatch.setattr(f"robo_hw.transport.link.{constant}", value)
     with (
@@ -257,9 +271,13 @@ def test_a_wrong_picture_is_a_mistake_of_the_caller_and_a_bad_number_is_not_sent
         ("tcp://192.168.0.7:5555", "loopback"),
         ("tcp://0.0.0.0:5555", "loopback"),
         ("tcp://127.0.0.1:99999", "port"),
-        ("tcp://robot:1", "no address"),
-        ("http://x", "no address"),
-        ("", "no address"),
+        ("tcp://robot:1", "not on this computer"),
+        ("http://x", "not understood"),
+        ("tcp://:1", "not understood"),
+        ("tls://robot", "no port"),
+        ("tls://a b:1", "not understood"),
+        ("tls://-x:1", "not understood"),
+        ("", "not understood"),
         ("unix:/" + "a" * 200, "longer"),
     ],
 )
@@ -299,11 +317,11 @@ def test_a_broken_chunk_reaches_the_core_as_it_is_and_is_rejected_there(socket_p
     with PolicyServer(arm, socket_path, policy) as server, PolicyClient(arm, str(server.address), clock) as client:
         connected(client)
         policy.wrong = wrong
-        for picture in range(3):
+        for picture in range(8):
             core.observe(NAMES, REST, stamp=clock.now())
             for camera in arm.cameras:
                 core.observe_camera(camera.name, picture, stamp=clock.now())
-            time.sleep(0.002)
+            time.sleep(0.02)
         core.arm()
         result = core.submit(ask(client, observed_at=clock.now(), epoch=core.epoch))
         assert result.malformed
@@ -369,7 +387,8 @@ def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_t
             for camera in arm.cameras:
                 core.observe_camera(camera.name, picture, stamp=now)
             if core.state is State.DISARMED:
-                core.arm()
+                with contextlib.suppress(ArmRefusedError):  # until several joint states agree
+                    core.arm()
             client.send_observation(NAMES, robot, pictures(), observed_at=now, epoch=core.epoch, want=("chunk",))
             update = client.poll()
             if update.restarted:
@@ -377,7 +396,7 @@ def test_a_server_killed_in_mid_chunk_and_restarted_serves_on_without_touching_t
             elif update.chunk is not None:
                 (submitted if core.submit(update.chunk).accepted else refused).append(update.chunk)
             command = core.tick()
-            robot = command.positions
+            robot = robot if command is None else command.positions
             states.append(core.state)
             epochs.append(client.status().server_epoch)
             time.sleep(0.01)

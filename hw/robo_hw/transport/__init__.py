@@ -1,8 +1,9 @@
-"""The policy in one process, the arm's bridge in another: a local socket between them, and shared memory for images.
+"""The policy in one process, the arm's bridge in another, on the same computer or, over mutual TLS, on another.
 
 The bridge holds a ``PolicyClient``, which never blocks; the policy's process runs a ``PolicyServer``. Messages are
-msgpack maps checked against a schema, of bounded size; nothing received is ever executed. ``docs/deploying.md`` tells
-how the parts are used together.
+msgpack maps checked against a schema, of bounded size; nothing received is ever executed. Both sides prove who they are
+before anything else (``docs/network.md``); images travel in shared memory where the two share a computer.
+``docs/deploying.md`` tells how the parts are used together.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 _EXPORTS: dict[str, str] = {
     "Address": "robo_hw.transport.address",
+    "Credentials": "robo_hw.transport.credentials",
     "ClientState": "robo_hw.transport.reports",
     "ClientStatus": "robo_hw.transport.reports",
     "Observation": "robo_hw.transport.served",

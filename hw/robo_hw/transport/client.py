@@ -1,6 +1,6 @@
 """The bridge's side: hands observations to the policy server and takes chunks from it, and never waits.
 
-    with PolicyClient(contract, "unix:/run/user/1000/robo-rm.sock", clock) as client:
+    with PolicyClient(contract, "unix:policy", clock) as client:
         ...every control tick...
         client.send_observation(names, positions, images, observed_at=clock.now(), epoch=core.epoch)
         update = client.poll()
@@ -15,6 +15,7 @@ server made is ever handed out after the connection to it is lost.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -29,9 +30,10 @@ from robo_hw.contract import RobotContract
 from robo_hw.errors import ObservationError, TransportError
 from robo_hw.transport.address import Address
 from robo_hw.transport.connection import ConnectionLost
+from robo_hw.transport.credentials import Credentials
 from robo_hw.transport.images import SLOTS, ImageLayout
 from robo_hw.transport.limits import MOST_NUMBERS
-from robo_hw.transport.link import Link, Pending, Refused
+from robo_hw.transport.link import Link, Pending, Refused, Target
 from robo_hw.transport.reports import ClientState, ClientStatus, Timeouts, Update
 from robo_hw.transport.served import IMAGES, STATE, ProgressEstimate, ServerInfo
 from robo_hw.watch import JointOrder
@@ -45,14 +47,17 @@ class PolicyClient:
 
     Args:
         contract: of the arm; the server must have the same.
-        address: ``unix:/path`` or ``tcp://127.0.0.1:port``.
+        address: ``unix:NAME``, ``unix:/path``, ``tcp://127.0.0.1:port`` or ``tls://host:port``.
         clock: the safety core's; all stamps are by it.
         role: ``control`` (chunks and progress; one at a time) or ``monitor`` (progress only).
         task: the instruction.
         timeouts: seconds.
+        credentials: what proves this side, and what the server must prove, anew on each connection; by default a
+            Unix socket's server must run as this user, and a TCP server know this user's secret.
 
     Raises:
         AddressError: the address is wrong.
+        CredentialsError: the secret or a certificate is missing or wrong.
         TransportError: the role is unknown, or the task is too long.
     """
 
@@ -64,11 +69,16 @@ class PolicyClient:
         role: str = "control",
         task: str = "",
         timeouts: Timeouts | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         if role not in ("control", "monitor"):
             raise TransportError(f"role {role!r} is neither control nor monitor")
         self.contract = contract
-        self.address = Address.parse(address)
+        self.address = Address.parse(address).for_client()
+        given = credentials or Credentials()
+        self._target = Target(
+            self.address, given.client(self.address), secrets.token_hex(16), given.trusted(), given.shared_folder
+        )
         self.role = role
         self._clock = clock or SteadyClock()
         self._timeouts = timeouts or Timeouts()
@@ -93,6 +103,9 @@ class PolicyClient:
         self._round_trip: float | None = None
         self._inference: float | None = None
         self._last_chunk_at: float | None = None
+        self._waiting: dict[str, OrderedDict[int, float]] = {want: OrderedDict() for want in WANTS}
+        self._uplink: float | None = None
+        self._downlink: float | None = None
 
     def __enter__(self) -> PolicyClient:
         self.connect()
@@ -193,10 +206,25 @@ class PolicyClient:
                 self._message = f"an observation was not sent: {SLOTS} are on their way and not taken yet"
             self._count["sent"] += taken - replaced
             if taken:
-                self._handed[self._sequence] = time.monotonic()
-                while len(self._handed) > _REMEMBERED:
-                    self._handed.popitem(last=False)
+                self._remember(header, server)
             return taken
+
+    def _remember(self, header: Mapping[str, Any], server: ServerInfo) -> None:
+        now = self._handed[self._sequence] = time.monotonic()
+        while len(self._handed) > _REMEMBERED:
+            self._handed.popitem(last=False)
+        served = {"chunk": server.policy is not None, "progress": server.has_progress}
+        for want, waiting in self._waiting.items():
+            # The oldest tells how long it takes; where hundreds wait, the newest may be left out.
+            if header[f"want_{want}"] and served[want] and len(waiting) < _REMEMBERED:
+                waiting[self._sequence] = now
+
+    def _resolve(self, sequence: int, wants: Sequence[str]) -> None:
+        """An answer also settles the observations before: the server skips those that a newer one overtakes."""
+        for want in wants:
+            waiting = self._waiting[want]
+            while waiting and next(iter(waiting)) <= sequence:
+                waiting.popitem(last=False)
 
     def poll(self) -> Update:
         """What has come since the last call; cheap, call it every tick."""
@@ -214,12 +242,16 @@ class PolicyClient:
                 self._task = _checked_task(task)
             self._episode += 1
             self._chunk = self._progress = None
+            self._forget_waiting()
             if self._link is not None:
                 self._link.tell({"type": "episode", "episode": self._episode, "task": self._task})
 
     def status(self) -> ClientStatus:
         """A snapshot for diagnostics."""
         with self._lock:
+            link = self._link
+            offset, uncertainty = (link.offset.best if link else None) or (None, None)
+            unanswered, busy = self._unanswered(), link.busy if link else 0.0
             return ClientStatus(
                 self._state,
                 self._message,
@@ -235,7 +267,28 @@ class PolicyClient:
                 self._round_trip,
                 self._inference,
                 self._last_chunk_at,
+                unanswered,
+                busy,
+                self._hung(unanswered, busy),
+                offset,
+                uncertainty,
+                self._uplink,
+                self._downlink,
             )
+
+    def _unanswered(self) -> float | None:
+        since = [next(iter(waiting.values())) for waiting in self._waiting.values() if waiting]
+        return time.monotonic() - min(since) if since else None
+
+    def _hung(self, unanswered: float | None, busy: float) -> str:
+        if self._state is not ClientState.CONNECTED or (unanswered or 0.0) <= self._timeouts.answer:
+            return ""
+        doing = f"it computes on one observation since {busy:.1f} s" if busy > self._timeouts.answer else "it is silent"
+        return f"the policy server answers, its policy has not for {unanswered:.1f} s; {doing}"
+
+    def _forget_waiting(self) -> None:
+        for waiting in self._waiting.values():
+            waiting.clear()
 
     # The thread -----------------------------------------------------------------------------------------------------
 
@@ -244,7 +297,7 @@ class PolicyClient:
             wait = self._timeouts.retry
             link = None
             try:
-                link = Link(self.contract, self.address, self._layout, self._timeouts, SLOTS)
+                link = Link(self.contract, self._target, self._layout, self._timeouts, SLOTS)
                 with self._lock:
                     if self._closing.is_set():
                         return
@@ -282,6 +335,7 @@ class PolicyClient:
             self._server = self._link = None
             self._chunk = self._progress = None  # nothing of a server that is gone reaches the arm
             self._handed.clear()
+            self._forget_waiting()
             self._state, self._message = state, message
 
     def _take(self, message: dict[str, Any] | None) -> None:
@@ -294,11 +348,13 @@ class PolicyClient:
                 return
             if kind == "error":
                 self._count["errors"] += 1
+                self._resolve(message["sequence"], WANTS)
                 self._policy_error = message["message"]
                 return
             if message["episode"] != self._episode:
                 self._count["stale"] += 1
                 return
+            self._resolve(message["sequence"], (kind,))
             if kind == "chunk":
                 self._take_chunk(message, server)
             elif kind == "progress":
@@ -313,7 +369,12 @@ class PolicyClient:
             self._count["stale"] += 1
             return
         self._count["chunks"] += 1
-        self._round_trip = time.monotonic() - handed
+        now = time.monotonic()
+        self._round_trip = now - handed
+        known = self._link.offset.best if self._link else None
+        if known is not None:
+            self._uplink = message["received"] - known[0] - handed
+            self._downlink = now - (message["answered"] - known[0])
         self._inference = message["seconds"]
         self._last_chunk_at = self._clock.now()
         self._chunk = ActionChunk(

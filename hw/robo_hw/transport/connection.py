@@ -1,19 +1,19 @@
-"""One socket with frames on it: sending with a time-out from several threads, receiving piece by piece."""
+"""One channel with frames on it: sending with a time-out from several threads, receiving piece by piece."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import socket
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from robo_hw.errors import FrameError
+from robo_hw.transport.channel import Channel
 from robo_hw.transport.messages import Field, check
 from robo_hw.transport.reports import Timeouts
+from robo_hw.transport.tls import meaning
 from robo_hw.transport.wire import FrameReader, pack, unpack
 
 _PIECE = 256 * 1024
@@ -24,12 +24,13 @@ class ConnectionLost(Exception):
 
 
 class Connection:
-    """A connected socket. ``table``: the messages that may come in; ``limit``: bytes of the longest of them."""
+    """An authenticated channel. ``table``: the messages that may come in; ``limit``: bytes of the longest of them."""
 
-    def __init__(self, made: socket.socket, table: dict[str, dict[str, Field]], limit: int, timeouts: Timeouts) -> None:
-        self.socket = made
+    def __init__(self, channel: Channel, table: dict[str, dict[str, Field]], limit: int, timeouts: Timeouts) -> None:
+        self.channel = channel
         self._table = table
-        self._reader = FrameReader(limit)
+        self._sealing = channel.seals[0] if channel.seals else None
+        self._reader = FrameReader(limit, channel.seals[1] if channel.seals else None)
         self._timeouts = timeouts
         self._sending = threading.Lock()
         self._began = 0.0
@@ -37,7 +38,6 @@ class Connection:
         """When anything last came in, s."""
         self.descriptors: list[int] = []
         """File descriptors that came with the first frame; whoever takes them out closes them."""
-        made.settimeout(timeouts.send)
 
     def limit(self, limit: int) -> None:
         """Change the length of the longest message."""
@@ -51,17 +51,20 @@ class Connection:
             FrameError: the message is too long or does not travel.
         """
         frame = pack(message, limit)
+        seconds = self._timeouts.send + len(frame) / self._timeouts.slowest
         with self._sending:
+            if self._sealing is not None:
+                frame += self._sealing.tag(frame)
+            rest, end = memoryview(frame), time.monotonic() + seconds
             try:
-                self.socket.settimeout(self._timeouts.send)
-                sent = 0
-                if descriptor is not None:
-                    sent = socket.send_fds(self.socket, [frame], [descriptor])
-                self.socket.sendall(memoryview(frame)[sent:])
-            except TimeoutError:
-                raise ConnectionLost(f"it did not read for {self._timeouts.send:g} s") from None
+                while rest:
+                    sent = self.channel.write(rest, descriptor)
+                    if sent:
+                        rest, descriptor = rest[sent:], None
+                    elif not self._wait(end - time.monotonic(), select.POLLOUT):
+                        raise ConnectionLost(f"it did not read for {seconds:.3g} s")
             except OSError as error:
-                raise ConnectionLost(error.strerror or str(error)) from None
+                raise ConnectionLost(meaning(error)) from None
 
     def receive(self, timeout: float, take_descriptors: bool = False) -> dict[str, Any] | None:
         """The next message, or None where none is whole after ``timeout`` seconds.
@@ -73,21 +76,24 @@ class Connection:
         until = time.monotonic() + timeout
         while body is None:
             now = time.monotonic()
-            if self._reader.partial and now - self._began > self._timeouts.send:
-                raise ConnectionLost(f"a frame was not finished within {self._timeouts.send:g} s")
-            if not self._wait(min(max(until - now, 0.0), self._timeouts.send)):
+            allowed = self._timeouts.send + self._reader.size / self._timeouts.slowest
+            if self._reader.partial and now - self._began > allowed:
+                raise ConnectionLost("a frame that began was not finished in time")
+            data = None
+            if self.channel.ready or self._wait(min(until - now, self._timeouts.send)):
+                data = self._piece(take_descriptors)
+            if data is None:  # nothing, or a part of a TLS record
                 now = time.monotonic()
                 if now - self.heard > self._timeouts.silence:
                     raise ConnectionLost(f"nothing heard for {self._timeouts.silence:g} s")
                 if now >= until:
                     return None
                 continue
-            if not self._reader.partial:
-                self._began = time.monotonic()
-            data = self._piece(take_descriptors)
             if not data:
                 raise ConnectionLost("it closed the connection")
             self.heard = time.monotonic()
+            if not self._reader.partial:
+                self._began = self.heard
             self._reader.feed(data)
             body = self._next()
         self._began = time.monotonic()
@@ -96,26 +102,24 @@ class Connection:
         except FrameError as error:
             raise ConnectionLost(str(error)) from None
 
-    def _wait(self, seconds: float) -> bool:
+    def _wait(self, seconds: float, wanted: int = select.POLLIN) -> bool:
         try:
             # poll, not select: a process may hold more descriptors than select can count.
             poll = select.poll()
-            poll.register(self.socket, select.POLLIN)
-            return bool(poll.poll(seconds * 1000))
+            poll.register(self.channel.socket, wanted)
+            return bool(poll.poll(max(seconds, 0.0) * 1000))
         except (OSError, ValueError):
             raise ConnectionLost("the connection was closed here") from None
 
-    def _piece(self, take_descriptors: bool) -> bytes:
+    def _piece(self, take_descriptors: bool) -> bytes | None:
         try:
             if take_descriptors:
-                data, found, _, _ = socket.recv_fds(self.socket, _PIECE, 1, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+                data, found = self.channel.read_with_descriptors(_PIECE)
                 self.descriptors += found
                 return data
-            return self.socket.recv(_PIECE)
-        except TimeoutError:
-            raise ConnectionLost("it announced data that did not come") from None
+            return self.channel.read(_PIECE)
         except OSError as error:
-            raise ConnectionLost(error.strerror or str(error)) from None
+            raise ConnectionLost(meaning(error)) from None
 
     def _next(self) -> bytes | None:
         try:
@@ -125,13 +129,11 @@ class Connection:
 
     def interrupt(self) -> None:
         """Make every call on this connection end, from any thread."""
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
+        self.channel.interrupt()
 
     def close(self) -> None:
         """Give everything back."""
-        self.interrupt()
-        self.socket.close()
+        self.channel.close()
         for descriptor in self.descriptors:
             os.close(descriptor)
         self.descriptors = []

@@ -3,9 +3,9 @@
 The client makes the memory (``memfd``), seals its size, and hands it to the server through the socket. It has no name
 in any folder, so when both processes are gone, however they died, the system has freed it: nothing is left to clean up.
 
-A slot is a generation, the images of all cameras in the contract's order, and the generation again. The client writes a
-slot only while the server has nothing to read in it (``taken`` gives it back); the generations catch a client that
-does not keep to that.
+A slot is a generation, the images of all cameras in the order of their names, and the generation again. The client
+writes a slot only while the server has nothing to read in it (``taken`` gives it back); the generations catch a client
+that does not keep to that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class ImageLayout:
     """Where each camera's (H, W, 3) uint8 image lies in a slot, as a contract fixes it."""
 
     def __init__(self, contract: RobotContract) -> None:
-        self.shapes = {camera.name: (camera.height, camera.width, 3) for camera in contract.cameras}
+        # By name: two contracts that a policy fits both may list their cameras in another order.
+        cameras = sorted(contract.cameras, key=lambda camera: camera.name)
+        self.shapes = {camera.name: (camera.height, camera.width, 3) for camera in cameras}
         self.offsets: dict[str, int] = {}
         place = _GENERATION.size
         for name, (height, width, _) in self.shapes.items():
@@ -44,7 +46,7 @@ class ImageLayout:
         self.slot_bytes = (place + _GENERATION.size + 63) // 64 * 64
 
     def checked(self, images: Mapping[str, object]) -> dict[str, np.ndarray]:
-        """The images, in the contract's order, as contiguous uint8.
+        """The images, in the order of the cameras' names, as contiguous uint8.
 
         Raises:
             ObservationError: a camera is unknown, or an image is not (H, W, 3) uint8 of the contract's size.

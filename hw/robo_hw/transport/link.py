@@ -6,27 +6,91 @@ import contextlib
 import json
 import select
 import socket
+import ssl
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from robo_hw.contract import RobotContract
-from robo_hw.errors import FrameError
+from robo_hw.errors import AddressError, AuthenticationError, FrameError
 from robo_hw.transport.address import Address
+from robo_hw.transport.channel import Channel, Steps, finish
 from robo_hw.transport.connection import Connection, ConnectionLost
+from robo_hw.transport.credentials import Authenticate
+from robo_hw.transport.gate import hear_verdict
 from robo_hw.transport.images import ImageLayout, SlotWriter
 from robo_hw.transport.limits import HELLO, chunk_limit, observation_limit
 from robo_hw.transport.messages import FROM_SERVER, PROTOCOL, schema_hash
+from robo_hw.transport.offset import ClockOffset
 from robo_hw.transport.reports import Timeouts
 from robo_hw.transport.served import PolicyInfo, ServerInfo
+from robo_hw.transport.tls import meaning
+
+_PINGS = 64
+"""Pings that may still be answered."""
 
 
 class Refused(Exception):
-    """The server does not want this client; the message names the field."""
+    """The server does not want this client, or is not the one that it should be; the message says why."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which server, and what proves it: as long-lived as the client. ``client`` names the client, made up by it.
+
+    ``trusted`` and ``shared_folder``: as for ``Address.connect``.
+    """
+
+    address: Address
+    authenticate: Authenticate
+    client: str
+    trusted: frozenset[int] = frozenset()
+    shared_folder: bool = False
+
+    def dial(self, timeouts: Timeouts) -> Channel:
+        """A channel to a server that has proved itself, and that lets this client in.
+
+        Raises:
+            ConnectionLost: nobody listens there, or somebody does not finish in time.
+            Refused: whoever listens there is not who it has to be, or does not let this client in.
+        """
+        try:
+            made = self.address.connect(timeouts.connect, self.trusted, self.shared_folder)
+        except OSError as error:
+            raise ConnectionLost(f"no server there ({error.strerror or error})") from None
+        except AddressError as error:
+            raise Refused(str(error)) from None
+        try:
+            return self._authenticated(made, timeouts)
+        except BaseException:
+            made.close()
+            raise
+
+    def _authenticated(self, made: socket.socket, timeouts: Timeouts) -> Channel:
+        made.setblocking(False)
+        try:
+            channel: Channel = finish(self._steps(made), made.fileno(), timeouts.authenticate)
+        except AuthenticationError as error:
+            raise Refused(f"{self.address}: {error}") from None
+        except TimeoutError:
+            raise ConnectionLost(f"it did not prove who it is within {timeouts.authenticate:g} s") from None
+        except OSError as error:
+            refused = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
+            raise (Refused if refused else ConnectionLost)(f"{self.address}: {meaning(error)}") from None
+        return channel
+
+    def _steps(self, made: socket.socket) -> Steps:
+        channel = yield from self.authenticate(made)
+        try:
+            yield from hear_verdict(channel)
+        except BaseException:
+            channel.close()
+            raise
+        return channel
 
 
 @dataclass
@@ -46,13 +110,14 @@ class Link:
 
     Raises:
         ConnectionLost: nobody listens at the address.
+        Refused: somebody else does.
     """
 
     def __init__(
-        self, contract: RobotContract, address: Address, layout: ImageLayout, timeouts: Timeouts, slots: int
+        self, contract: RobotContract, target: Target, layout: ImageLayout, timeouts: Timeouts, slots: int
     ) -> None:
-        self._contract, self._layout, self._timeouts = contract, layout, timeouts
-        self._shared = address.shared and SlotWriter.possible()
+        self._contract, self._layout, self._timeouts, self._target = contract, layout, timeouts, target
+        self._shared = target.address.shared and SlotWriter.possible()
         self._limit = observation_limit(layout, self._shared)
         self._lock = threading.Lock()
         self._free = deque(range(slots))
@@ -61,11 +126,13 @@ class Link:
         self._under_way: dict[int, int] = {}
         self._messages: deque[dict[str, Any]] = deque(maxlen=64)
         self._pinged = 0.0
-        try:
-            made = address.connect(timeouts.connect)
-        except OSError as error:
-            raise ConnectionLost(f"no server there ({error.strerror or error})") from None
-        self._connection = Connection(made, FROM_SERVER, HELLO, timeouts)
+        self._ping = 0
+        self._pings: OrderedDict[int, float] = OrderedDict()
+        self.offset = ClockOffset()
+        """The server's clock against this one; the client's thread writes it."""
+        self.busy = 0.0
+        """Seconds that the network had been computing on one observation when the server last said so."""
+        self._connection = Connection(target.dial(timeouts), FROM_SERVER, HELLO, timeouts)
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -88,6 +155,7 @@ class Link:
             "protocol": PROTOCOL,
             "schema": schema_hash(),
             "role": role,
+            "client": self._target.client,
             "contract": json.dumps(self._contract.to_dict(), separators=(",", ":")),
             "contract_hash": self._contract.hash,
             "task": task,
@@ -161,7 +229,10 @@ class Link:
             self._sleep()
             self._send_waiting()  # an observation goes out before anything is read
             message = self._connection.receive(0.0)
-        if message is None or message["type"] == "pong":
+        if message is None:
+            return None
+        if message["type"] == "pong":
+            self._hear_pong(message)
             return None
         if message["type"] == "taken":
             with self._lock:
@@ -216,12 +287,22 @@ class Link:
         now = time.monotonic()
         if now - self._pinged >= self._timeouts.heartbeat:
             self._pinged = now
-            self._connection.send({"type": "ping", "sequence": 0}, HELLO)
+            self._ping += 1
+            self._pings[self._ping] = now
+            while len(self._pings) > _PINGS:
+                self._pings.popitem(last=False)
+            self._connection.send({"type": "ping", "sequence": self._ping}, HELLO)
+
+    def _hear_pong(self, pong: dict[str, Any]) -> None:
+        self.busy = pong["busy"]
+        sent = self._pings.pop(pong["sequence"], None)
+        if sent is not None:
+            self.offset.add(sent, pong["received"], pong["answered"], time.monotonic())
 
     def _sleep(self) -> None:
         poll = select.poll()
         try:
-            poll.register(self._connection.socket, select.POLLIN)
+            poll.register(self._connection.channel.socket, select.POLLIN)
             poll.register(self._wake_in, select.POLLIN)
             poll.poll(self._timeouts.heartbeat * 1000)
             with contextlib.suppress(BlockingIOError):

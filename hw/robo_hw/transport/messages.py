@@ -11,7 +11,7 @@ from typing import Any
 from robo_hw.errors import FrameError
 from robo_hw.transport.wire import array_in
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the protocol; both sides must have the same."""
 _MOST_COUNT = 2**53
 _LONGEST_TEXT = 2000
@@ -81,6 +81,7 @@ FROM_CLIENT: dict[str, dict[str, Field]] = {
         "protocol": _COUNT,
         "schema": _TEXT,
         "role": _TEXT,
+        "client": Field("text", 1, 64),
         "contract": Field("text", 2, 300_000),
         "contract_hash": _TEXT,
         "task": _TEXT,
@@ -136,6 +137,8 @@ FROM_SERVER: dict[str, dict[str, Field]] = {
         "joints": _NAMES,
         "actions": Field("array"),
         "seconds": Field("number", 0, 1e6),
+        "received": _NUMBER,
+        "answered": _NUMBER,
     },
     "progress": {
         "epoch": _COUNT,
@@ -151,9 +154,10 @@ FROM_SERVER: dict[str, dict[str, Field]] = {
         "message": _TEXT,
     },
     "error": {"epoch": _COUNT, "sequence": _COUNT, "field": _TEXT, "message": _TEXT},
-    "pong": {"sequence": _COUNT},
+    "pong": {"sequence": _COUNT, "received": _NUMBER, "answered": _NUMBER, "busy": Field("number", 0, 1e9)},
 }
-"""What a client takes."""
+"""What a client takes. ``received``, ``answered``: by the server's steady clock, which is not the client's; ``busy``:
+seconds that the network has been computing on its present observation."""
 
 
 def check(message: dict[str, Any], table: dict[str, dict[str, Field]]) -> dict[str, Any]:

@@ -15,10 +15,16 @@ class Timeouts:
 
     connect: float = 1.0
     """To get a connection."""
+    authenticate: float = 3.0
+    """To prove who one is, all steps together; a connection that has not done so by then is closed."""
     handshake: float = 5.0
     """To shake hands."""
     send: float = 1.0
-    """To get one frame out, and to get the rest of a frame once it has begun to come in."""
+    """To get one frame out, and to get the rest of a frame once it has begun to come in; longer for a long one."""
+    slowest: float = 1e6
+    """Bytes a second that a long frame has to make at least, behind ``send``."""
+    answer: float = 2.0
+    """An observation that has waited so long for its answer, while pings are answered, means that the policy hangs."""
     heartbeat: float = 0.25
     """Between the client's pings."""
     silence: float = 1.5
@@ -82,6 +88,20 @@ class ClientStatus:
     """Of these, seconds spent by the policy."""
     last_chunk_at: float | None
     """When the last chunk came, by the client's clock, s."""
+    unanswered: float | None = None
+    """Seconds that the oldest observation without an answer has waited; None where none waits."""
+    busy: float = 0.0
+    """Seconds that the network had been computing on one observation when the server last said so."""
+    hung: str = ""
+    """What to tell a person where the server answers and its policy does not; empty otherwise."""
+    clock_offset: float | None = None
+    """The server's steady clock minus this computer's, s, by the pings that travelled shortest."""
+    clock_uncertainty: float | None = None
+    """Half of the shortest round trip: the true offset lies within so much of ``clock_offset``."""
+    uplink: float | None = None
+    """Of the last round trip, seconds from handing the observation over to its arrival at the server."""
+    downlink: float | None = None
+    """Of the last round trip, seconds from the server's answer to its arrival here."""
 
     @property
     def server_epoch(self) -> int | None:

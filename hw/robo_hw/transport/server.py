@@ -1,25 +1,29 @@
 """Serves a policy, a reward model, or both, to the bridge of one arm.
 
-    with PolicyServer(contract, "unix:/run/user/1000/robo-rm.sock", policy=policy, progress=reward_model):
+    with PolicyServer(contract, "unix:policy", policy=policy, progress=reward_model):
         ...wait...
 
-Threads: one that accepts, one reading for each connection, one that runs the policy and one that runs the reward model.
-Readers never wait for a network, so heartbeats are answered while it computes.
+Threads: one that takes connections and has them prove who they are, one reading for each client that did, one that runs
+the policy and one that runs the reward model. Readers never wait for a network, so heartbeats are answered while it
+computes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from robo_hw.clock import Clock, SteadyClock
 from robo_hw.contract import RobotContract
 from robo_hw.errors import TransportError
-from robo_hw.transport.address import Address, without_delay
+from robo_hw.transport.address import Address
+from robo_hw.transport.channel import Channel
 from robo_hw.transport.connection import Connection, ConnectionLost
+from robo_hw.transport.credentials import Credentials
+from robo_hw.transport.gate import Gate
 from robo_hw.transport.images import ImageLayout
 from robo_hw.transport.limits import HELLO
 from robo_hw.transport.messages import FROM_CLIENT
@@ -28,7 +32,9 @@ from robo_hw.transport.served import ServedPolicy, ServedProgress, ServerInfo
 from robo_hw.transport.session import Session
 from robo_hw.transport.workers import Worker, policy_worker, progress_worker
 
-_MOST_CONNECTIONS = 8
+_MOST_CLIENTS = 8
+_MOST_MONITORS = _MOST_CLIENTS - 1
+"""One place is always the bridge's."""
 
 
 class PolicyServer:
@@ -36,14 +42,19 @@ class PolicyServer:
 
     Args:
         contract: of the arm; a client with another contract is refused, naming the fields.
-        address: ``unix:/path`` or ``tcp://127.0.0.1:port`` (port 0: the system chooses, see ``address``).
+        address: ``unix:NAME``, ``unix:/path``, ``tcp://127.0.0.1:port`` or ``tls://host:port`` (port 0: the system
+            chooses, see ``address``).
         policy: what answers with chunks, or None.
         progress: what answers with progress, or None.
         timeouts: seconds.
         report: called with one line when something happens.
+        credentials: what proves this side, and what each client must prove; by default a Unix socket's clients must run
+            as this user, and those of a TCP port know this user's secret.
+        clock: a steady clock for the stamps that clients work out the clocks' offset from.
 
     Raises:
-        AddressError: the address is wrong or taken.
+        AddressError: the address is wrong, taken, or open to other users.
+        CredentialsError: the secret or a certificate is missing or wrong.
         TransportError: there is nothing to serve, or the policy does not fit the contract.
     """
 
@@ -55,6 +66,8 @@ class PolicyServer:
         progress: ServedProgress | None = None,
         timeouts: Timeouts | None = None,
         report: Callable[[str], None] | None = None,
+        credentials: Credentials | None = None,
+        clock: Clock | None = None,
     ) -> None:
         if policy is None and progress is None:
             raise TransportError("nothing to serve: give a policy, a reward model, or both")
@@ -72,8 +85,10 @@ class PolicyServer:
         )
         self.report = report or (lambda text: None)
         # First of all that has to be given back: an address that is taken leaves nothing behind.
-        parsed = Address.parse(address)
-        self._listening = parsed.listen()
+        parsed, given = Address.parse(address), credentials or Credentials()
+        authenticate = given.server(parsed)
+        self.clock = clock or SteadyClock()
+        self._listening = parsed.listen(given.trusted(), given.shared_folder)
         self.address = parsed.bound(self._listening)
         self._identity = _identity(self.address)
         self.workers: dict[str, Worker] = {}
@@ -85,8 +100,9 @@ class PolicyServer:
         self._lock = threading.Lock()
         self._sessions: set[Session] = set()
         self._threads: list[threading.Thread] = []
-        self._acceptor = threading.Thread(target=self._accept, name="policy-server", daemon=True)
-        self._acceptor.start()
+        self._gate = Gate(
+            self._listening, authenticate, self._admit, self._full, self.report, self.timeouts.authenticate
+        )
 
     def __enter__(self) -> PolicyServer:
         return self
@@ -100,11 +116,30 @@ class PolicyServer:
         with self._lock:
             return len(self._sessions)
 
-    def claim_control(self, session: Session) -> bool:
-        """Make ``session`` the one that gets chunks; False where there is another."""
+    @property
+    def refused(self) -> int:
+        """Connections so far that did not prove who they are, or found no place."""
+        return self._gate.refused
+
+    def claim(self, session: Session, role: str) -> str:
+        """Give ``session`` its role; returns why it cannot have it, or "".
+
+        A client that comes again while the server still believes in its old connection takes its own place.
+        """
         with self._lock:
-            session.controls = not any(other.controls for other in self._sessions)
-            return session.controls
+            others = [other for other in self._sessions if other is not session]
+            for old in [other for other in others if other.client == session.client]:
+                old.controls = old.monitors = False
+                old.interrupt()
+            if role == "control":
+                if any(other.controls for other in others):
+                    return "another bridge is connected; one arm has one bridge"
+                session.controls = True
+                return ""
+            if sum(other.monitors for other in others) >= _MOST_MONITORS:
+                return f"{_MOST_MONITORS} monitors are connected, no more have room"
+            session.monitors = True
+            return ""
 
     def counts(self) -> dict[str, Any]:
         """How much was answered so far, and how long it took: for a log or metrics."""
@@ -117,9 +152,7 @@ class PolicyServer:
         if self._closing.is_set():
             return
         self._closing.set()
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(2)
-        self._listening.close()
+        self._gate.close()
         if self.address.path and _identity(self.address) == self._identity:
             Path(self.address.path).unlink(missing_ok=True)  # only our own: another server may have taken the name
         with self._lock:
@@ -128,29 +161,29 @@ class PolicyServer:
             session.interrupt()  # its own thread lets go of what it holds
         for worker in self.workers.values():
             worker.close()
-        for thread in (self._acceptor, *self._threads):
+        for thread in self._threads:
             thread.join(5.0)
 
-    def _accept(self) -> None:
-        while not self._closing.is_set():
-            try:
-                made, _ = self._listening.accept()
-            except OSError:
-                if self._closing.is_set():
-                    return
-                self._closing.wait(0.05)  # out of descriptors, say: do not spin
-                continue
-            if self.sessions >= _MOST_CONNECTIONS:
-                made.close()
-                continue
-            without_delay(made)
-            connection = Connection(made, FROM_CLIENT, HELLO, self.timeouts)
-            session = Session(self, connection)
-            with self._lock:
-                self._sessions.add(session)
-            thread = threading.Thread(target=self._serve, args=(session,), name="policy-session", daemon=True)
-            self._threads = [old for old in self._threads if old.is_alive()] + [thread]
-            thread.start()
+    def _full(self) -> str:
+        """Why a client that proved itself finds no place, or ""; the longest silent one makes room."""
+        with self._lock:
+            # Those that are closing have let go of their place.
+            present = [session for session in self._sessions if not session.leaving]
+            if len(present) < _MOST_CLIENTS:
+                return ""
+            silent = min((one for one in present if not one.greeted), key=lambda one: one.since, default=None)
+            if silent is None:
+                return f"{_MOST_CLIENTS} clients are connected, no more have room"
+            silent.interrupt()
+            return ""
+
+    def _admit(self, channel: Channel) -> None:
+        session = Session(self, Connection(channel, FROM_CLIENT, HELLO, self.timeouts))
+        with self._lock:
+            self._sessions.add(session)
+        thread = threading.Thread(target=self._serve, args=(session,), name="policy-session", daemon=True)
+        self._threads = [old for old in self._threads if old.is_alive()] + [thread]
+        thread.start()
 
     def _serve(self, session: Session) -> None:
         try:

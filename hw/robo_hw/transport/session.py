@@ -30,11 +30,19 @@ class Session:
     def __init__(self, server: PolicyServer, connection: Connection) -> None:
         self._server = server
         self._connection = connection
+        self.since = time.monotonic()
+        self.greeted = False
+        """Whether it has said hello; until then it loses its place to others."""
+        self.client = ""
+        """Names the client: the same one that comes again replaces itself."""
+        self.monitors = False
         self._limit = chunk_limit(server.contract)
         self._slots: SlotReader | None = None
         self.controls = False
         """Whether this client gets chunks; at most one does."""
         self.closed = False
+        self.leaving = False
+        """Whether it has been told to end."""
         contract, policy = server.contract, server.info.policy
         self._history = policy.history if policy else 1
         self._period = 1.0 / contract.rates.actions
@@ -66,7 +74,7 @@ class Session:
                 continue
             kind = message["type"]
             if kind == "ping":
-                self._connection.send({"type": "pong", "sequence": message["sequence"]}, self._limit)
+                self._pong(message)
             elif kind == "observation":
                 self._observe(message)
             elif kind == "episode":
@@ -77,6 +85,8 @@ class Session:
 
     def answer(self, message: dict[str, Any]) -> None:
         """Send from a worker; a client that is gone is the reading thread's business."""
+        if message["type"] == "chunk":
+            message["answered"] = self._server.clock.now()
         try:
             self._connection.send(message, self._limit)
         except ConnectionLost:
@@ -84,8 +94,23 @@ class Session:
         except FrameError as error:
             self._server.report(f"an answer could not be sent: {error}")
 
+    def _pong(self, ping: dict[str, Any]) -> None:
+        received = self._server.clock.now()
+        worker = self._server.workers.get("chunk" if self.controls else "progress")
+        self._connection.send(
+            {
+                "type": "pong",
+                "sequence": ping["sequence"],
+                "received": received,
+                "answered": self._server.clock.now(),
+                "busy": worker.busy if worker else 0.0,
+            },
+            self._limit,
+        )
+
     def interrupt(self) -> None:
         """Make ``run`` end, from any thread."""
+        self.leaving = True
         self._connection.interrupt()
 
     def close(self) -> None:
@@ -111,9 +136,13 @@ class Session:
         if hello["role"] not in ("control", "monitor"):
             raise HandshakeError("role", f"role: {hello['role'][:40]!r} is neither control nor monitor")
         self._compare_contracts(hello)
-        self.name = "the bridge" if hello["role"] == "control" else "a monitor"
-        if hello["role"] == "control" and not server.claim_control(self):
-            raise HandshakeError("role", "role: another bridge is connected; one arm has one bridge")
+        kind = "the bridge" if hello["role"] == "control" else "a monitor"
+        self.name = f"{kind} ({self._connection.channel.peer})"
+        self.client = hello["client"]
+        problem = server.claim(self, hello["role"])
+        if problem:
+            raise HandshakeError("role", f"role: {problem}")
+        self.greeted = True
         shared, descriptors = hello["shared"], self._connection.descriptors
         if shared and not descriptors:
             raise HandshakeError("shared", "shared: shared memory was announced and did not come")
@@ -146,20 +175,27 @@ class Session:
         )
 
     def _compare_contracts(self, hello: dict[str, Any]) -> None:
+        """Refuse what was learned differently, and a bridge with wider limits; tell what else differs."""
         mine = self._server.contract
-        if hello["contract_hash"] == mine.hash:
-            return
         try:
             theirs = RobotContract.from_dict(json.loads(hello["contract"]), source="of the client")
         except (ContractError, ValueError, RecursionError) as error:
             text = shortened(error, 400)
             raise HandshakeError("contract", f"contract: the client's cannot be read: {text}") from None
-        lines = mine.difference(theirs) or ["its hash"]
-        more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
-        raise HandshakeError(
-            lines[0].split(":")[0],
-            f"the contracts differ (server {mine.hash[:12]}, client {theirs.hash[:12]}): {'; '.join(lines[:3])}{more}",
-        )
+        if theirs.hash != mine.hash:
+            lines = mine.difference(theirs) or ["its hash"]
+            hashes = f"server {mine.hash[:12]}, client {theirs.hash[:12]}"
+            raise HandshakeError(lines[0].split(":")[0], f"the contracts differ ({hashes}): {_first(lines)}")
+        wider = theirs.wider_limits(mine)
+        if wider and hello["role"] == "control":
+            raise HandshakeError(
+                wider[0].split(":")[0],
+                f"the bridge's limits (here) are wider than the server's (there): {_first(wider)}; give serve-policy "
+                "the bridge's contract, which asks to confirm what is wider than in training",
+            )
+        lines = mine.deployment_difference(theirs)
+        if lines:
+            self._server.report(f"the contract of {hello['role']} differs in deployment, as it may: {_first(lines)}")
 
     def _observe(self, message: dict[str, Any]) -> None:
         sequence = message["sequence"]
@@ -173,7 +209,7 @@ class Session:
             return
         observation = Observation(sequence, message["observed_at"], values, past=self._look_back(message, values))
         job = Job(self, observation, self.task, message)
-        job.received = time.monotonic()
+        job.received = self._server.clock.now()
         for want, name in (("want_chunk", "chunk"), ("want_progress", "progress")):
             worker = self._server.workers.get(name)
             if message[want] and worker is not None and (name != "chunk" or self.controls):
@@ -226,6 +262,11 @@ class Session:
             images = self._server.layout.split(cameras, message["pixels"])
         values.update({IMAGES + name: image for name, image in images.items()})
         return values
+
+
+def _first(lines: list[str]) -> str:
+    more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+    return "; ".join(lines[:3]) + more
 
 
 def _single(array: np.ndarray) -> np.ndarray:

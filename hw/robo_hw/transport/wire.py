@@ -6,14 +6,19 @@ what a hostile frame can make the reader allocate is its own length and a few ki
 
 from __future__ import annotations
 
+import hmac
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 import numpy as np
 
 from robo_hw.errors import FrameError
+from robo_hw.transport.channel import TAG
+
+if TYPE_CHECKING:
+    from robo_hw.transport.channel import Seal
 
 LENGTH = struct.Struct(">I")
 SMALL = 64 * 1024
@@ -100,11 +105,20 @@ def _array_out(value: Any) -> Any:
 
 
 class FrameReader:
-    """Puts frames together from the pieces that a socket delivers; holds at most one frame and one piece."""
+    """Puts frames together from the pieces that a socket delivers; holds at most one frame and one piece.
 
-    def __init__(self, limit: int) -> None:
+    ``seal``: what the tags behind the frames are checked with, where there are any.
+    """
+
+    def __init__(self, limit: int, seal: Seal | None = None) -> None:
         self.limit = limit
+        self._seal = seal
         self._buffer = bytearray()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the frame that has begun, as far as they are announced."""
+        return min(LENGTH.unpack_from(self._buffer)[0], self.limit) if len(self._buffer) >= LENGTH.size else 0
 
     @property
     def partial(self) -> bool:
@@ -119,7 +133,8 @@ class FrameReader:
         """The next whole frame's body, or None.
 
         Raises:
-            FrameError: a frame is announced that is empty or longer than the limit; the connection cannot go on.
+            FrameError: a frame is announced that is empty or longer than the limit, or is not sealed by the other
+                side; the connection cannot go on.
         """
         if len(self._buffer) < LENGTH.size:
             return None
@@ -127,8 +142,12 @@ class FrameReader:
         if not 1 <= length <= self.limit:
             raise FrameError(f"a frame of {length} bytes is announced, the limit is {self.limit}")
         end = LENGTH.size + length
-        if len(self._buffer) < end:
+        whole = end + (TAG if self._seal else 0)
+        if len(self._buffer) < whole:
             return None
-        body = bytes(memoryview(self._buffer)[LENGTH.size : end])
-        del self._buffer[:end]
+        with memoryview(self._buffer) as view:
+            if self._seal and not hmac.compare_digest(view[end:whole], self._seal.tag(view[:end])):
+                raise FrameError("a frame came that the other side did not send")
+            body = bytes(view[LENGTH.size : end])
+        del self._buffer[:whole]
         return body

@@ -29,6 +29,7 @@ class Job:
     task: str
     header: Mapping[str, Any]
     received: float = 0.0
+    """When it came, by the server's clock, s."""
 
 
 class Memory:
@@ -58,6 +59,7 @@ class Worker:
         self._answered = self._skipped = self._failed = 0
         self._seconds: deque[float] = deque(maxlen=1000)
         self._complaint = ""
+        self._began: float | None = None
         self._thread = threading.Thread(target=self._work, name=f"{name}-worker", daemon=True)
         self._thread.start()
 
@@ -73,6 +75,12 @@ class Worker:
         with self._changed:
             self._waiting.pop(session, None)
             self._memory.pop(session, None)
+
+    @property
+    def busy(self) -> float:
+        """Seconds since it began to compute on its present observation; 0 where it waits for one."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     def counts(self) -> dict[str, float]:
         """Answers, skipped observations, failures, and the median and 99th percentile of computing, s."""
@@ -102,7 +110,7 @@ class Worker:
                     return
                 session = next(iter(self._waiting))
                 job = self._waiting.pop(session)
-            began = time.monotonic()
+            began = self._began = time.monotonic()
             try:
                 self._check(job)
                 reply = self._answer(self._recall(job), job)
@@ -120,6 +128,7 @@ class Worker:
                 self._seconds.append(time.monotonic() - began)
                 header = job.header
                 reply |= {"episode": header["episode"], "observed_at": header["observed_at"]}
+            self._began = None
             session.answer({**reply, "epoch": job.header["epoch"], "sequence": job.observation.sequence})
             if session.closed:  # it went while its observation was worked on
                 self.forget(session)
@@ -164,6 +173,7 @@ def policy_worker(policy: ServedPolicy, contract: RobotContract, report: Callabl
             "joints": joints,
             "actions": actions,
             "seconds": time.monotonic() - began,
+            "received": job.received,
         }
 
     return Worker("policy", policy.start, policy.info.needs, answer, report)

@@ -25,9 +25,14 @@ def check_store_contract(store: DemoStore, contract: str) -> None:
 
     wanted = RobotContract.load(contract)
     if store.contract_hash is not None and store.contract_hash != wanted.hash:
+        from robo_policies.serving.fit import recorded_contract
+
+        made, lines = recorded_contract("store", store.contract)
+        lines = lines if made is None else made.difference(wanted)
+        why = f": {'; '.join(lines[:3])}" if lines else ""
         raise StoreError(
             f"{store.path} was recorded under the robot contract {store.contract_hash[:12]}, and {contract} is "
-            f"{wanted.hash[:12]}; record again, or give the contract that it was recorded under"
+            f"{wanted.hash[:12]}{why}; record again, or give the contract that it was recorded under"
         )
     feature = store.features.get(ACTION)
     size = int(feature["shape"][0]) if feature else 0

@@ -19,6 +19,7 @@ from robo_policies.serving.fit import (
     Finding,
     contract_finding,
     order_problem,
+    wider_findings,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ MANY = 0.05
 def store_findings(store: DemoStore, contract: RobotContract) -> list[Finding]:
     """Contract hash, joint order, cameras, rate, and the actions against position and velocity limits."""
     findings = [contract_finding("store", contract, store.contract_hash, store.contract)]
+    findings += wider_findings("store", contract, store.contract)
     joints = contract.joint_names
 
     def add(check: str, problem: str, good: str) -> None:
@@ -73,8 +75,10 @@ def action_findings(part: str, sequences: Sequence[np.ndarray], contract: RobotC
     actions = np.concatenate([np.asarray(sequence, np.float64) for sequence in sequences])
     excess = np.maximum(low - actions, actions - high)
     excess[:, saturate] = -np.inf
-    beyond = (excess > 1e-6 * (high - low)).any(axis=1)
-    span = (actions - low) / (high - low)
+    limited = np.isfinite(high)  # a continuous joint has no limits to come near
+    width = np.where(limited, high - low, 1.0)
+    beyond = (excess > 1e-6 * width).any(axis=1)
+    span = np.where(limited, (actions - np.where(limited, low, 0.0)) / width, 0.5)
     worst = int(np.argmax(np.maximum(-span, span - 1).max(axis=0)))
     joint = contract.joints[worst]
     detail = (
@@ -85,7 +89,8 @@ def action_findings(part: str, sequences: Sequence[np.ndarray], contract: RobotC
 
     held = np.where(saturate, np.clip(actions, low, high), actions)
     lengths = np.cumsum([len(sequence) for sequence in sequences])[:-1]
-    steps = np.concatenate([np.abs(np.diff(rows, axis=0)) for rows in np.split(held, lengths)])
+    steps = np.concatenate([np.diff(rows, axis=0) for rows in np.split(held, lengths)])
+    steps = np.abs(np.where(limited, steps, np.remainder(steps + np.pi, 2 * np.pi) - np.pi))
     if not len(steps):
         return findings
     ratio = steps * contract.rates.actions / contract.array("velocity")

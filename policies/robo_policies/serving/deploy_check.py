@@ -115,7 +115,7 @@ def deploy_check(
     if any(finding.verdict == NO_GO for finding in findings):
         findings.append(Finding("dry run", "policy and core", NO_GO, "not tried: mend the above first"))
         return Checked(findings, None)
-    served, progress = loaded.served(contract)
+    served, progress = loaded.served(contract, confirm_wider_limits=True)  # here they are a finding
     if served is None:
         return Checked(findings, None)
     warm_up(served)

@@ -77,10 +77,11 @@ def dry_run(
     times, positions = [], []
     frame, asked, sequence = -1, -np.inf, 0
     history: list[dict[str, np.ndarray]] = []
-    until = clock.now() + (length - 1) / rate
+    start = _wait_at_rest(core, clock, arm)
+    until = start + (length - 1) / rate
     while clock.now() < until:
         now = clock.advance(dt)
-        core.observe(contract.joint_names, arm, stamp=now)
+        core.observe(contract.state_names, arm, stamp=now)
         for camera in contract.cameras:
             core.observe_camera(camera.name, round(now / dt), stamp=now)
         if core.state is State.DISARMED:
@@ -89,7 +90,7 @@ def dry_run(
             except ArmRefusedError as error:
                 run.faults.append(str(error))
                 return
-        newest = min(int((now - 100.0) * rate + 1e-9), length - 1)
+        newest = min(int((now - start) * rate + 1e-9), length - 1)
         if newest != frame:
             frame = newest
             values = {key: np.asarray(array[frame]) for key, array in arrays.items()}
@@ -135,6 +136,15 @@ def dry_run(
     if core.fault is not None:
         run.faults.append(core.fault.message)
     _add_margins(run, contract, np.array(times), np.array(positions))
+
+
+def _wait_at_rest(core: SafetyCore, clock: ManualClock, arm: np.ndarray) -> float:
+    """Show the core an arm at rest at ``arm`` (D,) for as long as arming asks; returns the time then, s."""
+    contract = core.contract
+    for _ in range(contract.safety.arm_states):
+        now = clock.advance(max(1 / contract.rates.control, 1 / contract.rates.joint_states))
+        core.observe(contract.state_names, arm, stamp=now)
+    return clock.now()
 
 
 def _past(history: list[dict[str, np.ndarray]], steps: int) -> tuple[dict[str, np.ndarray], ...]:

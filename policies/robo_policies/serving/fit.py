@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
 GO, WARN, NO_GO = "go", "warn", "no-go"
+WIDER = "wider limits"
+"""The finding of limits beyond those of the training."""
 _SAME_SHAPE = 0.04
 """Relative difference of aspect ratios that rounding to whole pixels explains."""
 
@@ -34,24 +37,48 @@ class Finding:
 def contract_finding(
     part: str, contract: RobotContract, recorded_hash: str | None, recorded: Mapping[str, Any] | None
 ) -> Finding:
-    """Whether ``part`` (a store, a checkpoint) was made under ``contract``; names the fields that differ."""
+    """Whether ``part`` (a store, a checkpoint) was made under what a policy learns of ``contract``.
+
+    Deployment (limits, topics, deadlines, ...) may differ and is named.
+    """
     check = "contract hash"
     if not recorded_hash:
         return Finding(part, check, WARN, "it does not say under which contract it was made")
-    if recorded_hash == contract.hash:
-        return Finding(part, check, GO, contract.hash[:12])
-    lines = []
-    if recorded:
-        try:
-            lines = RobotContract.from_dict(dict(recorded), source=f"of the {part}").difference(contract)
-        except ContractError:
-            lines = ["its own contract cannot be read by this version"]
-    shown = "; ".join(
-        line.replace(" here,", f" in the {part},").replace(" there", " in this contract") for line in lines[:3]
-    )
+    made, unreadable = recorded_contract(part, recorded)
+    if recorded_hash != contract.hash:
+        lines = unreadable if made is None else made.difference(contract)
+        detail = f"made under contract {recorded_hash[:12]}, this is {contract.hash[:12]}"
+        return Finding(part, check, NO_GO, f"{detail}: {_listed(lines, part)}" if lines else detail)
+    lines = [] if made is None else made.deployment_difference(contract)
+    differs = f"; deployment differs, as it may: {_listed(lines, part)}" if lines else ""
+    return Finding(part, check, GO, contract.hash[:12] + differs)
+
+
+def wider_findings(part: str, contract: RobotContract, recorded: Mapping[str, Any] | None) -> list[Finding]:
+    """Limits of ``contract`` beyond those that ``part`` was made under, one finding; none where there are none."""
+    made, _ = recorded_contract(part, recorded)
+    wider = contract.wider_limits(made) if made is not None else []
+    if not wider:
+        return []
+    text = _listed(wider, part, here="in this contract", there=f"in the {part}")
+    return [Finding(part, WIDER, WARN, f"{text}; confirm them with confirm_wider_limits=true")]
+
+
+def recorded_contract(part: str, recorded: Mapping[str, Any] | None) -> tuple[RobotContract | None, list[str]]:
+    """The contract that ``part`` was made under; None where it has none, and why where it cannot be read."""
+    if not recorded:
+        return None, []
+    try:
+        return RobotContract.from_dict(dict(recorded), source=f"of the {part}"), []
+    except ContractError as error:
+        return None, [f"its own contract cannot be read: {' '.join(str(error).split())[:300]}"]
+
+
+def _listed(lines: Sequence[str], part: str, here: str | None = None, there: str = "in this contract") -> str:
+    here = here or f"in the {part}"
+    named = [re.sub(r"\bthere$", there, re.sub(r"\bhere\b", here, line, count=1)) for line in lines[:3]]
     more = f"; and {len(lines) - 3} more fields" if len(lines) > 3 else ""
-    detail = f"made under contract {recorded_hash[:12]}, this is {contract.hash[:12]}"
-    return Finding(part, check, NO_GO, f"{detail}: {shown}{more}" if shown else detail)
+    return "; ".join(named) + more
 
 
 def policy_findings(policy: LearnedPolicy, contract: RobotContract) -> list[Finding]:
@@ -59,6 +86,7 @@ def policy_findings(policy: LearnedPolicy, contract: RobotContract) -> list[Find
     card, joints = policy.card, contract.joint_names
     store = card.get("store") or {}
     findings = [contract_finding("checkpoint", contract, store.get("contract_hash"), store.get("contract"))]
+    findings += wider_findings("checkpoint", contract, store.get("contract"))
 
     def add(check: str, problem: str, good: str) -> None:
         findings.append(Finding("checkpoint", check, NO_GO if problem else GO, problem or good))
@@ -152,6 +180,17 @@ def refuse(findings: Sequence[Finding], what: str) -> None:
     if wrong:
         more = f" (and {len(wrong) - 1} more; robo-rm deploy-check lists all)" if len(wrong) > 1 else ""
         raise ModelError(f"{what} does not fit the contract: {wrong[0].check}: {wrong[0].detail}{more}")
+
+
+def refuse_wider(findings: Sequence[Finding], what: str, confirmed: bool) -> None:
+    """Raise where limits are wider than in training and nobody has confirmed them.
+
+    Raises:
+        ModelError: one line: which limits.
+    """
+    wider = [finding for finding in findings if finding.check == WIDER]
+    if wider and not confirmed:
+        raise ModelError(f"{what} was trained with tighter limits: {wider[0].detail}, or narrow them")
 
 
 def order_problem(names: Any, joints: tuple[str, ...], what: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from robo_datasets.errors import ConfigError
 from robo_hw import RobotContract
-from robo_policies.serving.fit import policy_findings, refuse, reward_findings
+from robo_policies.serving.fit import policy_findings, refuse, refuse_wider, reward_findings
 from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
 from robo_rm.monitor.limits import ProgressLimits
 from robo_rm.monitor.promise import MonitorCalibration, read_monitor
@@ -27,17 +27,24 @@ class Loaded:
     """The calibration in the reward model's folder."""
 
     def served(
-        self, contract: RobotContract, limits: ProgressLimits | None = None, false_alarm_rate: float = 0.05
+        self,
+        contract: RobotContract,
+        limits: ProgressLimits | None = None,
+        confirm_wider_limits: bool = False,
+        false_alarm_rate: float = 0.05,
     ) -> tuple[ServedLearnedPolicy | None, ServedRewardModel | None]:
         """Both as the policy server takes them.
 
         Raises:
-            ModelError: one does not fit the contract; names the first field.
+            ModelError: one does not fit the contract, or limits are wider than in training and not confirmed; names
+            the first field.
             ConfigError: the monitor does not promise so few false alarms.
         """
         self._check_rate(false_alarm_rate)
         if self.policy is not None:
-            refuse(policy_findings(self.policy, contract), f"the policy in {self.policy.folder}")
+            findings, what = policy_findings(self.policy, contract), f"the policy in {self.policy.folder}"
+            refuse(findings, what)
+            refuse_wider(findings, what, confirm_wider_limits)
         if self.reward_model is not None:
             refuse(reward_findings(self.reward_model, contract), "the reward model")
         return (

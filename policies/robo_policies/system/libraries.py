@@ -1,9 +1,10 @@
 """Checks that this machine can render and decode LeRobot's video, and installs the libraries where it may.
 
 Run as ``python -m robo_policies.system.libraries``, which is a step of ``make setup``.
-MuJoCo draws through OpenGL and LeRobot decodes video through FFmpeg's shared libraries (torchcodec), which pip cannot
-install. As root on Debian or Ubuntu the packages are installed; otherwise the one line to run is printed. Nothing here
-fails the set-up: the rest works without.
+MuJoCo draws through OpenGL, LeRobot decodes video through FFmpeg's shared libraries (torchcodec), and the tests of a
+policy server on another computer join network namespaces with ``ip``; pip cannot install these. As root on Debian or
+Ubuntu the packages are installed; otherwise the one line to run is printed. Nothing here fails the set-up: the rest
+works without.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ class Part:
     """One thing that shared libraries bring.
 
     Attributes:
-        libraries: any one of them will do.
+        libraries: any one of them will do; or programs, where ``program`` is set.
         packages: Debian's packages; the first that the machine's release knows is taken.
     """
 
     libraries: tuple[str, ...]
     packages: tuple[str, ...]
+    program: bool = False
 
 
 DRIVERS = "libgl1-mesa-dri"
@@ -41,12 +43,17 @@ RENDERING = (
     Part(("libglib-2.0.so.0",), ("libglib2.0-0", "libglib2.0-0t64")),
 )
 # torchcodec 0.10 loads FFmpeg 4 to 8; this one of its libraries pulls in the others.
+NETWORK = (Part(("ip",), ("iproute2",), program=True),)
 VIDEO = (Part(tuple(f"libavdevice.so.{number}" for number in range(58, 63)), ("ffmpeg",)),)
 
 
 def missing_parts(parts: tuple[Part, ...]) -> list[Part]:
-    """Return the parts of which no library can be loaded here."""
-    return [part for part in parts if not any(_loads(name) for name in part.libraries)]
+    """Return the parts of which no library can be loaded, and no program found, here."""
+    return [part for part in parts if not any(_found(part, name) for name in part.libraries)]
+
+
+def _found(part: Part, name: str) -> bool:
+    return shutil.which(name) is not None if part.program else _loads(name)
 
 
 def _loads(library: str) -> bool:
@@ -65,18 +72,19 @@ def install_line(absent: list[Part]) -> str:
 
 
 def ensure_libraries() -> list[str]:
-    """Install what is missing where that is allowed, and return a line on rendering and one on video."""
+    """Install what is missing where that is allowed; return a line on rendering, one on video and one on networks."""
     if sys.platform != "linux":
-        return ["rendering and video: the system's own libraries are used here"]
-    absent = missing_parts((*RENDERING, *VIDEO))
+        return ["rendering, video and networks: the system's own libraries are used here"]
+    absent = missing_parts((*RENDERING, *VIDEO, *NETWORK))
     if absent and os.geteuid() == 0 and shutil.which("apt-get"):
         _install(absent)
-    still = missing_parts((*RENDERING, *VIDEO))
+    still = missing_parts((*RENDERING, *VIDEO, *NETWORK))
     # One of the two off-screen ways to draw is enough.
     drawn = not {EGL, OSMESA} <= set(still)
     return [
         _told("rendering", [part for part in still if part in RENDERING], usable=drawn),
         _told("LeRobot's video", [part for part in still if part in VIDEO], usable=False),
+        _told("tests across a network", [part for part in still if part in NETWORK], usable=False),
     ]
 
 
@@ -94,7 +102,7 @@ def _install(absent: list[Part]) -> None:
 
 def _told(what: str, absent: list[Part], usable: bool) -> str:
     if not absent:
-        return f"{what}: libraries found"
+        return f"{what}: found"
     names = ", ".join(part.libraries[0] for part in absent)
     line = install_line(absent)
     run = line if os.geteuid() == 0 else f"sudo sh -c '{line}'"

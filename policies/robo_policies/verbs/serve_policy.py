@@ -1,4 +1,4 @@
-"""Serve a policy, and the progress of a reward model, to the bridge of one arm over a local socket.
+"""Serve a policy, and the progress of a reward model, to the bridge of one arm, here or on another computer.
 
 Policies of `robo-rm train-policy` and plain LeRobot checkpoints (ACT, Diffusion) are served alike. The contract is the
 arm's: a policy that was trained under another, and a bridge that runs another, are refused and told the field. Stop it
@@ -45,8 +45,18 @@ class Config:
     """Folder of a reward model whose progress is streamed; null for none."""
     contract: str = MISSING
     """The arm's contract: a YAML file, or the name of a packaged one."""
-    socket: str = MISSING
-    """Where to listen: unix:/path/to.sock, or tcp://127.0.0.1:5555; only this machine can connect."""
+    listen: str = "unix:policy"
+    """Where: unix:NAME (private to this user), unix:/path.sock, tcp://127.0.0.1:5555, tls://0.0.0.0:5555."""
+    certificates: str | None = None
+    """For tls://: the server's folder of make-certificates."""
+    secret: str | None = None
+    """For tcp://: file with the secret that both sides know, made if missing; null for this user's own."""
+    users: list[str] = field(default_factory=list)
+    """For a Unix socket: names of other users whose bridge may connect."""
+    shared_folder: bool = False
+    """For a Unix socket: it may lie in a folder that others can write to."""
+    confirm_wider_limits: bool = False
+    """Serve although limits of the contract are wider than those of the training: a policy never saw what is there."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 0
@@ -68,12 +78,15 @@ def run(config: Config) -> None:
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
     from robo_hw import RobotContract
-    from robo_hw.transport import Address, PolicyServer
+    from robo_hw.transport import Address, Credentials, PolicyServer
     from robo_policies.serving.loading import load, warm_up
     from robo_rm.monitor.limits import ProgressLimits
 
     contract = RobotContract.load(config.contract)
-    Address.parse(config.socket)
+    address = Address.parse(config.listen)
+    credentials = Credentials(config.secret, config.certificates, tuple(config.users), config.shared_folder)
+    credentials.server(address)  # before a network is loaded
+    address.private_path(credentials.trusted(), credentials.shared_folder)
     numbers = asdict(config.watch)
     rate = numbers.pop("false_alarm_rate")
     limits = ProgressLimits(**numbers)
@@ -81,7 +94,7 @@ def run(config: Config) -> None:
     if config.threads < 0:
         raise ConfigError(f"threads={config.threads} must be 0 (torch decides) or more")
     loaded = load(config.policy, config.reward_model, config.device)
-    policy, progress = loaded.served(contract, limits, rate)
+    policy, progress = loaded.served(contract, limits, config.confirm_wider_limits, rate)
     if loaded.reward_model is not None and loaded.monitor is None:
         say(f"the monitor of {config.reward_model} is not calibrated: fixed limits, and no promise about false alarms")
         say(f"next: robo-rm calibrate-monitor model={config.reward_model} store=STORE_WITH_UNSEEN_RUNS")
@@ -95,7 +108,7 @@ def run(config: Config) -> None:
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with PolicyServer(contract, config.socket, policy, progress, report=say) as server:
+        with PolicyServer(contract, config.listen, policy, progress, report=say, credentials=credentials) as server:
             parts = [f"policy {config.policy}"] if policy else []
             parts += [f"progress of {config.reward_model}"] if progress else []
             robot = f"{contract.robot} (contract {contract.hash[:12]})"

@@ -29,8 +29,8 @@ from robo_hw import RobotContract, SafetyCore, SteadyClock, example_contracts
 from robo_hw.transport import PolicyClient
 for name in example_contracts():
     core = SafetyCore(RobotContract.load(name), SteadyClock())
-    PolicyClient(core.contract, "unix:/tmp/nobody.sock")
-from robo_rm_bridge import controller, mains, middleware, recording, sights, timing
+    PolicyClient(core.contract, "unix:nobody")
+from robo_rm_bridge import controller, images, launching, mains, middleware, recording, wire
 print(sorted(example_contracts()))
 raise SystemExit(mains.run("policy_node"))
 """

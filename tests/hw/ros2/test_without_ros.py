@@ -6,12 +6,13 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from robo_hw import HardwareError, RobotContract
+from robo_hw.observation_buffer import ObservationBuffer, parse_vectors, unmet_needs
+from robo_hw.timing import LoopTiming, Spread
 from robo_rm_bridge.arm_faults import FAULTS, FaultPlayer
 from robo_rm_bridge.controller import CommandFollower
 from robo_rm_bridge.middleware import (
@@ -21,8 +22,6 @@ from robo_rm_bridge.middleware import (
     explain_middleware,
     missing_messages,
 )
-from robo_rm_bridge.sights import Sights, parse_vectors, unmet_needs
-from robo_rm_bridge.timing import LoopTiming, Spread
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "hw" / "ros2" / "robo_rm_bridge"
@@ -154,9 +153,10 @@ def test_every_fault_that_can_be_played_changes_what_is_told():
     for fault in FAULTS:
         player = FaultPlayer()
         player.choose(fault, 100.0)
-        told = player.joints(names, positions)
+        told = player.joints(names, positions, 100.5)
         same = told is not None and told[0] == names and np.array_equal(told[1], positions)
-        same = same and player.stamp(100.9) == 100.9 and not (player.no_pictures or player.frozen_pictures)
+        same = same and player.stamp(100.9) == 100.9 and not (player.no_images or player.frozen_images)
+        same = same and player.follows and player.powered and not player.stray_publisher
         assert same is (fault == "none"), fault
 
 
@@ -164,26 +164,26 @@ def test_every_fault_that_can_be_played_changes_what_is_told():
 
 
 def test_a_snapshot_exists_only_while_everything_needed_is_fresh():
-    sights = Sights(DRAWER, VECTORS, 0.2)
-    assert sights.snapshot(NEEDS, 10.0) is None
-    sights.joints(list(DRAWER.joint_names), np.zeros(7), 10.0)
-    sights.image("front", np.zeros((128, 128, 3), np.uint8), 10.0)
-    assert sights.missing(NEEDS, 10.0) == ["observation.environment_state is missing or old"]
-    assert sights.vector("observation.environment_state", ["x", "y"], np.ones(2, np.float32), 10.0, 1.0) is None
-    snapshot = sights.snapshot(NEEDS, 10.05)
+    buffer = ObservationBuffer(DRAWER, VECTORS, 0.2)
+    assert buffer.snapshot(NEEDS, 10.0) is None
+    buffer.joints(list(DRAWER.joint_names), np.zeros(7), 10.0)
+    buffer.image("front", np.zeros((128, 128, 3), np.uint8), 10.0)
+    assert buffer.missing(NEEDS, 10.0) == ["observation.environment_state is missing or old"]
+    assert buffer.vector("observation.environment_state", ["x", "y"], np.ones(2, np.float32), 10.0, 1.0) is None
+    snapshot = buffer.snapshot(NEEDS, 10.05)
     assert snapshot is not None
     assert snapshot.observed_at == 10.0
     assert set(snapshot.arrays) == {"observation.environment_state"}
-    assert sights.snapshot(NEEDS, 10.3) is None, "it has grown old"
+    assert buffer.snapshot(NEEDS, 10.3) is None, "it has grown old"
 
 
 def test_a_further_input_with_other_names_or_a_number_that_is_none_does_not_count():
-    sights = Sights(DRAWER, VECTORS, 0.2)
+    buffer = ObservationBuffer(DRAWER, VECTORS, 0.2)
     key = "observation.environment_state"
-    assert sights.vector(key, ["x", "y"], np.ones(2), 1.0, 1.0) is None
-    assert "names changed" in (sights.vector(key, ["y", "x"], np.ones(2), 1.1, 1.1) or "")
-    assert "not finite" in (sights.vector(key, ["x", "y"], np.array([1.0, np.nan]), 1.1, 1.1) or "")
-    assert "repeated" in (sights.vector(key, ["x", "y"], np.ones(2), 1.1, 1.0) or "")
+    assert buffer.vector(key, ["x", "y"], np.ones(2), 1.0, 1.0) is None
+    assert "names changed" in (buffer.vector(key, ["y", "x"], np.ones(2), 1.1, 1.1) or "")
+    assert "not finite" in (buffer.vector(key, ["x", "y"], np.array([1.0, np.nan]), 1.1, 1.1) or "")
+    assert "repeated" in (buffer.vector(key, ["x", "y"], np.ones(2), 1.1, 1.0) or "")
 
 
 def test_needs_that_the_robot_cannot_meet_are_named():
@@ -212,44 +212,3 @@ def test_timing_counts_the_error_as_a_share_of_the_period():
     assert timing.late == 1
     assert timing.errors.quantiles(1.0)[0] == pytest.approx(0.9)
     assert np.isnan(Spread().quantiles(0.5)).all()
-
-
-# Launch files
-
-
-@pytest.mark.parametrize("file", sorted((PACKAGE / "launch").glob("*.launch.py")), ids=lambda path: path.stem)
-def test_launch_files_start_what_is_installed(file, monkeypatch):
-    """ROS's launch is not to be had as a wheel: this stands in for it, and notes what the file asks for."""
-    asked: list[dict[str, object]] = []
-
-    def node(**words: object) -> SimpleNamespace:
-        asked.append(words)
-        return SimpleNamespace(**words)
-
-    def thing(*words: object, **named: object) -> SimpleNamespace:
-        return SimpleNamespace(words=words, **named)
-
-    names = {
-        "launch": {"LaunchDescription": list},
-        "launch.actions": {"DeclareLaunchArgument": thing},
-        "launch.conditions": {"IfCondition": thing},
-        "launch.substitutions": {"LaunchConfiguration": thing, "PathJoinSubstitution": thing},
-        "launch_ros": {},
-        "launch_ros.actions": {"Node": node, "LifecycleNode": node},
-        "launch_ros.substitutions": {"FindPackageShare": thing},
-    }
-    for name, members in names.items():
-        module = ModuleType(name)
-        for member, value in members.items():
-            setattr(module, member, value)
-        monkeypatch.setitem(sys.modules, name, module)
-    code: dict[str, object] = {}
-    exec(compile(file.read_text(), str(file), "exec"), code)  # our own file
-    assert code["generate_launch_description"]()
-    setup = (PACKAGE / "setup.py").read_text()
-    assert asked
-    for words in asked:
-        assert words["package"] == "robo_rm_bridge"
-        assert f"{words['executable']} = " in setup
-    for name in {part for part in file.read_text().split('"') if part.endswith(".yaml")}:
-        assert (PACKAGE / "config" / name).is_file()

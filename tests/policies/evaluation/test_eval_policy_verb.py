@@ -130,12 +130,12 @@ def test_act_cannot_be_steered(run_command, tiny_act, reward_file, tmp_path):
 
 def test_a_policy_trained_under_another_contract_is_refused_and_the_field_named(run_command, tiny_act, tmp_path):
     whole = RobotContract.load("tidy_drawer").to_dict()
-    whole["joints"][2]["velocity"] = 0.5
+    whole["rates"]["actions"] = 10.0
     other = RobotContract.from_dict(whole, source="other.yaml")
     policy = drawer_policy(tmp_path / "act", tiny_act, store={"contract_hash": other.hash, "contract": whole})
     errors = refused(run_command, tmp_path, policy, "contract=tidy_drawer")
     assert "does not fit the contract: contract hash" in errors
-    assert "velocity: 0.5 in the checkpoint" in errors
+    assert "rates.actions: 10.0 in the checkpoint, 20.0 in this contract" in errors
     assert "no such file" in refused(run_command, tmp_path, policy, "contract=nowhere.yaml")
     unnamed = drawer_policy(tmp_path / "unnamed", tiny_act)
     errors = refused(run_command, tmp_path, unnamed, "contract=so101")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,22 +15,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from policy_credentials import tls_credentials
 
 from robo_datasets import DemoStore
 from robo_datasets.errors import ConfigError, ModelError
 from robo_hw import RobotContract
-from robo_hw.transport import ClientState, Observation, PolicyClient, PolicyServer, Timeouts
+from robo_hw.transport import ClientState, Credentials, Observation, PolicyClient, PolicyServer, Timeouts
 from robo_policies import load_policy, train_policy
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings
 from robo_policies.serving.check_store import action_findings
 from robo_policies.serving.deploy_check import deploy_check, rate_findings
 from robo_policies.serving.dry_run import DryRun, dry_run
-from robo_policies.serving.fit import GO, NO_GO, WARN, contract_finding, policy_findings
+from robo_policies.serving.fit import GO, NO_GO, WARN, contract_finding, policy_findings, wider_findings
 from robo_policies.serving.loading import Loaded, load
-from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
+from robo_policies.serving.served import ServedLearnedPolicy
 from robo_rm.cli.main import main
-from robo_rm.models.prediction import Estimate
-from robo_rm.monitor.promise import MonitorCalibration
 
 ARM = RobotContract.load("tidy_drawer")
 HOME = np.array([0.0, 0.0, 0.0, 0.0, 1.57, 0.0, 0.5])
@@ -137,15 +137,15 @@ def test_deploy_check_says_go_for_policy_store_and_contract_of_one_arm(folder, s
 
 def test_deploy_check_says_no_go_and_names_the_field_of_another_contract(folder, store, tmp_path, capsys):
     other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump(contract_with(joints__2__jerk=1400.0).to_dict()))
+    other.write_text(yaml.safe_dump(contract_with(gripper__open=0.9).to_dict()))
     arguments = [f"policy={folder}", f"contract={other}", "device=cpu"]
     assert main(["deploy-check", f"store={store.path}", *arguments]) == 1
     output = "".join(capsys.readouterr().out.split("│")).replace("\n", " ")
-    assert "joints[elbow_pitch].jerk" in output
+    assert "gripper.open" in output
     assert "not tried" in output
-    assert main(["serve-policy", f"socket={tmp_path}/x.sock", *arguments]) == 2
+    assert main(["serve-policy", f"listen={tmp_path}/x.sock", *arguments]) == 2
     error = capsys.readouterr().err
-    assert "joints[elbow_pitch].jerk: 1500.0 in the checkpoint, 1400.0 in this contract" in error
+    assert "gripper.open: 1.0 in the checkpoint, 0.9 in this contract" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "x.sock").exists()
 
@@ -186,6 +186,29 @@ def test_a_checkpoint_that_does_not_say_its_contract_is_a_warning():
     assert contract_finding("checkpoint", ARM, None, None).verdict == WARN
     assert contract_finding("checkpoint", ARM, ARM.hash, None).verdict == GO
     assert contract_finding("checkpoint", ARM, "0" * 64, None).verdict == NO_GO
+
+
+def test_a_contract_that_differs_in_deployment_is_a_go_and_named():
+    data = ARM.to_dict()
+    data["robot"], data["joints"][0]["velocity"] = "left_arm", 2.0
+    tighter = RobotContract.from_dict(data)
+    found = contract_finding("checkpoint", tighter, ARM.hash, ARM.to_dict())
+    assert found.verdict == GO
+    assert "joints[base_yaw].velocity: 4.0 in the checkpoint, 2.0 in this contract" in found.detail
+    assert wider_findings("checkpoint", tighter, ARM.to_dict()) == []
+    old = {**ARM.to_dict(), "contract": 1}
+    assert "write contract: 2" in contract_finding("checkpoint", ARM, "0" * 64, old).detail
+
+
+def test_wider_limits_than_in_training_have_to_be_confirmed(folder):
+    policy = load_policy(folder, "cpu")
+    wider = contract_with(joints__2__velocity=6.0)
+    findings = policy_findings(policy, wider)
+    assert verdicts(findings, "checkpoint")["wider limits"] == WARN
+    with pytest.raises(ModelError, match=r"elbow_pitch.*6 in this contract is more than 4 in the checkpoint.*confirm"):
+        Loaded(policy, None).served(wider)
+    assert Loaded(policy, None).served(wider, confirm_wider_limits=True)[0] is not None
+    assert Loaded(policy, None).served(contract_with(joints__2__velocity=2.0))[0] is not None
 
 
 def test_actions_beyond_the_limits_are_counted_and_many_are_a_no_go():
@@ -380,52 +403,19 @@ def lerobot_checkpoint(kind: str, folder: Path) -> Path:
     return folder
 
 
-class Stream:
-    def __init__(self, steps: list) -> None:
-        self.steps = steps
-
-    def step(self, frames, state=None) -> Estimate:
-        self.steps.append(int(frames["observation.images.front"][0, 0, 0]))
-        return Estimate(min(len(self.steps) / 40, 0.5), np.array([0.2, 0.8], np.float32), 0.1)
-
-
-class Reward:
-    """A reward model of 20 frames a second that stops rising half way."""
-
-    stages, cameras, state_key = ["reach", "grasp"], ["observation.images.front"], None
-    provenance = {"fps": 20.0}  # noqa: RUF012 - as the protocol has it
-
-    def __init__(self) -> None:
-        self.steps: list[int] = []
-
-    def stream(self, task=None) -> Stream:
-        return Stream(self.steps)
-
-
-def test_the_reward_model_is_stepped_at_its_own_rate_and_a_stall_is_told():
-    model = Reward()
-    follower = ServedRewardModel(model, ARM).start("")
-    estimates = []
-    for i in range(50 * 14):  # 14 s of a 50 Hz bridge
-        values = {"observation.images.front": np.full((128, 128, 3), i % 250, np.uint8)}
-        estimates.append(follower.step(Observation(i, i * 0.02 + 0.001 * (i % 2), values)))
-    assert len(model.steps) == pytest.approx(14 * 20, rel=0.03)
-    assert (estimates[10].stage_name, estimates[10].verdict) == ("grasp", "on_track")
-    assert estimates[-1].verdict == "stalled"
-    assert "0.50" in estimates[-1].message
-    first = next(i for i, estimate in enumerate(estimates) if estimate.verdict == "stalled")
-    assert 8.0 < first * 0.02 < 10.5
-
-
 def test_neither_policy_nor_reward_model_is_refused():
     with pytest.raises(ConfigError, match="policy=DIR"):
         load(None, None)
 
 
-def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_started_again(folder, tmp_path):
-    address = f"unix:{tmp_path}/policy.sock"
+@pytest.mark.parametrize("kind", ["unix", "tls"])
+def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_started_again(folder, tmp_path, kind):
+    ours, credentials = tls_credentials(tmp_path / "certificates") if kind == "tls" else (Credentials(), Credentials())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tls://127.0.0.1:{free.getsockname()[1]}" if kind == "tls" else f"unix:{tmp_path}/policy.sock"
     command = [sys.executable, "-m", "robo_rm.cli.main", "serve-policy", f"policy={folder}", "contract=tidy_drawer"]
-    command += [f"socket={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
+    command += [f"listen={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
+    command += [f"certificates={ours.certificates}"] if kind == "tls" else []
 
     def start(stack: ExitStack) -> subprocess.Popen:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -444,7 +434,7 @@ def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_starte
 
         return until(answered, 120).actions
 
-    with ExitStack() as stack, PolicyClient(ARM, address, timeouts=QUICK) as client:
+    with ExitStack() as stack, PolicyClient(ARM, address, timeouts=QUICK, credentials=credentials) as client:
         first = start(stack)
         until(lambda: client.status().state is ClientState.CONNECTED, 120)
         before, epoch = ask(client), until(lambda: client.status().server_epoch)
@@ -464,26 +454,3 @@ def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_starte
     assert "stopped" in output + errors
     assert not (tmp_path / "policy.sock").exists()
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["chunk_answers"] >= 1
-
-
-def monitor(runs: int = 19, rates=(0.05,)) -> MonitorCalibration:
-    # Successful runs paused for up to two seconds, and took up to ten.
-    rng = np.random.default_rng(0)
-    scores = rng.uniform(0.5, 1.0, (runs, 5)) * [2.0, 0.02, 0.2, 1.0, 10.0]
-    return MonitorCalibration(scores.tolist(), list(rates), 0.95, None, 20.0)
-
-
-def test_a_calibrated_monitor_answers_with_its_promise():
-    follower = ServedRewardModel(Reward(), ARM, monitor=monitor(), rate=0.05).start("")
-    frame = {"observation.images.front": np.full((128, 128, 3), 7, np.uint8)}
-    found = [follower.step(Observation(i, i * 0.05, frame)) for i in range(160)]
-    first = next(i for i, estimate in enumerate(found) if estimate.alarm)
-    assert (found[first].verdict, found[first].false_alarm_rate) == ("stalled", 0.05)
-    assert "at most 5% of successful runs come to this" in found[first].message
-    assert 1.0 + 1.0 < first * 0.05 < 6.0
-
-
-def test_a_rate_that_is_not_promised_is_refused():
-    loaded = Loaded(None, Reward(), monitor())
-    with pytest.raises(ConfigError, match=r"false_alarm_rate=0\.01: the monitor promises 0\.05"):
-        loaded.served(ARM, None, 0.01)

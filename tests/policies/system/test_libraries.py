@@ -1,4 +1,4 @@
-"""Set-up brings the shared libraries that pip cannot, or says the one line that does."""
+"""Set-up brings the libraries and programs that pip cannot, or says the one line that does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from types import SimpleNamespace
 import pytest
 
 from robo_policies.system import libraries
-from robo_policies.system.libraries import EGL, OSMESA, RENDERING, VIDEO, ensure_libraries, missing_parts
+from robo_policies.system.libraries import (
+    DRIVERS,
+    EGL,
+    NETWORK,
+    OSMESA,
+    RENDERING,
+    VIDEO,
+    ensure_libraries,
+    missing_parts,
+)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, absent: set[str], root: bool) -> list[list[str]]:
@@ -19,14 +28,19 @@ def pretend(monkeypatch: pytest.MonkeyPatch, absent: set[str], root: bool) -> li
         commands.append(command)
         known = "libglib2.0-0" not in command
         if command[1] == "install" and known:
-            brought = {n for part in (*RENDERING, *VIDEO) if set(part.packages) & set(command) for n in part.libraries}
+            brought = {
+                n
+                for part in (*RENDERING, *VIDEO, *NETWORK)
+                if set(part.packages) & set(command)
+                for n in part.libraries
+            }
             absent.difference_update(brought)
         return SimpleNamespace(returncode=0 if known else 100)
 
     monkeypatch.setattr(libraries, "_loads", lambda name: name not in absent)
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr("os.geteuid", lambda: 0 if root else 1000)
-    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name: None if name in absent else f"/usr/bin/{name}")
     return commands
 
 
@@ -36,10 +50,10 @@ def test_one_version_of_ffmpeg_is_enough(monkeypatch):
 
 
 def test_what_is_missing_is_installed_under_the_name_that_the_release_knows(monkeypatch):
-    commands = pretend(monkeypatch, {*VIDEO[0].libraries, "libglib-2.0.so.0"}, root=True)
-    assert ensure_libraries() == ["rendering: libraries found", "LeRobot's video: libraries found"]
-    installed = [command[-1] if "ffmpeg" in command else command[-2] for command in commands[1:]]
-    assert installed == ["libglib2.0-0", "libglib2.0-0t64", "ffmpeg"]
+    commands = pretend(monkeypatch, {*VIDEO[0].libraries, "libglib-2.0.so.0", "ip"}, root=True)
+    assert ensure_libraries() == ["rendering: found", "LeRobot's video: found", "tests across a network: found"]
+    installed = [command[-1] if command[-1] != DRIVERS else command[-2] for command in commands[1:]]
+    assert installed == ["libglib2.0-0", "libglib2.0-0t64", "ffmpeg", "iproute2"]
 
 
 def test_nothing_is_run_where_nothing_is_missing(monkeypatch):
@@ -50,7 +64,8 @@ def test_nothing_is_run_where_nothing_is_missing(monkeypatch):
 
 def test_another_user_is_told_the_line_to_run(monkeypatch):
     commands = pretend(monkeypatch, {"libOSMesa.so.8", *VIDEO[0].libraries}, root=False)
-    rendering, video = ensure_libraries()
+    rendering, video, network = ensure_libraries()
+    assert network == "tests across a network: found"
     assert commands == []
     assert "but usable" in rendering
     assert rendering.endswith("libgl1-mesa-dri libosmesa6'")

@@ -10,13 +10,21 @@ FAULTS = {
     "missing_joint": "the last joint is missing from the joint states",
     "nan_joint": "the first joint is not a number",
     "joint_jump": "the first joint jumps by 0.6",
-    "frozen_camera": "pictures go on coming but show one moment",
-    "late_camera": "pictures stop",
+    "zero_pose": "joint states are zero for a second, as of a driver before its first reading",
+    "second_publisher": "another node publishes zeros as joint states, too",
+    "robot_stop": "the robot stops by itself: it says so, and follows no command",
+    "freedrive": "the robot says that it stopped, and a person moves it by hand",
+    "hand_motion": "a person moves the arm, and the robot says nothing of it",
+    "frozen_camera": "images go on coming but show one moment",
+    "late_camera": "images stop",
     "paused_time": "stamps stand still, as simulated time does when it is paused",
     "time_jump": "stamps jump an hour ahead",
     "time_loop": "stamps run the same half second again and again, as a bag on repeat",
 }
 _LOOP = 0.5
+_ZEROS = 1.0
+_HAND_SPEED = 0.4
+_HAND_REACH = 0.8
 
 
 class FaultPlayer:
@@ -41,8 +49,12 @@ class FaultPlayer:
             return self._since + (now - self._since) % _LOOP
         return now
 
-    def joints(self, names: tuple[str, ...], positions: np.ndarray) -> tuple[tuple[str, ...], np.ndarray] | None:
-        """The joint state to send, or None for none."""
+    def joints(
+        self, names: tuple[str, ...], positions: np.ndarray, now: float
+    ) -> tuple[tuple[str, ...], np.ndarray] | None:
+        """The joint state to send at ``now`` (s, the arm's clock), or None for none."""
+        if self.fault == "zero_pose" and now - self._since < _ZEROS:
+            return names, np.zeros_like(positions)
         if self.fault == "stale_joint_states":
             return None
         if self.fault == "missing_joint":
@@ -53,11 +65,32 @@ class FaultPlayer:
         return names, positions
 
     @property
-    def no_pictures(self) -> bool:
+    def no_images(self) -> bool:
         """Whether cameras are silent."""
         return self.fault == "late_camera"
 
     @property
-    def frozen_pictures(self) -> bool:
+    def frozen_images(self) -> bool:
         """Whether cameras show one moment again and again."""
         return self.fault == "frozen_camera"
+
+    @property
+    def stray_publisher(self) -> bool:
+        """Whether another node speaks on the joint-state topic."""
+        return self.fault == "second_publisher"
+
+    @property
+    def powered(self) -> bool:
+        """What the robot's own stop signal says: whether it follows commands."""
+        return self.fault not in ("robot_stop", "freedrive")
+
+    @property
+    def follows(self) -> bool:
+        """Whether the arm really follows commands."""
+        return self.powered and self.fault != "hand_motion"
+
+    def by_hand(self, now: float) -> float:
+        """How far (rad) a person has moved the first joint by ``now``."""
+        if self.fault not in ("freedrive", "hand_motion"):
+            return 0.0
+        return min(_HAND_SPEED * (now - self._since), _HAND_REACH)

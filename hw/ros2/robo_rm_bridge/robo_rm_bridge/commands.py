@@ -1,12 +1,11 @@
-"""The core's commands as messages for `joint_trajectory_controller` and `forward_command_controller`."""
+"""The core's commands as messages: trajectories, positions, joint jogs, and gripper goals."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from builtin_interfaces.msg import Duration
-from std_msgs.msg import Float64MultiArray
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+import numpy as np
 
 from robo_hw.contract import RobotContract
 from robo_hw.safety_core import SafetyCore
@@ -14,32 +13,73 @@ from robo_hw.states import Command
 
 _TAIL_STEP = 0.05
 """Seconds between the points of the braking tail."""
+_JOG_GAIN = 2.0
+"""1/s: how fast a jog takes back that the arm lags behind its command."""
+_JOG_SHARE = 0.2
+"""Of a joint's velocity limit: the most that is given to taking back."""
 
 
-def message_type(contract: RobotContract) -> Any:
-    """The type of the contract's command topic."""
-    return JointTrajectory if contract.command_interface == "joint_trajectory" else Float64MultiArray
+def arm_joints(contract: RobotContract) -> list[int]:
+    """Places of the joints on the command topic or action: all, or all but a gripper with an output of its own."""
+    gripper = contract.gripper.joint if contract.gripper is not None and contract.gripper_command is not None else None
+    return [index for index, name in enumerate(contract.joint_names) if name != gripper]
 
 
-def trajectory(core: SafetyCore, command: Command, lead: float) -> JointTrajectory:
-    """The command as the first point, ``lead`` s from receipt, and behind it the core's stop plan down to rest.
+def trajectory(core: SafetyCore, command: Command, time_from_start: float) -> Any:
+    """The command as the first point, due ``time_from_start`` s from receipt, and behind it the core's stop plan.
 
     So a controller that hears nothing more brakes inside the limits and rests; and the last point has velocity zero,
     which the controller demands since Iron. The stamp is zero, "from now on": clocks of two machines never agree.
     """
-    message = JointTrajectory(joint_names=list(core.contract.joint_names))
-    points = [_point(lead, command.positions, command.velocities)]
-    points += [_point(lead + moment, q, v) for moment, q, v in core.braking(_TAIL_STEP)]
+    from trajectory_msgs.msg import JointTrajectory
+
+    places = arm_joints(core.contract)
+    message = JointTrajectory(joint_names=[core.contract.joint_names[place] for place in places])
+    points = [_point(time_from_start, command.positions[places], command.velocities[places])]
+    points += [_point(time_from_start + moment, q[places], v[places]) for moment, q, v in core.braking(_TAIL_STEP)]
     message.points = points
     return message
 
 
-def forward(command: Command) -> Float64MultiArray:
+def forward(contract: RobotContract, command: Command) -> Any:
     """The command's positions in the contract's joint order."""
-    return Float64MultiArray(data=command.positions.tolist())
+    from std_msgs.msg import Float64MultiArray
+
+    return Float64MultiArray(data=command.positions[arm_joints(contract)].tolist())
 
 
-def _point(moment: float, positions: Any, velocities: Any) -> JointTrajectoryPoint:
+def jog_velocities(contract: RobotContract, command: Command, measured: np.ndarray | None) -> np.ndarray:
+    """Velocities (D,) that bring the arm from ``measured`` (D,) onto the command; inside the velocity limits.
+
+    A jog says how fast, not where to: without the measured pose every lost message would stay as an error for good.
+    """
+    limit = contract.array("velocity")
+    correction = np.zeros_like(limit)
+    if measured is not None:
+        error = command.positions - measured
+        # Continuous joints come back the short way round.
+        turns = np.array([joint.kind == "continuous" for joint in contract.joints])
+        error = np.where(turns, (error + np.pi) % (2 * np.pi) - np.pi, error)
+        correction = np.clip(_JOG_GAIN * error, -_JOG_SHARE * limit, _JOG_SHARE * limit)
+    return np.clip(command.velocities + correction, -limit, limit)
+
+
+def joint_jog(kind: Any, contract: RobotContract, velocities: Sequence[float], stamp: Any, duration: float) -> Any:
+    """A `control_msgs/JointJog` (``kind``) with velocities (D,) for ``duration`` s; MoveIt Servo drops old stamps."""
+    places = arm_joints(contract)
+    message = kind()
+    message.header.stamp = stamp
+    message.joint_names = [contract.joint_names[place] for place in places]
+    message.velocities = [float(velocities[place]) for place in places]
+    message.displacements = []
+    message.duration = duration
+    return message
+
+
+def _point(moment: float, positions: Any, velocities: Any) -> Any:
+    from builtin_interfaces.msg import Duration
+    from trajectory_msgs.msg import JointTrajectoryPoint
+
     nanoseconds = round(moment * 1e9)
     return JointTrajectoryPoint(
         positions=positions.tolist(),

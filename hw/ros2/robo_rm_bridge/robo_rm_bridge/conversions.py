@@ -1,4 +1,4 @@
-"""Between ROS messages and numpy; pictures are in `pictures`."""
+"""Between ROS messages and numpy; images are in `images`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,6 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from sensor_msgs.msg import JointState
 
 from robo_hw.contract import Topic
-from robo_hw.errors import HardwareError
-
-
-class MessageError(HardwareError, ValueError):
-    """A message cannot be used; says which field and why."""
 
 
 def qos(topic: Topic) -> QoSProfile:

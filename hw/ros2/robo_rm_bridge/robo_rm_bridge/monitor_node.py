@@ -17,23 +17,25 @@ from std_msgs.msg import Float32, String
 from std_srvs.srv import Trigger
 
 from robo_hw.contract import RobotContract
+from robo_hw.observation_buffer import parse_vectors, unmet_needs
 from robo_hw.transport import ClientState, PolicyClient
 from robo_rm_bridge import reporting
 from robo_rm_bridge.listening import Listener
+from robo_rm_bridge.policy_access import ACCESS, credentials
 from robo_rm_bridge.settings import Setting, declare
-from robo_rm_bridge.sights import parse_vectors, unmet_needs
 
 _ACTIONS = ("nothing", "help", "stop")
 SETTINGS = (
     Setting("contract", "", "the robot contract: a YAML file, or the name of a packaged example", required=True),
     Setting("policy_address", "", "where robo-rm serve-policy reward_model=FOLDER listens", required=True),
+    *ACCESS,
     Setting("task", "", "the instruction given to the reward model"),
     Setting("vectors", [""], "further inputs of the reward model, each observation.NAME=/topic"),
     Setting("rate", 10.0, "observations per second given to the reward model", 0.5, 60.0),
     Setting("on_stalled", "help", "what to do when the run stands still or takes too long", choices=_ACTIONS),
     Setting("on_failing", "help", "what to do when progress falls", choices=_ACTIONS),
     Setting("on_unknown", "help", "what to do when the reward model does not know the situation", choices=_ACTIONS),
-    Setting("disarm_service", "/robo_rm_policy/disarm", "the service that stop calls"),
+    Setting("disarm_service", "robo_rm_policy/disarm", "the service that stop calls"),
 )
 
 
@@ -52,7 +54,8 @@ class MonitorNode(Node):
         self._listener = Listener(self, self.contract, self._vectors, 0.5)
         clock = self._listener.clock
         address, task = self.settings.policy_address, self.settings.task
-        self._client = PolicyClient(self.contract, address, clock, role="monitor", task=task)
+        access = credentials(self.settings)
+        self._client = PolicyClient(self.contract, address, clock, role="monitor", task=task, credentials=access)
         self._progress = self.create_publisher(Float32, "~/progress", 10)
         self._uncertainty = self.create_publisher(Float32, "~/uncertainty", 10)
         self._stage = self.create_publisher(String, "~/stage", 10)
@@ -69,11 +72,13 @@ class MonitorNode(Node):
         self.create_timer(1.0, self._report, clock=steady)
 
     def finish(self) -> bool:
-        """Close the connection."""
+        """Close the connection and the cameras."""
         self._client.close()
+        self._listener.close()
         return True
 
     def _look(self) -> None:
+        self._listener.poll()
         armed = self._listener.state in ("holding", "running", "stopping")
         if armed and not self._was_armed:
             self._client.start_episode(self.settings.task)
@@ -90,14 +95,14 @@ class MonitorNode(Node):
         server = self._client.status().server
         if server is None or self._problems():
             return
-        sight = self._listener.sights.snapshot(server.progress_needs, self._listener.clock.now())
-        if sight is not None:
+        observation = self._listener.buffer.snapshot(server.progress_needs, self._listener.clock.now())
+        if observation is not None:
             self._client.send_observation(
-                sight.names,
-                sight.positions,
-                images=sight.images,
-                arrays=sight.arrays,
-                observed_at=sight.observed_at,
+                observation.names,
+                observation.positions,
+                images=observation.images,
+                arrays=observation.arrays,
+                observed_at=observation.observed_at,
                 want=("progress",),
             )
 

@@ -17,16 +17,18 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Float32, String
+from std_msgs.msg import Bool, Float32, Float64MultiArray, String
 from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
 
 from robo_hw.contract import RobotContract
 from robo_hw.errors import HardwareError
-from robo_rm_bridge import commands, reporting
+from robo_rm_bridge import reporting
 from robo_rm_bridge.arm_faults import FAULTS, FaultPlayer
+from robo_rm_bridge.arm_topics import JointStateTopics, StrayPublisher
 from robo_rm_bridge.controller import CommandFollower
 from robo_rm_bridge.conversions import joint_state, latched_qos, qos, sensor_qos, time_message
-from robo_rm_bridge.pictures import message_from_rgb, picture_type
+from robo_rm_bridge.images import image_type, message_from_rgb
 from robo_rm_bridge.settings import Setting, declare
 
 SETTINGS = (
@@ -56,26 +58,33 @@ class MujocoArmNode(Node):
         self._timestep = float(self._world.model.opt.timestep)
         self._timeout = settings.cmd_timeout
         self._faults = FaultPlayer()
-        self._faults.choose(settings.fault, time.time())
+        self._hand_held: np.ndarray | None = None
         self._seed = settings.seed
         self._frozen: dict[str, np.ndarray] = {}
         self._succeeded = False
         self._follower = CommandFollower(self.contract.joint_names, np.zeros(len(self.contract.joints)), self._timeout)
         self._start_episode()
         contract = self.contract
-        self._joint_topic = self.create_publisher(JointState, contract.joint_states.name, qos(contract.joint_states))
+        self._joint_topics = JointStateTopics(self, contract)
+        self._stray: StrayPublisher | None = None
+        self._powered_topic = self.create_publisher(Bool, "~/powered", latched_qos())
+        self._powered: bool | None = None
         self._image_topics = {
-            camera.name: self.create_publisher(picture_type(camera.topic), camera.topic, sensor_qos())
+            camera.name: self.create_publisher(image_type(camera.topic), camera.topic, sensor_qos())
             for camera in self._contract_cameras
         }
-        self._environment_topic = self.create_publisher(JointState, "/environment_state", sensor_qos())
+        self._environment_topic = self.create_publisher(JointState, "environment_state", sensor_qos())
         self._stage_topic = self.create_publisher(String, "~/stage", 10)
         self._progress_topic = self.create_publisher(Float32, "~/progress", 10)
         self._success_topic = self.create_publisher(Bool, "~/success", latched_qos())
         self._diagnostics_topic = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        take = self._on_trajectory if contract.command_interface == "joint_trajectory" else self._on_positions
-        self.create_subscription(commands.message_type(contract), contract.command.name, take, qos(contract.command))
+        kind, take = {
+            "joint_trajectory": (JointTrajectory, self._on_trajectory),
+            "forward_command": (Float64MultiArray, self._on_positions),
+        }[contract.command_interface]
+        self.create_subscription(kind, contract.command.name, take, qos(contract.command))
         self.create_service(Trigger, "~/reset", self._reset)
+        self._play(settings.fault)
         self.add_on_set_parameters_callback(self._on_parameters)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0 / contract.rates.joint_states, self._step, clock=steady)
@@ -107,11 +116,15 @@ class MujocoArmNode(Node):
         if now - self._simulated > _LONGEST_CATCH_UP:
             self._simulated = now - _LONGEST_CATCH_UP
         data = self._world.data
+        held = self._hand_held
         while self._simulated + self._timestep <= now:
             self._simulated += self._timestep
             if self._follower.watch(self._simulated, self._measured()[0]):
                 self.get_logger().warning("no command came in time: holding where the arm is")
             target, _ = self._follower.target(self._simulated)
+            if held is not None:
+                target = held.copy()
+                target[0] += self._faults.by_hand(time.time())
             data.ctrl[:6] = target[:6]
             data.ctrl[6] = target[6] * FINGER_TRAVEL
             self._mujoco.mj_step(self._world.model, data)
@@ -119,11 +132,37 @@ class MujocoArmNode(Node):
 
     def _step(self) -> None:
         self._advance()
+        self._tell_power()
         positions, velocities = self._measured()
-        told = self._faults.joints(self.contract.joint_names, positions)
+        told = self._faults.joints(self.contract.state_names, positions, time.time())
         if told is not None:
             names, shown = told
-            self._joint_topic.publish(joint_state(names, shown, velocities[: len(names)], self._stamp()))
+            self._joint_topics.publish(names, shown, velocities[: len(names)], self._stamp())
+        if self._stray is not None:
+            self._stray.publish(self.contract.state_names, self._stamp())
+
+    def _tell_power(self) -> None:
+        """Say on change whether the robot follows commands, as a robot's safety mode does."""
+        if self._faults.powered != self._powered:
+            self._powered = self._faults.powered
+            self._powered_topic.publish(Bool(data=self._powered))
+
+    def _play(self, fault: str) -> None:
+        """Begin a fault; what it does to the arm and to the graph."""
+        self._advance()
+        followed = self._faults.follows
+        self._faults.choose(fault, time.time())
+        if followed and not self._faults.follows:
+            self._hand_held = self._measured()[0]
+        elif not followed and self._faults.follows:
+            # A controller that is switched on again holds where the arm is.
+            self._hand_held = None
+            self._follower.hold(self._measured()[0])
+        if self._faults.stray_publisher and self._stray is None:
+            self._stray = StrayPublisher(self, self.contract)
+        elif not self._faults.stray_publisher and self._stray is not None:
+            self._stray.close()
+            self._stray = None
 
     def _show(self) -> None:
         from robo_policies.worlds.tidy_drawer import ENVIRONMENT_STATE_NAMES
@@ -138,8 +177,8 @@ class MujocoArmNode(Node):
         self._progress_topic.publish(Float32(data=float(info["progress"])))
         self._succeeded = self._succeeded or info["success"]
         self._success_topic.publish(Bool(data=bool(self._succeeded)))
-        if self._image_topics and not self._faults.no_pictures:
-            if not (self._faults.frozen_pictures and self._frozen):
+        if self._image_topics and not self._faults.no_images:
+            if not (self._faults.frozen_images and self._frozen):
                 names = [camera.name for camera in self._contract_cameras]
                 self._frozen = world.render_cameras(names)
             for name, topic in self._image_topics.items():
@@ -187,7 +226,7 @@ class MujocoArmNode(Node):
                 return SetParametersResult(successful=False, reason=f"choose one of: {', '.join(FAULTS)}")
         for parameter in parameters:
             if parameter.name == "fault":
-                self._faults.choose(parameter.value, time.time())
+                self._play(parameter.value)
             elif parameter.name == "seed":
                 self._seed = parameter.value
         return SetParametersResult(successful=True)
@@ -220,6 +259,13 @@ def _make_world(contract: RobotContract, cameras: bool) -> tuple[Any, Any]:
     if contract.joint_names != tuple(STATE_NAMES):
         raise HardwareError(
             f"contract {contract.robot}: its joints are not the simulated arm's ({', '.join(STATE_NAMES)})"
+        )
+    if (
+        contract.command_interface not in ("joint_trajectory", "forward_command")
+        or contract.gripper_command is not None
+    ):
+        raise HardwareError(
+            "the simulated arm takes joint_trajectory and forward_command, with the gripper among the joints"
         )
     sizes = {(camera.width, camera.height) for camera in contract.cameras}
     if len(sizes) > 1 or any(width != height for width, height in sizes):

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from robo_hw.schedule import MODES
+from robo_rm_bridge.policy_access import ACCESS
 from robo_rm_bridge.settings import Setting
 
 SETTINGS = (
     Setting("contract", "", "the robot contract: a YAML file, or the name of a packaged example", required=True),
     Setting(
-        "policy_address", "", "where robo-rm serve-policy listens: unix:/path or tcp://127.0.0.1:PORT", required=True
+        "policy_address",
+        "",
+        "where robo-rm serve-policy listens: unix:NAME, unix:/path, tcp://127.0.0.1:PORT or tls://HOST:PORT",
+        required=True,
     ),
+    *ACCESS,
     Setting("task", "", "the instruction given to the policy"),
     Setting("autostart", False, "configure at start, and activate as soon as a policy that fits is connected"),
-    Setting("schedule", "real_time", "how chunks are merged into the motion", choices=tuple(MODES)),
+    Setting("chunk_blending", "real_time", "how chunks are merged into the motion", choices=tuple(MODES)),
     Setting("ensemble_decay", 0.01, "m of the temporal ensemble's weights exp(-m i)", 0.0, 10.0),
-    Setting("replan_every", 0, "actions between two observations given to the policy; 0: as the policy says", 0, 256),
-    Setting("lead", 0.0, "seconds from receipt in which the controller shall reach a command; 0: one period", 0.0, 0.5),
+    Setting(
+        "execution_horizon", 0, "actions between two observations given to the policy; 0: as the policy says", 0, 256
+    ),
+    Setting(
+        "time_from_start",
+        0.0,
+        "seconds from receipt in which the controller shall reach a command; 0: one period",
+        0.0,
+        0.5,
+    ),
     Setting("connect_timeout", 5.0, "seconds that activation waits for the policy server", 0.0, 60.0),
     Setting("vectors", [""], "further inputs of the policy, each observation.NAME=/topic (sensor_msgs/JointState)"),
     Setting("vector_age", 0.2, "seconds that a further input may be old", 0.01, 5.0),
-    Setting("estop_topic", "/estop", "std_msgs/Bool; true latches a fault. Empty: none"),
     Setting("publish_commanded", True, "publish every command as sensor_msgs/JointState on ~/commanded"),
     Setting("diagnostics_rate", 1.0, "diagnostic messages per second", 0.1, 50.0),
 )

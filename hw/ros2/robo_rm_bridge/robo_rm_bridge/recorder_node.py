@@ -19,18 +19,19 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, String
+from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
 
 from robo_hw.contract import RobotContract
 from robo_hw.errors import HardwareError
-from robo_rm_bridge import commands
+from robo_hw.observation_buffer import IMAGES, STATE, parse_vectors
+from robo_hw.topic_rules import absolute
 from robo_rm_bridge.conversions import latched_qos, qos, sensor_qos
+from robo_rm_bridge.images import image_type
 from robo_rm_bridge.listening import Listener
-from robo_rm_bridge.pictures import picture_type
 from robo_rm_bridge.recording import Bag, RecordingError, StoreEpisode, open_store
 from robo_rm_bridge.settings import Setting, declare
-from robo_rm_bridge.sights import IMAGES, STATE, parse_vectors
 
 SETTINGS = (
     Setting("contract", "", "the robot contract: a YAML file, or the name of a packaged example", required=True),
@@ -39,6 +40,11 @@ SETTINGS = (
     Setting("task", "", "the instruction that is being done", required=True),
     Setting("stages", [""], "names of the task's stages in order; needed to train a reward model"),
     Setting("stage_topic", "", "std_msgs/String with the present stage's name; empty: ~/next_stage counts"),
+    Setting(
+        "action_topic",
+        "",
+        "sensor_msgs/JointState with the commanded positions; empty: the contract's command topic",
+    ),
     Setting("success_topic", "", "std_msgs/Bool; empty: ~/save says it"),
     Setting("vectors", [""], "further features, each observation.NAME=/topic (sensor_msgs/JointState)"),
     Setting("max_age", 0.3, "seconds that a sample may be old; an older one ends the episode", 0.01, 5.0),
@@ -68,14 +74,15 @@ class RecorderNode(Node):
         self._action: np.ndarray | None = None
         self._action_at = self._began = -np.inf
         self._recording = False
-        command = self.contract.command
-        self.create_subscription(commands.message_type(self.contract), command.name, self._on_command, qos(command))
+        topic, kind, quality = self._command_topic()
+        self._command_name = topic
+        self.create_subscription(kind, topic, self._on_command, quality)
         if self.settings.bag:
-            states = self.contract.joint_states
-            self._keep_raw(commands.message_type(self.contract), command.name, qos(command))
-            self._keep_raw(JointState, states.name, qos(states))
+            self._keep_raw(kind, topic, quality)
+            for states in self.contract.joint_states:
+                self._keep_raw(JointState, states.name, qos(states))
             for camera in self.contract.cameras:
-                self._keep_raw(picture_type(camera.topic), camera.topic, sensor_qos())
+                self._keep_raw(image_type(camera.topic), camera.topic, sensor_qos())
             for vector in self._vectors:
                 self._keep_raw(JointState, vector.topic, sensor_qos())
         if self.settings.stage_topic:
@@ -93,28 +100,46 @@ class RecorderNode(Node):
         """An episode that is not saved is forgotten."""
         if self._recording:
             self._end(keep=False)
+        self._listener.close()
         return True
 
     # What is heard --------------------------------------------------------------------------------------------------
 
     def _keep_raw(self, kind: type, topic: str, quality: Any) -> None:
-        """Have a topic written into the bags, byte for byte as it comes."""
+        """Have a topic written into the bags, byte for byte as it comes, under the name that the contract has for it:
+        an import by the contract finds it, whatever the namespace and the remappings were."""
+        name = absolute(topic)
 
         def on_bytes(data: bytes) -> None:
             if self._bag is not None:
-                self._bag.write(topic, kind, data, time.time_ns())
+                self._bag.write(name, kind, data, time.time_ns())
 
         self.create_subscription(kind, topic, on_bytes, quality, raw=True)
 
+    def _command_topic(self) -> tuple[str, Any, Any]:
+        """Where positions of all joints are commanded: the contract's topic, or the parameter ``action_topic``."""
+        command, interface = self.contract.command, self.contract.command_interface
+        if self.settings.action_topic:
+            return self.settings.action_topic, JointState, 10
+        kinds = {"joint_trajectory": JointTrajectory, "forward_command": Float64MultiArray}
+        if interface not in kinds or self.contract.gripper_command is not None:
+            raise RecordingError(
+                f"commands of the interface {interface}"
+                + (" with a gripper of its own" if self.contract.gripper_command is not None else "")
+                + " are not on one topic with all positions; name one in the parameter action_topic"
+                " (sensor_msgs/JointState), such as robo_rm_policy/commanded"
+            )
+        return command.name, kinds[interface], qos(command)
+
     def _on_command(self, message: Any) -> None:
-        if self.contract.command_interface == "joint_trajectory":
-            order = {name: place for place, name in enumerate(message.joint_names)}
-            if not message.points or any(name not in order for name in self.contract.joint_names):
-                return
-            values = message.points[0].positions
-            action = np.array([values[order[name]] for name in self.contract.joint_names])
-        else:
+        if isinstance(message, Float64MultiArray):
             action = np.array(message.data)
+        else:
+            names, values = _named_positions(message)
+            order = {name: place for place, name in enumerate(names)}
+            if len(values) != len(names) or any(name not in order for name in self.contract.joint_names):
+                return
+            action = np.array([values[order[name]] for name in self.contract.joint_names])
         if action.shape == (len(self.contract.joints),) and np.isfinite(action).all():
             self._action, self._action_at = action, self._listener.clock.now()
 
@@ -133,22 +158,24 @@ class RecorderNode(Node):
     # Frames ---------------------------------------------------------------------------------------------------------
 
     def _frame(self) -> None:
+        self._listener.poll()
         if not self._recording or self._episode is None:
             return
         now, age = self._listener.clock.now(), self.settings.max_age
-        sights, needs = self._listener.sights, self._needs()
-        missing = sights.missing(needs, now, age)
+        buffer, needs = self._listener.buffer, self._needs()
+        missing = buffer.missing(needs, now, age)
         if self._action is None or now - self._action_at > age:
-            missing.append(f"commands on {self.contract.command.name} are missing or old")
-        sight = None if missing else sights.snapshot(needs, now)
-        if sight is None or self._action is None:
+            missing.append(f"commands on {self._command_name} are missing or old")
+        observation = None if missing else buffer.snapshot(needs, now, age=age)
+        if observation is None or self._action is None:
+            missing = missing or ["an image was overwritten before it was read: the computer is overloaded"]
             if self._episode.count:  # before the first frame it waits until everything has spoken
                 self.get_logger().error(f"the episode ends: {'; '.join(missing)}")
                 self._end(keep=True, success=None, reason="; ".join(missing))
             return
-        frame: dict[str, np.ndarray] = {f"{IMAGES}{name}": image for name, image in sight.images.items()}
-        frame |= dict(sight.arrays)
-        frame[STATE] = sight.positions.astype(np.float32)
+        frame: dict[str, np.ndarray] = {f"{IMAGES}{name}": image for name, image in observation.images.items()}
+        frame |= dict(observation.arrays)
+        frame[STATE] = observation.positions.astype(np.float32)
         frame["action"] = self._action.astype(np.float32)
         if self._episode.count == 0:
             self._began = now
@@ -158,7 +185,7 @@ class RecorderNode(Node):
     def _needs(self) -> dict[str, tuple[int, ...]]:
         needs: dict[str, tuple[int, ...]] = {STATE: (len(self.contract.joints),)}
         needs |= {f"{IMAGES}{c.name}": (c.height, c.width, 3) for c in self.contract.cameras}
-        names = self._listener.sights.vector_names
+        names = self._listener.buffer.vector_names
         return needs | {vector.key: (len(names.get(vector.key, ())),) for vector in self._vectors}
 
     # What people ask ------------------------------------------------------------------------------------------------
@@ -168,10 +195,10 @@ class RecorderNode(Node):
             if self._recording:
                 raise HardwareError("an episode is being recorded; save or discard it first")
             if self.settings.store:
-                missing = self._listener.sights.missing(self._needs(), self._listener.clock.now())
+                missing = self._listener.buffer.missing(self._needs(), self._listener.clock.now())
                 if missing:
                     raise HardwareError("nothing can be recorded yet: " + "; ".join(missing))
-                names = self._listener.sights.vector_names
+                names = self._listener.buffer.vector_names
                 vectors = {vector.key: names[vector.key] for vector in self._vectors}
                 self._store = self._store or open_store(
                     self.settings.store, self.contract, self.settings.stages, vectors
@@ -218,6 +245,12 @@ class RecorderNode(Node):
             told.append(f"{episode.count} frames as {episode.uuid}" if episode.uuid else "no frames kept")
         self.get_logger().info("; ".join(told))
         return "; ".join(told)
+
+
+def _named_positions(message: Any) -> tuple[list[str], Any]:
+    if isinstance(message, JointState):
+        return message.name, message.position
+    return message.joint_names, message.points[0].positions if message.points else ()
 
 
 def _answer(response: Any, action: Any) -> Any:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from robo_hw.contract import RobotContract
+from robo_hw.events import Event, EventLog
+from robo_hw.safety_core import SafetyCore
 from robo_hw.states import State, Status
+from robo_hw.timing import LoopTiming, Spread
 from robo_hw.transport import ClientState, ClientStatus
-from robo_rm_bridge.timing import LoopTiming, Spread
+from robo_rm_bridge.conversions import qos
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+_HUNG_AFTER = 1.0
+"""Seconds without an answer to an observation, beyond the contract's deadline, after which a policy counts as hung."""
+_ERRORS, _WARNINGS = ("fault", "rejected"), ("stop", "degraded", "dropped", "stream", "warning")
 
 
 def entry(name: str, level: bytes, message: str, values: Mapping[str, Any], hardware: str = "") -> DiagnosticStatus:
@@ -76,8 +84,30 @@ def loop_entry(node: str, timing: LoopTiming, latency: Spread) -> DiagnosticStat
     return entry(f"{node}: control loop", level, message, values)
 
 
-def policy_entry(node: str, status: ClientStatus, problems: list[str], missing: list[str]) -> DiagnosticStatus:
-    """The policy server: connected, refused, and whether it fits this robot."""
+Loop = tuple[LoopTiming, Spread]
+"""The control loop's period, and the time from observation to motion."""
+
+
+@dataclass(frozen=True)
+class PolicyReport:
+    """What is known of the policy.
+
+    ``problems``: why it does not fit; ``missing``: what it waits for; ``waiting``: seconds since an observation that
+    was not answered.
+    """
+
+    client: ClientStatus
+    problems: list[str]
+    missing: list[str]
+    waiting: float
+
+
+def policy_entry(node: str, report: PolicyReport, patience: float) -> DiagnosticStatus:
+    """The policy server: connected, refused, whether it fits this robot, and whether it answers.
+
+    ``patience``: s without an answer that are an error.
+    """
+    status, problems, missing, waiting = report.client, report.problems, report.missing, report.waiting
     server = status.server
     values = {
         "state": status.state.value,
@@ -92,6 +122,11 @@ def policy_entry(node: str, status: ClientStatus, problems: list[str], missing: 
         "errors": status.errors,
         "round_trip": status.round_trip,
         "inference": status.inference,
+        "uplink": status.uplink,
+        "downlink": status.downlink,
+        "clock_offset": status.clock_offset,
+        "busy": status.busy,
+        "waiting": waiting,
     }
     name = f"{node}: policy"
     if status.state is not ClientState.CONNECTED:
@@ -100,11 +135,89 @@ def policy_entry(node: str, status: ClientStatus, problems: list[str], missing: 
         )
     if problems:
         return entry(name, ERROR, "; ".join(problems), values)
+    if waiting > patience:
+        text = f"the policy hangs: no answer to an observation for {waiting:.1f} s, though its server is connected"
+        return entry(name, ERROR, text, values)
     if missing:
         return entry(name, WARN, "no observation: " + "; ".join(missing), values)
     if status.policy_error:
         return entry(name, WARN, status.policy_error, values)
     return entry(name, OK, "connected", values)
+
+
+def stops_entry(node: str, blocked: list[str]) -> DiagnosticStatus:
+    """Emergency stops, the robot's own stops, and publishers that should not be there: why arming would be refused."""
+    return entry(f"{node}: stops", WARN if blocked else OK, "; ".join(blocked) or "released", {"count": len(blocked)})
+
+
+class EventLogger:
+    """Writes the core's new events to a node's log."""
+
+    def __init__(self, log: EventLog, logger: Any) -> None:
+        self._log, self._logger = log, logger
+        self._told = 0
+
+    def tell(self) -> None:
+        """Write what is new."""
+        total = sum(self._log.counts.values())
+        if total == self._told:
+            return
+        events: list[Event] = list(self._log)[-min(total - self._told, len(self._log)) :]
+        self._told = total
+        for event in events:
+            text = f"{event.kind}: {event.message}"
+            # Three lines, because rclpy refuses another severity from the same line.
+            if event.kind in _ERRORS:
+                self._logger.error(text)
+            elif event.kind in _WARNINGS:
+                self._logger.warning(text)
+            else:
+                self._logger.info(text)
+
+
+class Reporter:
+    """Publishes status (on every change and once a second) and diagnostics (``rate`` per second)."""
+
+    def __init__(self, node: Any, contract: RobotContract, rate: float) -> None:
+        self._node, self._contract, self._rate = node, contract, rate
+        self._name = node.get_fully_qualified_name().lstrip("/")
+        self._status = node.create_publisher(DiagnosticArray, contract.status.name, qos(contract.status))
+        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._key: Any = None
+        self._status_at = self._diagnostics_at = -np.inf
+
+    def status(self, now: float, core: SafetyCore, active: bool) -> None:
+        """Publish what the core does, where that is news or a second has passed."""
+        key = (core.state, core.fault, active)
+        if key != self._key or now - self._status_at >= 1.0:
+            self._key, self._status_at = key, now
+            self._publish(self._status, [core_entry(self._name, self._contract, core.status(), active)])
+
+    def due(self, now: float) -> bool:
+        """Whether diagnostics are due; they count as published then."""
+        if now - self._diagnostics_at < 1.0 / self._rate:
+            return False
+        self._diagnostics_at = now
+        return True
+
+    def diagnostics(self, core: SafetyCore, active: bool, loop: Loop, policy: PolicyReport, blocked: list[str]) -> None:
+        """Publish everything that a person at the robot may want to know."""
+        patience = self._contract.deadlines.actions + _HUNG_AFTER
+        entries = [
+            core_entry(self._name, self._contract, core.status(), active),
+            loop_entry(self._name, *loop),
+            policy_entry(self._name, policy, patience),
+            stops_entry(self._name, blocked),
+        ]
+        self._publish(self._diagnostics, entries)
+
+    def _publish(self, publisher: Any, entries: list[DiagnosticStatus]) -> None:
+        publisher.publish(stamped(entries, self._node.get_clock().now().to_msg()))
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._node.destroy_publisher(self._status)
+        self._node.destroy_publisher(self._diagnostics)
 
 
 def _text(value: Any) -> str:

@@ -149,16 +149,17 @@ def test_simulated_time_that_never_runs_does_not_stop_the_watchdogs(processes):
 # Policy killed, slow, restarted in mid-chunk -> stop; wrong epoch rejected
 
 
-def test_a_policy_that_is_killed_in_mid_chunk_and_restarted_goes_on_without_touching_the_bridge(running):
+def test_a_policy_that_is_killed_in_mid_chunk_and_restarted_goes_on_once_it_is_armed_again(running):
     before = int(running.observer.status["epoch"])
     running.server.kill()
     running.comes_to_rest("holding")
     running.server = running.start_server()
-    took = running.wait_state("running", seconds=10.0)
+    running.wait_state("disarmed")
+    assert "the policy server restarted; arm again" in running.said()
+    running.commands_nothing(1.0)
     assert int(running.observer.status["epoch"]) > before
-    running.wait("it moves again", lambda: running.speed() > 0.1)
-    running.keeps_the_limits()
-    print(f"resumed {took:.2f} s after the server was back")
+    running.arm_it()
+    running.wait("it moves again", lambda: running.state == "running" and running.speed() > 0.1)
 
 
 def test_a_policy_that_hangs_is_stopped_at_the_deadline(running):
@@ -168,6 +169,20 @@ def test_a_policy_that_hangs_is_stopped_at_the_deadline(running):
     finally:
         running.server.popen.send_signal(signal.SIGCONT)
     running.wait_state("running", seconds=10.0)
+
+
+def test_a_policy_that_hangs_behind_a_live_server_is_an_error_in_diagnostics_with_how_long(running):
+    running.server.say("hangs")
+    running.comes_to_rest("holding", seconds=6.0)
+
+    def policy() -> dict[str, str]:
+        return running.observer.diagnostics.get("robo_rm_policy: policy", {})
+
+    running.wait("it is told", lambda: "the policy hangs: no answer to an observation for" in policy()["message"], 8.0)
+    assert policy()["level"] == "2"
+    assert float(policy()["waiting"]) > 2.0
+    running.server.say("normal")
+    running.wait("it is told that it answers", lambda: policy()["message"] == "connected")
 
 
 def test_chunks_of_an_earlier_epoch_are_rejected(running):
@@ -283,12 +298,12 @@ def test_activation_is_refused_naming_the_field_where_the_contracts_differ(ready
     assert observer.transition(CLEANUP)
     ready.server.end()
     text = ready.contract_file.read_text()
-    ready.contract_file.write_text(text.replace("velocity: 4.0", "velocity: 3.5", 1))
+    ready.contract_file.write_text(text.replace("actions: 20", "actions: 10", 1))
     ready.server = ready.start_server()
     ready.contract_file.write_text(text)
     assert observer.transition(CONFIGURE)
     assert not observer.transition(ACTIVATE)
-    assert "joints[base_yaw].velocity" in ready.bridge.text()
+    assert "rates.actions" in ready.bridge.text()
     assert observer.call(GetState, "/robo_rm_policy/get_state", GetState.Request()).current_state.label == "inactive"
     ready.server.end()
     ready.server = ready.start_server()

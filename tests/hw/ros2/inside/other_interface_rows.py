@@ -25,11 +25,11 @@ class ForwardRig(Rig):
         text = patient_contract()
         for old, new in (
             (
-                "command: {name: /joint_trajectory_controller/joint_trajectory, interface: joint_trajectory}",
+                "command: {name: joint_trajectory_controller/joint_trajectory, interface: joint_trajectory}",
                 "command: {name: /forward_command_controller/commands, interface: forward_command}",
             ),
-            ("topic: /front/image_raw", "topic: /front/image_raw/compressed"),
-            ("topic: /wrist/image_raw", "topic: /wrist/image_raw/compressed"),
+            ("topic: front/image_raw", "topic: front/image_raw/compressed"),
+            ("topic: wrist/image_raw", "topic: wrist/image_raw/compressed"),
         ):
             assert old in text
             text = text.replace(old, new)
@@ -120,27 +120,96 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
     return best
 
 
+def _jpeg(width: int, height: int) -> bytes:
+    import cv2
+
+    return cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8))[1].tobytes()
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
-    [(b"", "of 0 bytes"), (b"no picture", "cannot be decoded"), (b"\xff\xd8\xff\xe0" + bytes(50), "cannot be decoded")],
+    [
+        (b"", "neither JPEG nor PNG"),
+        (b"no picture", "neither JPEG nor PNG"),
+        (b"\xff\xd8\xff\xe0" + bytes(50), "segments are damaged"),
+        (b"\xff\xd8", "ends before its size"),
+        (lambda: _jpeg(128, 64) + bytes(200_000), "at this size at most 131072 are taken"),
+        (lambda: _jpeg(64, 128), "64 x 128 pixels, the contract has 128 x 64"),
+        (lambda: _jpeg(128, 64)[:300], "damaged jpeg"),
+    ],
 )
-def test_a_compressed_picture_that_is_none_is_refused(data, said):
-    from robo_rm_bridge.conversions import MessageError
-    from robo_rm_bridge.pictures import rgb_from_message
+def test_a_compressed_image_that_is_none_is_refused(data, said):
+    from rclpy.serialization import serialize_message
 
+    from robo_rm_bridge.errors import MessageError
+    from robo_rm_bridge.images import decode
+
+    message = serialize_message(CompressedImage(format="jpeg", data=data() if callable(data) else data))
     with pytest.raises(MessageError, match=said):
-        rgb_from_message(CompressedImage(format="jpeg", data=data))
+        decode(message, True, 128, 64)
 
 
 @pytest.mark.parametrize(("topic", "kind"), [("/a/image_raw", Image), ("/a/image_raw/compressed", CompressedImage)])
-def test_a_picture_comes_back_from_its_message(topic, kind):
+def test_an_image_comes_back_from_its_message_as_it_goes_over_the_wire(topic, kind):
     from builtin_interfaces.msg import Time
+    from rclpy.serialization import serialize_message
 
-    from robo_rm_bridge.pictures import message_from_rgb, rgb_from_message
+    from robo_rm_bridge.images import decode, is_compressed, message_from_rgb
 
     rgb = np.zeros((32, 48, 3), np.uint8)
     rgb[:, :24, 0], rgb[:, 24:, 2] = 200, 100
-    message = message_from_rgb(topic, rgb, "front", Time(sec=3))
-    assert isinstance(message, kind)
-    assert message.header.frame_id == "front"
-    assert np.abs(rgb_from_message(message).astype(int) - rgb).mean() < 3.0
+    for frame in ("", "a", "ab", "abc", "front"):  # every alignment behind a text
+        message = message_from_rgb(topic, rgb, frame, Time(sec=3, nanosec=7))
+        assert isinstance(message, kind)
+        back, stamp = decode(serialize_message(message), is_compressed(topic), 48, 32)
+        assert np.abs(back.astype(int) - rgb).mean() < 3.0
+        assert stamp == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"width": 64}, "64 x 32 pixels, the contract has 48 x 32"),
+        ({"width": 14_000, "height": 14_000}, "14000 x 14000 pixels"),
+        ({"step": 48}, "step 48 is 1 bytes per pixel, but the encoding rgb8 has 3"),
+        ({"step": 2**31}, "but the encoding rgb8 has 3"),
+        ({"encoding": "mono8"}, "step 144 is 3 bytes per pixel, but the encoding mono8 has 1"),
+        ({"encoding": "rgba8"}, "but the encoding rgba8 has 4"),
+        ({"encoding": "16UC1"}, "encoding '16UC1' is not among"),
+        ({"data": bytes(100)}, "100 bytes of data; 32 rows of 144 bytes"),
+        ({"data": bytes(32 * 144 * 2)}, "9216 bytes of data"),
+    ],
+)
+def test_a_raw_image_that_lies_about_itself_is_refused(change, said):
+    from rclpy.serialization import serialize_message
+
+    from robo_rm_bridge.errors import MessageError
+    from robo_rm_bridge.images import decode
+
+    fields = {"width": 48, "height": 32, "step": 144, "encoding": "rgb8", "data": bytes(32 * 144)} | change
+    with pytest.raises(MessageError, match=said):
+        decode(serialize_message(Image(**fields)), False, 48, 32)
+
+
+def test_rows_with_padding_are_an_image():
+    from rclpy.serialization import serialize_message
+
+    from robo_rm_bridge.images import decode
+
+    rows = np.zeros((4, 16), np.uint8)
+    rows[:, :15] = np.arange(60).reshape(4, 15)
+    message = Image(width=5, height=4, step=16, encoding="bgr8", data=rows.tobytes())
+    rgb, _ = decode(serialize_message(message), False, 5, 4)
+    assert np.array_equal(rgb[..., ::-1].reshape(4, 15), rows[:, :15])
+
+
+def test_a_message_that_ends_early_is_refused_at_every_byte():
+    from rclpy.serialization import serialize_message
+
+    from robo_rm_bridge.errors import MessageError
+    from robo_rm_bridge.images import decode
+
+    whole = serialize_message(Image(width=2, height=2, step=6, encoding="rgb8", data=bytes(12)))
+    for end in range(len(whole)):
+        with pytest.raises(MessageError):
+            decode(whole[:end], False, 2, 2)

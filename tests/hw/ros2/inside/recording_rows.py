@@ -95,7 +95,7 @@ def test_the_bag_holds_every_topic_and_reads_back(processes, store):
     assert len(bags) >= 1
     with AnyReader(bags[:1], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
         topics = {connection.topic: connection for connection in reader.connections}
-        command = processes.contract.command.name
+        command = f"/{processes.contract.command.name}"
         assert {"/joint_states", command, "/front/image_raw", "/environment_state"} <= set(topics)
         connection, _, raw = next(reader.messages([topics[command]]))
         message = reader.deserialize(raw, connection.msgtype)

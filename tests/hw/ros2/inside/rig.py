@@ -29,11 +29,11 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
 
 from robo_hw import RobotContract
-from robo_rm_bridge.commands import message_type
 from robo_rm_bridge.conversions import latched_qos, sensor_qos
 
 with warnings.catch_warnings():
@@ -41,6 +41,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     importlib.import_module("rosidl_parser.parser")
 
+COMMAND_TYPES = {"joint_trajectory": JointTrajectory, "forward_command": Float64MultiArray}
 HERE = Path(__file__).resolve().parent
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
 # Stamps are whole nanoseconds, so third differences have a little noise.
@@ -141,11 +142,12 @@ class Observer(Node):
         self.measured = np.zeros(7)
         self.success = False
         many = QoSProfile(depth=1000)
-        self.create_subscription(message_type(contract), contract.command.name, self._command, many)
+        self.create_subscription(COMMAND_TYPES[contract.command_interface], contract.command.name, self._command, many)
         self.create_subscription(JointState, "/robo_rm_policy/commanded", self._commanded, many)
         self.create_subscription(DiagnosticArray, contract.status.name, self._status, latched_qos())
         self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostic, many)
-        self.create_subscription(JointState, contract.joint_states.name, self._joints, sensor_qos())
+        for topic in contract.joint_states:
+            self.create_subscription(JointState, topic.name, self._joints, sensor_qos())
         self.create_subscription(Bool, "/mujoco_arm/success", self._success, latched_qos())
         self.estop = self.create_publisher(Bool, "/estop", 10)
 
@@ -170,8 +172,9 @@ class Observer(Node):
             }
 
     def _joints(self, message: JointState) -> None:
-        if len(message.position) == 7:
-            self.measured = np.array(message.position)
+        for name, position in zip(message.name, message.position, strict=False):
+            if name in self.contract.state_names:
+                self.measured[self.contract.state_names.index(name)] = position
 
     def _success(self, message: Bool) -> None:
         self.success = message.data
@@ -314,6 +317,7 @@ class Rig:
         self.server.say("normal")
         self.at_rest()
         self.wait("the arm forgets its last command", lambda: observer.trigger("/mujoco_arm/reset")[0])
+        self.spin(0.2)  # the arm was put elsewhere
         self.forget()
 
     def at_rest(self) -> None:
@@ -323,8 +327,12 @@ class Rig:
             observer.trigger("/robo_rm_policy/disarm")
             self.wait_state("disarmed", "fault")
         if observer.status.get("fault.cause"):
-            self.wait("the fault is reset", lambda: observer.trigger("/robo_rm_policy/reset_fault")[0])
+            self.wait("the fault is reset", self._reset)
             self.wait_state("disarmed")
+
+    def _reset(self) -> bool:
+        done, message = self.observer.trigger("/robo_rm_policy/reset_fault")
+        return done or message == "there is no fault to reset"
 
     def forget(self) -> None:
         """Judge only what is commanded from now on."""
@@ -342,6 +350,7 @@ class Rig:
             self.ready()
             self.arm_it()
             self.wait("it moves, or stopped", lambda: self.speed() > 0.1 or self.state == "fault")
+            self.spin(0.1)  # the status may come behind the commands
             if self.state == "running":
                 return
         raise AssertionError(f"it does not get moving: {self.bridge.text()[-2000:]}")
@@ -356,15 +365,39 @@ class Rig:
         return float(np.abs(commanded[-1][3]).max()) if commanded else 0.0
 
     def comes_to_rest(self, *states: str, seconds: float = 4.0) -> float:
-        """Brakes inside the limits and its bound, and then holds in one of ``states``; returns the seconds it took."""
+        """Brakes inside the limits and its bound, and then rests in one of ``states``; returns the seconds it took.
+
+        Holding, it goes on telling the controller where; in a fault that is silent, nothing is commanded any more.
+        """
         took = self.wait_state(*states, seconds=seconds)
-        first = len(self.observer.commanded)
-        self.wait("the hold is re-published", lambda: len(self.observer.commanded) >= first + 8, 1.5)
-        held = self.observer.commanded[first:]
-        assert all(np.array_equal(entry[2], held[0][2]) and not entry[3].any() for entry in held)
-        assert held[0][2].any(), "never zero"
-        self.keeps_the_limits()
+        entries = self.observer.commanded
+        if self.state == "fault" and self.contract.safety.in_fault == "silent":
+            self.commands_nothing()  # the stop plan in the last message brings it to rest
+        else:
+            # Status may overtake commands on their way here, so each command tells the state it was made in.
+            self.wait("the hold is re-published", lambda: len(entries) >= 8 and self._resting(states) >= 8, 3.0)
+            held = entries[-self._resting(states) :]
+            assert all(np.array_equal(entry[2], held[0][2]) and not entry[3].any() for entry in held)
+        assert not entries or entries[-1][2].any(), "never zero"
+        if entries:
+            self.keeps_the_limits()
         return took
+
+    def _resting(self, states: tuple[str, ...]) -> int:
+        """How many of the newest commands were made in one of these states."""
+        count = 0
+        for entry in reversed(self.observer.commanded):
+            if entry[1] not in states:
+                break
+            count += 1
+        return count
+
+    def commands_nothing(self, seconds: float = 0.4) -> None:
+        """Whatever was on its way has come, and then no command does."""
+        self.spin(0.3)
+        sent = len(self.observer.commands)
+        self.spin(seconds)
+        assert len(self.observer.commands) == sent, f"{len(self.observer.commands) - sent} commands in {seconds} s"
 
     def keeps_the_limits(self) -> float:
         """Every command received keeps position, velocity, acceleration and jerk limits; returns the worst share."""

@@ -109,6 +109,9 @@ class Script:
             time.sleep(1.4)
         elif mode == "slow":
             time.sleep(0.3)
+        elif mode == "hangs":
+            while self.mode == "hangs":
+                time.sleep(0.01)
         elif mode == "raises":
             raise ValueError("the network is broken")
         reply = {
@@ -118,6 +121,7 @@ class Script:
             "joints": joints,
             "actions": actions,
             "seconds": 0.0,
+            "received": job.received,
         }
         if mode == "out_of_order":
             # The answer to one observation is sent behind the answer to the next one.

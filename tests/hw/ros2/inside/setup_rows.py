@@ -55,7 +55,7 @@ def test_every_parameter_file_gives_every_parameter_a_value_that_is_accepted(ros
     ("words", "said"),
     [
         (["-p", "vector_age:=99.0"], "parameter vector_age"),
-        (["-p", "schedule:=sometimes"], "choose one of: 'latest'"),
+        (["-p", "chunk_blending:=sometimes"], "choose one of: 'latest'"),
         (["-p", "task:=5"], "parameter task"),
         ([], "parameter contract is not set"),
     ],

@@ -1,0 +1,138 @@
+"""Images are received, checked and decoded in a process of their own: `python -m robo_rm_bridge.camera_process`.
+
+Whatever comes on a camera's topic, neither its bytes nor the interpreter's lock nor the memory it takes is the control
+loop's. Decoded images go through shared memory (`robo_hw.transport.images`), a short note of each through a socket.
+
+    note: camera (B), problem (B), slot (H), generation (Q), digest (Q), stamp (i, I), text
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from typing import Any
+
+from robo_hw.contract import RobotContract
+from robo_hw.errors import HardwareError
+from robo_hw.transport.images import ImageLayout, SlotWriter
+from robo_hw.watch import frame_digest
+from robo_rm_bridge.errors import MessageError
+from robo_rm_bridge.images import decode, is_compressed
+
+NOTE = struct.Struct("<BBHQQiI")
+SLOTS = 8
+_TOLD_EVERY = 1.0
+"""Seconds between two notes of a camera's problems."""
+
+
+def layout_of(contract: RobotContract, index: int) -> ImageLayout:
+    """The memory layout of one camera's images."""
+    return ImageLayout(dataclasses.replace(contract, cameras=(contract.cameras[index],)))
+
+
+class CameraReceiver:
+    """One camera: checks and decodes messages, writes images into shared memory, and notes each on the socket."""
+
+    def __init__(self, contract: RobotContract, index: int, topic: str, notes: socket.socket) -> None:
+        self._camera = contract.cameras[index]
+        self._index, self._notes = index, notes
+        self._compressed = is_compressed(topic)
+        self.writer = SlotWriter(layout_of(contract, index), SLOTS)
+        self._slot = 0
+        self._told_at = -float("inf")
+
+    def receive(self, message: bytes) -> None:
+        """Take one serialized message."""
+        camera = self._camera
+        try:
+            rgb, stamp = decode(message, self._compressed, camera.width, camera.height)
+        except MessageError as error:
+            if time.monotonic() - self._told_at >= _TOLD_EVERY:
+                self._told_at = time.monotonic()
+                self._send(NOTE.pack(self._index, 1, 0, 0, 0, 0, 0) + str(error).encode())
+            return
+        self._slot = (self._slot + 1) % SLOTS
+        generation = self.writer.write(self._slot, {camera.name: rgb})
+        self._send(NOTE.pack(self._index, 0, self._slot, generation, frame_digest(rgb), *stamp))
+
+    def _send(self, note: bytes) -> None:
+        # Where nobody reads, only the newest matter: what does not fit is dropped.
+        with contextlib.suppress(BlockingIOError):
+            self._notes.send(note, socket.MSG_DONTWAIT)
+
+
+def main() -> None:
+    """Serve the process that started this one until it ends; its specification comes as JSON on the command line."""
+    spec = json.loads(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started us ends us
+    _give_way()
+    notes = socket.socket(fileno=int(spec["socket"]))
+    _end_with(notes)
+    try:
+        _serve(spec, notes)
+    except HardwareError as error:
+        print(f"cameras: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def _serve(spec: dict[str, Any], notes: socket.socket) -> None:
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.node import Node
+    from rclpy.signals import SignalHandlerOptions
+
+    from robo_rm_bridge.conversions import sensor_qos
+    from robo_rm_bridge.images import image_type
+
+    contract = RobotContract.from_dict(spec["contract"])
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    node = Node(
+        spec["node"],
+        namespace=spec["namespace"],
+        use_global_arguments=False,
+        enable_rosout=False,
+        start_parameter_services=False,
+    )
+    receivers = []
+    for index, topic in enumerate(spec["topics"]):
+        receiver = CameraReceiver(contract, index, topic, notes)
+        receivers.append(receiver)
+        node.create_subscription(image_type(topic), topic, receiver.receive, sensor_qos(), raw=True)
+    socket.send_fds(notes, [b"memory"], [receiver.writer.descriptor for receiver in receivers])
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while True:
+        executor.spin_once(timeout_sec=1.0)
+
+
+def _give_way() -> None:
+    """The control loop comes first, also where it was given a real-time priority that we inherited."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        os.nice(5)
+
+
+def _end_with(notes: socket.socket) -> None:
+    """End as soon as the other side of the socket is closed, however its process ended."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            notes.recv(1)
+        os._exit(0)
+
+    threading.Thread(target=wait, name="end", daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

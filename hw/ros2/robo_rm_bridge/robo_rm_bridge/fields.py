@@ -1,0 +1,60 @@
+"""Message types by name and values by the path of their field, for topics that only a contract knows."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+from robo_hw.errors import HardwareError
+
+_STEP = re.compile(r"(\w+)(?:\[(\d+)\])?")
+
+
+def message_type(name: str, key: str) -> Any:
+    """The class of ``pkg/msg/Type``; ``key`` says where the name stands, for errors.
+
+    Raises:
+        HardwareError: the name has another form, its package is not installed or has no such message.
+    """
+    package, _, rest = name.partition("/")
+    kind = rest.rpartition("/")[2]
+    if not package or not kind or rest not in (kind, f"msg/{kind}"):
+        raise HardwareError(f"{key}: {name!r} is no message type; give pkg/msg/Type, such as std_msgs/msg/Bool")
+    try:
+        module = importlib.import_module(f"{package}.msg")
+    except ImportError as error:
+        raise HardwareError(
+            f"{key}: the package of {name} cannot be imported ({error}); install "
+            f"ros-$ROS_DISTRO-{package.replace('_', '-')} or source the workspace that has it"
+        ) from None
+    if not hasattr(module, kind):
+        raise HardwareError(f"{key}: {package} has no message {kind}; ros2 interface list shows what there is")
+    return getattr(module, kind)
+
+
+def getter(kind: Any, path: str, key: str) -> Callable[[Any], Any]:
+    """A function from a message to the value of its field, such as ``data`` or ``status[0].level``.
+
+    The function gives None where a list is too short. Raises:
+        HardwareError: the message has no such field.
+    """
+    steps: list[tuple[str, int | None]] = []
+    for part in path.split("."):
+        match = _STEP.fullmatch(part)
+        if match is None:
+            raise HardwareError(f"{key}: {path!r} is no field; give a name such as data, or status[0].level")
+        steps.append((match[1], None if match[2] is None else int(match[2])))
+    fields = kind.get_fields_and_field_types()
+    if steps[0][0] not in fields:
+        raise HardwareError(f"{key}: {kind.__name__} has no field {steps[0][0]!r}; it has {', '.join(fields)}")
+
+    def value(message: Any) -> Any:
+        for name, index in steps:
+            message = getattr(message, name, None)
+            if index is not None:
+                message = message[index] if message is not None and index < len(message) else None
+        return int.from_bytes(message, "big") if isinstance(message, bytes) else message
+
+    return value
