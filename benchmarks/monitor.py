@@ -2,7 +2,7 @@
 
     python benchmarks/monitor.py --out out/monitor --json out/monitor.json
 
-Records 100 mixed demonstrations and trains a reward model on them, records 400 further mixed runs that it never sees,
+Records 100 mixed demonstrations and trains a reward model on them, records 300 further mixed runs that it never sees,
 and calibrates on a half, a quarter and an eighth of them; the others are measured, over
 several divisions (seeds). About half an hour on two cores; what is there already is not made again.
 """
@@ -20,7 +20,7 @@ from robo_rm import load_reward_model
 from robo_rm.monitor.fitting import fit_runs, picture_model, watch
 from robo_rm.scoring import check_model_fits
 
-TRAINING, FURTHER, STEPS = 100, 400, 1500
+TRAINING, FURTHER, STEPS = 100, 300, 1500
 RATES = (0.01, 0.05)
 
 
@@ -34,7 +34,7 @@ def prepare(out: Path) -> None:
     robo_rm(*record, f"store={out / 'train.zarr'}", f"episodes={TRAINING}", "seed=0")
     if not (out / "rm" / "card.md").exists():
         robo_rm("train-reward", f"store={out / 'train.zarr'}", f"out={out / 'rm'}", f"steps={STEPS}", "minutes=null")
-    robo_rm(*record, f"store={out / 'runs.zarr'}", f"episodes={FURTHER}", "seed=1000")
+    robo_rm(*record, f"store={out / 'runs.zarr'}", f"episodes={FURTHER}", "seed=2000")
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 | score | meaning | unit |
 |---|---|---|
-| stall | longest time without a rise of progress, before the task is nearly done | s |
+| stall | longest time without a rise of progress above where it stood or fell to, before the task is nearly done | s |
 | regression | how far progress fell below its best | progress |
 | uncertainty | the model's own, smoothed | progress |
 | unfamiliar | distance of the pictures from those of training | 1 |
@@ -35,6 +35,9 @@ class ScoreSettings:
 
     rise: float = 0.02
     """Progress that counts as a rise."""
+    fall: float = 0.05
+    """Progress that counts as a fall; what is regained after one counts as a rise, so that a dropped and fetched object
+    is no stall."""
     nearly_done: float = 0.9
     """From here on standing still and taking time are no fault."""
     smoothing: float = 0.5
@@ -81,6 +84,8 @@ class RunScores:
         self.level, doubt, strange = np.median(np.array(self._recent), axis=0).tolist()
         if self.level >= self._mark + settings.rise:
             self._mark, self._rose_at = self.level, time
+        elif self.level < self._mark - settings.fall:
+            self._mark = self.level
         self.best = max(self.best, self.level)
         open_ = self.best < settings.nearly_done
         now = (

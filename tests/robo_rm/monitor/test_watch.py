@@ -142,3 +142,10 @@ def test_few_pictures_make_no_picture_model():
 
 def test_a_calibration_is_plain_json(calibration):
     assert json.loads(json.dumps(calibration.runs)) == calibration.runs
+
+
+def test_what_is_regained_after_a_fall_is_no_stall():
+    fetched_again = np.concatenate([np.linspace(0, 0.6, 50), np.linspace(0.6, 0.3, 10), np.linspace(0.3, 1, 60)])
+    values = dict(zip(SCORES, scores(fetched_again).values, strict=True))
+    assert values["stall"] < 1.5
+    assert values["regression"] > 0.25
