@@ -4,38 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from standing_reward import Reward
 
 from robo_datasets.errors import ConfigError
 from robo_hw import RobotContract
 from robo_hw.transport import Observation
 from robo_policies.serving.loading import Loaded
 from robo_policies.serving.served import ServedRewardModel
-from robo_rm.models.prediction import Estimate
 from robo_rm.monitor.promise import MonitorCalibration
 
 ARM = RobotContract.load("tidy_drawer")
-
-
-class Stream:
-    def __init__(self, steps: list) -> None:
-        self.steps = steps
-
-    def step(self, frames, state=None) -> Estimate:
-        self.steps.append(int(frames["observation.images.front"][0, 0, 0]))
-        return Estimate(min(len(self.steps) / 40, 0.5), np.array([0.2, 0.8], np.float32), 0.1)
-
-
-class Reward:
-    """A reward model of 20 frames a second that stops rising half way."""
-
-    stages, cameras, state_key = ["reach", "grasp"], ["observation.images.front"], None
-    provenance = {"fps": 20.0}  # noqa: RUF012 - as the protocol has it
-
-    def __init__(self) -> None:
-        self.steps: list[int] = []
-
-    def stream(self, task=None) -> Stream:
-        return Stream(self.steps)
 
 
 def test_the_reward_model_is_stepped_at_its_own_rate_and_a_stall_is_told():

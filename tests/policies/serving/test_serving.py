@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from policy_credentials import tls_credentials
+from standing_reward import Reward
 
 from robo_datasets import DemoStore
 from robo_datasets.errors import ConfigError, ModelError

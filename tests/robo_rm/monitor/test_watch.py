@@ -147,5 +147,5 @@ def test_a_calibration_is_plain_json(calibration):
 def test_what_is_regained_after_a_fall_is_no_stall():
     fetched_again = np.concatenate([np.linspace(0, 0.6, 50), np.linspace(0.6, 0.3, 10), np.linspace(0.3, 1, 60)])
     values = dict(zip(SCORES, scores(fetched_again).values, strict=True))
-    assert values["stall"] < 1.5
+    assert values["stall"] < 2
     assert values["regression"] > 0.25
