@@ -360,8 +360,8 @@ class PolicyClient:
             elif kind == "progress":
                 self._count["estimates"] += 1
                 fields = ("progress", "stage", "stage_name", "uncertainty", "observed_at")
-                flags = ("stalled", "regressed", "message")
-                self._progress = ProgressEstimate(*(message[name] for name in (*fields, *flags)))
+                verdict = ("verdict", "false_alarm_rate", "message")
+                self._progress = ProgressEstimate(*(message[name] for name in (*fields, *verdict)))
 
     def _take_chunk(self, message: dict[str, Any], server: ServerInfo) -> None:
         handed = self._handed.pop(message["sequence"], None)

@@ -40,10 +40,17 @@ class ProgressEstimate:
     stage_name: str
     uncertainty: float
     observed_at: float = 0.0
-    stalled: bool = False
-    regressed: bool = False
+    verdict: str = "on_track"
+    """``on_track``, ``done``, ``stalled``, ``failing``, or ``unknown``: the model does not know this situation."""
+    false_alarm_rate: float = 0.0
+    """Bound on the probability that a successful run gets this alarm; 0 where nothing is promised."""
     message: str = ""
-    """What a person should know, where it is stalled or went back."""
+    """What a person should know; empty while all is well."""
+
+    @property
+    def alarm(self) -> bool:
+        """Whether help may be needed."""
+        return self.verdict in ("stalled", "failing", "unknown")
 
 
 @dataclass(frozen=True)

@@ -192,8 +192,8 @@ def progress_worker(progress: ServedProgress, report: Callable[[str], None]) -> 
             "stage": int(estimate.stage),
             "stage_name": shortened(estimate.stage_name, 200),
             "uncertainty": float(estimate.uncertainty),
-            "stalled": bool(estimate.stalled),
-            "regressed": bool(estimate.regressed),
+            "verdict": shortened(estimate.verdict, 40),
+            "false_alarm_rate": float(estimate.false_alarm_rate),
             "message": shortened(estimate.message),
         }
 

@@ -324,7 +324,7 @@ class RunLoop:
             if estimate.message:
                 self._say(f"progress: {estimate.message}")
                 self._person(f"progress: {estimate.message}")
-        if self._stop_when_stuck and (estimate.stalled or estimate.regressed) and self.core.state is State.RUNNING:
+        if self._stop_when_stuck and estimate.alarm and self.core.state is State.RUNNING:
             self._say("disarmed, as on_progress=stop asks")
             self.core.disarm()
 

@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ from robo_datasets import DemoStore, console
 from robo_datasets.errors import ConfigError
 from robo_datasets.outputs import OutputFolder
 from robo_hw import RobotContract, SafetyCore, SteadyClock
-from robo_hw.progress_watch import ProgressLimits
 from robo_hw.schedule import MODES
 from robo_hw.transport import Address, ClientState, Credentials, PolicyClient, PolicyServer
 from robo_policies.robots.arm import Arm, ArmError
@@ -151,7 +149,7 @@ def _checked(config: Config) -> RobotContract:
         raise ConfigError(f"on_progress={config.on_progress!r} is neither say nor stop")
     if config.threads < 0:
         raise ConfigError(f"threads={config.threads} must be 0 (torch decides) or more")
-    ProgressLimits(**asdict(config.watch)).validate()
+    config.watch.limits()
     return RobotContract.load(config.contract)
 
 
@@ -164,7 +162,7 @@ def _policy(config: Config, contract: RobotContract, arm: Arm) -> Iterator[Polic
         if address is None:
             loaded = load(config.policy, config.reward_model, config.device, config.cartesian)
             served, progress = loaded.served(
-                contract, ProgressLimits(**asdict(config.watch)), config.confirm_wider_limits
+                contract, config.watch.limits(), config.confirm_wider_limits, config.watch.false_alarm_rate
             )
             if config.threads:
                 import torch

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from robo_datasets.errors import ConfigError
 from robo_hw import RobotContract
-from robo_hw.progress_watch import ProgressLimits
 from robo_policies.serving.cartesian import CartesianActions, CartesianError, CartesianSettings
 from robo_policies.serving.fit import policy_findings, refuse, refuse_wider, reward_findings
 from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
+from robo_rm.monitor.limits import ProgressLimits
+from robo_rm.monitor.promise import MonitorCalibration, read_monitor
 
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
@@ -26,6 +27,8 @@ class Loaded:
     reward_model: RewardModel | None
     cartesian: CartesianSettings | None = None
     """What the policy's actions mean, where they are poses of the hand."""
+    monitor: MonitorCalibration | None = None
+    """The calibration in the reward model's folder."""
 
     def actions(self, contract: RobotContract) -> CartesianActions | None:
         """What turns the policy's poses into joints; None where its actions are joints.
@@ -38,15 +41,21 @@ class Loaded:
         return CartesianActions(self.cartesian, contract)
 
     def served(
-        self, contract: RobotContract, limits: ProgressLimits | None = None, confirm_wider_limits: bool = False
+        self,
+        contract: RobotContract,
+        limits: ProgressLimits | None = None,
+        confirm_wider_limits: bool = False,
+        false_alarm_rate: float = 0.05,
     ) -> tuple[ServedLearnedPolicy | None, ServedRewardModel | None]:
         """Both as the policy server takes them.
 
         Raises:
             ModelError: one does not fit the contract, or limits are wider than in training and not confirmed; names
             the first field.
+            ConfigError: the monitor does not promise so few false alarms.
         """
         cartesian = self.actions(contract)
+        self._check_rate(false_alarm_rate)
         if self.policy is not None:
             findings, what = policy_findings(self.policy, contract, cartesian), f"the policy in {self.policy.folder}"
             refuse(findings, what)
@@ -55,7 +64,18 @@ class Loaded:
             refuse(reward_findings(self.reward_model, contract), "the reward model")
         return (
             None if self.policy is None else ServedLearnedPolicy(self.policy, contract, cartesian),
-            None if self.reward_model is None else ServedRewardModel(self.reward_model, contract, limits),
+            None
+            if self.reward_model is None
+            else ServedRewardModel(self.reward_model, contract, limits, self.monitor, false_alarm_rate),
+        )
+
+    def _check_rate(self, rate: float) -> None:
+        if self.monitor is None or any(promised <= rate for promised in self.monitor.promised()):
+            return
+        offered = ", ".join(f"{promised:g}" for promised in self.monitor.promised())
+        raise ConfigError(
+            f"watch.false_alarm_rate={rate:g}: the monitor promises {offered}; give one of these, or calibrate it with "
+            "more successful runs (robo-rm calibrate-monitor)"
         )
 
 
@@ -78,6 +98,7 @@ def load(
         load_policy(policy, device) if policy else None,
         load_reward_model(reward_model, device) if reward_model else None,
         cartesian,
+        read_monitor(reward_model) if reward_model else None,
     )
 
 

@@ -9,10 +9,12 @@ import numpy as np
 
 from robo_datasets.console import say
 from robo_hw import RobotContract
-from robo_hw.progress_watch import ProgressLimits, ProgressWatch
 from robo_hw.transport import Observation, PolicyInfo, ProgressEstimate
 from robo_policies.serving.fit import ACTION, IMAGES, STATE, policy_values, reward_rate, reward_values
 from robo_policies.serving.values import Values
+from robo_rm.monitor.limits import LimitedRun, ProgressLimits
+from robo_rm.monitor.promise import MonitorCalibration
+from robo_rm.monitor.watch import MonitoredRun
 
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
@@ -109,10 +111,25 @@ class ServedLearnedPolicy:
 
 
 class ServedRewardModel:
-    """A reward model that follows the episode frame by frame, and an advisory watch over what it says."""
+    """A reward model that follows the episode frame by frame, and an advisory monitor of what it says.
 
-    def __init__(self, model: RewardModel, contract: RobotContract, limits: ProgressLimits | None = None) -> None:
-        self._model, self._limits = model, limits or ProgressLimits()
+    Args:
+        model: the reward model.
+        contract: of the arm.
+        limits: what the monitor goes by without a calibration.
+        monitor: its calibration, from the model folder, or None.
+        rate: highest rate of false alarms that is accepted of a calibrated monitor.
+    """
+
+    def __init__(
+        self,
+        model: RewardModel,
+        contract: RobotContract,
+        limits: ProgressLimits | None = None,
+        monitor: MonitorCalibration | None = None,
+        rate: float = 0.05,
+    ) -> None:
+        self._model, self._limits, self._monitor, self._false_alarms = model, limits or ProgressLimits(), monitor, rate
         self._limits.validate()
         shapes = camera_shapes(contract)
         self.needs: Mapping[str, tuple[int, ...]] = {key: shapes[key] for key in model.cameras}
@@ -124,16 +141,22 @@ class ServedRewardModel:
 
     def start(self, task: str) -> ProgressFollower:
         """Begin an episode."""
-        return ProgressFollower(self._model, task, self.rate, ProgressWatch(self._limits), self._state)
+        run = LimitedRun(self._limits) if self._monitor is None else MonitoredRun(self._monitor, self._false_alarms)
+        return ProgressFollower(self._model, task, self.rate, run, self._state)
 
 
 class ProgressFollower:
     """One episode. Frames come at the bridge's rate; the model is stepped at its own, as in training."""
 
     def __init__(
-        self, model: RewardModel, task: str, rate: float, watch: ProgressWatch, state: Values | None = None
+        self,
+        model: RewardModel,
+        task: str,
+        rate: float,
+        run: LimitedRun | MonitoredRun,
+        state: Values | None = None,
     ) -> None:
-        self._model, self._watch, self._state = model, watch, state or Values()
+        self._model, self._run, self._state = model, run, state or Values()
         self._stream = model.stream(task=task or None)
         self._period = 1.0 / rate
         self._due: float | None = None
@@ -149,7 +172,7 @@ class ProgressFollower:
         if state is not None and self._model.state_key == STATE:
             state = self._state.from_contract(state)
         estimate = self._stream.step(frames, state)
-        verdict = self._watch.update(at, estimate.progress)
+        verdict = self._run.update(at, estimate.progress, estimate.uncertainty, frames)
         # Steps keep their rhythm where frames are a little early or late, and begin a new one after a gap.
         late = self._due is None or at - self._due > self._period
         beat = at if late or self._due is None else self._due + (1 - _EARLY) * self._period
@@ -160,8 +183,8 @@ class ProgressFollower:
             self._model.stages[estimate.stage],
             estimate.uncertainty,
             at,
-            verdict.stalled,
-            verdict.regressed,
+            verdict.state,
+            verdict.false_alarm_rate,
             verdict.message,
         )
         return self._last

@@ -10,17 +10,24 @@ Progress is advisory: it never gates the safety core.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
 from robo_policies.serving.cartesian_settings import CartesianSettings
+
+if TYPE_CHECKING:
+    from robo_rm.monitor.limits import ProgressLimits
 
 GROUP = "robot"
 
 
 @dataclass(frozen=True)
 class Watch:
-    """When the reward model's progress asks for help; seconds, and shares of the task."""
+    """When the monitor asks for help. The limits count where the reward model has no calibrated monitor."""
+
+    false_alarm_rate: float = 0.05
+    """Highest fraction of successful runs that may raise an alarm; one that `robo-rm calibrate-monitor` promises."""
 
     stall_after: float = 8.0
     """So long without a rise is a stall."""
@@ -31,7 +38,19 @@ class Watch:
     drop_for: float = 1.0
     """For so long."""
     done: float = 0.97
-    """From here on the task is taken for done."""
+    """From here on the task is called done."""
+
+    def limits(self) -> ProgressLimits:
+        """The fixed limits, checked.
+
+        Raises:
+            ConfigError: one is out of range.
+        """
+        from robo_rm.monitor.limits import ProgressLimits
+
+        limits = ProgressLimits(self.stall_after, self.rise, self.drop, self.drop_for, self.done)
+        limits.validate()
+        return limits
 
 
 @dataclass(frozen=True)
@@ -73,13 +92,11 @@ def run(config: Config) -> None:
     import contextlib
     import signal
     import threading
-    from dataclasses import asdict
 
     from robo_datasets.console import say
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
     from robo_hw import RobotContract
-    from robo_hw.progress_watch import ProgressLimits
     from robo_hw.transport import Address, Credentials, PolicyServer
     from robo_policies.serving.loading import load, warm_up
 
@@ -88,12 +105,14 @@ def run(config: Config) -> None:
     credentials = Credentials(config.secret, config.certificates, tuple(config.users), config.shared_folder)
     credentials.server(address)  # before a network is loaded
     address.private_path(credentials.trusted(), credentials.shared_folder)
-    limits = ProgressLimits(**asdict(config.watch))
-    limits.validate()
+    limits = config.watch.limits()
     if config.threads < 0:
         raise ConfigError(f"threads={config.threads} must be 0 (torch decides) or more")
     loaded = load(config.policy, config.reward_model, config.device, config.cartesian)
-    policy, progress = loaded.served(contract, limits, config.confirm_wider_limits)
+    policy, progress = loaded.served(contract, limits, config.confirm_wider_limits, config.watch.false_alarm_rate)
+    if loaded.reward_model is not None and loaded.monitor is None:
+        say(f"the monitor of {config.reward_model} is not calibrated: fixed limits, and no promise about false alarms")
+        say(f"next: robo-rm calibrate-monitor model={config.reward_model} store=STORE_WITH_UNSEEN_RUNS")
     if config.threads:
         import torch
 

@@ -1,8 +1,8 @@
 """The progress monitor: asks a reward model how far along the task is, and says when help is needed.
 
-Publishes ~/progress and ~/uncertainty (Float32), ~/stage (String), ~/advice (String: "help: why" or "stop: why") and
-diagnostics. Advisory: nothing in the safety core looks at it. With on_stall or on_regression set to "stop" it calls the
-bridge's ~/disarm as a person would.
+Publishes ~/progress and ~/uncertainty (Float32), ~/stage and ~/verdict (String), ~/advice (String: "help: why" or
+"stop: why") and diagnostics. Advisory: nothing in the safety core looks at it. With on_stalled, on_failing or
+on_unknown set to "stop" it calls the bridge's ~/disarm as a person would.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ SETTINGS = (
     Setting("task", "", "the instruction given to the reward model"),
     Setting("vectors", [""], "further inputs of the reward model, each observation.NAME=/topic"),
     Setting("rate", 10.0, "observations per second given to the reward model", 0.5, 60.0),
-    Setting("on_stall", "help", "what to do when progress stands still", choices=_ACTIONS),
-    Setting("on_regression", "help", "what to do when progress falls", choices=_ACTIONS),
+    Setting("on_stalled", "help", "what to do when the run stands still or takes too long", choices=_ACTIONS),
+    Setting("on_failing", "help", "what to do when progress falls", choices=_ACTIONS),
+    Setting("on_unknown", "help", "what to do when the reward model does not know the situation", choices=_ACTIONS),
     Setting("disarm_service", "robo_rm_policy/disarm", "the service that stop calls"),
 )
 
@@ -58,6 +59,7 @@ class MonitorNode(Node):
         self._progress = self.create_publisher(Float32, "~/progress", 10)
         self._uncertainty = self.create_publisher(Float32, "~/uncertainty", 10)
         self._stage = self.create_publisher(String, "~/stage", 10)
+        self._verdict = self.create_publisher(String, "~/verdict", 10)
         self._advice = self.create_publisher(String, "~/advice", 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._disarm = self.create_client(Trigger, self.settings.disarm_service)
@@ -88,6 +90,7 @@ class MonitorNode(Node):
             self._progress.publish(Float32(data=float(estimate.progress)))
             self._uncertainty.publish(Float32(data=float(estimate.uncertainty)))
             self._stage.publish(String(data=estimate.stage_name))
+            self._verdict.publish(String(data=estimate.verdict))
             self._advise(estimate)
         server = self._client.status().server
         if server is None or self._problems():
@@ -105,12 +108,13 @@ class MonitorNode(Node):
 
     def _advise(self, estimate: Any) -> None:
         """Once for each kind of trouble in an episode, and only while the policy runs."""
-        action = "nothing"
-        if estimate.regressed:
-            action = self.settings.on_regression
-        elif estimate.stalled:
-            action = self.settings.on_stall
-        if not (estimate.stalled or estimate.regressed):
+        actions = {
+            "stalled": self.settings.on_stalled,
+            "failing": self.settings.on_failing,
+            "unknown": self.settings.on_unknown,
+        }
+        action = actions.get(estimate.verdict, "nothing")
+        if not estimate.alarm:
             self._given = ""
         if action == "nothing" or self._listener.state != "running" or self._given == action:
             return
@@ -136,10 +140,10 @@ class MonitorNode(Node):
         values: dict[str, Any] = {"advice": self._given}
         level, message = reporting.OK, "waiting for the first estimate"
         if estimate is not None:
-            names = ("progress", "stage_name", "uncertainty", "stalled", "regressed")
+            names = ("progress", "stage_name", "uncertainty", "verdict", "false_alarm_rate")
             values |= {name: getattr(estimate, name) for name in names}
             message = estimate.message or f"{estimate.progress:.0%}, {estimate.stage_name}"
-            level = reporting.WARN if estimate.stalled or estimate.regressed else reporting.OK
+            level = reporting.WARN if estimate.alarm else reporting.OK
         if problems:
             level, message = reporting.WARN, "; ".join(problems)
         entry = reporting.entry(f"{self.get_name()}: progress", level, message, values, self.contract.robot)

@@ -64,15 +64,15 @@ class Watching:
         def step(self, observation: Observation) -> ProgressEstimate:
             self.progress = min(max(self.progress + self.owner.direction, 0.0), 0.9)
             stage = int(self.progress > 0.5)
-            stalled, regressed = self.owner.direction == 0.0, self.owner.direction < 0.0
-            message = "no progress" if stalled else "progress falls" if regressed else ""
+            verdict, message = "on_track", ""
+            if self.owner.direction <= 0.0:
+                verdict, message = ("failing", "progress falls") if self.owner.direction else ("stalled", "no progress")
             return ProgressEstimate(
                 self.progress,
                 stage,
                 Watching.stages[stage],
                 0.02,
-                stalled=stalled,
-                regressed=regressed,
+                verdict=verdict,
                 message=message,
             )
 

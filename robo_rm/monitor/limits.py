@@ -1,12 +1,17 @@
-"""Does the task get on? Looks at estimates of progress and says when they stand still or fall. Advisory only."""
+"""The monitor without a calibration: fixed limits on progress, and no promise about false alarms."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from robo_hw.errors import HardwareError
+import numpy as np
+import numpy.typing as npt
+
+from robo_datasets.errors import ConfigError
+from robo_rm.monitor.watch import DONE, FAILING, STALLED, Verdict
 
 
 @dataclass(frozen=True)
@@ -14,40 +19,31 @@ class ProgressLimits:
     """When to ask for help; progress in [0, 1], times in seconds."""
 
     stall_after: float = 8.0
-    """So long without a rise is a stall."""
+    """Time without a rise that counts as a stall."""
     rise: float = 0.02
-    """The least that counts as a rise."""
+    """Progress that counts as a rise."""
     drop: float = 0.15
-    """So far below the best so far, it has gone back."""
+    """Progress below the best so far that counts as going back."""
     drop_for: float = 1.0
-    """For so long, so that one odd estimate does not count."""
+    """For how long, so that one odd estimate does not count."""
     done: float = 0.97
-    """From here on the task is taken for done, and standing still is right."""
+    """Progress from which the task is called done; standing still is then right."""
 
     def validate(self) -> None:
         """Check the ranges.
 
         Raises:
-            HardwareError: a number is out of range; names it.
+            ConfigError: a number is out of range; names it.
         """
         for name, value in vars(self).items():
             if not math.isfinite(value) or value <= 0:
-                raise HardwareError(f"{name}={value} must be above 0")
+                raise ConfigError(f"{name}={value} must be above 0")
         for name in ("rise", "drop", "done"):
             if getattr(self, name) > 1:
-                raise HardwareError(f"{name}={getattr(self, name)} is a share of the task, at most 1")
+                raise ConfigError(f"{name}={getattr(self, name)} is a fraction of the task, at most 1")
 
 
-@dataclass(frozen=True)
-class ProgressVerdict:
-    """``message`` is empty while all is well."""
-
-    stalled: bool = False
-    regressed: bool = False
-    message: str = ""
-
-
-class ProgressWatch:
+class LimitedRun:
     """Watches one episode. Estimates are smoothed with a median of the last five, which one odd value does not move."""
 
     def __init__(self, limits: ProgressLimits | None = None) -> None:
@@ -59,14 +55,14 @@ class ProgressWatch:
         self._rose_at = 0.0
         self._fell_at: float | None = None
 
-    def reset(self) -> None:
-        """Begin a new episode."""
-        self._recent.clear()
-        self._best = self._mark = -math.inf
-        self._fell_at = None
-
-    def update(self, time: float, progress: float) -> ProgressVerdict:
-        """Take one estimate at ``time`` (s, growing) and say how the task stands."""
+    def update(
+        self,
+        time: float,
+        progress: float,
+        uncertainty: float = 0.0,
+        frames: Mapping[str, npt.NDArray[np.uint8]] | None = None,
+    ) -> Verdict:
+        """Take one estimate at ``time`` (s, growing) and say how the run stands; only progress is looked at."""
         limits = self.limits
         self._recent.append(progress)
         level = sorted(self._recent)[len(self._recent) // 2]
@@ -78,12 +74,10 @@ class ProgressWatch:
         else:
             self._fell_at = None
         if self._fell_at is not None and time - self._fell_at >= limits.drop_for:
-            return ProgressVerdict(
-                regressed=True, message=f"progress fell from {self._best:.2f} to {level:.2f}; help may be needed"
-            )
+            return Verdict(FAILING, f"progress fell from {self._best:.2f} to {level:.2f}; help may be needed")
+        if level >= limits.done:
+            return Verdict(DONE)
         still = time - self._rose_at
-        if level < limits.done and still >= limits.stall_after:
-            return ProgressVerdict(
-                stalled=True, message=f"no progress for {still:.0f} s at {level:.2f}; help may be needed"
-            )
-        return ProgressVerdict()
+        if still >= limits.stall_after:
+            return Verdict(STALLED, f"no progress for {still:.0f} s at {level:.2f}; help may be needed")
+        return Verdict()
