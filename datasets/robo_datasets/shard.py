@@ -15,6 +15,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,8 @@ class ShardWriter:
 
     def discard(self) -> None:
         """Close without an index, where ``finish`` did not; the file is of no use afterwards."""
-        self._file.close()
+        with suppress(OSError):  # closing writes what is left, which a full disk refuses once more
+            self._file.close()
 
     def _write(self, data: bytes) -> None:
         data += _CRC.pack(crc32c(data))

@@ -215,3 +215,27 @@ def test_a_list_of_instructions_is_kept_where_frames_do_not_say_which(tmp_path):
     import_source(LeRobotV2Source(root), tmp_path / "d.zarr", workers=0)
     episode = DemoStore.open(tmp_path / "d.zarr")[0]
     assert (episode.task, episode.attributes) == ("close", {"tasks": ["close", "shut"]})
+
+
+def test_a_disk_that_is_full_while_closing_too_leaves_nothing(tmp_path, monkeypatch):
+    class FullFile:
+        """A buffered file on a full disk: what was buffered fails again when it is closed."""
+
+        def write(self, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def close(self) -> None:
+            self.write(b"")
+
+    root = write_v21(tmp_path / "set", [6])
+    made = ShardWriter.__init__
+
+    def on_a_full_disk(self, path: Path, feature) -> None:
+        made(self, path, feature)
+        self._file.close()
+        self._file = FullFile()
+
+    monkeypatch.setattr(ShardWriter, "__init__", on_a_full_disk)
+    with pytest.raises(StoreWriteError, match=r"d\.zarr.*No space left on device"):
+        import_source(LeRobotV2Source(root), tmp_path / "d.zarr", workers=0)
+    assert not (tmp_path / "d.zarr").exists()
