@@ -19,7 +19,7 @@ from robo_hw.joint_source import JointSource
 
 _MEMORY = 5.0
 """Seconds for which a publisher that fell silent is still counted: a stray one may speak once a second."""
-_MOST_LAYOUTS, _MOST_SOURCES = 64, 32
+_MOST_LAYOUTS, _MOST_SOURCES, _MOST_PUBLISHERS = 64, 32, 256
 """Orders of names and kinds of messages that are remembered; a sender with ever new ones must not fill the memory."""
 
 
@@ -123,7 +123,8 @@ class JointStates:
             worst = source.joints[int(np.argmin(np.isfinite(values)))]
             text = f"{self._names[worst]} is {values[source.joints.index(worst)]} in the joint state"
             return self._broken(source, text, self._names[worst])
-        self._publishers[publisher] = now
+        if publisher in self._publishers or len(self._publishers) < _MOST_PUBLISHERS:
+            self._publishers[publisher] = now
         if armed and self._trusted is not None and id(source) not in self._trusted:
             return self._stranger(source)
         problem = source.watch.sample(now, stamp)
@@ -281,7 +282,7 @@ class JointStates:
         return f"joint states{whose} are {ages.max():.3f} s old"
 
     def _publisher_reasons(self, now: float) -> list[str]:
-        if len(self._publishers) > 2 * _MOST_SOURCES:
+        if len(self._publishers) >= _MOST_PUBLISHERS // 2:
             self._publishers = {name: at for name, at in self._publishers.items() if now - at <= _MEMORY}
         recent = sorted(name for name, at in self._publishers.items() if now - at <= _MEMORY)
         if len(recent) <= self._allowed:

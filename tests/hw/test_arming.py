@@ -140,6 +140,16 @@ def test_a_publisher_that_comes_after_arming_is_a_fault_whatever_it_says():
     assert arm.step(publisher="driver") is None
 
 
+def test_ever_new_senders_and_names_do_not_fill_the_memory():
+    arm = Arm()
+    for i in range(3000):
+        arm.clock.advance(0.001)
+        arm.say([0.0, arm.at[i % 6]], names=[f"wheel_{i}", arm.names[i % 6]], publisher=f"sender_{i}")
+    states = arm.core._joints
+    assert max(len(states._layouts), len(states._sources), len(states._publishers)) <= 256
+    assert "publishers gave joint states" in arm.refused()
+
+
 # 2: what a fault sends
 
 
