@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,14 @@ from robo_hw.transport.secret import GREETING
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start another user's process")
 
 
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short name that other users can look into: pytest's own are neither."""
+    with tempfile.TemporaryDirectory(prefix="id") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
@@ -34,10 +44,6 @@ def shared(tmp_path) -> Path:
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o1777)
-    for parent in tmp_path.parents:
-        if parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
-    tmp_path.chmod(0o755)
     return folder
 
 

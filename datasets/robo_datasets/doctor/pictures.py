@@ -51,7 +51,9 @@ def look(episode: Episode, store: DemoStore, key: str, frames: np.ndarray | None
     size = max(1, round(height * scale)), max(1, round(width * scale))
     figures: list[tuple[float, float, float]] = []
     for start in range(0, len(frames), _BLOCK):
-        for picture in episode.frames(key, frames[start : start + _BLOCK], size):
+        # From the episode itself: a damaged cache is a finding of its own and must not end the examination.
+        numbers = frames[start : start + _BLOCK].tolist()
+        for picture in episode.stored_frames(store.schema[key], numbers, size):
             grey = picture.astype(np.float32).mean(axis=2)
             edges = float(np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean())
             figures.append((float(np.percentile(grey, 99)), float(grey.std()), edges))

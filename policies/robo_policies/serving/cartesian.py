@@ -41,11 +41,13 @@ class Kinematics:
 
     def __init__(self, settings: CartesianSettings, contract: RobotContract) -> None:
         check_settings(settings)
+        # First: mink imports MuJoCo, which chooses how to render when it is imported.
+        mujoco = import_mujoco()
         try:
             import mink
         except ModuleNotFoundError as error:
             raise MissingPartError(f"mink is not installed; Cartesian actions are solved with it: {SIM_FIX}") from error
-        self._mink, self._mujoco = mink, import_mujoco()
+        self._mink, self._mujoco = mink, mujoco
         self._settings, self._contract = settings, contract
         gripper = contract.gripper.joint if contract.gripper is not None else None
         self.joints = tuple(joint for joint in contract.joints if joint.name != gripper)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 
 GROUP = "robot"
+OUT_IS_A_FILE = True
 
 
 @dataclass(frozen=True)

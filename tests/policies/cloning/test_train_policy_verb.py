@@ -90,7 +90,7 @@ def test_demonstrations_of_another_contract_are_refused(refused, run_command, tm
     with store.writer(task="move", success=True) as episode:
         episode.extend({key: np.random.default_rng(0).normal(size=(9, *value["shape"])).astype(np.float32)
                         for key, value in features.items()})  # fmt: skip
-    refused(store, "contract=so101", told=told or "the order of the joints differs")
+    refused(store, "contract=so101", told=told or "the order differs (so101)")
 
 
 def test_what_speaks_against_the_weights_is_told_again_before_training(run_command, new_store, tmp_path):

@@ -34,6 +34,6 @@ def test_a_calibrated_monitor_answers_with_its_promise():
 
 
 def test_a_rate_that_is_not_promised_is_refused():
-    loaded = Loaded(None, Reward(), monitor())
+    loaded = Loaded(None, Reward(), monitor=monitor())
     with pytest.raises(ConfigError, match=r"false_alarm_rate=0\.01: the monitor promises 0\.05"):
         loaded.served(ARM, false_alarm_rate=0.01)

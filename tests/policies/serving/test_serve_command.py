@@ -32,7 +32,7 @@ def test_the_command_tells_in_one_line_what_would_not_be_safe(capsys, words, sai
         (["out={here}/c"], "hosts is empty"),
         (["out={here}/c", "hosts=[tls://gpu.lab]"], "no host name"),
         (["out={here}/c", "hosts=[gpu.lab]", "days=0"], "days=0"),
-        (["out={here}", "hosts=[gpu.lab]"], "never overwritten"),
+        (["out={here}", "hosts=[gpu.lab]"], "which no robo-rm command wrote there"),
     ],
 )
 def test_certificates_are_not_made_by_halves(capsys, tmp_path, words, said):

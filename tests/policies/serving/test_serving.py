@@ -191,7 +191,7 @@ def test_a_checkpoint_that_does_not_say_its_contract_is_a_warning():
 def test_where_the_demonstrations_began_is_kept_and_served(folder, store):
     first = np.array([store[i]["observation.state"][0] for i in range(len(store))], np.float64)
     served, _ = Loaded(load_policy(folder, "cpu"), None).served(ARM)
-    ranges = np.stack([first.min(axis=0), first.max(axis=0)], axis=1).tolist()
+    ranges = [(low, high) for low, high in zip(first.min(axis=0), first.max(axis=0), strict=True)]
     assert served.info.start_poses == dict(zip(ARM.joint_names, ranges, strict=True))
 
 
