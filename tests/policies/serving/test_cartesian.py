@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("mink")
-
 from scipy.spatial.transform import Rotation
 
 from robo_datasets.errors import ConfigError, ModelError
@@ -19,6 +17,9 @@ from robo_policies.serving.cartesian_settings import ROTATIONS, CartesianSetting
 from robo_policies.serving.fit import NO_GO, policy_findings
 from robo_policies.serving.loading import Loaded
 from robo_policies.serving.served import ServedLearnedPolicy
+
+# Not imported here: mink imports MuJoCo, which chooses how to render once and for all.
+pytestmark = pytest.mark.skipif(find_spec("mink") is None, reason="mink is not installed")
 
 LINKS = [
     ("shoulder_pan_joint", "0 0 0.1625", "0 0 0"),
