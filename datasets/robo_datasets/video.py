@@ -11,6 +11,7 @@ import av
 import numpy as np
 
 from robo_datasets.errors import ImportSourceError
+from robo_datasets.unreadable import why_unreadable
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,8 @@ def _open(path: Path) -> av.container.InputContainer:
         av.logging.set_libav_level(av.logging.PANIC)
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
-        raise ImportSourceError(f"{path} is truncated or no video: {error.strerror}") from error
+        why = why_unreadable(path, f"is truncated or no video: {error.strerror}")
+        raise ImportSourceError(f"{path} {why}") from error
     if not container.streams.video or container.streams.video[0].codec_context is None:
         container.close()
         raise ImportSourceError(f"{path} holds no video")

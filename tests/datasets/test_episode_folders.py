@@ -259,3 +259,31 @@ def test_times_in_whole_milliseconds_are_one_steady_rate():
     plan = plan_frames({"a": clock, "b": clock_of(np.arange(300) / 30, "y")}, 30, False, "e")
     assert (plan.picks["b"] == np.arange(300)).all()
     assert not plan.notes
+
+
+def test_files_named_for_episodes_are_not_taken_for_cameras(tmp_path, bring_in):
+    for number in range(3):
+        write_video(tmp_path / f"s/episode_{number}.mp4", smooth_frames(6, 48, 64, number), np.arange(6) / 10)
+    _, said = bring_in(tmp_path / "s")
+    assert "3 videos that are named for episodes (episode_0, episode_1)" in said
+    store, _ = bring_in(tmp_path / "s", "cameras=[episode_0]")
+    assert list(store.features) == ["observation.images.episode_0"]
+
+
+def test_cameras_with_names_that_no_store_has_get_others(tmp_path, bring_in):
+    write_video(tmp_path / "s/e0/cam high (1).mp4", grey_levels(6), np.arange(6) / 10)
+    store, said = bring_in(tmp_path / "s")
+    assert list(store.features) == ["observation.images.cam_high__1_"]
+    assert "observation.images.cam high (1) is stored as" in said
+
+
+def test_a_camera_that_some_episodes_lack_can_be_dropped(tmp_path, bring_in):
+    for number, names in enumerate((("front", "wrist"), ("front",))):
+        for name in names:
+            write_video(tmp_path / f"s/e{number}/{name}.mp4", smooth_frames(6, 48, 64, number), np.arange(6) / 10)
+    _, said = bring_in(tmp_path / "s")
+    assert "cameras=[front] takes what it has" in said
+    store, _ = bring_in(tmp_path / "s", "drop=[observation.images.wrist]")
+    assert list(store.features) == ["observation.images.front"]
+    assert len(store) == 2
+    assert "drop= leaves no camera" in bring_in(tmp_path / "s", "drop=[front,wrist]", name="e.zarr")[1]

@@ -174,3 +174,17 @@ def test_a_table_of_tasks_may_have_more_columns(tmp_path):
     table = pa.table({"index": [0], "task_index": [0], "note": ["x"], "task": ["pick"]})
     pq.write_table(table, root / "meta/tasks.parquet")
     assert LeRobotV3Source(root).episodes[0].task == "pick"
+
+
+def test_an_episode_whose_pictures_were_encoded_again_is_said(tmp_path):
+    """As tools do that cut data sets: the numbers are the same, the packets are not."""
+
+    def again(path: Path, frames: np.ndarray, fps: float) -> None:
+        write_video(path, frames, fps, gop=3)
+
+    bring_in(LeRobotV2Source(write_v21(tmp_path / "set", [8, 9])), tmp_path / "d.zarr")
+    result = bring_in(LeRobotV2Source(write_v21(tmp_path / "cut", [8, 9], make_video=again)), tmp_path / "d.zarr")
+    assert result.added == 2
+    assert "2 episodes have the numbers of others in the store, with other pictures" in result.notes[0]
+    other = bring_in(LeRobotV2Source(write_v21(tmp_path / "new", [8, 9], seed=5)), tmp_path / "d.zarr")
+    assert (other.added, list(other.notes)) == (2, [])

@@ -239,3 +239,53 @@ def test_a_disk_that_is_full_while_closing_too_leaves_nothing(tmp_path, monkeypa
     with pytest.raises(StoreWriteError, match=r"d\.zarr.*No space left on device"):
         import_source(LeRobotV2Source(root), tmp_path / "d.zarr", workers=0)
     assert not (tmp_path / "d.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["data/chunk-000/episode_000001.parquet", f"videos/chunk-000/{CAMERA}/episode_000001.mp4"]
+)
+def test_a_file_that_was_not_downloaded_is_called_what_it_is(tmp_path, run_command, name):
+    root = write_v21(tmp_path / "set", [6, 7])
+    (root / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 12345\n")
+    code, _, err = run_import(run_command, root, tmp_path / "d.zarr")
+    assert code == 2
+    assert f"{Path(name).name} is a Git LFS pointer" in err
+    (root / name).write_bytes(b"")
+    assert f"{Path(name).name} is empty (0 bytes)" in run_import(run_command, root, tmp_path / "d.zarr")[2]
+    assert not (tmp_path / "d.zarr").exists()
+
+
+def test_the_versions_that_are_read_are_named(tmp_path, run_command):
+    root = write_v21(tmp_path / "set", [6])
+    info = json.loads((root / "meta/info.json").read_text())
+    (root / "meta/info.json").write_text(json.dumps({**info, "codebase_version": "v1.6"}))
+    assert "v2.0, v2.1 and v3.0 are read" in run_import(run_command, root, tmp_path / "d.zarr")[2]
+
+
+class _Array2D(pa.ExtensionType):
+    """As the library that LeRobot writes with keeps arrays, once it is loaded in the same process."""
+
+    def __init__(self) -> None:
+        super().__init__(pa.list_(pa.list_(pa.float32())), "tests.array2d")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> _Array2D:
+        return cls()
+
+
+def test_arrays_of_a_registered_type_are_read_as_the_lists_they_are(tmp_path):
+    def columns(number: int, length: int) -> dict:
+        lists = pa.array(np.arange(length * 4.0).reshape(length, 2, 2).tolist(), pa.list_(pa.list_(pa.float32())))
+        return {"mat": pa.ExtensionArray.from_storage(_Array2D(), lists)}
+
+    pa.register_extension_type(_Array2D())
+    try:
+        root = write_v21(tmp_path / "set", [6], features={"mat": entry("float32", [2, 2])}, columns=columns)
+        import_source(LeRobotV2Source(root), tmp_path / "d.zarr", workers=0)
+    finally:
+        pa.unregister_extension_type("tests.array2d")
+    rows = DemoStore.open(tmp_path / "d.zarr")[0]["mat"][:]
+    assert np.array_equal(rows, np.arange(24.0).reshape(6, 2, 2))

@@ -256,3 +256,32 @@ def test_videos_of_a_lower_rate_beside_a_buffer_are_aligned_by_time(tmp_path, br
         levels = (episode["observation.images.camera_0"][:].mean((1, 2, 3)) - 20) / 10
         wanted = np.arange(episode.length) / 2
         assert (np.abs(levels - np.minimum(wanted, wanted[-2])) <= 0.75).all()
+
+
+def test_an_episode_without_rows_need_not_stop_the_others(tmp_path, bring_in):
+    stage = np.zeros(30, "i8")
+    source = write(tmp_path / "a.zarr", ends=(12, 12, 30), timestamp=np.arange(30) / 10, stage=stage)
+    _, said = bring_in(source)
+    assert "episode 1 of meta/episode_ends has no rows" in said
+    store, said = bring_in(source, "skip_bad=true")
+    assert [episode.length for episode in store] == [12, 18]
+    _, said = bring_in(write(tmp_path / "b.zarr", ends=(12, 10, 30)), name="b.zarr")
+    assert "episode 1 ends at row 10 and starts at 12" in said
+
+
+def test_a_group_among_the_arrays_is_called_one(tmp_path, bring_in):
+    source = write(tmp_path / "a.zarr", 3, **{"obs/cam": PICTURES})
+    _, said = bring_in(source)
+    assert "data/obs is a group of cam" in said
+    store, _ = bring_in(source, "drop=[obs]", name="e.zarr")
+    assert len(store) == 2
+
+
+def test_time_stamps_that_go_back_or_jump_are_said(tmp_path, bring_in):
+    times = np.arange(30) / 10
+    times[5:12] -= 0.3
+    times[20:] += 7
+    store, said = bring_in(write(tmp_path / "a.zarr", timestamp=times))
+    assert "episode 0: the time stamps do not rise at frame 5 (0.400 to 0.200 s)" in said
+    assert "episode 1: the time stamps jump by 7.100 s after frame 7" in said
+    assert store[1].timestamp[-1] == times[-1]

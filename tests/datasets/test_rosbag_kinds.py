@@ -187,6 +187,21 @@ def test_simulated_stamps_and_unstamped_commands_are_brought_together(tmp_path, 
     assert "/cmd" in store[0].attributes["assumed"][0]
 
 
+def test_a_clock_that_was_set_back_is_refused_until_one_is_chosen(tmp_path, bring_in):
+    """Half of the messages would otherwise be put between those of the first half."""
+    rows: list[Row] = []
+    for i in range(FRAMES):
+        time = START + i * STEP
+        back = 2 * 10**9 if i >= FRAMES // 2 else 0
+        rows.append(("/joint_states", time, joints(time - back, "ab", [i, -i])))
+        rows.append(("/cmd", time, numbers(i, i)))
+    _, said = bring_in(write(tmp_path / "back", rows))
+    assert f"/joint_states go back by 1.9 s at its message {FRAMES // 2}" in said
+    assert "clock=arrival" in said
+    store, _ = bring_in(write(tmp_path / "chosen", rows), MAPPING, "clock=arrival")
+    assert store[0]["observation.state"][:, 0].tolist() == list(range(FRAMES))
+
+
 def test_stamps_of_zero_with_a_clock_topic_go_by_the_clock(tmp_path, bring_in):
     rows: list[Row] = []
     for i in range(FRAMES):

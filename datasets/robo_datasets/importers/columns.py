@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robo_datasets.errors import ImportSourceError
+from robo_datasets.unreadable import why_unreadable
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -90,7 +91,8 @@ def _reading(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, ImportSourceError):
             raise
-        raise ImportSourceError(f"{path} is truncated or no parquet file: {_first_line(error)}") from error
+        why = why_unreadable(path, f"is truncated or no parquet file: {_first_line(error)}")
+        raise ImportSourceError(f"{path} {why}") from error
 
 
 def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str, rounded: bool = False) -> np.ndarray:
@@ -102,9 +104,9 @@ def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str
         ImportSourceError: the column has another type or shape, or misses values; names ``where`` and key.
     """
     shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
-    column = table[key].combine_chunks()
+    column = _plain(table[key].combine_chunks())
     if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+        column = _plain(pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type))
     column = _with_nan_rows(column, int(np.prod(shape)), dtype, key, where)
     values = column
     while _is_list(values.type):
@@ -148,6 +150,7 @@ def time_stamps(table: pa.Table, where: str, key: str = "timestamp") -> np.ndarr
 
 def float_bits(kind: pa.DataType) -> int:
     """Bits of the floats in a column, also in lists; 0 for anything else."""
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     while _is_list(kind):
         kind = kind.value_type
     return int(kind.bit_width) if pa.types.is_floating(kind) else 0
@@ -155,13 +158,18 @@ def float_bits(kind: pa.DataType) -> int:
 
 def column_with_holes(table: pa.Table, key: str) -> int:
     """How many values of a column are missing: rows, and numbers within rows."""
-    values = table[key].combine_chunks()
+    values = _plain(table[key].combine_chunks())
     count = 0
     while True:
         count += values.null_count
         if not _is_list(values.type):
             return int(count)
         values = values.flatten()
+
+
+def _plain(column: Any) -> Any:
+    """A column of a type that another library has registered (LeRobot's arrays) as the lists it is kept in."""
+    return column.storage if isinstance(column, pa.ExtensionArray) else column
 
 
 def _is_list(kind: pa.DataType) -> bool:

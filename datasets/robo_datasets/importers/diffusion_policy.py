@@ -103,6 +103,7 @@ class DiffusionPolicySource(Source):
         for number, (start, end) in enumerate(zip(self._buffer.starts, self._buffer.ends, strict=True)):
             note = self._note(number)
             attributes = note.get("attributes")
+            empty = f"{self.path}: episode {number} of meta/episode_ends has no rows (skip_bad=true leaves it out)"
             self.episodes.append(
                 SourceEpisode(
                     number,
@@ -111,6 +112,7 @@ class DiffusionPolicySource(Source):
                     note.get("success") if isinstance(note.get("success"), bool) else None,
                     attributes if isinstance(attributes, dict) else {},
                     segments.get(number, ()),
+                    problem="" if end > start else empty,
                 )
             )
 

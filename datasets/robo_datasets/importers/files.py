@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robo_datasets.errors import ImportSourceError
+from robo_datasets.unreadable import why_unreadable
 
 # Annotation and description files are small; a larger one is no such file.
 _MAX_JSON_BYTES = 1 << 28
@@ -26,7 +27,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise ImportSourceError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise ImportSourceError(f"{path} is truncated or no JSON: {error}") from error
+        raise ImportSourceError(f"{path} {why_unreadable(path, f'is truncated or no JSON: {error}')}") from error
 
 
 def counting_order(name: str) -> list[tuple[int, int, str]]:

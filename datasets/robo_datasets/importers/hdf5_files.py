@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from robo_datasets.errors import ImportSourceError
+from robo_datasets.unreadable import why_unreadable
 
 # gzip packs at most about 1030 to 1; a shape that promises more was made up.
 _MOST_PACKED = 1100
@@ -28,7 +29,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
-        raise ImportSourceError(f"{path} is truncated or no HDF5 file: {str(error).splitlines()[0]}") from error
+        why = why_unreadable(path, f"is truncated or no HDF5 file: {str(error).splitlines()[0]}")
+        raise ImportSourceError(f"{path} {why}") from error
     with file:
         yield file
 

@@ -13,8 +13,9 @@ and ``.grades`` for what folders and labels say, ``.frame_plan`` for how frames 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,7 @@ import cv2
 import numpy as np
 
 from robo_datasets.console import progress_bar
-from robo_datasets.errors import ImportSourceError, LabelError, StoreError
-from robo_datasets.features import parse_features
+from robo_datasets.errors import ImportSourceError, LabelError
 from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.episode_folders import KEYFRAMES, EpisodeFolder, FolderReport, find_episodes
 from robo_datasets.importers.files import read_json
@@ -40,6 +40,8 @@ FITS = ("auto", "stretch", "pad")
 # Published annotation files misspell the first of these.
 _NAME_KEYS = ("anotation", "annotation", "name")
 _PREFIX = "observation.images."
+# What people call an episode's file where there is one camera; "0", "1" may be cameras as well.
+_EPISODE_NAME = re.compile(r"(?:ep|eps|episode|demo|demonstration|rollout|traj|trajectory|trial|run)[ _-]?\d+", re.I)
 _LISTED = 3
 
 
@@ -63,6 +65,7 @@ class KeyframeSource(Source):
         fps: frames per second of all episodes, picked by time; the episodes' own by default.
         fit: "stretch" or "pad" pictures to their size; "auto" pads where videos differ in size.
         outcomes: what grades mean for success, see ``robo_datasets.importers.grades``.
+        skip: cameras (by name or feature) to leave out, also such as some episodes lack.
 
     Raises:
         ImportSourceError: no episode is found, or a file about them is malformed.
@@ -80,10 +83,12 @@ class KeyframeSource(Source):
         fps: float | None = None,
         fit: str = "auto",
         outcomes: Mapping[str, bool | None] | None = None,
+        skip: Collection[str] = (),
     ) -> None:
         self.path = Path(path)
         report = FolderReport()
         self._folders = find_episodes(self.path, outcomes or {}, report)
+        self._left_out = set(skip)
         keys = self._choose(cameras)
         self._videos: list[dict[str, _Video]] = []
         problems = []
@@ -104,10 +109,6 @@ class KeyframeSource(Source):
             key: {"dtype": "uint8", "shape": (*self._sizes[key], 3), "names": ["height", "width", "channel"]}
             for key in keys
         }
-        try:
-            parse_features(self.features)
-        except StoreError as error:
-            raise ImportSourceError(f"{self._folders[0].path}: {error}") from error
         self._plans: list[FramePlan | None] = []
         self.episodes = [
             self._episode(number, problem, task, fps is not None, report) for number, problem in enumerate(problems)
@@ -157,12 +158,24 @@ class KeyframeSource(Source):
         if first is None:
             raise ImportSourceError(f"{self._folders[0].path} has {KEYFRAMES} and no mp4 file")
         if cameras is None:
-            return {f"{_PREFIX}{name}": name for name in first.videos}
+            kept = [name for name in first.videos if not {name, f"{_PREFIX}{name}"} & self._left_out]
+            if not kept:
+                raise ImportSourceError(f"drop= leaves no camera of {first.path}; it has {sorted(first.videos)}")
+            _refuse_episodes_as_cameras(first, kept)
+            return {f"{_PREFIX}{name}": name for name in kept}
         names = [name.removeprefix(_PREFIX) for name in cameras]
         missing = [name for name in names if name not in first.videos]
         if missing or not names:
             raise ImportSourceError(f"{first.path} has no cameras {missing}; it has {sorted(first.videos)}")
         return {f"{_PREFIX}{name}": name for name in first.videos if name in names}
+
+    def known_keys(self) -> Collection[str]:
+        """The features, and the cameras that were left out."""
+        return {*self.features, *(self._left_out & self._names())}
+
+    def _names(self) -> set[str]:
+        names = {name for folder in self._folders for name in folder.videos}
+        return names | {f"{_PREFIX}{name}" for name in names}
 
     def _choose_fit(
         self, fit: str, good: Sequence[Mapping[str, _Video]], size: tuple[int, int] | None, report: FolderReport
@@ -233,6 +246,19 @@ class KeyframeSource(Source):
         return [(name, start, end) for name, start, end in moved if end > start]
 
 
+def _refuse_episodes_as_cameras(folder: EpisodeFolder, names: Sequence[str]) -> None:
+    """A folder of files that are named for episodes is no episode of as many cameras.
+
+    Raises:
+        ImportSourceError: all of several files are named so.
+    """
+    if len(names) > 1 and all(_EPISODE_NAME.fullmatch(name) for name in names):
+        raise ImportSourceError(
+            f"{folder.path} holds {len(names)} videos that are named for episodes ({names[0]}, {names[1]}), not for "
+            "cameras: put each into a folder of its own; cameras=[...] reads them as cameras of one episode"
+        )
+
+
 def _read_videos(folder: EpisodeFolder, keys: Mapping[str, str]) -> tuple[dict[str, _Video], str]:
     """The episode's videos by feature key, and what is wrong with them."""
     videos: dict[str, _Video] = {}
@@ -242,7 +268,8 @@ def _read_videos(folder: EpisodeFolder, keys: Mapping[str, str]) -> tuple[dict[s
         missing = [name for name in keys.values() if name not in folder.videos]
         if missing:
             raise ImportSourceError(
-                f"{folder.path} has the cameras {sorted(folder.videos)}, {sorted(keys.values())} are needed"
+                f"{folder.path} has the cameras {sorted(folder.videos)}, {sorted(keys.values())} are needed: "
+                f"cameras=[{','.join(name for name in keys.values() if name in folder.videos)}] takes what it has"
             )
         for key, name in keys.items():
             path = folder.videos[name]

@@ -41,7 +41,10 @@ class LeRobotV2Source(LeRobotSource):
         info = read_info(Path(path))
         version = str(info.get("codebase_version"))
         if version not in ("v2.0", "v2.1"):
-            raise ImportSourceError(f"{path} is a LeRobot data set of version {version}, not v2.0 or v2.1")
+            raise ImportSourceError(
+                f"{path} is a LeRobot data set of version {version}; v2.0, v2.1 and v3.0 are read: "
+                "convert it with LeRobot"
+            )
         super().__init__(Path(path), info, reading or LeRobotReading())
         self.format = f"lerobot-{version[1:]}"
         self.fps = _number(info, "fps", self.path)

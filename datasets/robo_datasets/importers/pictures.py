@@ -87,6 +87,7 @@ class PictureRule:
             ImportSourceError: its values do not fit the scale of the others; names ``where``.
         """
         frame = row[:, :, None] if self.axes is None else np.transpose(row, self.axes)
+        frame = frame[:, :, : self.shape[2]]  # without the transparency of RGBA
         frame = self._depth(frame, where) if self.kind == "depth" else self._bytes(frame, where)
         if self.settings.flip in ("vertical", "both"):
             frame = frame[::-1]
@@ -177,6 +178,8 @@ def _axes_of(row: tuple[int, ...], dtype: np.dtype[Any], depth: bool, layout: st
         return None
     last = row[2] in channels and min(row[:2]) >= _SMALLEST
     first = row[0] in channels and min(row[1:]) >= _SMALLEST
+    if row[2] == 4 and dtype == np.uint8 and not depth and min(row[:2]) >= _SMALLEST and layout != "chw" and not first:
+        return _AXES["hwc"], (row[0], row[1], 3), ["taken for pictures of four channels; the fourth was left out"]
     chosen = layout if layout != "auto" else "hwc" if last else "chw" if first else ""
     if (chosen == "hwc" and not last) or (chosen == "chw" and not first) or not chosen:
         return None

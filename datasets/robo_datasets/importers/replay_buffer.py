@@ -73,7 +73,7 @@ class ReplayBuffer:
             raise ImportSourceError(f"{files.root} holds no episodes: {ENDS} is empty")
         self.starts = [0, *self.ends[:-1]]
         for number, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
-            if end <= start:
+            if end < start or self.ends[-1] < 1:
                 raise ImportSourceError(f"{ends.where}: episode {number} ends at row {end} and starts at {start}")
         self.arrays = {key: self._open(key, allow_missing) for key in keys}
         for array in self.arrays.values():
@@ -86,6 +86,13 @@ class ReplayBuffer:
         return self.arrays[key].rows(self.starts[episode], self.ends[episode])
 
     def _open(self, key: str, allow_missing: bool) -> ZarrV2Array:
+        below = self.files.folders(f"data/{key}")
+        documents = [self.files.read(f"data/{key}/{name}") for name in (".zarray", "zarr.json")]
+        if below and (documents == [None, None] or b'"group"' in (documents[1] or b"")):
+            raise ImportSourceError(
+                f"{self.files.root}: data/{key} is a group of {', '.join(below[:8])}; only arrays directly below data/ "
+                f"are read: move them there, or drop=[{key}] leaves it out"
+            )
         try:
             return open_array(self.files, f"data/{key}", allow_missing)
         except ImportSourceError as error:
@@ -155,7 +162,8 @@ def frame_rate(buffer: ReplayBuffer, fps: float | None) -> float:
     if fps is not None:
         return float(fps)
     if TIMESTAMP in buffer.arrays:
-        stamps = [buffer.rows(TIMESTAMP, number) for number in range(len(buffer.ends))]
+        full = (number for number in range(len(buffer.ends)) if buffer.starts[number] < buffer.ends[number])
+        stamps = [buffer.rows(TIMESTAMP, number) for number in full]
         steps = [np.diff(part.astype(np.float64).ravel()) for part in stamps]
         step = float(np.median(np.concatenate(steps))) if any(map(len, steps)) else 0.0
         if step > 0:
@@ -181,6 +189,8 @@ def stage_segments(buffer: ReplayBuffer, names: Sequence[str] | None) -> tuple[d
     found: dict[int, list[tuple[int, int, int]]] = {}
     highest = -1
     for number in range(len(buffer.ends)):
+        if buffer.starts[number] == buffer.ends[number]:
+            continue
         stage = buffer.rows(STAGE, number).ravel().astype(np.int64)
         highest = max(highest, int(stage.max()))
         found[number] = [(value, start, end) for start, end, value in runs_of(stage) if value >= 0]

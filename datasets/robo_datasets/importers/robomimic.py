@@ -23,6 +23,13 @@ import numpy as np
 from robo_datasets.errors import ImportSourceError
 from robo_datasets.features import LOW_DIM_DTYPES
 from robo_datasets.importers.content import ContentHash
+from robo_datasets.importers.encoded_pictures import (
+    EncodedRule,
+    encoded_bytes,
+    encoded_rule,
+    is_encoded,
+    may_be_encoded,
+)
 from robo_datasets.importers.files import counting_order
 from robo_datasets.importers.hdf5_files import dataset, is_group, masks, opened, read, subgroup
 from robo_datasets.importers.hdf5_notes import (
@@ -96,6 +103,7 @@ class RobomimicSource(Source):
         self.path = Path(path)
         self._size, self._pictures, self._skip = size, pictures or PictureSettings(), set(skip)
         self._skipped: set[str] = set()
+        self._encoded: set[str] = set()
         self.notes: list[str] = []
         with opened(self.path) as file:
             if "data" not in file:
@@ -138,6 +146,12 @@ class RobomimicSource(Source):
                     array = dataset(demo, key, self.path)
                 except ImportSourceError as error:
                     raise ImportSourceError(f"{error} (drop=[{key}] leaves it out)") from error
+                if (
+                    key in self._encoded
+                    and array.shape[:1] == (episode.length,)
+                    and may_be_encoded(array.dtype, array.shape)
+                ):
+                    continue  # a demonstration is filled up to the longest of its own pictures
                 if array.shape != (episode.length, *shape) or array.dtype != dtype:
                     raise ImportSourceError(
                         f"{self.path}: {array.name} is {array.shape} {array.dtype}; {(episode.length, *shape)} {dtype} "
@@ -166,7 +180,9 @@ class RobomimicSource(Source):
             for key in sorted(self._arrays):
                 for start in range(0, episode.length, _BLOCK):
                     rows = read(demo, key, start, min(start + _BLOCK, episode.length), self.path)
-                    if key in self._rules:
+                    if key in self._encoded:
+                        content.add_pictures(key, map(encoded_bytes, rows))
+                    elif key in self._rules:
                         content.add_pictures(key, rows)
                     else:
                         content.add_rows(key, rows)
@@ -232,7 +248,9 @@ class RobomimicSource(Source):
                     self._skipped |= {place, place.removeprefix("obs/"), self._feature_of(place) or place}
                     continue
                 array = dataset(demo, place, self.path)
-                if array.dtype.newbyteorder("=").name not in LOW_DIM_DTYPES or not array.shape:
+                if place.startswith("obs/") and self._holds_encoded(demo, place, array):
+                    self._encoded.add(place)
+                elif array.dtype.newbyteorder("=").name not in LOW_DIM_DTYPES or not array.shape:
                     kind = f"{array.shape} {array.dtype}"
                     raise ImportSourceError(
                         f"{self.path}: {array.name} is {kind}; only numbers are read (drop=[{place}] leaves it out)"
@@ -243,6 +261,12 @@ class RobomimicSource(Source):
                     continue
                 found[place] = (tuple(array.shape[1:]), array.dtype)
         return found
+
+    def _holds_encoded(self, demo: h5py.Group, place: str, array: h5py.Dataset) -> bool:
+        """Whether an array holds JPEG or PNG pictures."""
+        if not may_be_encoded(array.dtype, array.shape) or not len(array):
+            return False
+        return is_encoded(read(demo, place, 0, 1, self.path)[0])
 
     def _leaves(self, demo: h5py.Group, key: str, depth: int) -> Iterator[str]:
         """Paths of the arrays at or below a member of a demonstration."""
@@ -255,10 +279,10 @@ class RobomimicSource(Source):
     def _is_skipped(self, place: str) -> bool:
         return bool({place, place.removeprefix("obs/"), self._feature_of(place)} & self._skip)
 
-    def _picture_rules(self, demo: h5py.Group) -> dict[str, PictureRule]:
+    def _picture_rules(self, demo: h5py.Group) -> dict[str, PictureRule | EncodedRule]:
         """The observations that hold frames, by path."""
-        rules = {}
-        for place, (shape, dtype) in self._arrays.items():
+        rules: dict[str, PictureRule | EncodedRule] = {}
+        for place, (_, dtype) in self._arrays.items():
             if not place.startswith("obs/"):
                 continue
             array = dataset(demo, place, self.path)
@@ -269,8 +293,12 @@ class RobomimicSource(Source):
             name = place.removeprefix("obs/")
             where = f"{self.path}: {array.name}"
             kind = dtype.newbyteorder("=")
-            rule = picture_rule(name, array.shape, kind, row, self._pictures, where, self._size)
-            if rule is not None and len(shape) == 3:
+            rule: PictureRule | EncodedRule | None
+            if place in self._encoded:
+                rule = encoded_rule(name, len(array), row, self._pictures, where, self._size)
+            else:
+                rule = picture_rule(name, array.shape, kind, row, self._pictures, where, self._size)
+            if rule is not None:
                 rules[place] = rule
                 self.notes += rule.notes
         return rules

@@ -41,7 +41,7 @@ def settle_clock(
         where: the bag, for errors.
 
     Raises:
-        ImportSourceError: with "auto", two topics have headers of two clocks.
+        ImportSourceError: with "auto", two topics have headers of two clocks, or a topic's clock was set back.
     """
     if clock == "arrival":
         return {feature: TopicTimes(times.received, times.received) for feature, times in raw.items()}, []
@@ -55,6 +55,7 @@ def settle_clock(
     for times in raw.values():
         given = times.stamps != 0
         if given.any():
+            _check_rising(times, where)
             apart = _median(times.stamps[given] - _on_clock(times.received[given], reference))
             if abs(apart) > _APART_NS:
                 raise ImportSourceError(
@@ -75,6 +76,24 @@ def settle_clock(
     if bare:
         said += f"; messages without a stamp on {', '.join(bare)} are put on it by the time they arrived at"
     return settled, [said + "; clock=arrival goes by arrival"]
+
+
+def _check_rising(times: RawTimes, where: str) -> None:
+    """Messages may be late; a clock that was set back (a simulation begun again, a bag played twice) puts two on one.
+
+    Raises:
+        ImportSourceError: a stamp lies before that of a message which arrived earlier, by more than a message is late.
+    """
+    order = np.argsort(times.received, kind="stable")
+    stamps = times.stamps[order][times.stamps[order] != 0]
+    back = np.maximum.accumulate(stamps) - stamps
+    if (back > _APART_NS).any():
+        at = int(np.argmax(back > _APART_NS))
+        raise ImportSourceError(
+            f"{where}: the header stamps of {times.topic} go back by {back[at] / 1e9:.1f} s at its message {at}: its "
+            "clock was set back, or it was sent twice; clock=arrival goes by arrival, clock=header takes the stamps as "
+            "they are"
+        )
 
 
 def _reference(raw: Mapping[str, RawTimes], simulated: RawTimes | None) -> RawTimes | None:

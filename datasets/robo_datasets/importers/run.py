@@ -224,9 +224,36 @@ def _finish(
     changed, differing, tasks = (0, 0, ()) if store is None else _label_again(store, source, there, plan, relabel)
     frames = sum(source.episodes[position].length for position in added)
     notes = [note for one in sorted(done, key=lambda one: one.position) for note in one.notes]
+    if store is not None:
+        notes += _encoded_again(store, source, {names[position]: position for position in sorted(added)})
     return ImportResult(
         len(added), frames, len(there), changed, differing, dict(sorted(bad.items())), copies, notes, tasks
     )
+
+
+def _encoded_again(store: DemoStore, source: Source, added: Mapping[str, int]) -> list[str]:
+    """Episodes that were added although another one has the same numbers: its pictures went through a codec again.
+
+    Tools that cut or merge data sets do that. Without numbers nothing tells two episodes of one length apart.
+    """
+    if not added or not any(not feature.is_frames for feature in store.schema.values()):
+        return []
+    first: dict[str, str] = {}
+    pairs = []
+    for episode in sorted(store, key=lambda episode: episode.uuid in added):
+        record = episode.source.get("content") if isinstance(episode.source, dict) else None
+        rows = record.get("rows") if isinstance(record, dict) else None
+        if not isinstance(rows, str):
+            continue
+        other = first.setdefault(rows, episode.uuid)
+        if episode.uuid in added and other != episode.uuid:
+            pairs.append((source.episodes[added[episode.uuid]].number, other))
+    if not pairs:
+        return []
+    return [
+        f"{len(pairs)} episodes have the numbers of others in the store, with other pictures (encoded again?), for "
+        f"example episode {pairs[0][0]} those of {pairs[0][1]}; robo-rm doctor names all of them"
+    ]
 
 
 def _copies(source: Source, names: Mapping[int, str], added: set[int]) -> dict[int, int]:

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ from robo_datasets.store import DemoStore
 
 _PARENT_CHECK_S = 0.25
 _BUSY_WAIT_S = 0.2
+# A step between time stamps of this many seconds, and of this many usual steps, is told.
+_HOLE_S, _HOLE_STEPS = 1.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,10 @@ def _write_episode(
         created=job.created,
         sequence=position,
     )
+    times = np.empty(episode.length)
     with writer:
         for number, frame in enumerate(job.source.frames(episode)):
+            times[min(number, episode.length - 1)] = frame.timestamp
             writer.add(
                 frame.values,
                 frame.timestamp,
@@ -173,4 +177,16 @@ def _write_episode(
         writer.attributes.update({key: [list(run) for run in runs] for key, runs in details.runs.items()})
         if details.task is not None:
             writer.task = details.task
-    return tuple(details.notes)
+    return (*details.notes, *_odd_times(episode.number, times))
+
+
+def _odd_times(number: int, times: np.ndarray) -> Iterator[str]:
+    """Time stamps (T,) that no clock gives: the frames are kept as they are, and it is said."""
+    steps = np.diff(times)
+    back = np.flatnonzero(steps <= 0)
+    if len(back):
+        at = int(back[0]) + 1
+        yield f"episode {number}: the time stamps do not rise at frame {at} ({times[at - 1]:.3f} to {times[at]:.3f} s)"
+    elif len(steps) and steps.max() > max(_HOLE_S, _HOLE_STEPS * float(np.median(steps))):
+        at = int(np.argmax(steps))
+        yield f"episode {number}: the time stamps jump by {steps[at]:.3f} s after frame {at}"

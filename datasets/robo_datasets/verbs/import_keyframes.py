@@ -64,6 +64,7 @@ def run(config: Config) -> None:
         config.fps,
         config.fit,
         check_outcomes(config.outcomes),
+        config.drop,
     )
     plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
     run_import(config, source, plan)

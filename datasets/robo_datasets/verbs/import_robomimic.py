@@ -20,7 +20,7 @@ class Config(PictureConfig):
     """Settings of ``robo-rm import robomimic``."""
 
     source: str = MISSING
-    """The .hdf5 file."""
+    """The .hdf5 file of demonstrations; or a file of one episode (ALOHA, RoboTwin), or a folder of such."""
     fps: float | None = None
     """Frames per second; what the file says by default (control frequency, or Isaac Lab's time step)."""
     task: str = ""
@@ -40,11 +40,39 @@ class Config(PictureConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
+    from pathlib import Path
+
+    from robo_datasets.errors import ConfigError, ImportSourceError
     from robo_datasets.importers.command import check_places, run_import
+    from robo_datasets.importers.hdf5_episodes import Hdf5EpisodesSource, episode_files, is_episode_file
     from robo_datasets.importers.options import frame_size, picture_settings, plan_import
     from robo_datasets.importers.robomimic import RobomimicSource
 
     check_places(config)
+    path = Path(config.source)
+    files = episode_files(path)
+    if not files:
+        raise ImportSourceError(f"the folder {path} holds no .hdf5 file")
+    if is_episode_file(files[0]):
+        episodes = Hdf5EpisodesSource(
+            path,
+            config.cameras,
+            frame_size(config.size),
+            config.fps,
+            config.task,
+            picture_settings(config),
+            config.drop,
+        )
+        if config.mask or config.state:
+            raise ConfigError("mask= and state= are for files of several demonstrations; leave them out")
+        plan = plan_import(episodes, config.store, config.stages, config.stage_names, config.success)
+        run_import(config, episodes, plan)
+        return
+    if path.is_dir():
+        raise ImportSourceError(
+            f"{path} is a folder; give one of its {len(files)} files as source=, for example {files[0].name}, and "
+            "import each into the same store"
+        )
     source = RobomimicSource(
         config.source,
         config.cameras,
