@@ -228,9 +228,10 @@ class Fit:
             out if labelled else (),
             [
                 *(() if labelled else (episode for episode in out if episode.success is False)),
-                *(episode for episode in train if episode.uuid not in learned),
+                *(episode for episode in train if episode.uuid not in learned and episode.success is not None),
             ],
             labelled,
+            [episode for episode in train if episode.uuid not in learned and episode.success is None],
         )
 
     def _train(self, trainer: Trainer, started: float) -> _Progress:

@@ -138,6 +138,9 @@ def run(config: Config) -> None:
     if fitted.curve:
         save_picture(loss_figure(fitted.curve, fitted.losses, fitted.held_out), out.path("curve.png"))
     print_table("train-reward", ["figure", "value"], [[name, value] for name, value in fitted.metrics.items()])
+    missing = [name for name, value in fitted.metrics.items() if isinstance(value, float) and value != value]
+    if missing:
+        say(f"not measured on the held-out episodes: {', '.join(missing)}; eval-reward says what they need")
     out.announce()
     nothing_held = not fitted.metrics.get("holdout_episodes")
     say_next(
