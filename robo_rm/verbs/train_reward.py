@@ -14,9 +14,11 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from robo_datasets.outputs import REWARD_MODEL
 from robo_rm.settings import ENCODERS, ConvSettings, OptimiserSettings, StageSettings
 
 GROUP = "reward model"
+OUT_HOLDS = REWARD_MODEL
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def run(config: Config) -> None:
         config=asdict(config),
     )
     fitted = kind.fit(request)
-    out = OutputFolder(config.out)
+    out = OutputFolder(config.out, holds=OUT_HOLDS)
     if fitted.already:
         say(f"{config.out} already holds this model; nothing was trained")
     else:
