@@ -153,7 +153,7 @@ class Fit:
         )
         self.stopping: EarlyStopping | None = None
         if request.validation:
-            train, watched = split_episodes(train, request.validation, request.seed + 1)
+            train, watched = split_episodes(train, request.validation, request.seed + 1, "validation")
             self.stopping = EarlyStopping(watched, request.patience, self.folder)
         self.train = learn_from(train)
         self.plan = prepare(request, self.train)

@@ -230,7 +230,9 @@ def _unknown(split: Split, count: int) -> str:
 
 
 def _without(split: Split) -> str:
-    return f" ({len(split.unlabelled)} more have no stage labels)" if split.unlabelled else ""
+    more = [(split.unlabelled, "no stage labels"), (split.unmarked, "no outcome"), (split.failed, "failed")]
+    told = [f"{len(episodes)} more {'' if why == 'failed' else 'have '}{why}" for episodes, why in more if episodes]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _named(episodes: Sequence[Any]) -> str:

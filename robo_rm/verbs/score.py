@@ -114,6 +114,8 @@ def run(config: Config) -> None:
         _write(out, store, scores, progress)
         out.announce()
     say(f"wrote {len(store)} episodes' weights to {scores.derived.path}")
+    if not scores.report.effective:
+        return  # nothing to train on, which the warning says
     named = {} if config.name == "weights" else {"weights.name": config.name}
     say_next(
         "train-policy",

@@ -136,7 +136,12 @@ def _read(store: DemoStore, derived: Any, demonstrations: Demonstrations, name: 
         parts.append(values)
     values = np.concatenate(parts)
     if not (values > 0).any():
-        raise StoreError(f"{store.path}: all {name!r} are zero, so there is nothing to train on; {again}")
+        failed = sum(judged is False for judged in demonstrations.success)
+        why = f" ({failed} of {len(demonstrations.success)} episodes are marked as failures)" if failed else ""
+        raise StoreError(
+            f"{store.path}: all {name!r} are zero, so there is nothing to train on{why}; `robo-rm score` says why, and "
+            "what to change"
+        )
     return values
 
 

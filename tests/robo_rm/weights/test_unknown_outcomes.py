@@ -111,12 +111,25 @@ def test_a_model_that_learns_outcomes_leaves_out_who_has_none_and_says_so(
     for uuid in made.uuids[4:]:
         made.set_success(uuid, None)
     small = ["reward=success", "encoder.image_size=24", "encoder.channels=[8,8]", "reward.width=8", "steps=2"]
-    assert main(["train-reward", f"store={made.path}", f"out={tmp_path / 'rm'}", "holdout=0", *small]) == 0
+    assert main(["train-reward", f"store={made.path}", f"out={tmp_path / 'rm'}", "holdout=1", *small]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "2 of 6 episodes have no outcome (success) and are left out, as this model learns from outcomes" in told
+    assert "not measured on the held-out episodes: " in told
+    assert " nan " not in told
+    assert "of 6 episodes have no outcome (success) and are left out, as this model learns from outcomes" in told
     assert HOW_TO_MARK in told
     assert "taken for demonstrations that went well" not in told
     for uuid in made.uuids:
         made.set_success(uuid, None)
     assert main(["train-reward", f"store={made.path}", f"out={tmp_path / 'rm2'}", "holdout=0", *small]) == 2
     assert HOW_TO_MARK in capsys.readouterr().err
+
+
+def test_where_every_weight_is_zero_no_training_is_proposed(
+    store: DemoStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for uuid in store.uuids:
+        store.set_success(uuid, False)
+    assert main(["score", f"store={store.path}", KEY]) == 0
+    told = capsys.readouterr().out
+    assert "every weight is 0: all episodes are marked as failures" in told
+    assert "next:" not in told
