@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from robo_datasets.instructions import Phrasings
 HOW_TO_MARK = "where they went well, say it: success=true relabel=true at the import, or store.set_success"
 
 
-def finished_unknown(episodes: Mapping[str, Any], stages: int, groups: Iterable[Sequence[str]] = ()) -> frozenset[str]:
+def finished_unknown(episodes: Mapping[str, Any], stages: int, groups: Sequence[Sequence[str]] = ()) -> frozenset[str]:
     """Episodes of unknown outcome whose stage annotation ends in the last stage of their task.
 
     The last stage of a task is the store's last, but where tasks have stages of their own, the last that any episode of

@@ -16,6 +16,7 @@ from robo_rm.judging.calibrating import _fitted, _look
 from robo_rm.judging.evaluation import evaluate_reward_model
 from robo_rm.labels.outcomes import HOW_TO_MARK, finished_unknown
 from robo_rm.labels.progress import stored_labels
+from robo_rm.monitor.fitting import _check_enough
 from robo_rm.weights.rabc import store_weights
 
 KEY = "progress_key=simulator.progress"
@@ -133,3 +134,13 @@ def test_where_every_weight_is_zero_no_training_is_proposed(
     told = capsys.readouterr().out
     assert "every weight is 0: all episodes are marked as failures" in told
     assert "next:" not in told
+
+
+def test_a_monitor_says_how_many_unknown_outcomes_it_cannot_use() -> None:
+    with pytest.raises(
+        ConfigError, match=r"here 0 of 0 .*\(4 unseen episodes have no outcome: .*relabel=true"
+    ):
+        _check_enough(0, [0.05], 0.5, 4)
+    with pytest.raises(ConfigError, match=r"or accept rates=\[0\.34\]"):
+        _check_enough(4, [0.05], 0.5)
+    _check_enough(38, [0.05], 0.5)
