@@ -137,9 +137,7 @@ def test_where_every_weight_is_zero_no_training_is_proposed(
 
 
 def test_a_monitor_says_how_many_unknown_outcomes_it_cannot_use() -> None:
-    with pytest.raises(
-        ConfigError, match=r"here 0 of 0 .*\(4 unseen episodes have no outcome: .*relabel=true"
-    ):
+    with pytest.raises(ConfigError, match=r"here 0 of 0 .*\(4 unseen episodes have no outcome: .*relabel=true"):
         _check_enough(0, [0.05], 0.5, 4)
     with pytest.raises(ConfigError, match=r"or accept rates=\[0\.34\]"):
         _check_enough(4, [0.05], 0.5)
