@@ -19,7 +19,9 @@ import numpy.typing as npt
 
 from robo_datasets.console import progress_bar
 from robo_datasets.errors import ModelError, StoreError
+from robo_datasets.instructions import instruction_groups
 from robo_rm.labels.grouping import as_trained
+from robo_rm.labels.outcomes import finished_unknown
 from robo_rm.models.prediction import Prediction
 from robo_rm.models.protocol import RewardModel
 from robo_rm.weights.freshness import MADE_FROM, made_from
@@ -166,10 +168,20 @@ def score_weights(
     Raises:
         ModelError: progress that is not a number. ConfigError: a setting out of range.
     """
-    success = {uuid: store.episode(uuid).success for uuid in progress}
+    episodes = {uuid: store.episode(uuid) for uuid in progress}
+    success = {uuid: episode.success for uuid, episode in episodes.items()}
+    finished = _finished(store, episodes)
     top, advantage = top or TopFraction(), advantage or Advantage()
     result = store_weights(
-        progress, horizon, mode, kappa, success=success, calibration=calibration, top=top, advantage=advantage
+        progress,
+        horizon,
+        mode,
+        kappa,
+        success=success,
+        finished=finished,
+        calibration=calibration,
+        top=top,
+        advantage=advantage,
     )
     provenance: dict[str, Any] = {
         "mode": mode,
@@ -180,6 +192,7 @@ def score_weights(
         "store_hash": store.content_hash(),
         # What is compared before anybody trains with them.
         MADE_FROM: made_from(store, progress),
+        "counted_like_successes": sorted(result.finished),
         **({} if model is None else {"model": dict(model)}),
     }
     if mode in ("calibrated", "advantage"):
@@ -195,7 +208,7 @@ def score_weights(
                 derived.write(uuid, {"weight": weight})
             bar.advance()
     derived.renew()
-    labels = {uuid: np.asarray(store.episode(uuid).stage, dtype=np.int64) for uuid in progress}
+    labels = {uuid: np.asarray(episode.stage, dtype=np.int64) for uuid, episode in episodes.items()}
     return Scores(result, weight_report(result, labels, store.stages, progress), derived)
 
 
@@ -262,8 +275,15 @@ def stored_weight_report(store: Any, weights: Mapping[str, np.ndarray], provenan
     success = {uuid: episode.success for uuid, episode in episodes.items()}
     labels = {uuid: np.asarray(episode.stage, dtype=np.int64) for uuid, episode in episodes.items()}
     mode = str(provenance.get("mode", ""))
-    result = StoreWeights(dict(weights), statistics, int(provenance.get("horizon", 0)), mode, success)
+    result = StoreWeights(
+        dict(weights), statistics, int(provenance.get("horizon", 0)), mode, success, _finished(store, episodes)
+    )
     return weight_report(result, labels, store.stages, _progress_behind(store, provenance.get("progress")))
+
+
+def _finished(store: Any, episodes: Mapping[str, Any]) -> frozenset[str]:
+    """Episodes of unknown outcome that went through their task by their annotation."""
+    return finished_unknown(episodes, len(store.stages), instruction_groups(store))
 
 
 def _progress_behind(store: Any, source: Any) -> dict[str, npt.NDArray[np.float32]]:

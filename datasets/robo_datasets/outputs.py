@@ -38,19 +38,31 @@ MARKER = ".robo-rm"
 """Stands in an output folder from the beginning of work that writes config.yaml last."""
 
 
-def check_output(folder: str | os.PathLike[str]) -> None:
+REWARD_MODEL, POLICY, RL_POLICY = "reward model", "policy", "RL policy"
+"""What a training leaves in its folder."""
+
+
+def check_output(folder: str | os.PathLike[str], holds: str = "") -> None:
     """Check that a command may write its results to ``folder``, there or not yet; leaves nothing behind.
 
+    Args:
+        folder: the place.
+        holds: what the command trains there, one of `REWARD_MODEL`, `POLICY`, `RL_POLICY`; empty for one that trains
+            nothing.
+
     Raises:
-        ConfigError: the place is a file, holds what no command of ours wrote, or cannot be written to.
+        ConfigError: the place is a file, lies in a store, holds what no command of ours wrote or a model that the
+            command would write over, or cannot be written to.
     """
     place = Path(folder)
     made: list[Path] = []
     try:
         if place.exists() and not place.is_dir():
             raise ConfigError(f"out={place} is a file; give a folder")
+        _refuse_store(place)
         if place.is_dir():
             _refuse_foreign(place)
+            _refuse_model(place, holds)
         else:
             made = [path for path in (place, *place.parents) if not path.exists()]
             place.mkdir(parents=True)
@@ -83,20 +95,45 @@ def _refuse_foreign(place: Path) -> None:
     )
 
 
+def _refuse_store(place: Path) -> None:
+    """Raise ConfigError inside a demo store, which holds episodes and what is computed of them and nothing else."""
+    for folder in place.resolve().parents:
+        if (folder / "zarr.json").is_file() and (folder / "index.json").is_file() and (folder / "episodes").is_dir():
+            raise ConfigError(f"out={place} lies inside the demo store {folder}; give a folder outside of it")
+
+
+def _refuse_model(place: Path, holds: str) -> None:
+    """Raise ConfigError where a model stands whose config.yaml and metrics.json another command would replace."""
+    found = _model_in(place)
+    if found and found != holds:
+        article = "an" if found == RL_POLICY else "a"
+        raise ConfigError(f"out={place} holds {article} {found}, which this would write over; give another folder")
+
+
+def _model_in(place: Path) -> str:
+    if (place / "rl_policy.json").exists():
+        return RL_POLICY
+    if (place / "config.json").exists() and any(place.glob("*.safetensors")):
+        return POLICY
+    model = _settings_in(place).get("model")
+    return REWARD_MODEL if isinstance(model, dict) and str(model.get("format", "")).startswith("robo") else ""
+
+
+def _settings_in(folder: Path) -> dict[str, Any]:
+    """What config.yaml holds; empty where there is none or it is no mapping."""
+    try:
+        told = yaml.safe_load((folder / CONFIG).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
 def _is_ours(folder: Path) -> bool:
     """Whether a folder has our marker, or a config.yaml of a command (all have ``out``) or of a saved model."""
-    config = folder / CONFIG
     if (folder / MARKER).exists():
         return True
-    try:
-        told = yaml.safe_load(config.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return False
-    if not isinstance(told, dict):
-        return False
-    model = told.get("model")
-    saved = isinstance(model, dict) and str(model.get("format", "")).startswith("robo")
-    return "out" in told or saved or (folder / METRICS).exists()
+    told = _settings_in(folder)
+    return bool(told) and ("out" in told or bool(_model_in(folder)) or (folder / METRICS).exists())
 
 
 def _probe(place: Path) -> None:
@@ -115,14 +152,14 @@ class OutputFolder:
     known as ours when the same command comes again.
 
     Raises:
-        ConfigError: ``folder`` is empty, is a file, holds what no command of ours wrote, or cannot be written to.
+        ConfigError: ``folder`` is empty, or see `check_output`, whose ``holds`` this takes.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], config: Any = None) -> None:
+    def __init__(self, folder: str | os.PathLike[str], config: Any = None, holds: str = "") -> None:
         if not str(folder):
             raise ConfigError("out is empty; give the folder to write to, for example out=results")
         self.folder = Path(folder)
-        check_output(self.folder)
+        check_output(self.folder, holds)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if config is not None:

@@ -56,3 +56,8 @@ def demonstrations(episodes: Sequence[Any]) -> list[Any]:
     if not kept:
         raise LabelError("all training episodes have failed; a model that takes time for progress needs successes")
     return kept
+
+
+def known_outcomes(episodes: Sequence[Any]) -> list[Any]:
+    """Those whose outcome was marked; what models learn from that learn outcomes."""
+    return [episode for episode in episodes if episode.success is not None]

@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 
 from robo_datasets.errors import ConfigError, LabelError
-from robo_rm.baselines.episodes import every_episode
+from robo_rm.baselines.episodes import every_episode, known_outcomes
 from robo_rm.baselines.network import FrameData, FrameNetwork, Samples, look_at, run_network
+from robo_rm.labels.outcomes import HOW_TO_MARK
 from robo_rm.models.blocks import FRAMES_PER_BLOCK
 from robo_rm.models.card import plain_card
 from robo_rm.models.per_frame import Looks, PerFrameModel
@@ -213,9 +214,7 @@ class SuccessPlan:
                 f"reward.calibration={reward.calibration}: need 1 or more, 2 or more, above 0, and 0 to below 0.5"
             )
         if not any(episode.success is True for episode in train):
-            raise LabelError(
-                f"no training episode of {request.store.path} is marked as a success; mark some with store.set_success"
-            )
+            raise LabelError(f"no training episode of {request.store.path} is marked as a success; {HOW_TO_MARK}")
         self.request, self.train, self.looks = request, train, look_at(request, train)
         self.description = SuccessDescription(
             **self.looks._asdict(), scale=1.0, offset=0.0, reward=reward, encoder=request.encoder
@@ -236,7 +235,7 @@ class SuccessPlan:
 
 def fit(request: FitRequest) -> FitResult:
     """Train on the episodes of a store whose outcome is known; stage labels are not needed."""
-    return Fit(request, SuccessPlan, every_episode).run()
+    return Fit(request, SuccessPlan, every_episode, known_outcomes).run()
 
 
 def load(folder: Path, described: Mapping[str, Any], provenance: Mapping[str, Any], device: str) -> SuccessModel:

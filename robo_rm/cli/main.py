@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         settings = compose_settings(verb, rest)
         if not getattr(verb.module, "OUT_IS_A_FILE", False):
-            _check_out(settings)
+            _check_out(settings, getattr(verb.module, "OUT_HOLDS", ""))
         verb.module.run(settings)
         return 0
     except (RoboError, HardwareError) as error:
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _check_out(settings: object) -> None:
+def _check_out(settings: object, holds: str) -> None:
     """Refuse an ``out`` that cannot be written to before the work that would be lost.
 
     Raises:
@@ -95,7 +95,7 @@ def _check_out(settings: object) -> None:
     if isinstance(out, str) and out:  # an empty one is the command's own matter
         from robo_datasets.outputs import check_output
 
-        check_output(out)
+        check_output(out, holds)
 
 
 def _fail(name: str, message: str) -> int:

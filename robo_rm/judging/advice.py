@@ -10,6 +10,7 @@ import numpy as np
 from robo_rm.judging.evaluation import Evaluation
 from robo_rm.judging.figures import FROM_CLIPS
 from robo_rm.judging.support import needed_for
+from robo_rm.labels.outcomes import HOW_TO_MARK
 from robo_rm.metrics import Interval, stage_confusion
 
 FEW_EPISODES = 10
@@ -159,7 +160,7 @@ def _limits(evaluation: Evaluation) -> list[Advice]:
             Advice(
                 "care",
                 f"Whether {unknown} of the {total} judged episodes succeeded is unknown: they count among those that "
-                "did not fail, and say nothing of outcomes. Mark them with store.set_success, or import outcomes.",
+                f"did not fail, and say nothing of outcomes; {HOW_TO_MARK}.",
             )
         )
     if not failures:

@@ -13,6 +13,7 @@ from robo_datasets.fingerprint import fingerprint
 from robo_rm import metrics
 from robo_rm.judging.evaluation import choose_episodes, model_priors
 from robo_rm.judging.support import counted
+from robo_rm.labels.outcomes import HOW_TO_MARK
 from robo_rm.labels.progress import stored_labels
 from robo_rm.labels.split import split_episodes
 from robo_rm.labels.tasks import priors_of
@@ -96,6 +97,11 @@ def _fitted(calibration: Calibration, known: int, measured: int, outcomes: list[
         else f"success not calibrated for want of both outcomes ({counted(good, 'successes')}, "
         f"{counted(bad, 'failures')}, {len(outcomes) - good - bad} unknown)",
     ]
+    unknown = len(outcomes) - good - bad
+    if unknown and calibration.success is not None:
+        told.append(f"{counted(unknown, 'episodes')} of unknown outcome left out of the latter")
+    if unknown:
+        told.append(HOW_TO_MARK)
     few = f"; {len(outcomes)} episodes are few, so it may have fitted noise" if len(outcomes) < FEW else ""
     return ", ".join(told) + few
 

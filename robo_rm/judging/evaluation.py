@@ -111,13 +111,14 @@ def choose_episodes(
     if not chosen:
         raise StoreError(none_left("the model", seen, store, advice))
     among = "the {} episodes held out of training" if set(chosen) <= held_out else "{} episodes the model has not seen"
-    return chosen, among.format(len(chosen)) + left_out(seen, repeated), False
+    return chosen, among.format(len(chosen)) + left_out(seen, repeated, chosen), False
 
 
-def left_out(seen: Seen, repeated: Mapping[str, str]) -> str:
+def left_out(seen: Seen, repeated: Mapping[str, str], chosen: Sequence[str]) -> str:
     """In brackets, which episodes are not judged that one would not expect to be left out; empty where there are none.
 
-    Those that trained the model under their own names go without saying.
+    Those that trained the model under their own names go without saying. Of the ``chosen`` it says how many look as
+    if they were known, too.
     """
     copied = [uuid for uuid in seen.roles if uuid in seen.copies]
     others = [uuid for uuid in seen.roles if seen.roles[uuid] != TRAINED and uuid not in seen.copies]
@@ -128,9 +129,10 @@ def left_out(seen: Seen, repeated: Mapping[str, str]) -> str:
         words.append(f"left out: {seen.told(others)}")
     if repeated:
         words.append(f"{len(repeated)} there twice counted once")
-    if seen.alike:
+    alike = sum(uuid in seen.alike for uuid in chosen)
+    if alike:
         words.append(
-            f"{len(seen.alike)} have states and actions of episodes that it knows, with other pictures: copies encoded "
+            f"{alike} have states and actions of episodes that it knows, with other pictures: copies encoded "
             "again would look like that"
         )
     return f" ({'; '.join(words)})" if words else ""

@@ -81,7 +81,7 @@ def common_episodes(models: Mapping[str, RewardModel], store: Any) -> tuple[list
             f"({seen.told(store.uuids)}); give a store that none has seen, or train them with the same holdout= and "
             "seed= of robo-rm train-reward"
         )
-    return kept, f"the {len(kept)} episodes that none of the models has seen{left_out(seen, repeated)}"
+    return kept, f"the {len(kept)} episodes that none of the models has seen{left_out(seen, repeated, kept)}"
 
 
 def compare(

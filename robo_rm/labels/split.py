@@ -39,18 +39,20 @@ def labelled_episodes(store: Any) -> list[Any]:
     return episodes
 
 
-def held_out_count(holdout: float, episodes: int) -> int:
+def held_out_count(holdout: float, episodes: int, setting: str = "holdout") -> int:
     """How many of so many episodes ``holdout`` means: a number, or a share where it lies between 0 and 1.
+
+    ``setting`` is what it is called, for errors.
 
     Raises:
         ConfigError: it is negative, not a number, or neither a whole number nor a share.
     """
     if not math.isfinite(holdout) or holdout < 0:
-        raise ConfigError(f"holdout={holdout:g}: give a number of episodes, 0 or more, or a share such as 0.1")
+        raise ConfigError(f"{setting}={holdout:g}: give a number of episodes, 0 or more, or a share such as 0.1")
     if 0 < holdout < 1:
         return max(1, round(holdout * episodes))
     if holdout != int(holdout):
-        raise ConfigError(f"holdout={holdout:g}: give a whole number of episodes, or a share below 1 such as 0.1")
+        raise ConfigError(f"{setting}={holdout:g}: give a whole number of episodes, or a share below 1 such as 0.1")
     return int(holdout)
 
 
@@ -82,14 +84,22 @@ def _dealt(groups: Sequence[Sequence[str]], chance: np.random.Generator) -> list
     return [member for _, _, member in sorted(placed, key=lambda item: item[:2])]
 
 
-def split_episodes(episodes: Sequence[Any], holdout: float, seed: int) -> tuple[list[Any], list[Any]]:
-    """(training, held out) of any episodes, in the order given; nothing is kept.
+def split_episodes(
+    episodes: Sequence[Any], holdout: float, seed: int, setting: str = "holdout"
+) -> tuple[list[Any], list[Any]]:
+    """(training, held out) of any episodes, in the order given; nothing is kept. ``setting`` is named in errors.
 
     Raises:
         ConfigError: ``holdout`` is negative or leaves nothing to train on.
     """
-    count = held_out_count(holdout, len(episodes))
-    _leave_some(holdout, count, len(episodes), "labelled episodes")
+    count = held_out_count(holdout, len(episodes), setting)
+    if setting == "holdout":
+        _leave_some(holdout, count, len(episodes), "labelled episodes")
+    elif count and count >= len(episodes):
+        raise ConfigError(
+            f"{setting}={holdout:g} leaves nothing to train on: {len(episodes)} episodes are left once others are held "
+            f"out; give fewer, or {setting}=0"
+        )
     held = set(split_order(episodes, seed)[:count])
     return _parted(episodes, held)
 
@@ -168,9 +178,12 @@ def _keep(path: Any, document: dict[str, Any]) -> None:
 
 def _leave_some(holdout: float, count: int, episodes: int, called: str) -> None:
     if count and count >= episodes:
+        # Of three, two held out would leave one to train on, which is refused as well.
+        fits = 2 if episodes > 3 else 1
+        instead = f"holdout={fits}, or holdout=0" if episodes > 1 else "holdout=0"
         raise ConfigError(
             f"holdout={holdout:g} leaves nothing to train on: the store has {episodes} {called}; give "
-            "holdout=2, or holdout=0 to train on all of them, with nothing left to judge the model on"
+            f"{instead} to train on all of them, with nothing left to judge the model on"
         )
 
 

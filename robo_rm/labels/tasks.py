@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from robo_datasets.console import say
 from robo_datasets.instructions import Phrasings
+from robo_rm.labels.outcomes import last_stages, own_stages
 from robo_rm.labels.progress import episode_segments, training_priors
 
 
@@ -38,14 +39,12 @@ def task_priors(episodes: Sequence[Any], stages: int, groups: Sequence[Sequence[
         by_task.setdefault(task, []).append(episode)
         seen = np.unique(np.asarray(episode.stage))
         entered.setdefault(task, set()).update(seen[seen >= 0].tolist())
-    names = list(entered)
-    # A failed try alone may not have come to a later stage; what counts is a stage that another task has for itself.
-    if all(not (entered[a] - entered[b] and entered[b] - entered[a]) for a in names for b in names):
+    if not own_stages(entered):
         return {}
+    lasts = last_stages(entered, stages)
     found: dict[str, list[float]] = {}
     for name, group in by_task.items():
-        # A task of its own ends in the last stage that it ever enters.
-        last = max(entered[name], default=stages - 1)
+        last = lasts[name]
         if any(segment.complete for episode in group for segment in episode_segments(episode, stages, last)):
             priors = training_priors(group, stages, last).tolist()
         else:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.console import progress_bar
+from robo_datasets.console import progress_bar, say
 from robo_datasets.errors import ConfigError
 from robo_rm.judging.evaluation import SIMULATOR_PROGRESS, choose_episodes
+from robo_rm.labels.outcomes import HOW_TO_MARK
 from robo_rm.models.protocol import RewardModel
 from robo_rm.monitor.conformal import fewest_runs, level_for
 from robo_rm.monitor.pictures import PictureModel
@@ -87,7 +88,13 @@ def fit_monitor(
     pictures = picture_model(model, training_store or store, seed) if use_pictures else None
     unseen = choose_episodes(model, store)[0]
     outcomes = {uuid: store.episode(uuid).success for uuid in unseen}
-    _check_enough(sum(outcome is True for outcome in outcomes.values()), rates, fraction)
+    known = list(outcomes.values())
+    _check_enough(known.count(True), rates, fraction, known.count(None))
+    if None in known:
+        say(
+            f"warning: {known.count(None)} of {len(known)} unseen episodes have no outcome (success) and are left out; "
+            f"{HOW_TO_MARK}"
+        )
     runs = []
     with progress_bar("predict", total=len(unseen), unit="episodes") as bar:
         for uuid, outcome in outcomes.items():
@@ -217,14 +224,15 @@ def _fraction(name: str, flags: Sequence[bool]) -> dict[str, Any]:
     return {name: value, f"{name}_count": sum(flags), f"{name}_low": low, f"{name}_high": high}
 
 
-def _check_enough(successes: int, rates: Sequence[float], fraction: float) -> None:
+def _check_enough(successes: int, rates: Sequence[float], fraction: float, unknown: int = 0) -> None:
     count, rate = round(fraction * successes), max(rates)
     if count < fewest_runs(rate):
-        reachable = f"{np.ceil(100 / (count + 1)) / 100:g}" if count else "..."
+        reachable = f", or accept rates=[{np.ceil(100 / (count + 1)) / 100:g}]" if count else ""
+        unmarked = f" ({unknown} unseen episodes have no outcome: {HOW_TO_MARK})" if unknown else ""
         raise ConfigError(
             f"no promise can be made: a rate of {rate:g} needs {fewest_runs(rate)} successful runs that the model has "
-            f"not seen, here {count} of {successes} calibrate (fraction={fraction:g}); record more, give a larger "
-            f"fraction, or accept rates=[{reachable}]"
+            f"not seen, here {count} of {successes} calibrate (fraction={fraction:g}){unmarked}; record more or "
+            f"give a larger fraction{reachable}"
         )
 
 

@@ -22,7 +22,7 @@ import torch
 
 from robo_datasets.console import progress_bar, say
 from robo_datasets.errors import ConfigError, ModelError
-from robo_datasets.outputs import OutputFolder
+from robo_datasets.outputs import REWARD_MODEL, OutputFolder
 from robo_rm.labels.grouping import GroupedStore, named_groups
 from robo_rm.labels.seen import contents
 from robo_rm.labels.split import labelled_episodes, split_episodes, store_split
@@ -153,7 +153,7 @@ class Fit:
         )
         self.stopping: EarlyStopping | None = None
         if request.validation:
-            train, watched = split_episodes(train, request.validation, request.seed + 1)
+            train, watched = split_episodes(train, request.validation, request.seed + 1, "validation")
             self.stopping = EarlyStopping(watched, request.patience, self.folder)
         self.train = learn_from(train)
         self.plan = prepare(request, self.train)
@@ -175,7 +175,7 @@ class Fit:
         if self._standing == "finished":
             kept = load_reward_model(self.folder, self.device)
             return FitResult(kept, dict(kept.provenance["figures"]), already=True)
-        OutputFolder(self.folder)
+        OutputFolder(self.folder, holds=REWARD_MODEL)
         if self.request.split_seed in (None, self.request.seed):
             self.summarise()
         started = time.monotonic()
@@ -228,9 +228,10 @@ class Fit:
             out if labelled else (),
             [
                 *(() if labelled else (episode for episode in out if episode.success is False)),
-                *(episode for episode in train if episode.uuid not in learned),
+                *(episode for episode in train if episode.uuid not in learned and episode.success is not None),
             ],
             labelled,
+            [episode for episode in train if episode.uuid not in learned and episode.success is None],
         )
 
     def _train(self, trainer: Trainer, started: float) -> _Progress:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from robo_datasets.console import print_table, say
 from robo_datasets.errors import ConfigError, StoreError
+from robo_rm.labels.outcomes import HOW_TO_MARK
 from robo_rm.training.constant import constant, describe_constant
 
 # Fewer training episodes than this, and fewer than are held out: the numbers were given the wrong way round.
@@ -29,6 +30,7 @@ class Split:
         unlabelled: left out because they have no stage label.
         failed: left out because they failed, and nothing says how far they got.
         labelled: whether stage labels make the progress.
+        unmarked: left out because nobody marked their outcome.
     """
 
     train: Sequence[Any]
@@ -37,6 +39,7 @@ class Split:
     unlabelled: Sequence[Any] = ()
     failed: Sequence[Any] = ()
     labelled: bool = True
+    unmarked: Sequence[Any] = ()
 
     @property
     def parts(self) -> dict[str, Sequence[Any]]:
@@ -47,6 +50,7 @@ class Split:
             "validation": self.validation,
             "unlabelled": self.unlabelled,
             "failed, not used": self.failed,
+            "no outcome, not used": self.unmarked,
         }
 
 
@@ -179,7 +183,7 @@ def _warnings(split: Split, tasks: Sequence[str], unseen: Sequence[str]) -> list
     """What matters about a split."""
     notes = []
     used = len(split.train) + len(split.held_out) + len(split.validation)
-    total = used + len(split.unlabelled) + len(split.failed)
+    total = used + len(split.unlabelled) + len(split.failed) + len(split.unmarked)
     if split.unlabelled:
         notes.append(
             f"warning: {len(split.unlabelled)} of {total} episodes have no stage labels and train nothing "
@@ -188,6 +192,11 @@ def _warnings(split: Split, tasks: Sequence[str], unseen: Sequence[str]) -> list
     if split.failed:
         notes.append(
             f"{len(split.failed)} failed episodes are left out: without stage labels nobody knows how far they got"
+        )
+    if split.unmarked:
+        notes.append(
+            f"warning: {len(split.unmarked)} of {total} episodes have no outcome (success) and are left out, as this "
+            f"model learns from outcomes alone; {HOW_TO_MARK}"
         )
     learned = {episode.task or "" for episode in split.train}
     for task in tasks:
@@ -216,12 +225,14 @@ def _unknown(split: Split, count: int) -> str:
         return f"{count} training episodes have no outcome (success) and are taken for demonstrations that went well"
     return (
         f"{count} training episodes have no outcome (success): those that end in the last stage of their task count as "
-        "finished, in the others the last stage counts as unfinished; set it with store.set_success"
+        f"finished, in the others the last stage counts as unfinished; {HOW_TO_MARK}"
     )
 
 
 def _without(split: Split) -> str:
-    return f" ({len(split.unlabelled)} more have no stage labels)" if split.unlabelled else ""
+    more = [(split.unlabelled, "no stage labels"), (split.unmarked, "no outcome"), (split.failed, "failed")]
+    told = [f"{len(episodes)} more {'' if why == 'failed' else 'have '}{why}" for episodes, why in more if episodes]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _named(episodes: Sequence[Any]) -> str:

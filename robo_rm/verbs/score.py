@@ -114,6 +114,8 @@ def run(config: Config) -> None:
         _write(out, store, scores, progress)
         out.announce()
     say(f"wrote {len(store)} episodes' weights to {scores.derived.path}")
+    if not scores.report.effective:
+        return  # nothing to train on, which the warning says
     named = {} if config.name == "weights" else {"weights.name": config.name}
     say_next(
         "train-policy",
@@ -142,12 +144,45 @@ def _print(scores: Scores) -> None:
             ["full weight", f"{report.full:.1%}", full.format(kappa=statistics.kappa)],
             ["part weight", f"{report.fractional:.1%}", "between nothing and full"],
             ["no weight", f"{report.nothing:.1%}", nothing],
-            ["mean, successes", _or_dash(report.mean_success), "mean weight in episodes marked as successes"],
+            ["mean, successes", _or_dash(report.mean_success), _successes(scores)],
             ["mean, failures", _or_dash(report.mean_failure), "mean weight in episodes marked as failures"],
         ],
     )
     for warning in report.warnings:
         say(f"warning: {warning}")
+    for note in _unknown(scores):
+        say(note)
+
+
+def _successes(scores: Scores) -> str:
+    finished = scores.report.finished
+    more = f", and in {finished} of unknown outcome that end in the last stage" if finished else ""
+    return f"mean weight in episodes marked as successes{more}"
+
+
+def _unknown(scores: Scores) -> list[str]:
+    """What becomes of the episodes whose outcome nobody marked."""
+    from robo_rm.labels.outcomes import HOW_TO_MARK
+
+    unknown, finished = scores.report.unknown, scores.report.finished
+    if not unknown:
+        return []
+    if scores.result.mode == "success_only":
+        total = len(scores.result.weights)
+        return [f"warning: {unknown} of {total} episodes have no outcome (success) and weigh 0; {HOW_TO_MARK}"]
+    if scores.result.mode not in ("calibrated", "advantage"):
+        return []
+    notes = []
+    if finished:
+        notes.append(
+            f"{finished} episodes of unknown outcome end in the last stage of their task and count like successes"
+        )
+    if unknown > finished:
+        notes.append(
+            f"{unknown - finished} episodes of unknown outcome do not end in the last stage of their task (or have no "
+            f"stage labels): their last frames are not protected; {HOW_TO_MARK}"
+        )
+    return notes
 
 
 def _or_dash(value: float) -> str:

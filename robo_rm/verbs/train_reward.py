@@ -14,9 +14,11 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from robo_datasets.outputs import REWARD_MODEL
 from robo_rm.settings import ENCODERS, ConvSettings, OptimiserSettings, StageSettings
 
 GROUP = "reward model"
+OUT_HOLDS = REWARD_MODEL
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def run(config: Config) -> None:
         config=asdict(config),
     )
     fitted = kind.fit(request)
-    out = OutputFolder(config.out)
+    out = OutputFolder(config.out, holds=OUT_HOLDS)
     if fitted.already:
         say(f"{config.out} already holds this model; nothing was trained")
     else:
@@ -138,6 +140,9 @@ def run(config: Config) -> None:
     if fitted.curve:
         save_picture(loss_figure(fitted.curve, fitted.losses, fitted.held_out), out.path("curve.png"))
     print_table("train-reward", ["figure", "value"], [[name, value] for name, value in fitted.metrics.items()])
+    missing = [name for name, value in fitted.metrics.items() if isinstance(value, float) and value != value]
+    if missing:
+        say(f"not measured on the held-out episodes: {', '.join(missing)}; eval-reward says what they need")
     out.announce()
     nothing_held = not fitted.metrics.get("holdout_episodes")
     say_next(

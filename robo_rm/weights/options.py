@@ -28,7 +28,8 @@ class Calibration:
     normalise_horizon: bool = True
     """Rescale a delta that the episode's end cut short to the full horizon: an ending is not a pause."""
     protect_success: bool = True
-    """The last `horizon` frames of an episode marked as a success weigh 1."""
+    """The last `horizon` frames of an episode marked as a success weigh 1, and those of an episode of unknown outcome
+    whose stage annotation ends in the last stage of its task."""
     length_scaling: bool = True
     """Multiply the deltas of an episode by its length over the mean length: slow but steady work is not punished.
     Episodes marked as failures are left as they are: their length says nothing about their pace."""

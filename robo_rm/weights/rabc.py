@@ -10,7 +10,7 @@ that a million frames take a fraction of a second.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,6 +47,9 @@ class StoreWeights:
     horizon: int
     mode: str
     success: dict[str, bool | None] = field(default_factory=dict)
+    """By episode uuid, as it was marked."""
+    finished: frozenset[str] = frozenset()
+    """Episodes of unknown outcome that were counted like successes."""
     failures_left_out: bool = False
     """Whether episodes marked as failures weigh nothing because they were asked to."""
 
@@ -126,6 +129,7 @@ def store_weights(
     kappa: float = 0.01,
     *,
     success: Mapping[str, bool | None] | None = None,
+    finished: Collection[str] = (),
     calibration: Calibration | None = None,
     top: TopFraction | None = None,
     advantage: Advantage | None = None,
@@ -139,6 +143,8 @@ def store_weights(
             or ``advantage``, see `robo_rm.weights.selection`.
         kappa: as in `rabc_weights`.
         success: by episode uuid; an episode that is missing counts as unknown.
+        finished: those of unknown outcome that went through their task by their stage annotation; they count like
+            successes, but in ``success_only`` mode.
         calibration: the mends of ``calibrated`` and ``advantage`` mode; None: the defaults.
         top: which episodes ``top_fraction`` keeps; None: the defaults.
         advantage: the classes of ``advantage``; None: the defaults.
@@ -154,11 +160,13 @@ def store_weights(
     if not progress:
         raise ConfigError("no episode to weigh: the progress is empty")
     names = list(progress)
-    outcome = [None if success is None else success.get(name) for name in names]
+    finished = () if mode == "success_only" else finished
+    marked = [None if success is None else success.get(name) for name in names]
+    outcome = [True if known is None and name in finished else known for name, known in zip(names, marked, strict=True)]
     frames = _Frames([np.asarray(progress[name]) for name in names], [f"of episode {name}" for name in names])
     statistics = _statistics(frames, horizon, mode, kappa, calibration, outcome, None, None, None)
     if mode == "success_only":
-        flat = success_only(outcome)[frames.episode]
+        flat = success_only(marked)[frames.episode]
     elif mode == "top_fraction":
         flat = top_fraction([np.asarray(progress[name]) for name in names], top)[frames.episode]
     elif mode == "advantage":
@@ -172,7 +180,10 @@ def store_weights(
         statistics=statistics,
         horizon=horizon,
         mode=mode,
-        success=dict(zip(names, outcome, strict=True)),
+        success=dict(zip(names, marked, strict=True)),
+        finished=frozenset(
+            name for name, known in zip(names, marked, strict=True) if known is None and name in finished
+        ),
         failures_left_out=mode == "calibrated" and calibration.failure_discount == 0,
     )
 

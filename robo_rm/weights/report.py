@@ -34,9 +34,13 @@ class WeightReport:
     """Share of frames with weight 0."""
     mean: float
     mean_success: float
-    """Mean weight in episodes marked as successes; NaN where there are none."""
+    """Mean weight in episodes marked as successes, and those that count like them; NaN where there are none."""
     mean_failure: float
     """Mean weight in episodes marked as failures; NaN where there are none."""
+    unknown: int
+    """Episodes of unknown outcome."""
+    finished: int
+    """Of these, those that count like successes."""
     warnings: tuple[str, ...]
 
     def metrics(self) -> dict[str, float]:
@@ -51,6 +55,8 @@ class WeightReport:
             "weight_mean": self.mean,
             "weight_mean_success": self.mean_success,
             "weight_mean_failure": self.mean_failure,
+            "episodes_unknown_outcome": self.unknown,
+            "episodes_counted_like_successes": self.finished,
         }
 
 
@@ -78,7 +84,7 @@ def weight_report(
     flat = np.concatenate(list(result.weights.values())).astype(np.float64)
     full, nothing = float((flat >= FULL).mean()), float((flat <= NOTHING).mean())
     by_outcome = {
-        outcome: [array for uuid, array in result.weights.items() if result.success.get(uuid) is outcome]
+        outcome: [array for uuid, array in result.weights.items() if _counts_as(result, uuid) is outcome]
         for outcome in (True, False)
     }
     mean_success, mean_failure = (_mean(by_outcome[outcome]) for outcome in (True, False))
@@ -91,12 +97,18 @@ def weight_report(
         mean=float(flat.mean()),
         mean_success=mean_success,
         mean_failure=mean_failure,
+        unknown=sum(result.success.get(uuid) is None for uuid in result.weights),
+        finished=len(result.finished & result.weights.keys()),
         warnings=(
             *_warnings(result, flat, full, nothing, mean_success, mean_failure),
             *_starved_stages(result, stages or {}, names),
             *_lost(result, progress or {}),
         ),
     )
+
+
+def _counts_as(result: StoreWeights, uuid: str) -> bool | None:
+    return True if uuid in result.finished else result.success.get(uuid)
 
 
 def _mean(arrays: list[np.ndarray]) -> float:
@@ -146,11 +158,12 @@ def _warnings(
     starved = [
         uuid
         for uuid, array in result.weights.items()
-        if result.success.get(uuid) is True and float(array.mean()) < STARVED
+        if _counts_as(result, uuid) is True and float(array.mean()) < STARVED
     ]
     if starved:
         found.append(
-            f"{len(starved)} successful episode(s) keep less than a tenth of their weight, the first {starved[0]}"
+            f"{len(starved)} episode(s) that succeeded, or count like it, keep less than a tenth of their weight, the "
+            f"first {starved[0]}"
         )
     return found
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from robo_datasets.errors import ConfigError
+from robo_rm.labels.outcomes import HOW_TO_MARK
 from robo_rm.weights.options import Advantage, TopFraction
 
 
@@ -22,7 +23,9 @@ def success_only(success: Sequence[bool | None]) -> np.ndarray:
     """
     kept = np.array([outcome is True for outcome in success], np.float64)
     if not kept.any():
-        raise ConfigError("mode=success_only: no episode is marked as a success, so nothing would be kept")
+        unknown = sum(outcome is None for outcome in success)
+        of = f" ({unknown} have no outcome: {HOW_TO_MARK})" if unknown else ""
+        raise ConfigError(f"mode=success_only: no episode is marked as a success, so nothing would be kept{of}")
     return kept
 
 

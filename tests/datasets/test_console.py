@@ -46,3 +46,10 @@ def test_a_table_prints_names_with_brackets_as_they_are(capfd):
     out = capfd.readouterr().out
     assert "[bold].mp4" in out
     assert "12.35" in out
+
+
+def test_a_table_shows_a_dash_for_what_was_not_measured(capfd):
+    print_table("figures", ["name", "value"], [("auroc", float("nan")), ("mse", 0.5)])
+    words = capfd.readouterr().out.split()
+    assert "nan" not in words
+    assert words[words.index("auroc") + 2] == "-"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from robo_datasets.errors import ConfigError
-from robo_datasets.outputs import OutputFolder, check_output
+from robo_datasets.outputs import POLICY, REWARD_MODEL, RL_POLICY, OutputFolder, check_output
 
 
 @dataclass(frozen=True)
@@ -110,3 +110,33 @@ def test_every_command_finds_out_before_any_work(tmp_path, run_command, command)
         assert "s.zarr" not in error, "refused before the store is looked for"
         assert error.count("\n") == 1
     assert [path.name for path in theirs.iterdir()] == ["meta"]
+
+
+@pytest.mark.parametrize(
+    ("held", "files"),
+    [
+        (REWARD_MODEL, {"config.yaml": "model:\n  format: robo-rm stage 3\n", "model.safetensors": "x"}),
+        (POLICY, {"config.json": "{}", "model.safetensors": "x", "config.yaml": "out: here\n"}),
+        (RL_POLICY, {"rl_policy.json": "{}", "config.yaml": "out: here\n"}),
+    ],
+)
+def test_a_model_is_never_written_over_by_a_report_or_another_kind_of_model(tmp_path, held, files):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    for other in ("", *({REWARD_MODEL, POLICY, RL_POLICY} - {held})):
+        with pytest.raises(ConfigError, match=rf"holds an? {held}, which this would write over; give another folder"):
+            OutputFolder(tmp_path, WithOut(), other)
+    assert {name: (tmp_path / name).read_text() for name in files} == files
+    check_output(tmp_path, held)
+
+
+def test_nothing_is_written_into_a_store(tmp_path):
+    store = tmp_path / "demos.zarr"
+    (store / "episodes").mkdir(parents=True)
+    for name in ("zarr.json", "index.json"):
+        (store / name).write_text("{}")
+    for place in (store / "derived" / "rm", store / "report"):
+        with pytest.raises(ConfigError, match=r"lies inside the demo store .*demos\.zarr; give a folder outside"):
+            OutputFolder(place, WithOut())
+    assert not (store / "report").exists()
+    check_output(tmp_path / "rm")

@@ -21,7 +21,7 @@ def test_the_example_of_the_page_runs():
 
 
 def test_the_scripted_expert_does_its_task_through_the_core():
-    mujoco = pytest.importorskip("mujoco")
+    pytest.importorskip("mink")
     from robo_policies.worlds.progress import is_success
     from robo_policies.worlds.qualities import demonstrate
     from robo_policies.worlds.scene import FINGER_TRAVEL

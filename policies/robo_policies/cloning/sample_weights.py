@@ -16,6 +16,7 @@ from robo_datasets.console import say
 from robo_datasets.errors import StoreError
 from robo_policies.cloning.settings import WeightSettings
 from robo_policies.cloning.windows import Demonstrations
+from robo_rm.labels.outcomes import HOW_TO_MARK
 from robo_rm.scoring import score_again
 from robo_rm.weights.freshness import score_command, what_changed
 
@@ -63,7 +64,9 @@ def sample_weights(store: DemoStore, demonstrations: Demonstrations, settings: W
     elif settings.mode == "success_only":
         good = np.array([judged is True for judged in demonstrations.success])
         if not good.any():
-            raise StoreError(f"{store.path}: no episode is marked a success, so weights=success_only keeps nothing")
+            unknown = sum(judged is None for judged in demonstrations.success)
+            of = f" ({unknown} have no outcome: {HOW_TO_MARK})" if unknown else ""
+            raise StoreError(f"{store.path}: no episode is marked a success, so weights=success_only keeps nothing{of}")
         values = np.repeat(good, np.diff(demonstrations.starts)).astype(np.float32)
         provenance = {"mode": "success_only", "episodes": int(good.sum())}
     else:
@@ -133,7 +136,12 @@ def _read(store: DemoStore, derived: Any, demonstrations: Demonstrations, name: 
         parts.append(values)
     values = np.concatenate(parts)
     if not (values > 0).any():
-        raise StoreError(f"{store.path}: all {name!r} are zero, so there is nothing to train on; {again}")
+        failed = sum(judged is False for judged in demonstrations.success)
+        why = f" ({failed} of {len(demonstrations.success)} episodes are marked as failures)" if failed else ""
+        raise StoreError(
+            f"{store.path}: all {name!r} are zero, so there is nothing to train on{why}; `robo-rm score` says why, and "
+            "what to change"
+        )
     return values
 
 

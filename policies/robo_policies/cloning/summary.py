@@ -10,6 +10,7 @@ import numpy as np
 from robo_datasets.console import print_table, say
 from robo_policies.cloning.settings import WeightSettings
 from robo_policies.cloning.windows import ACTION, Demonstrations
+from robo_rm.labels.outcomes import HOW_TO_MARK
 from robo_rm.training.constant import describe_constant
 from robo_rm.training.summary import Split, check_split, task_rows
 
@@ -99,8 +100,8 @@ def cloning_notes(
     left_out = sum(outcome is None for outcome in demonstrations.success) if settings.mode == "success_only" else 0
     if left_out:
         notes.append(
-            f"warning: {left_out} episodes have no outcome (success) and are left out by weights=success_only; mark "
-            "those that went well with store.set_success"
+            f"warning: {left_out} of {len(demonstrations.success)} episodes have no outcome (success) and are left out "
+            f"by weights=success_only; {HOW_TO_MARK}"
         )
     if text := describe_constant({key: mask for key, mask in still.items() if key != ACTION}, names):
         notes.append(f"never changes and tells the policy nothing: {text}")

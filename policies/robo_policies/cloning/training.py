@@ -16,7 +16,7 @@ import numpy as np
 
 from robo_datasets.console import say
 from robo_datasets.errors import ConfigError, StoreError
-from robo_datasets.outputs import OutputFolder
+from robo_datasets.outputs import POLICY, OutputFolder
 from robo_policies.cloning.checkpoint import CARD, pick_device, policy_files, read_card, write_card
 from robo_policies.cloning.holdout import held_out_errors, hold_out
 from robo_policies.cloning.learned import LearnedPolicy, load_policy
@@ -151,7 +151,7 @@ def train_policy(
 
     still = constant_dimensions(demonstrations, trained)
     summarise_cloning(store, demonstrations, trained, held, weights, still)
-    OutputFolder(out)
+    OutputFolder(out, holds=POLICY)
     for warning in weight_warnings(store, demonstrations, sampled):
         say(f"warning: {warning}")
     import torch

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from robo_datasets.outputs import POLICY
 from robo_policies.cloning.settings import POLICIES, ActSettings, CloningSettings, PolicySettings, WeightSettings
 
 GROUP = "policies"
+OUT_HOLDS = POLICY
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def run(config: Config) -> None:
     )
     if trained.resumed:
         say(f"{config.out} already holds this policy; nothing was trained")
-    out = OutputFolder(config.out, config)
+    out = OutputFolder(config.out, config, OUT_HOLDS)
     out.write_metrics(trained.metrics)
     steps = range(1, len(trained.losses) + 1)
     lines = {"weighted loss": trained.losses}

@@ -18,10 +18,12 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from robo_datasets.outputs import RL_POLICY
 from robo_policies.rl.settings import LEARNERS, LearnerSettings, LearningSettings, SacSettings
 from robo_rm.shaping.settings import ShapingSettings
 
 GROUP = "policies"
+OUT_HOLDS = RL_POLICY
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def run(config: Config) -> None:
     print_table("the reward", ["term", "what it is"], terms)
     if learning.load():
         say(f"going on at {learning.note.steps} of {config.steps} control steps")
-    out = OutputFolder(config.out, config)
+    out = OutputFolder(config.out, config, OUT_HOLDS)
     log = RunLog(out.path("tensorboard"), learning)
     with progress_bar("train-rl", total=config.steps, unit="steps", done=min(learning.note.steps, config.steps)) as bar:
         curve = learning.run(config.steps, lambda note, losses: log.tell(bar, note, losses), config.minutes)

@@ -12,9 +12,9 @@ from moving_square import ENCODER, REWARD, make_store
 from robo_datasets import DemoStore
 from robo_datasets.errors import StoreError
 from robo_rm.judging.calibrating import calibrate
-from robo_rm.judging.evaluation import choose_episodes, evaluate_reward_model
+from robo_rm.judging.evaluation import choose_episodes, evaluate_reward_model, left_out
 from robo_rm.judging.leaderboard import common_episodes
-from robo_rm.labels.seen import CALIBRATED, STOPPED, TRAINED, contents, seen_episodes
+from robo_rm.labels.seen import CALIBRATED, STOPPED, TRAINED, Seen, contents, seen_episodes
 from robo_rm.models.calibration import CalibratedModel
 from robo_rm.models.registry import FitRequest
 from robo_rm.stage.kind import StagePlan
@@ -141,3 +141,9 @@ def test_nothing_is_known_of_other_episodes(store, tmp_path):
     other = make_bright_store(tmp_path / "other.zarr", KINDS, length=90)
     assert not seen_episodes(model(store, train_uuids=store.uuids).provenance, other).roles
     assert replace(seen_episodes({}, other), prints={}).roles == {}
+
+
+def test_only_judged_episodes_count_as_looking_known():
+    seen = Seen(roles={"a": TRAINED}, alike={"a": "x", "b": "y", "c": "z"})
+    assert left_out(seen, {}, ["c", "d"]).startswith(" (1 have states and actions of episodes that it knows")
+    assert left_out(seen, {}, ["d"]) == ""

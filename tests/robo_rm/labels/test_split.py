@@ -57,6 +57,21 @@ def test_what_is_neither_is_refused(holdout):
         split_episodes([episode(n) for n in range(4)], 4, 0)
 
 
+@pytest.mark.parametrize(
+    ("episodes", "advice"), [(1, "give holdout=0 "), (2, "holdout=1,"), (3, "holdout=1,"), (4, "=2,")]
+)
+def test_what_is_advised_where_nothing_is_left_can_be_done(episodes, advice):
+    with pytest.raises(ConfigError, match=f"leaves nothing to train on: .*{advice}"):
+        split_episodes([episode(n) for n in range(episodes)], 8, 0)
+
+
+def test_errors_name_the_setting_that_asked_for_too_much():
+    with pytest.raises(ConfigError, match=r"^validation=5 leaves nothing to train on: 4 episodes are left"):
+        split_episodes([episode(n) for n in range(4)], 5, 0, "validation")
+    with pytest.raises(ConfigError, match=r"^validation=-1: give"):
+        split_episodes([episode(n) for n in range(4)], -1, 0, "validation")
+
+
 def test_fewer_are_some_of_more_and_another_seed_is_another_split(tmp_path):
     store = make_store(tmp_path / "s.zarr", episodes=12, failures=4, frames=5)
     assert held(store, 2) < held(store, 4) < held(store, 6)

@@ -49,6 +49,10 @@ def test_a_split_that_trains_on_two_of_ten_is_refused():
     with pytest.raises(ConfigError, match="holdout=8 leaves 2 of 10 episodes"):
         check_split(Split([episode()] * 2, [episode()] * 8), store, 8)
     check_split(Split([episode()] * 2, [episode()]), store, 1)
+    with pytest.raises(ConfigError, match=r"to train on \(3 more have no outcome, 1 more failed\)"):
+        check_split(
+            Split([episode()], [episode()] * 3, unmarked=[episode(None)] * 3, failed=[episode(False)]), store, 3
+        )
     crowd = Split([episode()] * 4, [episode()] * 8)
     check_split(crowd, store, 8)
     assert any("more episodes are held out (8) than trained on (4)" in note for note in summarise(crowd, []).notes)
