@@ -59,8 +59,6 @@ class ProvingRobot:
         """When the core last took an honest state of each joint, s."""
         self.taken = np.full(size, -np.inf)
         """When the core last took anybody's state of each joint, s."""
-        self.lied = -np.inf
-        """When anybody last said what is not so, s."""
         self.speed: np.ndarray = np.zeros(size)
 
     def take_hold(self) -> None:
@@ -135,7 +133,6 @@ class ProvingRobot:
         silent = ("joints_silent", "part_silent", "joints_missing")
         if not self.named and any(map(self.active, silent)):
             return
-        self.lied = now
         self._stray_left -= 1
         if self._stray_left > 0:
             return
@@ -165,7 +162,7 @@ class ProvingRobot:
             return
         joints = self.parts[part]
         names = [self.contract.state_names[joint] for joint in joints]
-        honest = elapsed >= self.zeros_until
+        honest = elapsed >= self.zeros_until and not self.active("joints_zeros")  # it begins anew
         values = self.reported()[joints] if honest else np.zeros(len(joints))
         velocities = {"nothing": None, "nan": np.full(len(joints), np.nan), "truth": self.speed[joints],
                       "zero": np.zeros(len(joints))}[self.tells]  # fmt: skip
@@ -180,8 +177,6 @@ class ProvingRobot:
             sent = sent[:-1]
         if self.active("joints_nan"):
             sent[-1:] = self.random.choice([np.nan, np.inf])
-        if not honest or self.active("joints_jump"):
-            self.lied = now
         if self.active("joints_jump"):
             # Far outside; a joint that turns without end has no outside, so it jumps about.
             sent[:1] += self.random.uniform(0, 6) if self.turning[joints[0]] else 10 * self.span[0] + 1.0
