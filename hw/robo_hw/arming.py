@@ -14,6 +14,9 @@ _ROOM = 0.5
 _LEAST_ROOM = 0.05
 """and up to this share of the joint's own range: demonstrations that all began in one pose leave some room, too."""
 
+_LONG_WAIT = 0.5
+"""Seconds without a first command after which it is said why."""
+
 
 def arming_reasons(
     contract: RobotContract, states: JointStates, now: float, start_poses: Mapping[str, Sequence[float]] | None
@@ -22,6 +25,7 @@ def arming_reasons(
     reasons, warnings = states.reasons(now), []
     if np.isfinite(states.measured).all() and states.age(now) <= contract.deadlines.joint_states:
         reasons += pose_reasons(contract, states.measured)
+        reasons += unread_reasons(contract, states)
         far = start_pose_reasons(contract, states.measured, start_poses or {})
         if contract.safety.start_pose == "refuse":
             reasons += far
@@ -37,12 +41,41 @@ def pose_reasons(contract: RobotContract, measured: np.ndarray) -> list[str]:
         low, high = joint.position
         if not low - joint.arm_tolerance <= value <= high + joint.arm_tolerance:
             reasons.append(f"{joint.name} is at {value:.4g}, outside [{low:.4g}, {high:.4g}]; move it by hand")
-    if contract.safety.zero_pose == "refuse" and not measured.any():
-        reasons.append(
-            "every joint reads exactly 0, as drivers say before their first reading; wait for a reading, or, if the arm"
-            " really is there, move a joint or give safety.zero_pose: allow"
-        )
     return reasons
+
+
+def unread_reasons(contract: RobotContract, states: JointStates) -> list[str]:
+    """Why the pose may be what a driver says before its first reading; empty: it is a reading.
+
+    Each source is judged by itself, and without the gripper: it often has a driver of its own, that reads already.
+    """
+    if contract.safety.zero_pose == "allow":
+        return []
+    gripper = contract.gripper.joint if contract.gripper is not None else ""
+    names = contract.joint_names
+    arm = [place for place, name in enumerate(names) if name != gripper] or list(range(len(names)))
+    for joints in (tuple(range(len(names))), *states.parts()):
+        judged = [joint for joint in joints if joint in arm]
+        # One joint alone may well be at its zero.
+        if (len(judged) > 1 or judged == arm) and not states.measured[judged].any():
+            which = "every joint" if judged == arm else f"each of {', '.join(names[joint] for joint in judged)}"
+            return [
+                f"{which} reads exactly 0, as drivers say before their first reading; wait for a reading, or, if the "
+                "arm really is there, move a joint or give safety.zero_pose: allow"
+            ]
+    return []
+
+
+def waiting_reason(contract: RobotContract, age: float, waited: float) -> str | None:
+    """Why no command has come ``waited`` seconds after arming, by joint states ``age`` seconds old, or None."""
+    if waited <= _LONG_WAIT:
+        return None
+    period = 1 / contract.rates.control
+    return (
+        f"armed, but no command yet: the first needs joint states of all joints at most one control period "
+        f"({period:.3g} s) old, in which nothing moved; the oldest is {age:.3g} s old. Where joints come on several "
+        "slow topics, let their drivers publish faster"
+    )
 
 
 def start_pose_reasons(
@@ -54,13 +87,16 @@ def start_pose_reasons(
     """
     reasons = []
     for joint, value in zip(contract.joints, measured, strict=True):
-        found = start_poses.get(joint.name)
-        if found is None:
+        if joint.name not in start_poses:
             continue
-        if len(found) != 2 or not np.isfinite(found).all() or found[0] > found[1]:
-            reasons.append(f"the start poses of {joint.name} are {list(found)}, no [low, high]")
+        found = start_poses[joint.name]
+        try:
+            low, high = (float(end) for end in found)
+        except (TypeError, ValueError):
+            low, high = np.nan, np.nan
+        if not (np.isfinite([low, high]).all() and low <= high):
+            reasons.append(f"the start poses of {joint.name} are {found}, no [low, high]")
             continue
-        low, high = float(found[0]), float(found[1])
         away = _away(joint, float(value), low, high)
         if away > max(_ROOM * (high - low), _LEAST_ROOM * _span(joint)):
             reasons.append(

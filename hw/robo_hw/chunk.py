@@ -97,9 +97,8 @@ def check_form(
         joint, message = _name_fault(names, expected)
         return None, rejected(message, joint=joint)
     if chunk.contract_hash is not None and chunk.contract_hash != contract.hash:
-        return None, rejected(
-            f"the policy was made for another contract ({chunk.contract_hash[:12]} instead of {contract.hash[:12]})"
-        )
+        theirs = str(chunk.contract_hash)[:12]
+        return None, rejected(f"the policy was made for another contract ({theirs} instead of {contract.hash[:12]})")
     try:
         raw = np.asarray(chunk.actions)
         if raw.dtype.kind not in "fiu":

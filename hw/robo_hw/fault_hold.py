@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from robo_hw.arming import unread_reasons
 from robo_hw.contract import RobotContract
 from robo_hw.joint_states import JointStates, wrapped
 
@@ -14,10 +15,12 @@ class FaultHold:
     ``follow_measured`` is for controllers that keep the last command for ever: it holds, and when the arm is moved away
     (by hand, in freedrive, with its power off) takes the pose where it is instead, so that nothing leaps when the power
     comes back. Held poses are never further than ``following_error`` from the measured one. It does not follow every
-    hair: a joint that sags a little under its load would then sink all the way.
+    hair: a joint that sags a little under its load would then sink all the way. It follows what a hand can do, not
+    what only a driver can: after a leap, a pose of zeros or two that contradict each other nothing is commanded.
     """
 
     def __init__(self, contract: RobotContract) -> None:
+        self._contract = contract
         self._follows = contract.safety.in_fault == "follow_measured"
         self._low, self._high = contract.array("position").T
         self._tolerance = contract.array("arm_tolerance")
@@ -52,12 +55,16 @@ class FaultHold:
         """The pose (D,) to command now, or None for nothing."""
         if not self._allowed or states.age(now) > self._deadline:
             return None
+        if states.leapt or states.contradicted(now):
+            return None  # a driver that began anew, an echo of the command: which pose is the arm's, nobody can say
         measured, held = states.measured, self._held
         if held is not None and self.near(held, measured, 0.5):
             return held
         if not states.believed(now):
-            # Two publishers that contradict each other, or the first states after a jump.
+            # The first states after a silence, or after a step that a hand may have made.
             return held if held is not None and self.near(held, measured) else None
+        if unread_reasons(self._contract, states):
+            return None
         target = np.clip(measured, self._low, self._high)
         self._held = target if (np.abs(target - measured) <= self._tolerance).all() else None
         return self._held

@@ -42,6 +42,7 @@ class JointSource:
         self._travel = self._velocity / contract.rates.control
         self._needed = contract.safety.arm_states
         self._deadline = contract.deadlines.joint_states
+        self._silence = 0.0
         self._least_time = max(_HASTE * (self._needed - 1), 1.2) / contract.rates.joint_states
         self._recent: deque[tuple[float, np.ndarray]] = deque(maxlen=512)
         self._told: np.ndarray | None = None
@@ -71,6 +72,10 @@ class JointSource:
         """What it says jumps, in position or in time, as when two publishers speak by turns."""
         self._conflicts.append(now)
 
+    def contradicts_itself(self, now: float) -> bool:
+        """Whether what it says jumped twice lately, as no arm does."""
+        return len(self._conflicts) > 1 and now - self._conflicts[0] < _QUIET
+
     def takes_turns(self) -> bool:
         """Told of a stamp that went back: whether stamps go on and back by turns, as two clocks in one stream do."""
         self._turns, self._forward = self._turns + self._forward, False
@@ -80,8 +85,10 @@ class JointSource:
         """A state while nothing is commanded; ``velocities`` NaN where not told, ``turning``: which joints are
         continuous."""
         taken, self._told = self.watch.taken_at, velocities
-        if self._recent and now - self.arrived > self._deadline:
-            self.forget_run()
+        if self._recent:
+            self._silence = now - self.arrived
+            if self._silence > self._deadline:
+                self.forget_run()
         if self._recent and self.last is not None:
             before = self._recent[-1][1]
             turn = np.round((values - before) / (2 * np.pi))
@@ -147,9 +154,13 @@ class JointSource:
                 text += f"; {joint.name} was told to be at {low:.4g} and at {high:.4g} {joint.unit}: it moves, or two"
                 text += " publishers contradict each other"
             else:
-                text += "; wait a moment"
+                text += f"; let {self._needed - self._count} more come, then arm again"
+            if self._silence > self._deadline:
+                text += (
+                    f"; they come {self._silence:.3g} s apart, more than deadlines.joint_states {self._deadline:g} s"
+                )
             reasons.append(text)
-        elif len(self._conflicts) > 1 and now - self._conflicts[0] < _QUIET:
+        elif self.contradicts_itself(now):
             reasons.append(
                 f"joint states jumped twice within {_QUIET:g} s, in position or in time: two publishers take turns; "
                 "stop one"

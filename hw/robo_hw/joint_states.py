@@ -68,6 +68,7 @@ class JointStates:
         self._publishers: dict[str, float] = {}
         self._trusted: frozenset[int] | None = None
         self._foreign: tuple[str, ...] = ()
+        self._refused = ""
         self.forget()
 
     def forget(self) -> None:
@@ -80,6 +81,8 @@ class JointStates:
         """Newest position of each joint (D,), NaN where none came."""
         self._arrived = np.full(size, -np.inf)
         self._taken = np.full(size, -np.inf)
+        self.leapt = False
+        """Whether a joint moved as no arm does since the arm was armed last: nobody can say which pose is right."""
         self.oldest = -np.inf
         """Steady-clock time at which the oldest of the joints' newest positions was taken, s."""
 
@@ -136,7 +139,9 @@ class JointStates:
             if armed and "went back" in problem and source.takes_turns():
                 text = f"{problem}, again and again: two publishers take turns in one stream of joint states"
                 return Reading(False, True, text)
+            self._refused = problem
             return Reading(False, message=problem)
+        self._refused = ""
         return self._note(now, source, layout.columns, values, velocities, armed)
 
     def _note(
@@ -151,13 +156,16 @@ class JointStates:
         joints = source.places
         before, since = self.measured[joints], self._arrived[joints]
         reading = _FRESH
+        if armed and self._turns:
+            values = self._near(values, before, joints)
+        gap = values - before
+        gap = np.abs(gap if armed or not self._turns else np.where(self._turning[joints], wrapped(gap), gap))
+        room = self._jump[joints] + self._velocity[joints] * np.maximum(now - since, 0.0)
+        # A comparison with a joint that never came is false, and nothing is said of it.
+        leapt = bool((gap > room).any())
+        self.leapt = self.leapt or leapt
         if armed:
-            if self._turns:
-                values = self._near(values, before, joints)
-            gap = np.abs(values - before)
-            room = self._jump[joints] + self._velocity[joints] * np.maximum(now - since, 0.0)
-            # A comparison with a joint that never came is false, and nothing is said of it.
-            if (gap > room).any():
+            if leapt:
                 reading = self._jumped(source, gap, room)
             source.note_armed(values)
         else:
@@ -232,6 +240,7 @@ class JointStates:
             del self._sources[key]
             self._layouts.clear()
         self._trusted = frozenset(id(source) for source in self._sources.values())
+        self.leapt = False
 
     def release(self) -> None:
         """Anybody may speak again, as when the arm is disarmed or in fault; each has to prove itself anew."""
@@ -248,21 +257,36 @@ class JointStates:
         if self.age(now) > deadline:
             return [f"{self.old_text(now)}; the limit is {deadline:g} s"]
         reasons = self._publisher_reasons(now)
-        live = [source for source in self._sources.values() if now - source.arrived <= _MEMORY]
+        live = self._live(now)
         for source in live:
             reasons += source.reasons(now)
         for one in live:  # the same joint from two kinds of messages
             for other in live:
-                if one is not other and one.last is not None and other.last is not None:
+                if one is not other:
                     reasons += self._contradictions(one, other)
         return list(dict.fromkeys(reasons))
 
+    def parts(self) -> list[tuple[int, ...]]:
+        """Which joints (places in the contract) are told of together, for each source."""
+        return [source.joints for source in self._sources.values()]
+
+    def _live(self, now: float) -> list[JointSource]:
+        return [source for source in self._sources.values() if now - source.arrived <= _MEMORY]
+
+    def contradicted(self, now: float) -> bool:
+        """Whether more speak than may, or what is said does not fit together: then any of it may be wrong."""
+        live = self._live(now)
+        return bool(
+            self._publisher_reasons(now)
+            or any(source.contradicts_itself(now) for source in live)
+            or any(self._contradictions(one, other) for one in live for other in live if one is not other)
+        )
+
     def believed(self, now: float) -> bool:
         """Whether every joint's state is in time and its source said plausible things several times in a row."""
-        if self.age(now) > self._contract.deadlines.joint_states or self._publisher_reasons(now):
+        if self.age(now) > self._contract.deadlines.joint_states:
             return False
-        live = [source for source in self._sources.values() if now - source.arrived <= _MEMORY]
-        return all(source.plausible >= self._contract.safety.arm_states for source in live)
+        return all(source.plausible >= self._contract.safety.arm_states for source in self._live(now))
 
     def speeds(self) -> np.ndarray:
         """The joints' speeds (D,) as told or estimated, the greater of both; zero where nothing is known."""
@@ -279,7 +303,8 @@ class JointStates:
         late = ages > self._contract.deadlines.joint_states
         names = ", ".join(name for name, old in zip(self._names, late, strict=True) if old)
         whose = "" if late.all() else f" of {names}"
-        return f"joint states{whose} are {ages.max():.3f} s old"
+        refused = f" (those that come are refused: {self._refused})" if self._refused else ""
+        return f"joint states{whose} are {ages.max():.3f} s old{refused}"
 
     def _publisher_reasons(self, now: float) -> list[str]:
         if len(self._publishers) >= _MOST_PUBLISHERS // 2:
@@ -308,6 +333,8 @@ class JointStates:
     def _missing_text(self, missing: list[str]) -> str:
         came = [name for name in self._names if name not in missing]
         names = {joint.name: joint.state_name for joint in self._contract.joints}
+        if not came and self._refused:
+            return f"no joint states that count have come; {self._refused}; mend the driver's clock"
         if not came and not self._foreign:
             return "no joint states have come; start the robot's driver"
         if not came:

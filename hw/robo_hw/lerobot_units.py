@@ -247,6 +247,8 @@ def _joint(
         offset = entry.number("offset", f"the position at LeRobot's zero in {unit}", default=0.0)
         span = entry.pair("range", f"positions in {unit} at both ends of LeRobot's range") or None
         entry.finish()
+        if span is not None and units in ENDS:
+            _far_range(section, joint, span)
     if units is None:
         section.problem("units", f"missing for {key}; give one of {', '.join(ENDS)}")
         units = "radians"
@@ -264,6 +266,17 @@ def _joint(
             "one could not be distinguished from the other; rename the joint of the contract",
         )
     return LeRobotJoint(key, name, units if units in ENDS else "radians", sign, offset, span if share else None)
+
+
+def _far_range(section: Reader, joint: Joint, span: tuple[float, float]) -> None:
+    low, high = joint.position
+    room = high - low
+    if math.isfinite(room) and (min(span) < low - room or max(span) > high + room):
+        section.problem(
+            "joints",
+            f"{joint.name}: range {list(span)} reaches far beyond the joint's limits [{low:g}, {high:g}] {joint.unit}; "
+            f"give {joint.unit}, as the contract does" + (", not degrees" if joint.unit == "rad" else ""),
+        )
 
 
 def _span(

@@ -33,7 +33,7 @@ CHUNK_FAULTS = (
 )  # fmt: skip
 ROBOT_FAULTS = (
     "joints_silent", "joints_missing", "joints_nan", "joints_jump", "joints_short", "joints_shuffled", "joints_foreign",
-    "part_silent", "stray", "robot_stop", "hand",
+    "joints_zeros", "part_silent", "stray", "robot_stop", "hand",
 )  # fmt: skip
 CLOCK_FAULTS = ("stamps_paused", "stamps_back", "stamps_ahead", "tick_late", "steady_back")
 CAMERA_FAULTS = ("camera_silent", "camera_frozen", "camera_stamps_back")
@@ -45,6 +45,7 @@ ROUNDING = 1e-12
 """Positions and times (s) closer than this are the same."""
 TOLERANCE = 1e-6
 """Relative room for rounding: third differences of positions divide errors of 1e-16 by the cube of a short tick."""
+_ANGLE_ROUNDING = 1e-9
 _CLOCK_ROUNDING = 1e-6
 """Stamps of a million seconds have this much less than their last digits left, s."""
 
@@ -325,8 +326,11 @@ class _World:
 
     def check_fault_command(self, command: Command, before: State) -> None:
         """In a fault nothing is commanded that is further than the following error from the measured pose."""
-        known = (self.robot.told, *self.robot.heard)
-        gap = np.fmin.reduce([self.robot.gap(command.positions, pose) for pose in known])
+        robot, measured = self.robot, self.core.pose()[0]
+        known = [robot.gap(measured, pose) for pose in (robot.told, *robot.said)]
+        if not (np.fmin.reduce(known) <= _ANGLE_ROUNDING).all():
+            self.wrong("the measured pose in a fault is one that nobody told")
+        gap = robot.gap(command.positions, measured)
         share = float((gap / self.leash).max())
         self.margins.fault_commands += 1
         self.margins.fault_command = max(self.margins.fault_command, share)
@@ -338,6 +342,11 @@ class _World:
         same = last is not None and np.allclose(command.positions, last, rtol=0, atol=ROUNDING)
         if before in (State.RUNNING, State.STOPPING) and self.going:
             return  # the last of the stop
+        deadline = self.contract.deadlines.joint_states
+        # Measured is true, whatever others say, but for what a hand did since.
+        away = robot.gap(command.positions, robot.at) - self.limits["velocity"] * (deadline + _CLOCK_ROUNDING)
+        if (away > self.leash * (1 + TOLERANCE)).any():
+            self.wrong("a command in a fault lies further than the following error from where the arm truly is")
         if not same and (gap > self.tolerance + ROUNDING).any():
             self.wrong("a command in a fault that is neither held nor measured")
         if not same or not self.going:
@@ -372,15 +381,11 @@ class _World:
 
     def check_watchdogs(self, now: float) -> None:
         core, deadlines = self.core, self.contract.deadlines
-        # Without names, what a stray says counts as fresh until its clock gives it away.
-        late = self.until.get("stray", -1.0) + 2 * deadlines.joint_states
-        unnoticed = late > self.elapsed and not self.robot.named
-        if (
-            core.state in (State.HOLDING, State.RUNNING)
-            and not unnoticed
-            and now - self.robot.honest.min() > deadlines.joint_states + _CLOCK_ROUNDING
-        ):
-            self.wrong(f"{core.state.value} on joint states {now - self.robot.honest.min():.3f} s old")
+        # Without names, what a stray says near the arm's pose is a joint state like the driver's.
+        heard = self.robot.honest if self.robot.named else self.robot.taken
+        age = now - float(heard.min())
+        if core.state in (State.HOLDING, State.RUNNING) and age > deadlines.joint_states + _CLOCK_ROUNDING:
+            self.wrong(f"{core.state.value} on joint states {age:.3f} s old")
         if core.state is not State.RUNNING:
             return
         if now - self.accepted_at > deadlines.actions + _CLOCK_ROUNDING:

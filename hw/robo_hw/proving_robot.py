@@ -53,10 +53,12 @@ class ProvingRobot:
         self._floor = [-np.inf] * len(self.parts)
         self.told = np.full(size, np.nan)
         """The joints as the core took them last, from whomever."""
-        self.heard: deque[np.ndarray] = deque([np.full(size, np.nan)], maxlen=8)
-        """The joints as they were said lately, taken or not: a jump is refused and noted, a wrong stamp is not."""
+        self.said: deque[np.ndarray] = deque([np.full(size, np.nan)], maxlen=8)
+        """The joints as they were said lately by anybody, taken or not: a jump is refused and noted."""
         self.honest = np.full(size, -np.inf)
         """When the core last took an honest state of each joint, s."""
+        self.taken = np.full(size, -np.inf)
+        """When the core last took anybody's state of each joint, s."""
         self.speed: np.ndarray = np.zeros(size)
 
     def take_hold(self) -> None:
@@ -95,7 +97,7 @@ class ProvingRobot:
     def was_reset(self) -> None:
         """A reset lets the senders begin new clocks."""
         self._floor = [-np.inf] * len(self.parts)
-        self.honest[:] = -np.inf
+        self.honest[:] = self.taken[:] = -np.inf
 
     def reported(self) -> np.ndarray:
         """What an honest driver reads: continuous joints within a turn."""
@@ -125,10 +127,10 @@ class ProvingRobot:
 
     def _stray(self, now: float) -> None:
         """Another publisher with a wrong pose. Without names nobody could tell it from a driver that fell silent, so
-        then it only speaks beside the driver."""
+        then it only speaks beside the driver: whole ones without a joint are a driver of other joints."""
         if not self.active("stray"):
             return
-        silent = ("joints_silent", "part_silent", "joints_missing", "joints_short", "joints_nan")
+        silent = ("joints_silent", "part_silent", "joints_missing")
         if not self.named and any(map(self.active, silent)):
             return
         self._stray_left -= 1
@@ -140,8 +142,14 @@ class ProvingRobot:
             stamp = now + self.shifts[0] + self._stray_shift + 1e-4 * i
             joints = self.parts[0] if self.random.uniform() < 0.7 else list(range(len(self.at)))
             names = [self.contract.state_names[joint] for joint in joints]
+            self._say(joints, self._stray_at[joints])
             if self.core.observe(names, self._stray_at[joints], None, stamp, self._name("stray")):
-                self.told[joints] = self._stray_at[joints]
+                self.told[joints], self.taken[joints] = self._stray_at[joints], now
+
+    def _say(self, joints: list[int], values: np.ndarray) -> None:
+        said = self.said[-1].copy()
+        said[joints] = values
+        self.said.append(said)
 
     def _driver(self, now: float, elapsed: float, part: int, wrong: Callable[[str], None]) -> None:
         if not self.active("stamps_paused"):
@@ -154,7 +162,7 @@ class ProvingRobot:
             return
         joints = self.parts[part]
         names = [self.contract.state_names[joint] for joint in joints]
-        honest = elapsed >= self.zeros_until
+        honest = elapsed >= self.zeros_until and not self.active("joints_zeros")  # it begins anew
         values = self.reported()[joints] if honest else np.zeros(len(joints))
         velocities = {"nothing": None, "nan": np.full(len(joints), np.nan), "truth": self.speed[joints],
                       "zero": np.zeros(len(joints))}[self.tells]  # fmt: skip
@@ -173,16 +181,15 @@ class ProvingRobot:
             # Far outside; a joint that turns without end has no outside, so it jumps about.
             sent[:1] += self.random.uniform(0, 6) if self.turning[joints[0]] else 10 * self.span[0] + 1.0
         if len(sent) == len(order) and np.isfinite(sent).all():
-            said = self.heard[-1].copy()
-            for name, value in zip(order, sent, strict=True):
-                if name in names:
-                    said[joints[names.index(name)]] = value
-            self.heard.append(said)
+            ours = [
+                (joints[names.index(name)], value) for name, value in zip(order, sent, strict=True) if name in names
+            ]
+            self._say([joint for joint, _ in ours], np.array([value for _, value in ours]))
         if self.core.observe(order, sent, velocities, stamp, self._name(f"driver {part}")):
             for name, value in zip(order, sent, strict=True):
                 if name in names:
                     joint = joints[names.index(name)]
-                    self.told[joint] = value
+                    self.told[joint], self.taken[joint] = value, now
                     self.honest[joint] = now if honest else self.honest[joint]
             if stamp == self._floor[part] and self.core.state not in (State.DISARMED, State.FAULT):
                 wrong("a repeated stamp passed as fresh")

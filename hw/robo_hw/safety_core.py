@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from robo_hw.arming import arming_reasons
+from robo_hw.arming import arming_reasons, waiting_reason
 from robo_hw.cameras import Cameras
 from robo_hw.chunk import ActionChunk, SubmitResult, check_form, check_header, dropped
 from robo_hw.clock import Clock
@@ -98,9 +98,9 @@ class SafetyCore:
             other or their velocities, or come from more publishers than the contract allows; a joint is outside its
             limits or moves; a camera is missing; the pose is far from the demonstrations' (where that is refused).
         """
-        now = self._clock.now()
+        now, stopped = self._clock.now(), self._robot_stop
         self._take_stops(now)
-        reasons = []
+        reasons = [] if stopped is None else [f"{stopped}, just now; see why, then arm again"]
         if self.fault is not None:
             reasons.append(f"fault {self.fault.cause!r} is latched ({self.fault.message}); mend it and reset it")
         elif self.state is not State.DISARMED:
@@ -193,14 +193,11 @@ class SafetyCore:
         armed = self.state not in (State.DISARMED, State.FAULT)
         states, lenient = self._joints, self.state is State.DISARMED
         reading = states.take(now, joints, positions, velocities, stamp, publisher, armed, lenient)
-        if reading.broken:
-            self.log.complain(now, "joint states", reading.message)
-            if armed:
-                self._raise_fault(now, "joint_states", reading.message, reading.joint, reading.value, reading.limit)
-            return False
         if reading.message:
             self.log.complain(now, "joint states", reading.message)
-        if not reading.fresh:
+        if reading.broken and armed:
+            self._raise_fault(now, "joint_states", reading.message, reading.joint, reading.value, reading.limit)
+        if reading.broken or not reading.fresh:
             return False
         self.log.complain(now, "joint states", None)
         if armed:
@@ -312,6 +309,7 @@ class SafetyCore:
             self._motion.hold(here)  # where it is now, not where it was
         gap = np.abs(self._motion.state()[0] - here) + self._velocity * age
         if (gap > self._travel * (1 + _PERIOD_ROUNDING)).any():
+            self.log.complain(now, "first command", waiting_reason(self.contract, age, now - self._hold_since))
             return False
         self._armed_at = None
         return True

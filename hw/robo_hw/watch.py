@@ -120,7 +120,7 @@ class CameraWatch(StreamWatch):
         """Why the arm may not move by what this camera shows, or None."""
         age, still = self.age(now), self.still_while_moving
         if age == np.inf:
-            return f"{self.name} has given no picture"
+            return f"{self.name} has given no picture; start its driver"
         if age > stop_after:
             return f"{self.name} is {age:.3f} s old, the limit is {stop_after:g} s"
         if still > frozen_after:

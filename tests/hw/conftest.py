@@ -188,6 +188,11 @@ class Arm:
         return str(caught.value)
 
 
+def following() -> Arm:
+    """An arm whose controller keeps the last command for ever."""
+    return Arm(contract_with(topics={"command": {"name": "/c", "interface": "forward_command"}}))
+
+
 @pytest.fixture
 def resting() -> Bench:
     """Disarmed, and nothing seen yet."""

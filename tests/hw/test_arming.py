@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robo_hw import Command, RobotContract, State
-from tests.hw.conftest import TRUTH, Arm, contract_with
+from tests.hw.conftest import TRUTH, Arm, contract_with, following
 
 # 1: a wrong joint state before arming becomes no command
 
@@ -40,6 +40,22 @@ def test_a_driver_that_says_zeros_until_its_first_reading_does_not_arm():
     arm.settle(3)
     arm.core.arm()
     assert np.array_equal(arm.step().positions, TRUTH)
+
+
+def test_zeros_of_the_arm_alone_do_not_arm_whatever_the_gripper_says():
+    """The gripper's driver, or a node that merges both, may have its reading before the arm's has."""
+    contract = contract_with("franka_panda", topics={"joint_states": [{"name": "/arm"}, {"name": "/gripper"}]})
+    for joined in (True, False):
+        arm = Arm(contract, at=np.array([0, 0, 0, 0, 0, 0, 0.7]))
+        for _ in range(10):
+            arm.clock.advance(arm.dt)
+            if joined:
+                arm.say()
+            else:
+                arm.say(arm.at[:4], names=arm.names[:4], publisher="arm")
+                arm.say(arm.at[4:], names=arm.names[4:], publisher="gripper")
+            arm.look()
+        assert "panda_joint1, panda_joint2, panda_joint3, panda_joint4 reads exactly 0" in arm.refused() or joined
 
 
 def test_a_contract_may_say_that_zeros_are_real():
@@ -111,6 +127,40 @@ def test_states_whose_stamps_stand_still_do_not_arm(said):
     assert "joint states" in arm.refused()
 
 
+@pytest.mark.parametrize(("stamp", "why"), [(0.0, "stamp repeated"), (float("nan"), "stamp nan is not finite")])
+def test_why_joint_states_that_come_do_not_count_is_said(stamp, why):
+    arm = Arm()
+    arm.settle(20, stamp=stamp)
+    assert why in arm.refused()
+
+
+def test_joints_on_slow_topics_out_of_step_are_told_why_no_command_comes():
+    contract = contract_with(topics={"joint_states": [{"name": "/a"}, {"name": "/b"}]}, rates={"joint_states": 25},
+                             deadlines={"joint_states": 0.2})  # fmt: skip
+    arm = Arm(contract)
+    for i in range(300):
+        arm.clock.advance(arm.dt)
+        if i % 4 in (0, 2):
+            half = slice(0, 3) if i % 4 == 0 else slice(3, 6)
+            arm.say(arm.at[half], names=arm.names[half], publisher=f"{i % 4}")
+        arm.look()
+        if i == 150:
+            arm.core.arm()
+        assert arm.core.tick() is None
+    (told,) = [event.message for event in arm.core.log if "no command yet" in event.message]
+    assert "let their drivers publish faster" in told
+
+
+def test_a_publisher_slower_than_the_deadline_is_told_so():
+    arm = Arm(contract_with(topics={"joint_states": [{"name": "/a"}, {"name": "/b"}]}))
+    for i in range(60):
+        arm.clock.advance(arm.dt)
+        arm.say(arm.at[:5], names=arm.names[:5], publisher="arm")
+        if i % 6 == 5:
+            arm.say(arm.at[5:], names=arm.names[5:], publisher="wrist")
+    assert "they come 0.06 s apart, more than deadlines.joint_states 0.05 s" in arm.refused()
+
+
 def test_more_publishers_than_the_contract_allows_do_not_arm():
     arm = Arm()
     for _ in range(10):
@@ -153,59 +203,6 @@ def test_ever_new_senders_and_names_do_not_fill_the_memory():
 # 2: what a fault sends
 
 
-def test_in_a_fault_a_controller_that_holds_by_itself_is_sent_nothing():
-    arm = Arm().armed(running=True)
-    arm.core.estop("button")
-    arm.step(80)
-    assert arm.core.state is State.FAULT
-    arm.at = arm.at + np.array([1.2, 0, 0, 0, 0, 0])
-    for _ in range(500):
-        assert arm.step() is None
-
-
-def following() -> Arm:
-    return Arm(contract_with(topics={"command": {"name": "/c", "interface": "forward_command"}}))
-
-
-def test_in_a_fault_a_controller_that_keeps_commands_is_told_where_the_arm_is():
-    arm = following().armed(running=True)
-    arm.core.estop("button")
-    held = arm.step(80)
-    assert arm.core.state is State.FAULT
-    assert held is not None
-    limit = arm.contract.array("following_error")
-    hand = np.array([1.2, 0, 0, 0, 0, 0]) / 100
-    for i in range(300):
-        if i < 100:
-            arm.at = arm.at + hand
-        command = arm.step(follow=False)
-        assert command is not None, i
-        assert (np.abs(command.positions - arm.at) <= limit).all()
-        assert not command.velocities.any()
-    assert np.abs(command.positions - held.positions).max() > 1.0
-
-
-def test_an_arm_that_leaps_in_a_fault_is_followed_once_it_is_believed():
-    arm = following().armed()
-    arm.core.estop("button")
-    arm.step(20, follow=False)
-    arm.at = arm.at + np.array([1.2, 0, 0, 0, 0, 0])
-    commands = [arm.step(follow=False) for _ in range(10)]
-    assert commands[0] is None
-    assert np.array_equal(commands[-1].positions, arm.at)
-
-
-def test_an_arm_that_sags_in_a_fault_does_not_sink_all_the_way():
-    arm = following().armed()
-    arm.core.estop("button")
-    arm.step(20, follow=False)
-    held = arm.step(follow=False).positions
-    for _ in range(1000):
-        command = arm.step(follow=False)
-        arm.at = command.positions - 0.05  # the weight pulls it a little below what is commanded
-    assert np.array_equal(command.positions, held)
-
-
 @pytest.mark.parametrize("running", [False, True])
 def test_the_robots_own_stop_commands_nothing_at_once_and_disarms(running):
     arm = following().armed(running=running)
@@ -214,6 +211,15 @@ def test_the_robots_own_stop_commands_nothing_at_once_and_disarms(running):
     assert arm.core.state is State.DISARMED
     assert "protective stop" in arm.core.log.of_kind("stop")[-1].message
     assert not arm.core.submit(arm.chunk()).accepted
+
+
+def test_the_robots_own_stop_in_the_moment_of_arming_does_not_arm():
+    arm = Arm()
+    arm.settle()
+    arm.core.robot_stop("protective stop")  # by another thread, and no tick has taken it yet
+    assert "protective stop, just now" in arm.refused()
+    arm.settle()
+    arm.core.arm()
 
 
 def test_the_robots_own_stop_leaves_a_latched_fault_and_its_silence():
@@ -441,3 +447,10 @@ def test_a_start_pose_near_the_demonstrations_is_nothing_to_tell():
     arm.settle()
     arm.core.arm(start_poses={name: [at, at] for name, at in zip(arm.names, TRUTH + 0.02, strict=True)})
     assert arm.core.log.of_kind("warning") == []
+
+
+@pytest.mark.parametrize("found", [None, 3, "ab", [1, 0], [0], [float("nan"), 1], [[0], [1, 2]], {}])
+def test_start_poses_that_are_none_are_a_reason_and_no_crash(found):
+    arm = Arm(contract_with(safety={"start_pose": "refuse"}))
+    arm.settle()
+    assert "no [low, high]" in arm.refused(start_poses={"elbow_joint": found})

@@ -102,6 +102,7 @@ def test_shares_of_the_range_are_what_lerobots_own_motor_bus_makes_of_ticks():
         ({"joints": [{"joint": "gripper", "sign": 0}]}, "0 is neither 1 nor -1"),
         ({"joints": [{"joint": "gripper", "sign": 2}]}, "2 must be between -1 and 1"),
         ({"joints": [{"joint": "gripper", "range": [0, 1]}]}, "range is for shares of a range, not for degrees"),
+        ({"joints": [{"joint": "gripper", "units": "range_0_100", "range": [-10, 100]}]}, "not degrees"),
         ({"joints": [{"joint": "gripper", "units": "range_0_100", "range": [1, 1]}]}, "both ends are 1"),
         ({"joints": [{"joint": "gripper", "units": "range_0_100", "range": 1}]}, "1 is not two numbers"),
         ({"joints": [{"joint": "gripper", "name": "gripper"}]}, "could not be distinguished"),

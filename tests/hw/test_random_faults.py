@@ -128,9 +128,13 @@ def test_the_prover_sees_a_core_that_is_careless_before_and_after_motion(monkeyp
             found += run_sequence(contract, faults, seed=world, seconds=SECONDS).violations
         return " ".join(found)
 
+    def credulous(self, now, states):
+        return states.measured.copy() if states.believed(now) else None
+
     cases = {
         ("stray", "disarm"): ((JointSource, "reasons", lambda self, now: []), "the first command lies"),
         ("e_stop", "hand"): ((FaultHold, "position", lambda self, now, states: self._held), "following errors from"),
+        ("e_stop", "joints_zeros"): ((FaultHold, "position", credulous), "from where the arm truly is"),
         ("robot_stop",): ((SafetyCore, "_let_go", lambda self, now, reason: None), "after the robot stopped"),
         ("policy_restart",): ((SafetyCore, "_end_hold", lambda self, now, why: None), "nobody had armed"),
         ("policy_dead",): ((SafetyCore, "_end_hold", lambda self, now, why: None), "without a chunk"),
