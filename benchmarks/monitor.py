@@ -3,7 +3,8 @@
     python benchmarks/monitor.py --out out/monitor --json out/monitor.json
 
 Records 100 mixed demonstrations and trains a reward model on them, records 160 further mixed runs that it never sees,
-and calibrates on a half and a quarter of them; the others are measured, over several divisions (seeds). About half an hour on two cores; what is there already is not made again.
+and calibrates on a half and a quarter of them; the others are measured, over several divisions (seeds). About 20
+minutes on two cores; what is there already is not made again.
 """
 
 from __future__ import annotations
