@@ -121,7 +121,7 @@ def cut_three_frames(folder: Path) -> None:
     ("damage", "words"),
     [
         (lambda f: truncate(f / "episode_10/high.mp4"), "truncated"),
-        (lambda f: (f / "episode_10/high.mp4").write_bytes(b""), "truncated or no video"),
+        (lambda f: (f / "episode_10/high.mp4").write_bytes(b""), "is empty (0 bytes)"),
         (lambda f: (f / "episode_10/high.mp4").unlink(), "has the cameras"),
         (lambda f: (f / "episode_10/annotated_keyframes.json").write_text("[{"), "no JSON"),
         (lambda f: (f / "episode_10/annotated_keyframes.json").write_text('{"a": 1}'), "list of keyframes"),

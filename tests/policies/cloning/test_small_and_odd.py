@@ -167,7 +167,7 @@ def test_what_matters_is_said_before_training(tmp_path, capsys):
     assert "4 of 6 episodes have no outcome (success) and are cloned like successes" in text
     train_policy(store, tmp_path / "good", Budget(1), SMALL, WeightSettings("success_only"), FAST)
     text = capsys.readouterr().out
-    assert "warning: 4 episodes have no outcome (success) and are left out by weights=success_only" in text
+    assert "episodes have no outcome (success) and are left out by weights=success_only" in text
     with pytest.raises(ConfigError, match="holdout=5 leaves 1 of 6 episodes"):
         train_policy(store, tmp_path / "few", Budget(1), SMALL, training=FAST, holdout=5)
 
