@@ -117,7 +117,7 @@ def test_the_monitor_streams_progress_and_asks_for_help_and_stops(processes):
         contract=processes.contract_file,
         policy_address=processes.address,
         rate=20.0,
-        on_regression="stop",
+        on_failing="stop",
     )
     processes.wait("progress rises over a half", lambda: bool(progress) and progress[-1] > 0.55, 10.0)
     assert stages == {"reach", "grasp"}
