@@ -33,7 +33,7 @@ def prepare(out: Path) -> None:
     record = ("record", "env=tidy_drawer", "quality=mixed")
     robo_rm(*record, f"store={out / 'train.zarr'}", f"episodes={TRAINING}", "seed=0")
     if not (out / "rm" / "card.md").exists():
-        robo_rm("train-reward", f"store={out / 'train.zarr'}", f"out={out / 'rm'}", f"steps={STEPS}", "minutes=null")
+        robo_rm("train-reward", f"store={out / 'train.zarr'}", f"out={out / 'rm'}", f"steps={STEPS}")
     robo_rm(*record, f"store={out / 'runs.zarr'}", f"episodes={FURTHER}", "seed=2000")
 
 
