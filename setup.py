@@ -1,4 +1,4 @@
-"""Puts the Hydra configs into the wheel as ``robo_rm/_configs``; everything else stands in pyproject.toml."""
+"""Puts the Hydra configs into the wheel as ``robo_core/_configs``; everything else stands in pyproject.toml."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ class BuildWithConfigs(build_py):
         """Build the packages, then copy ``configs/``; an editable install reads the checkout's own."""
         super().run()
         if not self.editable_mode:
-            target = Path(self.build_lib) / "robo_rm" / "_configs"
+            target = Path(self.build_lib) / "robo_core" / "_configs"
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree("configs", target, ignore=shutil.ignore_patterns("__pycache__"))
 

@@ -5,7 +5,7 @@
 
 ``mixed`` is trained on and ``held``, recorded apart, judged on; ``bottle`` is split by episode. Killed and started
 again it goes on where it stood: each model and each judgement is kept in ``out``, so different ``parts``, and ``on``
-different stores, may run at once. Stores as for docs/hop_model.md:
+different stores, may run at once. Stores as for docs/process_reward_model.md:
 
     robo-rm record env=tidy_drawer quality=mixed episodes=100 seed=0 store=mixed.zarr
     robo-rm record env=tidy_drawer quality=mixed episodes=60 seed=1000 store=held.zarr
@@ -34,18 +34,18 @@ from typing import Any
 
 import numpy as np
 
+from robo_core.console import print_table, say
+from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_datasets.console import print_table, say
-from robo_datasets.outputs import write_atomically
 from robo_policies.recording.recorder import RecordingPlan, missing_indices, record_episode
 from robo_policies.rendering import import_mujoco
 from robo_policies.worlds.tidy_drawer import TidyDrawer
-from robo_rm.hop.fusion import Perspectives
-from robo_rm.hop.model import HopRewardModel
-from robo_rm.hop.settings import FUSIONS, HopSettings
-from robo_rm.judging.evaluation import evaluate_reward_model
-from robo_rm.models.registry import FitRequest, reward_kind
-from robo_rm.models.saving import load_reward_model
+from robo_rm.evaluation.evaluate import evaluate_reward_model
+from robo_rm.reward_models.grm.fusion import Perspectives
+from robo_rm.reward_models.grm.model import HopRewardModel
+from robo_rm.reward_models.grm.settings import FUSIONS, HopSettings
+from robo_rm.reward_models.registry import FitRequest, reward_kind
+from robo_rm.reward_models.saving import load_reward_model
 from robo_rm.training.budget import Budget
 
 FIGURES = ("voc", "mse", "rho", "auroc", "hallucination", "hallucination_probes", "voc_reversed", "stage_accuracy")

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 import yaml
 
+from robo_core.console import print_table, say
+from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_datasets.console import print_table, say
-from robo_datasets.outputs import write_atomically
 from robo_policies import train_policy
 from robo_policies.cloning.holdout import held_out_errors, hold_out
-from robo_policies.cloning.pictures import Pictures
+from robo_policies.cloning.images import Pictures
 from robo_policies.cloning.settings import POLICIES, Budget, CloningSettings, PolicySettings, WeightSettings
 from robo_policies.cloning.windows import ACTION, load_demonstrations, normalisation
 from robo_rm.labels.progress import episode_segments, progress_labels, training_priors

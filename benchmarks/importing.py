@@ -23,12 +23,12 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from robo_datasets.console import print_table, say
-from robo_datasets.importers.lerobot_v2 import LeRobotV2Source
+from robo_core.console import print_table, say
+from robo_datasets.importers.lerobot.v2 import LeRobotV2Source
 from robo_datasets.importers.run import import_source
 from robo_datasets.importers.selection import SelectedSource, Selection
-from robo_datasets.jpeg import DEFAULT_QUALITY, DEFAULT_SUBSAMPLING, frame_encoder
-from robo_datasets.video import video_frames
+from robo_datasets.store.jpeg import DEFAULT_QUALITY, DEFAULT_SUBSAMPLING, frame_encoder
+from robo_datasets.video.decoder import video_frames
 
 
 def decode_and_encode(path: Path) -> int:

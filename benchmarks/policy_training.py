@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from robo_core.console import print_table, say
 from robo_datasets import DemoStore
-from robo_datasets.console import print_table, say
-from robo_datasets.exporters.lerobot import LeRobotSettings, export_lerobot
+from robo_datasets.exporters.lerobot.exporter import LeRobotSettings, export_lerobot
 from robo_policies import train_policy
 from robo_policies.cloning import trainer
 from robo_policies.cloning.act import act_config
+from robo_policies.cloning.images import Pictures
 from robo_policies.cloning.learner import make_learner
-from robo_policies.cloning.pictures import Pictures
 from robo_policies.cloning.sample_weights import sample_weights
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, WeightSettings
 from robo_policies.cloning.windows import Windows, load_demonstrations, normalisation

@@ -35,10 +35,10 @@ from typing import Any
 import numpy as np
 from contenders.rabc_weights import write_weights
 
+from robo_core.console import print_table, progress_bar, say
+from robo_core.errors import StoreError
+from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_datasets.console import print_table, progress_bar, say
-from robo_datasets.errors import StoreError
-from robo_datasets.outputs import write_atomically
 from robo_policies.evaluation.comparison import compare
 from robo_rm.metrics.intervals import wilson_interval
 from robo_rm.weights.options import Calibration
@@ -127,7 +127,7 @@ def robo_rm(core: int | None, *words: str) -> None:
     """Run ``robo-rm`` on one core; its last words are shown where it fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [sys.executable, "-m", "robo_rm.cli.main", *words],
+        [sys.executable, "-m", "robo_core.cli.main", *words],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -34,21 +34,21 @@ import numpy.typing as npt
 import torch
 from contenders.sarm import BATCH, RELEASED, Sarm, Shape
 
+from robo_core.console import print_table, say
+from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_datasets.console import print_table, say
-from robo_datasets.outputs import write_atomically
 from robo_rm import metrics
 from robo_rm.encoders.frozen import FrozenEncoder
 from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.progress import episode_segments, label_frames
 from robo_rm.labels.split import labelled_episodes, split_episodes
-from robo_rm.models.frames import input_size, resize
-from robo_rm.models.prediction import Prediction
-from robo_rm.models.registry import FitRequest
+from robo_rm.reward_models.frames import input_size, resize
+from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.registry import FitRequest
+from robo_rm.reward_models.stage.model import StageRewardModel
+from robo_rm.reward_models.stage.model_type import describe
+from robo_rm.reward_models.stage.trainer import Trainer
 from robo_rm.settings import ConvSettings, FrozenSettings, OptimiserSettings, StageSettings
-from robo_rm.stage.kind import describe
-from robo_rm.stage.model import StageRewardModel
-from robo_rm.stage.trainer import Trainer
 from robo_rm.training.budget import Budget
 from robo_rm.training.data import TrainingData
 

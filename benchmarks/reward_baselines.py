@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
+from robo_core.console import print_table, say
+from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_datasets.console import print_table, say
-from robo_datasets.outputs import write_atomically
-from robo_rm.judging.evaluation import evaluate_reward_model
-from robo_rm.models.registry import FitRequest, reward_kind
-from robo_rm.models.saving import load_reward_model
+from robo_rm.evaluation.evaluate import evaluate_reward_model
+from robo_rm.reward_models.registry import FitRequest, reward_kind
+from robo_rm.reward_models.saving import load_reward_model
 from robo_rm.training.budget import Budget
 
 TRAINED = ("stage", "frame_index", "goal_distance", "success")

@@ -25,10 +25,10 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from robo_core.console import print_table, say
+from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_datasets.console import print_table, say
-from robo_datasets.layout import COMMIT_FILE, EPISODES, commit_json, read_commit
-from robo_datasets.outputs import write_atomically
+from robo_datasets.store.layout import COMMIT_FILE, EPISODES, commit_json, read_commit
 
 COLUMNS = ["episodes", "frames", "work", "kept images, GB", "peak, GB", "of its own, GB", "seconds"]
 
@@ -63,7 +63,7 @@ def own_memory(stop: threading.Event, found: list[float]) -> None:
 
 def train(store: Path, out: Path, steps: int, cache: float) -> None:
     """Some steps of training and the held-out figures."""
-    from robo_rm.cli.main import main as robo_rm
+    from robo_core.cli.main import main as robo_rm
 
     shutil.rmtree(out, ignore_errors=True)
     settings = (f"steps={steps}", "threads=1", f"cache_gb={cache}")
@@ -73,7 +73,7 @@ def train(store: Path, out: Path, steps: int, cache: float) -> None:
 
 def score(store: Path, out: Path) -> None:
     """Progress and weights of the whole store."""
-    from robo_rm.cli.main import main as robo_rm
+    from robo_core.cli.main import main as robo_rm
 
     shutil.rmtree(store / "derived", ignore_errors=True)
     if robo_rm(["score", f"model={out}", f"store={store}"]) != 0:

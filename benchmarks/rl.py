@@ -49,9 +49,9 @@ import numpy as np
 from parts import annotate_parts
 from rl_tasks import TASKS, Task
 
+from robo_core.console import print_table, progress_bar, say
+from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_datasets.console import print_table, progress_bar, say
-from robo_datasets.outputs import write_atomically
 from robo_policies.rl.demonstrations import SIMULATOR_PROGRESS
 from robo_policies.rl.settings import LearningSettings, SacSettings
 from robo_rm.metrics.intervals import wilson_interval
@@ -104,7 +104,7 @@ def parse() -> argparse.Namespace:
 
 def robo_rm(core: int | None, *words: str) -> None:
     """Run ``robo-rm`` on one core."""
-    run(core, "-m", "robo_rm.cli.main", *words)
+    run(core, "-m", "robo_core.cli.main", *words)
 
 
 def run(core: int | None, *words: str) -> None:

@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.console import print_table, progress_bar
-from robo_datasets.outputs import write_atomically
+from robo_core.console import print_table, progress_bar
+from robo_core.outputs import write_atomically
 
 LEARNERS = ("sac", "sac_compiled", "sb3_sac")
 # Decisions after warm-up that are not timed: what is compiled or made at its first call is done by then.

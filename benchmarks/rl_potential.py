@@ -20,9 +20,9 @@ import numpy.typing as npt
 from rl import JUDGED_FROM, ROLLOUTS, model_of, record_demonstrations, run
 from rl_tasks import TASKS
 
+from robo_core.console import print_table
+from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_datasets.console import print_table
-from robo_datasets.outputs import write_atomically
 from robo_policies.rl.demonstrations import SIMULATOR_PROGRESS
 from robo_rm import load_reward_model
 from robo_rm.scoring import model_hash, read_prediction, score_progress

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from robo_datasets.console import print_table, progress_bar
-from robo_datasets.outputs import write_atomically
+from robo_core.console import print_table, progress_bar
+from robo_core.outputs import write_atomically
 from robo_policies import make_env
 from robo_policies.rl.decisions import ActionMap, DecisionWorlds, action_map
 from robo_policies.rl.replay import Replay

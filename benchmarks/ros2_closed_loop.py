@@ -25,7 +25,7 @@ DRIVER = ROOT / "benchmarks" / "contenders" / "ros2_driver.py"
 
 def direct(policy: Path, episodes: int, seed: int, out: Path) -> dict[str, float]:
     """Success of the policy in the world itself."""
-    words = [sys.executable, "-m", "robo_rm.cli.main", "eval-policy", f"policy={policy}", "env=tidy_drawer"]
+    words = [sys.executable, "-m", "robo_core.cli.main", "eval-policy", f"policy={policy}", "env=tidy_drawer"]
     words += [f"episodes={episodes}", f"seed={seed}", f"out={out}"]
     if not (out / "metrics.json").is_file():
         subprocess.run(words, check=True)
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--patient", action="store_true", help="deadlines for a machine that is shared with others")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from robo_datasets.console import print_table
+    from robo_core.console import print_table
     from robo_rm.metrics.intervals import wilson_interval
 
     out = arguments.out.resolve()

@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     from ros_environment import alone, ros_environ, ros_python
 
-    from robo_datasets.console import print_table
+    from robo_core.console import print_table
 
     with tempfile.TemporaryDirectory(prefix="ros2-") as folder:
         out = Path(folder) / "result.json"

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.console import print_table, progress_bar, say
+from robo_core.console import print_table, progress_bar, say
 from robo_hw import ActionChunk, ManualClock, RobotContract, SafetyCore, example_contracts
-from robo_hw.proving import prove
-from robo_hw.proving_contract import random_contract
-from robo_hw.proving_margins import COUNTS, SHARES, Margins
+from robo_hw.proving.contract import random_contract
+from robo_hw.proving.margins import COUNTS, SHARES, Margins
+from robo_hw.proving.prover import prove
 
 HOME = np.array([0.0, -0.5, 0.0, -2.0, 0.0, 1.5, 0.7])
 

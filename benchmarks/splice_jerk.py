@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from robo_hw import ActionChunk, ManualClock, RobotContract, SafetyCore
-from robo_hw.schedule import MODES
+from robo_hw.safety.schedule import MODES
 
 PERIOD = 0.02
 SECONDS = 30
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=4)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    from robo_datasets.console import print_table
+    from robo_core.console import print_table
     from robo_policies import load_policy
 
     policy, contract = load_policy(arguments.policy), RobotContract.load("tidy_drawer")

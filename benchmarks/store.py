@@ -27,11 +27,11 @@ import cv2
 import numpy as np
 from contenders.store import CAMERA, DIM, FPS, WINDOW, Contender, DecodeOnly, DemoStoreContender, LeRobot, PolicyZarr
 
+from robo_core.console import print_table, say
 from robo_datasets import DemoStore
-from robo_datasets.console import print_table, say
+from robo_datasets.store.windows import read_ahead
 from robo_datasets.testing import smooth_frames
-from robo_datasets.video import video_frames
-from robo_datasets.windows import read_ahead
+from robo_datasets.video.decoder import video_frames
 
 SIZES = ((128, 128), (240, 320))
 ROUNDS = 5

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.console import print_table, progress_bar, say
-from robo_datasets.outputs import write_atomically
+from robo_core.console import print_table, progress_bar, say
+from robo_core.outputs import write_atomically
 from robo_policies import make_env
 from robo_policies.recording.recorder import LONGEST
 from robo_policies.worlds.qualities import QUALITIES, demonstrate

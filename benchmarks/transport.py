@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.console import print_table, progress_bar, say
+from robo_core.console import print_table, progress_bar, say
 from robo_hw import RobotContract
 from robo_hw.transport import ClientState, Credentials, Observation, PolicyClient, PolicyInfo, PolicyServer
 from robo_policies.serving.certificates import make_certificates

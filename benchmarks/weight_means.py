@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from contenders.rabc_weights import PAPER_HORIZON, SECONDS_AHEAD, learned_progress, true_progress
 
+from robo_core.console import print_table
+from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_datasets.console import print_table
-from robo_datasets.outputs import write_atomically
 from robo_rm.weights.rabc import store_weights
 
 STILL = 0.02

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robo_datasets.console import print_table
+from robo_core.console import print_table
 from robo_rm.weights.rabc import store_weights
 
 EPISODE = 400

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.console import progress_bar
-from robo_datasets.errors import ModelError, StoreError
-from robo_datasets.instructions import instruction_groups
+from robo_core.console import progress_bar
+from robo_core.errors import ModelError, StoreError
+from robo_datasets.store.instructions import instruction_groups
 from robo_rm.labels.grouping import as_trained
 from robo_rm.labels.outcomes import finished_unknown
-from robo_rm.models.prediction import Prediction
-from robo_rm.models.protocol import RewardModel
+from robo_rm.reward_models.base import RewardModel
+from robo_rm.reward_models.prediction import Prediction
 from robo_rm.weights.freshness import MADE_FROM, made_from
 from robo_rm.weights.options import Advantage, Calibration, TopFraction
 from robo_rm.weights.rabc import Statistics, StoreWeights, store_weights
@@ -218,8 +218,8 @@ def score_with(folder: str, head: str | None, device: str, store: Any) -> tuple[
     Raises:
         ModelError: there is no such model, or it does not fit the store.
     """
-    from robo_rm.models.saving import load_reward_model
-    from robo_rm.stage.sparse import model_with_head
+    from robo_rm.reward_models.saving import load_reward_model
+    from robo_rm.reward_models.stage.sparse import model_with_head
 
     model = model_with_head(load_reward_model(folder, device), head)
     checksum = model_hash(folder)

@@ -25,7 +25,7 @@ def shared_data() -> Path:
 @pytest.fixture
 def run_command(capfd: pytest.CaptureFixture[str]):
     """Run ``robo-rm`` in this process and return (exit code, standard output, standard error)."""
-    from robo_rm.cli.main import main
+    from robo_core.cli.main import main
 
     def run(*words: str) -> tuple[int, str, str]:
         capfd.readouterr()

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from robo_core.console import progress_bar
 from robo_datasets import DemoStore
-from robo_datasets.console import progress_bar
 from robo_policies import make_env
 from robo_policies.rl.settings import LearningSettings, SacSettings
 from robo_policies.rl.training import RlTraining, RunSettings

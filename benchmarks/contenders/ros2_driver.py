@@ -18,7 +18,7 @@ class Line(Rig):
     """The rig with the real policy server."""
 
     def __init__(self, folder: Path, python: str, policy: str, patient: bool) -> None:
-        self._words = [python, "-m", "robo_rm.cli.main", "serve-policy", f"policy={policy}", "threads=1"]
+        self._words = [python, "-m", "robo_core.cli.main", "serve-policy", f"policy={policy}", "threads=1"]
         self._patient = patient
         super().__init__(folder)
 

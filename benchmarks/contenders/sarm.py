@@ -25,7 +25,7 @@ from lerobot.policies.sarm.sarm_utils import (
     find_stage_and_tau,
 )
 
-from robo_rm.models.prediction import Prediction
+from robo_rm.reward_models.prediction import Prediction
 
 BATCH = 32
 STATES = 32

@@ -13,9 +13,9 @@ import zarr
 from numcodecs import Blosc
 
 from robo_datasets import DemoStore
-from robo_datasets.frame_cache import CachedCamera, FrameCache
-from robo_datasets.summary import folder_bytes
-from robo_datasets.windows import WindowPlan, read_window
+from robo_datasets.store.frame_cache import CachedCamera, FrameCache
+from robo_datasets.store.summary import folder_bytes
+from robo_datasets.store.windows import WindowPlan, read_window
 from robo_rm.training.dataset import WindowDataset
 
 FPS = 30

@@ -4,17 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from robo_datasets.derived import Derived
-    from robo_datasets.episode import Episode, StageSegment
-    from robo_datasets.store import DemoStore
-    from robo_datasets.writer import EpisodeWriter
+    from robo_datasets.store.demo_store import DemoStore
+    from robo_datasets.store.derived import Derived
+    from robo_datasets.store.episode import Episode, StageSegment
+    from robo_datasets.store.writer import EpisodeWriter
 
 _HOMES = {
-    "DemoStore": "robo_datasets.store",
-    "Derived": "robo_datasets.derived",
-    "Episode": "robo_datasets.episode",
-    "EpisodeWriter": "robo_datasets.writer",
-    "StageSegment": "robo_datasets.episode",
+    "DemoStore": "robo_datasets.store.demo_store",
+    "Derived": "robo_datasets.store.derived",
+    "Episode": "robo_datasets.store.episode",
+    "EpisodeWriter": "robo_datasets.store.writer",
+    "StageSegment": "robo_datasets.store.episode",
 }
 
 __all__ = ["DemoStore", "Derived", "Episode", "EpisodeWriter", "StageSegment"]

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from robo_datasets.store import DemoStore
+from robo_datasets.store.demo_store import DemoStore
 
 FRONT = "observation.images.front"
 FEATURES: dict[str, dict[str, Any]] = {

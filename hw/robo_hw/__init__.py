@@ -7,24 +7,24 @@ from typing import Any
 
 # Each public name and the module that holds it; imported only when asked for.
 _EXPORTS: dict[str, str] = {
-    "ActionChunk": "robo_hw.chunk",
+    "ActionChunk": "robo_hw.safety.chunk",
     "ArmRefusedError": "robo_hw.errors",
-    "Command": "robo_hw.states",
+    "Command": "robo_hw.observation.states",
     "ContractError": "robo_hw.errors",
     "ContractMismatchError": "robo_hw.errors",
-    "Event": "robo_hw.events",
-    "Fault": "robo_hw.states",
+    "Event": "robo_hw.safety.events",
+    "Fault": "robo_hw.observation.states",
     "HardwareError": "robo_hw.errors",
-    "ManualClock": "robo_hw.clock",
-    "RobotContract": "robo_hw.contract",
-    "SafetyCore": "robo_hw.safety_core",
-    "State": "robo_hw.states",
-    "Status": "robo_hw.states",
-    "SteadyClock": "robo_hw.clock",
-    "Stop": "robo_hw.states",
-    "SubmitResult": "robo_hw.chunk",
-    "example_contracts": "robo_hw.contract",
-    "frame_digest": "robo_hw.watch",
+    "ManualClock": "robo_hw.safety.clock",
+    "RobotContract": "robo_hw.contract.robot_contract",
+    "SafetyCore": "robo_hw.safety.safety_core",
+    "State": "robo_hw.observation.states",
+    "Status": "robo_hw.observation.states",
+    "SteadyClock": "robo_hw.safety.clock",
+    "Stop": "robo_hw.observation.states",
+    "SubmitResult": "robo_hw.safety.chunk",
+    "example_contracts": "robo_hw.contract.robot_contract",
+    "frame_digest": "robo_hw.safety.watch",
 }
 
 __all__ = [*_EXPORTS]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError, MissingPartError
+from robo_core.errors import ConfigError, MissingPartError
 
 if TYPE_CHECKING:
     import mujoco

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from robo_datasets.errors import MissingPartError, ModelError
-from robo_rm.models.frames import resize
+from robo_core.errors import MissingPartError, ModelError
+from robo_rm.reward_models.frames import resize
 from robo_rm.settings import FrozenSettings
 
 # Counts up where the same weights would give other features, so that cached ones are made anew.

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from robo_datasets.errors import MissingPartError, ModelError
+from robo_core.errors import MissingPartError, ModelError
 from robo_rm.encoders.frozen import weights_hash
 
 WORDS = "words"

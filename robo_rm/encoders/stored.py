@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.console import progress_bar
+from robo_core.console import progress_bar
 from robo_rm.encoders.frozen import FrozenEncoder
 
 NAME = "features"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import ConfigError, StoreError
+from robo_core.errors import ConfigError, StoreError
 
 SINGLE = "task"
 

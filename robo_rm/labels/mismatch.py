@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.instructions import Phrasings
+from robo_datasets.store.instructions import Phrasings
 from robo_rm.labels.plan import Windows
 
 VERBS = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.instructions import Phrasings
+from robo_datasets.store.instructions import Phrasings
 
 HOW_TO_MARK = "where they went well, say it: success=true relabel=true at the import, or store.set_success"
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import LabelError
+from robo_core.errors import LabelError
 
 UNLABELLED = -1
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError, LabelError
+from robo_core.errors import ConfigError, LabelError
 from robo_rm.labels.progress import UNLABELLED
 
 ERROR, FALL_BACK = "error", "fall_back"

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError, LabelError
-from robo_datasets.layout import SPLITS, utc_now
-from robo_datasets.sealed import open_seal, replace_durably, seal
+from robo_core.checksummed import open_seal, replace_durably, seal
+from robo_core.errors import ConfigError, LabelError
+from robo_datasets.store.layout import SPLITS, utc_now
 
 VERSION = 1
 

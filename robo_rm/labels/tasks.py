@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.console import say
-from robo_datasets.instructions import Phrasings
+from robo_core.console import say
+from robo_datasets.store.instructions import Phrasings
 from robo_rm.labels.outcomes import last_stages, own_stages
 from robo_rm.labels.progress import episode_segments, training_priors
 

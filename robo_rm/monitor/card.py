@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from robo_datasets.console import print_table, say
-from robo_datasets.outputs import write_atomically
-from robo_rm.models.saving import CARD
+from robo_core.console import print_table, say
+from robo_core.outputs import write_atomically
 from robo_rm.monitor.conformal import fewest_runs
 from robo_rm.monitor.promise import MonitorCalibration
+from robo_rm.reward_models.saving import CARD
 
 HEADING = "## Progress monitor"
 _UNITS = {"stall": "s", "overtime": "s", "regression": "of progress", "uncertainty": "of progress", "unfamiliar": ""}

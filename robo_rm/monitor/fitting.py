@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.console import progress_bar, say
-from robo_datasets.errors import ConfigError
-from robo_rm.judging.evaluation import SIMULATOR_PROGRESS, choose_episodes
+from robo_core.console import progress_bar, say
+from robo_core.errors import ConfigError
+from robo_rm.evaluation.evaluate import SIMULATOR_PROGRESS, choose_episodes
 from robo_rm.labels.outcomes import HOW_TO_MARK
-from robo_rm.models.protocol import RewardModel
 from robo_rm.monitor.conformal import fewest_runs, level_for
-from robo_rm.monitor.pictures import PictureModel
+from robo_rm.monitor.images import PictureModel
 from robo_rm.monitor.promise import MonitorCalibration
 from robo_rm.monitor.scores import RunScores, ScoreSettings
 from robo_rm.monitor.watch import DONE, ON_TRACK, MonitoredRun
+from robo_rm.reward_models.base import RewardModel
 from robo_rm.scoring import check_model_fits
 
 DEFAULT_DONE = 0.97

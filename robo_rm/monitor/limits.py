@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_rm.monitor.watch import DONE, FAILING, STALLED, Verdict
 
 

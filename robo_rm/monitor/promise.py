@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import ModelError
-from robo_datasets.outputs import write_atomically
-from robo_rm.models.calibration import CALIBRATION
-from robo_rm.models.saving import CONFIG, WEIGHTS
+from robo_core.errors import ModelError
+from robo_core.outputs import write_atomically
 from robo_rm.monitor.conformal import fewest_runs, limits
-from robo_rm.monitor.pictures import PictureModel
+from robo_rm.monitor.images import PictureModel
 from robo_rm.monitor.scores import SCORES, ScoreSettings
+from robo_rm.reward_models.calibration import CALIBRATION
+from robo_rm.reward_models.saving import CONFIG, WEIGHTS
 
 MONITOR, PICTURES = "monitor.json", "monitor.safetensors"
 VERSION = 1

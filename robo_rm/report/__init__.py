@@ -6,10 +6,10 @@ import importlib
 from typing import Any
 
 _WHERE = {
-    "EpisodeView": "robo_rm.report.film",
-    "episode_figure": "robo_rm.report.film",
-    "episode_view": "robo_rm.report.film",
-    "weights_figure": "robo_rm.report.film",
+    "EpisodeView": "robo_rm.report.film_strip",
+    "episode_figure": "robo_rm.report.film_strip",
+    "episode_view": "robo_rm.report.film_strip",
+    "weights_figure": "robo_rm.report.film_strip",
     "confusion_figure": "robo_rm.report.charts",
     "reliability_figure": "robo_rm.report.charts",
     "roc_figure": "robo_rm.report.charts",

@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from robo_datasets.outputs import write_atomically
+from robo_core.outputs import write_atomically
 from robo_rm.report.style import picture_bytes
 
 _STYLE = """

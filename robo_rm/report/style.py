@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from robo_datasets.outputs import write_atomically
+from robo_core.outputs import write_atomically
 
 DPI = 110
 INK = "#1f2933"

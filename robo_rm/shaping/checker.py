@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robo_datasets.errors import ModelError
+from robo_core.errors import ModelError
 from robo_rm.shaping.tabular import ADVANCE, GIVE_UP, HOVER, ShapingRule, hover_task, random_task
 
 TASKS = 20

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 
 Array = npt.NDArray[np.float64]
 

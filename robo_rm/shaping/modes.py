@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_rm.shaping.core import check_discount, shaped_reward
 from robo_rm.shaping.settings import ENSEMBLE_RULES, LEARNER_MODES, MODES, ShapingSettings
 

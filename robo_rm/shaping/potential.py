@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 
 Observations = Mapping[str, npt.NDArray[Any]]
 """Observations of n environments by key, each (n, ...)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 
 # A small store needs more passes: the optimiser has to get somewhere first.
 LEAST_STEPS = 300

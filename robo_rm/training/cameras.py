@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from robo_datasets.console import say
-from robo_datasets.errors import ConfigError, StoreError
-from robo_rm.models.frames import input_size
-from robo_rm.models.registry import FitRequest
+from robo_core.console import say
+from robo_core.errors import ConfigError, StoreError
+from robo_rm.reward_models.frames import input_size
+from robo_rm.reward_models.registry import FitRequest
 
 PREFIX = "observation.images."
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.progress import ProgressLabels, stored_labels
-from robo_rm.models.frames import Size
+from robo_rm.reward_models.frames import Size
 
 DECODE_BLOCK = 256
 

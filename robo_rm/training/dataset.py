@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from robo_datasets.store import DemoStore
-from robo_datasets.windows import Window, WindowPlan, read_window, read_windows
+from robo_datasets.store.demo_store import DemoStore
+from robo_datasets.store.windows import Window, WindowPlan, read_window, read_windows
 
 
 class WindowDataset(Dataset[dict[str, torch.Tensor]]):

@@ -20,15 +20,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from robo_datasets.console import progress_bar, say
-from robo_datasets.errors import ConfigError, ModelError
-from robo_datasets.outputs import REWARD_MODEL, OutputFolder
+from robo_core.console import progress_bar, say
+from robo_core.errors import ConfigError, ModelError
+from robo_core.outputs import REWARD_MODEL, OutputFolder
 from robo_rm.labels.grouping import GroupedStore, named_groups
-from robo_rm.labels.seen import contents
 from robo_rm.labels.split import labelled_episodes, split_episodes, store_split
-from robo_rm.models.protocol import RewardModel
-from robo_rm.models.registry import FitRequest, FitResult
-from robo_rm.models.saving import PROVENANCE, load_reward_model, read_provenance
+from robo_rm.labels.training_overlap import contents
+from robo_rm.reward_models.base import RewardModel
+from robo_rm.reward_models.registry import FitRequest, FitResult
+from robo_rm.reward_models.saving import PROVENANCE, load_reward_model, read_provenance
 from robo_rm.scoring import model_hash
 from robo_rm.training.budget import EARLY_STOPPING, MINUTES, STEPS, cut_off_warning
 from robo_rm.training.held_out import held_out_figures

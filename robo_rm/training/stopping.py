@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_rm.training.held_out import held_out_figures
 
 BEST = "best.safetensors"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.console import print_table, say
-from robo_datasets.errors import ConfigError, StoreError
+from robo_core.console import print_table, say
+from robo_core.errors import ConfigError, StoreError
 from robo_rm.labels.outcomes import HOW_TO_MARK
 from robo_rm.training.constant import constant, describe_constant
 

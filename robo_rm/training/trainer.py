@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from robo_datasets.errors import ModelError
-from robo_datasets.outputs import write_atomically
+from robo_core.errors import ModelError
+from robo_core.outputs import write_atomically
 from robo_rm.settings import OptimiserSettings
 
 # Share of the peak learning rate at which the cosine ends.

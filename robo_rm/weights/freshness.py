@@ -57,7 +57,7 @@ def _said(changed: list[str], what: str) -> str:
 
 def _model_changed(model: Any) -> str:
     """Whether the model folder that the weights came from holds another model now; one that has gone says nothing."""
-    from robo_datasets.errors import ModelError
+    from robo_core.errors import ModelError
     from robo_rm.scoring import model_hash
 
     if not isinstance(model, Mapping) or not Path(str(model.get("folder"))).is_dir():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 
 # paper and calibrated are RA-BC; the others are there to be compared with, see robo_rm.weights.selection.
 RABC_MODES = ("paper", "calibrated")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_rm.weights.options import MODES, RABC_MODES, Advantage, Calibration, TopFraction
 from robo_rm.weights.selection import advantage_labels, success_only, top_fraction
 

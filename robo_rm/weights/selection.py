@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_rm.labels.outcomes import HOW_TO_MARK
 from robo_rm.weights.options import Advantage, TopFraction
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import small_recordings
 
-from robo_rm.cli.compose import compose_settings
-from robo_rm.cli.main import main
-from robo_rm.cli.verbs import find_verbs, pick_verb
+from robo_core.cli.compose import compose_settings
+from robo_core.cli.main import main
+from robo_core.cli.verbs import find_verbs, pick_verb
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = find_verbs()

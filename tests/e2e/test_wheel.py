@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ["robo_rm", "datasets", "policies", "hw", "configs", "pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE"]
+SOURCES = [
+    "core",
+    "robo_rm",
+    "datasets",
+    "policies",
+    "hw",
+    "configs",
+    "pyproject.toml",
+    "setup.py",
+    "MANIFEST.in",
+    "LICENSE",
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +47,7 @@ def installed(tmp_path_factory):
 
 def run_installed(site: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     # -I keeps the checkout and the current folder out of the path, so the wheel's copy is the only one found first.
-    code = f"import sys; sys.path.insert(0, {str(site)!r}); from robo_rm.cli.main import main; sys.exit(main())"
+    code = f"import sys; sys.path.insert(0, {str(site)!r}); from robo_core.cli.main import main; sys.exit(main())"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONPATH": str(site)}
     return subprocess.run(
         [sys.executable, "-c", code, *words], cwd=folder, capture_output=True, text=True, check=False, env=environment

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from robo_rm.models.prediction import Estimate, Prediction
+from robo_rm.reward_models.prediction import Estimate, Prediction
 
 
 class BrightnessModel:

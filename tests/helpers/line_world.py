@@ -96,7 +96,7 @@ def line_store(path: Path, episodes: int = 6, failures: int = 1, world: LineWorl
 def line_ensemble(folder: Path) -> Path:
     """Two fresh models of the world as one, saved."""
     from robo_rm import load_reward_model
-    from robo_rm.baselines.ensemble import EnsembleDescription, EnsembleModel
+    from robo_rm.reward_models.baselines.ensemble import EnsembleDescription, EnsembleModel
 
     members = [load_reward_model(line_model(folder / f"single-{seed}", seed)) for seed in range(2)]
     EnsembleModel(members, EnsembleDescription(2, "lcb", 1.0), members[0].provenance).save(folder)
@@ -107,8 +107,8 @@ def line_model(folder: Path, seed: int = 0) -> Path:
     """A small reward model of the world with fresh weights, saved."""
     import torch
 
+    from robo_rm.reward_models.stage.model import StageDescription, StageRewardModel
     from robo_rm.settings import ConvSettings, StageSettings
-    from robo_rm.stage.model import StageDescription, StageRewardModel
 
     torch.manual_seed(seed)
     reward = StageSettings(history=2, gap_seconds=0.4, width=16, layers=1, heads=2, dropout=0.0, use_state=False)

@@ -16,9 +16,9 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from robo_datasets.testing import smooth_frames
-from robo_datasets.video_writer import VideoWriter
-from robo_hw.contract import RobotContract
-from robo_policies.bag_mapping import contract_mappings
+from robo_datasets.video.writer import VideoWriter
+from robo_hw.contract.robot_contract import RobotContract
+from robo_policies.recording.bag_mapping import contract_mappings
 
 FRAMES = 20
 START_NS = 1_700_000_000_000_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from robo_rm.models.prediction import Estimate
+from robo_rm.reward_models.prediction import Estimate
 
 
 class Stream:

@@ -71,7 +71,7 @@ def test_mistakes_are_told_in_one_line_before_anything_is_written(run_command, p
 def test_a_run_that_was_killed_goes_on_with_the_same_command(point_store, tmp_path):
     out = tmp_path / "policy"
     words = (f"store={point_store.path}", f"out={out}", "steps=400", "training.checkpoint_seconds=0.01", *TINY)
-    command = [sys.executable, "-m", "robo_rm.cli.main", "train-policy", *words]
+    command = [sys.executable, "-m", "robo_core.cli.main", "train-policy", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     state = out / "training" / "state.safetensors"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from robo_datasets import DemoStore
+from robo_rm.reward_models.stage.model import StageDescription
 from robo_rm.settings import ConvSettings, StageSettings
-from robo_rm.stage.model import StageDescription
 
 CAMERA = "observation.images.front"
 STATE = "observation.state"

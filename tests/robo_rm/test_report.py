@@ -12,8 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from robo_datasets.errors import ModelError
-from robo_rm.models.prediction import Prediction
+from robo_core.errors import ModelError
 from robo_rm.report import (
     EpisodeView,
     Page,
@@ -28,6 +27,7 @@ from robo_rm.report import (
     success_figure,
     weights_figure,
 )
+from robo_rm.reward_models.prediction import Prediction
 
 STAGES = ["open the drawer", "reach for the cube", "grasp the cube", "carry it", "close the drawer"]
 

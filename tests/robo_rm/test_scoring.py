@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from brightness_model import BrightnessModel, load_brightness_model, make_bright_store
 
+from robo_core.errors import ModelError, StoreError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ModelError, StoreError
 from robo_rm.scoring import (
     check_model_fits,
     example_episodes,
@@ -164,10 +164,12 @@ class TestVerb:
     def run(
         self, store: DemoStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Callable[..., Any]
     ) -> Callable[..., tuple[int, str, str]]:
-        import robo_rm.models.saving
+        import robo_rm.reward_models.saving
 
         monkeypatch.setattr(
-            robo_rm.models.saving, "load_reward_model", lambda folder, device="auto": load_brightness_model(folder)
+            robo_rm.reward_models.saving,
+            "load_reward_model",
+            lambda folder, device="auto": load_brightness_model(folder),
         )
         BrightnessModel().save(tmp_path / "rm")
         return lambda *words: run_command("score", f"store={store.path}", *words)

@@ -6,9 +6,10 @@ import os
 import warnings
 from pathlib import Path
 
-from robo_datasets.console import progress_bar
-from robo_datasets.description import read_description
-from robo_datasets.doctor.across import (
+from robo_core.checksummed import digest
+from robo_core.console import progress_bar
+from robo_core.errors import StoreError
+from robo_datasets.doctor.across_episodes import (
     check_constant,
     check_duplicates,
     check_lag,
@@ -17,6 +18,7 @@ from robo_datasets.doctor.across import (
     state_action_lag,
 )
 from robo_datasets.doctor.findings import Report
+from robo_datasets.doctor.images import Looks, check_frozen, check_pictures, look, usual_edges
 from robo_datasets.doctor.integrity import (
     check_annotations,
     check_derived,
@@ -24,7 +26,6 @@ from robo_datasets.doctor.integrity import (
     check_staging,
     check_store_files,
 )
-from robo_datasets.doctor.pictures import Looks, check_frozen, check_pictures, look, usual_edges
 from robo_datasets.doctor.signals import (
     check_idle,
     check_jumps,
@@ -33,11 +34,10 @@ from robo_datasets.doctor.signals import (
     check_timestamps,
     still_frames,
 )
-from robo_datasets.errors import StoreError
-from robo_datasets.index import DamagedEpisodeWarning
-from robo_datasets.layout import EPISODES, GROUP_FILE
-from robo_datasets.sealed import digest
-from robo_datasets.store import DemoStore
+from robo_datasets.store.demo_store import DemoStore
+from robo_datasets.store.description import read_description
+from robo_datasets.store.index import DamagedEpisodeWarning
+from robo_datasets.store.layout import EPISODES, GROUP_FILE
 
 
 def examine(root: Path) -> Report:

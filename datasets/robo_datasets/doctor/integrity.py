@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from robo_datasets.description import read_description
+from robo_core.checksummed import digest, open_seal
+from robo_core.errors import CorruptionError, StoreError
 from robo_datasets.doctor.findings import ERROR, WARNING, Finding, Remedy
-from robo_datasets.errors import CorruptionError, StoreError
-from robo_datasets.index import check_index
-from robo_datasets.layout import (
+from robo_datasets.store.description import read_description
+from robo_datasets.store.index import check_index
+from robo_datasets.store.layout import (
     ANNOTATIONS,
     COMMIT_FILE,
     DERIVED,
@@ -23,10 +24,9 @@ from robo_datasets.layout import (
     is_uuid,
     read_commit,
 )
-from robo_datasets.sealed import digest, open_seal
-from robo_datasets.verify import episode_problems
-from robo_datasets.writer import lock_folder
-from robo_datasets.zarr_meta import group_json
+from robo_datasets.store.verify import episode_problems
+from robo_datasets.store.writer import lock_folder
+from robo_datasets.store.zarr_meta import group_json
 
 QUARANTINE = ".quarantine"
 _KNOWN = {GROUP_FILE, INDEX_FILE, EPISODES, ANNOTATIONS, DERIVED, IMPORTS, SPLITS, STAGING, QUARANTINE}

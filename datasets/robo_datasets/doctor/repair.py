@@ -6,15 +6,15 @@ import os
 import shutil
 from pathlib import Path
 
+from robo_core.checksummed import replace_durably, sync_folder
+from robo_core.errors import StoreError
 from robo_datasets.doctor.findings import Finding, Remedy, Report
 from robo_datasets.doctor.integrity import QUARANTINE
-from robo_datasets.errors import StoreError
-from robo_datasets.index import load_entries, write_index
-from robo_datasets.layout import COMMIT_FILE, EPISODES, INDEX_FILE, is_uuid
-from robo_datasets.sealed import replace_durably, sync_folder
-from robo_datasets.verify import episode_problems
-from robo_datasets.writer import lock_folder
-from robo_datasets.zarr_meta import group_json
+from robo_datasets.store.index import load_entries, write_index
+from robo_datasets.store.layout import COMMIT_FILE, EPISODES, INDEX_FILE, is_uuid
+from robo_datasets.store.verify import episode_problems
+from robo_datasets.store.writer import lock_folder
+from robo_datasets.store.zarr_meta import group_json
 
 
 def repair(root: Path, report: Report) -> list[str]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from robo_datasets.doctor.findings import ERROR, WARNING, Finding
-from robo_datasets.episode import Episode
-from robo_datasets.store import DemoStore
+from robo_datasets.store.demo_store import DemoStore
+from robo_datasets.store.episode import Episode
 
 FROZEN_SECONDS = 0.5
 IDLE_SECONDS = 2.0

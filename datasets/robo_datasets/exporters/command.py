@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from robo_datasets.console import say
-from robo_datasets.errors import ConfigError
-from robo_datasets.outputs import OutputFolder
-from robo_datasets.store import DemoStore
+from robo_core.console import say
+from robo_core.errors import ConfigError
+from robo_core.outputs import OutputFolder
+from robo_datasets.store.demo_store import DemoStore
 
 
 class ExportSettings(Protocol):

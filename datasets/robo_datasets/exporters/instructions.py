@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from robo_datasets import lerobot_v3 as v3
-from robo_datasets.episode import Episode
-from robo_datasets.store import DemoStore
+from robo_datasets import lerobot_layout as v3
+from robo_datasets.store.demo_store import DemoStore
+from robo_datasets.store.episode import Episode
 
 
 def task_numbers(store: DemoStore) -> dict[str, int]:

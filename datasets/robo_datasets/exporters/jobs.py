@@ -17,9 +17,9 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from robo_datasets.console import progress_bar, say
-from robo_datasets.errors import StoreError
-from robo_datasets.sealed import digest, replace_durably
+from robo_core.checksummed import digest, replace_durably
+from robo_core.console import progress_bar, say
+from robo_core.errors import StoreError
 
 _PLAN = "plan.json"
 

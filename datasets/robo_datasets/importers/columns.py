@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robo_datasets.errors import ImportSourceError
-from robo_datasets.unreadable import why_unreadable
+from robo_core.errors import ImportSourceError
+from robo_datasets.store.unreadable import why_unreadable
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -6,14 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from robo_datasets.console import say
-from robo_datasets.errors import ConfigError
+from robo_core.console import say
+from robo_core.errors import ConfigError
+from robo_core.outputs import OutputFolder
 from robo_datasets.importers.options import unknown_outcomes
 from robo_datasets.importers.run import ImportPlan, ImportResult, import_source, with_picked_labels
 from robo_datasets.importers.selection import SelectedSource, Selection, parse_episodes, parse_rename, storable_keys
 from robo_datasets.importers.settings import ImportConfig
 from robo_datasets.importers.source import Source
-from robo_datasets.outputs import OutputFolder
 
 _LISTED = 12
 

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from robo_datasets.errors import ImportSourceError
-from robo_datasets.unreadable import why_unreadable
+from robo_core.errors import ImportSourceError
+from robo_datasets.store.unreadable import why_unreadable
 
 # Annotation and description files are small; a larger one is no such file.
 _MAX_JSON_BYTES = 1 << 28

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robo_datasets.errors import ImportSourceError
+from robo_core.errors import ImportSourceError
 
 # A step that differs by this share from the typical one makes a video one of variable rate.
 _UNSTEADY = 0.5

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robo_datasets.errors import ConfigError, ImportSourceError
+from robo_core.errors import ConfigError, ImportSourceError
 from robo_datasets.importers.files import read_json
 
 LABELS = "labels.json"

@@ -13,10 +13,10 @@ import os
 from collections.abc import Container
 from pathlib import Path
 
-from robo_datasets.errors import CorruptionError, ImportSourceError
+from robo_core.checksummed import open_seal, replace_durably, seal
+from robo_core.errors import CorruptionError, ImportSourceError
 from robo_datasets.importers.source import Source, SourceEpisode
-from robo_datasets.layout import IMPORTS, is_uuid
-from robo_datasets.sealed import open_seal, replace_durably, seal
+from robo_datasets.store.layout import IMPORTS, is_uuid
 
 # Raised when the hash of an episode's content changes, so that no name made by another rule is believed.
 _FORMAT = 1

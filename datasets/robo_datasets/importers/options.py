@@ -6,14 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from robo_datasets.errors import ConfigError
-from robo_datasets.importers.picture_config import PictureConfig
-from robo_datasets.importers.pictures import PictureSettings
+from robo_core.errors import ConfigError
+from robo_datasets.importers.image_config import PictureConfig
+from robo_datasets.importers.images import PictureSettings
 from robo_datasets.importers.run import ImportPlan
 from robo_datasets.importers.source import Source
 from robo_datasets.importers.stage_files import Segment, check_names, frame_labels, read_stage_file, stage_order
-from robo_datasets.layout import GROUP_FILE
-from robo_datasets.store import DemoStore
+from robo_datasets.store.demo_store import DemoStore
+from robo_datasets.store.layout import GROUP_FILE
 
 _SUCCESS = {"true": True, "false": False, "unknown": None}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from robo_datasets.errors import ImportSourceError, StoreError
-from robo_datasets.features import parse_features
+from robo_core.errors import ImportSourceError, StoreError
+from robo_datasets.store.features import parse_features
 
 _ANY = "restored-feature"
 

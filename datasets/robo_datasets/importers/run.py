@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.console import progress_bar
-from robo_datasets.errors import ImportSourceError, LabelError, StoreError
-from robo_datasets.features import parse_features
+from robo_core.checksummed import replace_durably
+from robo_core.console import progress_bar
+from robo_core.errors import ImportSourceError, LabelError, StoreError
 from robo_datasets.importers.ledger import Ledger, Stamps
 from robo_datasets.importers.selection import SelectedSource, Selection
 from robo_datasets.importers.source import Source
 from robo_datasets.importers.workers import Done, Job, run_job
-from robo_datasets.layout import EPISODES, GROUP_FILE, STAGING, is_uuid, utc_now
-from robo_datasets.sealed import replace_durably
-from robo_datasets.store import DemoStore
-from robo_datasets.writer import lock_folder
+from robo_datasets.store.demo_store import DemoStore
+from robo_datasets.store.features import parse_features
+from robo_datasets.store.layout import EPISODES, GROUP_FILE, STAGING, is_uuid, utc_now
+from robo_datasets.store.writer import lock_folder
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError, ImportSourceError
-from robo_datasets.features import OWN_ARRAYS
+from robo_core.errors import ConfigError, ImportSourceError
 from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.source import EpisodeDetails, Source, SourceEpisode, SourceFrame
+from robo_datasets.store.features import OWN_ARRAYS
 
 _RANGE = re.compile(r"\s*([0-9]+)\s*(?:([-:])\s*([0-9]+)\s*)?\Z")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.errors import LabelError
+from robo_core.errors import LabelError
 
 Segment = tuple[str, int, int]
 

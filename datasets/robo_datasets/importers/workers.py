@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robo_datasets.errors import (
+from robo_core.errors import (
     CorruptionError,
     EpisodeBusyError,
     EpisodeThereError,
@@ -23,8 +23,8 @@ from robo_datasets.errors import (
 )
 from robo_datasets.importers.content import Content
 from robo_datasets.importers.source import Source, SourceEpisode, episode_content, source_record
-from robo_datasets.layout import EPISODES
-from robo_datasets.store import DemoStore
+from robo_datasets.store.demo_store import DemoStore
+from robo_datasets.store.layout import EPISODES
 
 _PARENT_CHECK_S = 0.25
 _BUSY_WAIT_S = 0.2

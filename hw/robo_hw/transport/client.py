@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from robo_hw.chunk import ActionChunk
-from robo_hw.clock import Clock, SteadyClock
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import ObservationError, TransportError
+from robo_hw.safety.chunk import ActionChunk
+from robo_hw.safety.clock import Clock, SteadyClock
+from robo_hw.safety.watch import JointOrder
 from robo_hw.transport.address import Address
 from robo_hw.transport.connection import ConnectionLost
 from robo_hw.transport.credentials import Credentials
@@ -36,7 +37,6 @@ from robo_hw.transport.limits import MOST_NUMBERS
 from robo_hw.transport.link import Link, Pending, Refused, Target
 from robo_hw.transport.reports import ClientState, ClientStatus, Timeouts, Update
 from robo_hw.transport.served import IMAGES, STATE, ProgressEstimate, ServerInfo
-from robo_hw.watch import JointOrder
 
 WANTS = ("chunk", "progress")
 _REMEMBERED = 256

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import FrameError, HandshakeError, ObservationError
 
 _GENERATION = struct.Struct("<Q")

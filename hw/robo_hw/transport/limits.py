@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.transport.images import ImageLayout
 from robo_hw.transport.wire import SMALL
 

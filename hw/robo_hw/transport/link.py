@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import AddressError, AuthenticationError, FrameError
 from robo_hw.transport.address import Address
 from robo_hw.transport.channel import Channel, Steps, finish

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from robo_hw.chunk import ActionChunk
+from robo_hw.safety.chunk import ActionChunk
 from robo_hw.transport.served import ProgressEstimate, ServerInfo
 
 

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from robo_hw.clock import Clock, SteadyClock
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import TransportError
+from robo_hw.safety.clock import Clock, SteadyClock
 from robo_hw.transport.address import Address
 from robo_hw.transport.channel import Channel
 from robo_hw.transport.connection import Connection, ConnectionLost

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import ContractError, FrameError, HandshakeError
 from robo_hw.transport.connection import Connection, ConnectionLost
 from robo_hw.transport.images import SlotReader

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import FrameError
 from robo_hw.transport.messages import shortened
 from robo_hw.transport.served import Observation, ServedPolicy, ServedProgress

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from lerobot.policies.act.configuration_act import ACTConfig
 
-    from robo_policies.cloning.pictures import Size
+    from robo_policies.cloning.images import Size
 
 
 def act_config(settings: ActSettings, dims: Mapping[str, int], cameras: Mapping[str, Size], device: str) -> ACTConfig:

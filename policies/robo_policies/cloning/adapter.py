@@ -16,7 +16,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.cloning.learner import Learner
 from robo_policies.cloning.windows import ACTION, Span
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robo_datasets.errors import ConfigError, ModelError
-from robo_datasets.outputs import write_atomically
+from robo_core.errors import ConfigError, ModelError
+from robo_core.outputs import write_atomically
 
 CARD = "robo_policy.json"
 FORMAT = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 
 
 class ChunkPlayer:

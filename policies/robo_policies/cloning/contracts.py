@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from robo_datasets.errors import StoreError
+from robo_core.errors import StoreError
 from robo_policies.cloning.windows import ACTION
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def check_store_contract(store: DemoStore, contract: str) -> None:
         StoreError: the store was recorded under another contract, or its actions are not the contract's joints.
         ContractError: the contract cannot be read, or is wrong.
     """
-    from robo_hw.contract import RobotContract
+    from robo_hw.contract.robot_contract import RobotContract
     from robo_policies.serving.values import match_values
 
     wanted = RobotContract.load(contract)
@@ -57,7 +57,7 @@ def check_policy_contract(policy: Any, contract: str) -> str | None:
         ModelError: it was trained under another one, or for other joints; names the fields that differ.
         ContractError: the contract cannot be read, or is wrong.
     """
-    from robo_hw.contract import RobotContract
+    from robo_hw.contract.robot_contract import RobotContract
     from robo_policies.serving.fit import WARN, policy_findings, refuse
 
     # Cameras, rates and lengths of chunks are the real arm's business: deploy-check and serve-policy look at them.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
 
-    from robo_policies.cloning.pictures import Size
+    from robo_policies.cloning.images import Size
 
 
 def diffusion_config(

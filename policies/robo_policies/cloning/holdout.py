@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robo_policies.cloning.images import Pictures
 from robo_policies.cloning.learned import LearnedPolicy
-from robo_policies.cloning.pictures import Pictures
 from robo_policies.cloning.windows import ACTION, Demonstrations
 from robo_rm.labels.split import store_split
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets.errors import MissingPartError, ModelError
-from robo_datasets.jpeg import resize
+from robo_core.errors import MissingPartError, ModelError
+from robo_datasets.store.jpeg import resize
 from robo_policies.cloning.checkpoint import pick_device, read_card
 from robo_policies.cloning.windows import ACTION
 
 if TYPE_CHECKING:
     import torch
 
-    from robo_policies.cloning.pictures import Size
+    from robo_policies.cloning.images import Size
     from robo_policies.cloning.steering import Steering
 
 KINDS = ("act", "diffusion")

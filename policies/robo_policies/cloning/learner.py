@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robo_datasets.errors import MissingPartError
+from robo_core.errors import MissingPartError
 from robo_policies.cloning.settings import ActSettings, DiffusionSettings, PolicySettings
 from robo_policies.cloning.windows import ACTION, ENVIRONMENT_STATE, STATE, Span
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from robo_policies.cloning.pictures import Size
+    from robo_policies.cloning.images import Size
 
 
 EPSILON = 1e-20

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets.console import say
-from robo_datasets.errors import ConfigError, StoreError
+from robo_core.console import say
+from robo_core.errors import ConfigError, StoreError
 from robo_policies.cloning.adapter import PolicyLearner
+from robo_policies.cloning.images import Pictures
 from robo_policies.cloning.learner import Learner, as_tensors
-from robo_policies.cloning.pictures import Pictures
 from robo_policies.cloning.sample_weights import sample_weights, weight_warnings
 from robo_policies.cloning.settings import Budget, CloningSettings, WeightSettings
 from robo_policies.cloning.trainer import CloningResult, clone
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import torch
 
     from robo_datasets import DemoStore
-    from robo_policies.cloning.pictures import Size
+    from robo_policies.cloning.images import Size
 
 QUANTILES = (("q01", 0.01), ("q10", 0.1), ("q90", 0.9), ("q99", 0.99))
 BOUNDS = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets.console import say
-from robo_datasets.errors import StoreError
+from robo_core.console import say
+from robo_core.errors import StoreError
 from robo_policies.cloning.settings import WeightSettings
 from robo_policies.cloning.windows import Demonstrations
 from robo_rm.labels.outcomes import HOW_TO_MARK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 
 WEIGHT_MODES = ("none", "rabc", "success_only")
 PRECISIONS = ("auto", "fp32", "bf16")

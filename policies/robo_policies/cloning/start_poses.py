@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robo_policies.names import NamesError, flat_names
+from robo_policies.feature_names import NamesError, flat_names
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore

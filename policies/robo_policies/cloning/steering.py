@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     import torch

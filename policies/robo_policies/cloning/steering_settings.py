@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from robo_policies.cloning.steering import Steering

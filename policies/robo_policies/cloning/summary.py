@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robo_datasets.console import print_table, say
+from robo_core.console import print_table, say
 from robo_policies.cloning.settings import WeightSettings
 from robo_policies.cloning.windows import ACTION, Demonstrations
 from robo_rm.labels.outcomes import HOW_TO_MARK
@@ -16,7 +16,7 @@ from robo_rm.training.summary import Split, check_split, task_rows
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
-    from robo_datasets.episode import Episode
+    from robo_datasets.store.episode import Episode
 
 SHOWN = 3
 

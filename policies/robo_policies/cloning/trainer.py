@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets.console import progress_bar
-from robo_datasets.errors import ConfigError, ModelError
-from robo_datasets.outputs import write_atomically
+from robo_core.console import progress_bar
+from robo_core.errors import ConfigError, ModelError
+from robo_core.outputs import write_atomically
 from robo_policies.cloning.settings import Budget, CloningSettings
 from robo_rm.training.budget import MINUTES, STEPS
 

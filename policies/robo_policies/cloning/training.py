@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets.console import say
-from robo_datasets.errors import ConfigError, StoreError
-from robo_datasets.outputs import POLICY, OutputFolder
+from robo_core.console import say
+from robo_core.errors import ConfigError, StoreError
+from robo_core.outputs import POLICY, OutputFolder
 from robo_policies.cloning.checkpoint import CARD, pick_device, policy_files, read_card, write_card
 from robo_policies.cloning.holdout import held_out_errors, hold_out
+from robo_policies.cloning.images import Pictures, pick_cameras
 from robo_policies.cloning.learned import LearnedPolicy, load_policy
 from robo_policies.cloning.learner import Learner, make_learner
-from robo_policies.cloning.pictures import Pictures, pick_cameras
 from robo_policies.cloning.sample_weights import effective_samples, sample_weights, weight_warnings
 from robo_policies.cloning.settings import (
     ActSettings,
@@ -45,7 +45,7 @@ from robo_policies.cloning.windows import (
     load_demonstrations,
     normalisation,
 )
-from robo_policies.names import NamesError, flat_names
+from robo_policies.feature_names import NamesError, flat_names
 from robo_rm.training.budget import MINUTES, cut_off_warning
 
 if TYPE_CHECKING:

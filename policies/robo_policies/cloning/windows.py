@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robo_datasets.errors import ModelError, StoreError
-from robo_policies.cloning.pictures import shifted
+from robo_core.errors import ModelError, StoreError
+from robo_policies.cloning.images import shifted
 from robo_rm.training.constant import RESOLUTION, constant, describe_constant
 from robo_rm.training.summary import check_finite
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from robo_datasets import DemoStore
-    from robo_policies.cloning.pictures import Pictures
+    from robo_policies.cloning.images import Pictures
 
 STATE = "observation.state"
 ENVIRONMENT_STATE = "observation.environment_state"

@@ -10,11 +10,11 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from robo_policies.demo.line import Part
+from robo_policies.demo.pipeline import Part
 from robo_rm.training.budget import Budget
 
 if TYPE_CHECKING:
-    from robo_policies.verbs.demo import Config
+    from robo_policies.commands.demo import Config
 
 FRAMES_OF_AN_EPISODE = 375
 """Mean length of the demo's demonstrations."""
@@ -75,9 +75,9 @@ def step_seconds(image_size: int) -> float:
     import torch
 
     from robo_rm.labels.progress import label_frames
+    from robo_rm.reward_models.stage.model import StageDescription
+    from robo_rm.reward_models.stage.trainer import Trainer
     from robo_rm.settings import ConvSettings, OptimiserSettings, StageSettings
-    from robo_rm.stage.model import StageDescription
-    from robo_rm.stage.trainer import Trainer
     from robo_rm.training.data import TrainingData
 
     side = min(image_size, ConvSettings().image_size)

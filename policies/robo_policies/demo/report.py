@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from robo_core.outputs import OutputFolder
 from robo_datasets import DemoStore
-from robo_datasets.episode import Episode
-from robo_datasets.outputs import OutputFolder
-from robo_policies.demo.line import read_metrics
-from robo_rm.models.prediction import Prediction
+from robo_datasets.store.episode import Episode
+from robo_policies.demo.pipeline import read_metrics
 from robo_rm.report import (
     EpisodeView,
     Page,
@@ -23,6 +22,7 @@ from robo_rm.report import (
     success_figure,
     weights_figure,
 )
+from robo_rm.reward_models.prediction import Prediction
 
 POLICIES = {"none": "BC, all frames alike", "rabc": "RA-BC, weighted by reward"}
 KINDS: dict[str, Callable[[Episode], bool]] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_rm.metrics.intervals import Interval, wilson_interval
 
 LEVEL = 0.05

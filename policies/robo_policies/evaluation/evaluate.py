@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.console import progress_bar
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.console import progress_bar
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.cloning.settings import Execution
 from robo_policies.cloning.steering_settings import SteeringSettings
 from robo_policies.evaluation.rollouts import (

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.cloning.chunks import ChunkPlayer
 from robo_policies.cloning.settings import Execution
 from robo_policies.cloning.windows import ACTION

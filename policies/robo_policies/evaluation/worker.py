@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from robo_datasets.errors import ModelError, RoboError
+from robo_core.errors import ModelError, RoboError
 from robo_policies.cloning.settings import Execution
 from robo_policies.cloning.steering_settings import SteeringSettings
 from robo_policies.evaluation.rollouts import Rollout, image_size_of

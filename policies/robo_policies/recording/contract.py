@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_hw import RobotContract, example_contracts
 from robo_hw.errors import ContractError
 from robo_policies.worlds.tidy_drawer import STATE_NAMES

@@ -20,8 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import IO, Any
 
+from robo_core.errors import RoboError, StoreError
 from robo_datasets import DemoStore
-from robo_datasets.errors import RoboError, StoreError
 from robo_policies.recording.recorder import Recorded, RecordingPlan, record_episode
 
 

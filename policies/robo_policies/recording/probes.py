@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_policies.recording.recorder import LONGEST, RecordingPlan
 from robo_policies.worlds.drawer_probes import PROBES, DrawerProbe
 
@@ -18,7 +18,7 @@ _NAMESPACE = uuid.UUID("0e2bb1a5-7a44-4d1a-8a0e-4b7d6f6f3f0d")
 
 @dataclass(frozen=True)
 class ProbePlan(RecordingPlan):
-    """A plan whose quality is the name of a probe; `robo_rm.judging.probes.probe_recorded` reads it as such.
+    """A plan whose quality is the name of a probe; `robo_rm.evaluation.probes.probe_recorded` reads it as such.
 
     Raises:
         ConfigError: an unknown probe, or a seed below 0.

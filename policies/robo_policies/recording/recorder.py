@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robo_core.errors import ConfigError, StoreError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ConfigError, StoreError
-from robo_datasets.layout import STAGING
+from robo_datasets.store.layout import STAGING
 from robo_policies.worlds import make_env
 from robo_policies.worlds.world import MIXED, QUALITIES
 

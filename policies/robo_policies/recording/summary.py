@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from robo_core.console import print_table
 from robo_datasets import DemoStore
-from robo_datasets.console import print_table
 from robo_policies.worlds.world import QUALITIES
 
 

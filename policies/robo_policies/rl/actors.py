@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from robo_datasets.errors import ModelError
+from robo_core.errors import ModelError
 from robo_policies.rl.replay import Floats
 from robo_policies.rl.scaling import MOST, Scaling
 from robo_policies.rl.settings import LearnerSettings

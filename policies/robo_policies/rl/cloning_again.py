@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE
 from robo_policies.rl.proposals import ClonedDecisions
 from robo_policies.rl.replay import Floats, Replay

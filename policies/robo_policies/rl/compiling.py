@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from robo_datasets.console import say
-from robo_datasets.errors import MissingPartError
+from robo_core.console import say
+from robo_core.errors import MissingPartError
 from robo_policies.rl.settings import LearnerSettings, SacSettings
 
 COMPILERS = ("g++", "clang++", "c++", "cl")

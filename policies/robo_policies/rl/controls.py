@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 
-from robo_datasets.errors import ConfigError, MissingPartError, ModelError
+from robo_core.errors import ConfigError, MissingPartError, ModelError
 from robo_policies.rl.actors import ActorShape, PlainActor
 from robo_policies.rl.decisions import DecisionWorlds, Outcome
 from robo_policies.rl.learning import Learning

@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import ModelError
+from robo_core.errors import ModelError
 
 Floats = npt.NDArray[np.float32]
 

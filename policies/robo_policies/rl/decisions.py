@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.crew import ENVIRONMENT_STATE, STATE, Carried, Floats, LocalWorld, Member, flat
 from robo_policies.rl.workers import IMAGES, LONGEST_DECISION, RemoteWorld
 from robo_rm.shaping.core import decision_gold

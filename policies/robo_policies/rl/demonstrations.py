@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import ConfigError, StoreError
+from robo_core.errors import ConfigError, StoreError
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap, Proposer
 from robo_rm.shaping.core import decision_gold
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.actors import ActorShape, PlainActor
 from robo_policies.rl.networks import Critics
 from robo_policies.rl.optimisers import optimiser_state, restore_optimiser

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robo_datasets.console import say
-from robo_datasets.errors import ConfigError
+from robo_core.console import say
+from robo_core.errors import ConfigError
 from robo_policies.rl.blending import BlendedSac
 from robo_policies.rl.learning import Learning
 from robo_policies.rl.occupancy import ChiSquared, PenalisedLearner

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import safetensors
 import safetensors.torch
 
-from robo_datasets.errors import ConfigError, ModelError
-from robo_datasets.outputs import write_atomically
+from robo_core.errors import ConfigError, ModelError
+from robo_core.outputs import write_atomically
 from robo_policies.rl.cloning_again import FEWEST, CloneOfSuccess
 from robo_policies.rl.decisions import DecisionWorlds, Outcome
 from robo_policies.rl.monitor import HackingMonitor

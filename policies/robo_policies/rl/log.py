@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets.console import say
+from robo_core.console import say
 from robo_policies.rl.learning import Learning, Note
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 
 NEAR_GOLD = 0.8
 """Potential from which an episode looks nearly done."""

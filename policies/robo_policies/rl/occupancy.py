@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.optimisers import optimiser_state, restore_optimiser
 from robo_policies.rl.replay import Batch, Floats
 from robo_policies.rl.scaling import MOST, Scaling

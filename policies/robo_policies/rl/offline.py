@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robo_datasets.errors import ModelError
+from robo_core.errors import ModelError
 from robo_policies.rl.actors import PlainActor
 from robo_policies.rl.iql import Iql
 from robo_policies.rl.learning import Learning

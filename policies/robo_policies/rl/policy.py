@@ -20,8 +20,8 @@ import numpy.typing as npt
 import safetensors
 import safetensors.torch
 
-from robo_datasets.errors import ModelError
-from robo_datasets.outputs import write_atomically
+from robo_core.errors import ModelError
+from robo_core.outputs import write_atomically
 from robo_policies.rl.actors import ActorShape, PlainActor
 from robo_policies.rl.blending import BlendedSac
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap, Proposer
@@ -219,7 +219,7 @@ def load_rl_policy(folder: Path, device: str = "cpu") -> RlPolicy:
     model: Any = load_reward_model(folder / REWARD_MODEL, device) if card["potential"] else None
     rule = card.get("ensemble")
     if model is not None and rule:
-        from robo_rm.baselines.ensemble import with_rule
+        from robo_rm.reward_models.baselines.ensemble import with_rule
 
         model = with_rule(model, str(rule["rule"]), float(rule["pessimism"]))
     return RlPolicy(folder, card, learnt, actions, propose, model)

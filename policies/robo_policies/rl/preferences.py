@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_policies.rl.replay import Floats, Replay
 from robo_rm.training.constant import mean_and_scale
 

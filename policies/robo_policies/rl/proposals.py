@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap
 from robo_policies.rl.optimisers import FlatAdam
 from robo_policies.rl.replay import Floats

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import ConfigError, ModelError
-from robo_datasets.outputs import write_atomically
+from robo_core.errors import ConfigError, ModelError
+from robo_core.outputs import write_atomically
 from robo_rm.shaping.core import check_discount
 from robo_rm.shaping.modes import (
     Decisions,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from robo_datasets.errors import ModelError
+from robo_core.errors import ModelError
 from robo_policies.rl.compiling import compiled
 from robo_policies.rl.losses import actor_loss, critic_loss
 from robo_policies.rl.networks import Actor, Critics

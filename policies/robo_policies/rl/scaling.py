@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import ModelError
+from robo_core.errors import ModelError
 from robo_rm.training.constant import RESOLUTION
 
 SMALLEST_SPREAD = 0.01

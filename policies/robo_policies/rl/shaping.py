@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_rm.shaping.core import check_discount, decision_gold
 from robo_rm.shaping.modes import Decisions, ShapingSettings, check_plain, compose_reward
 from robo_rm.shaping.potential import TRUE_PROGRESS, Potential

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.errors import ConfigError, StoreError
+from robo_core.errors import ConfigError, StoreError
 from robo_policies.rl.cloning_again import CloneOfSuccess
 from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap, DecisionWorlds, Proposer, action_map
 from robo_policies.rl.demonstrations import SIMULATOR_PROGRESS, demonstrated_decisions, demonstrated_reach
@@ -180,7 +180,7 @@ class RlTraining:
 
         model = load_reward_model(str(self.settings.reward_model), self.device)
         if self.settings.shaping.ensemble:
-            from robo_rm.baselines.ensemble import with_rule
+            from robo_rm.reward_models.baselines.ensemble import with_rule
 
             model = with_rule(model, self.settings.shaping.ensemble, self.settings.shaping.pessimism)
         rate = model.provenance.get("fps")

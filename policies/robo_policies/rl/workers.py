@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from robo_datasets.errors import ConfigError, ModelError, RoboError
+from robo_core.errors import ConfigError, ModelError, RoboError
 from robo_policies.rl.crew import Carried, Floats, begin, carry_out
 
 LONGEST_DECISION = 64

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robo_hw.clock import Clock
-from robo_hw.watch import frame_digest
+from robo_hw.safety.clock import Clock
+from robo_hw.safety.watch import frame_digest
 from robo_policies.robots.arm import Arm, CameraFrame, Reading
 
 _KEPT = 64

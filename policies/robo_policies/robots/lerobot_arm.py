@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.errors import MissingPartError
-from robo_hw.contract import RobotContract
-from robo_hw.lerobot_units import ENDS, SHOWN, LeRobotUnits, parse_calibration, reach_problems
+from robo_core.errors import MissingPartError
+from robo_hw.contract.lerobot_units import ENDS, SHOWN, LeRobotUnits, parse_calibration, reach_problems
+from robo_hw.contract.robot_contract import RobotContract
 from robo_policies.robots.arm import ArmError, CameraFrame, Reading
 
 _BUS_CALLS = ("sync_read", "sync_write", "read", "write", "disconnect")

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from robo_core.errors import RoboError, StoreError
 from robo_datasets import DemoStore
-from robo_datasets.errors import RoboError, StoreError
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 
 _ROOM = 400
 """Frames that may wait for the disk."""

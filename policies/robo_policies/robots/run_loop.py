@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from robo_hw.clock import Clock
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
-from robo_hw.observation_buffer import IMAGES, STATE, NamedVector, ObservationBuffer, unmet_needs
-from robo_hw.safety_core import SafetyCore
-from robo_hw.states import State
-from robo_hw.timing import LoopTiming, Spread
+from robo_hw.observation.observation_buffer import IMAGES, STATE, NamedVector, ObservationBuffer, unmet_needs
+from robo_hw.observation.states import State
+from robo_hw.safety.clock import Clock
+from robo_hw.safety.safety_core import SafetyCore
+from robo_hw.safety.timing import LoopTiming, Spread
 from robo_hw.transport import ClientState, PolicyClient
 from robo_hw.transport.served import ProgressEstimate
 from robo_policies.robots.arm import Arm

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets import DemoStore, console
-from robo_datasets.errors import ConfigError
-from robo_datasets.outputs import OutputFolder
+from robo_core import console
+from robo_core.errors import ConfigError
+from robo_core.outputs import OutputFolder
+from robo_datasets import DemoStore
 from robo_hw import RobotContract, SafetyCore, SteadyClock
-from robo_hw.schedule import MODES
+from robo_hw.safety.schedule import MODES
 from robo_hw.transport import Address, ClientState, Credentials, PolicyClient, PolicyServer
 from robo_policies.robots.arm import Arm, ArmError
 from robo_policies.robots.arm_threads import ArmThreads
@@ -29,7 +30,7 @@ from robo_policies.robots.run_loop import RunLoop
 from robo_policies.serving.loading import load, warm_up
 
 if TYPE_CHECKING:
-    from robo_policies.verbs.run_policy import Config
+    from robo_policies.commands.run_policy import Config
 
 _WAIT_FOR_SERVER = 10.0
 """Seconds that a policy server is looked for before the arm is touched."""
@@ -42,7 +43,7 @@ def say(text: str) -> None:
 
 
 def run_policy(config: Config) -> None:
-    """See ``robo_policies.verbs.run_policy``.
+    """See ``robo_policies.commands.run_policy``.
 
     Raises:
         ConfigError: settings contradict each other.

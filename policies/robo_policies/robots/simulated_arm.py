@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.errors import RoboError
-from robo_hw.contract import RobotContract
+from robo_core.errors import RoboError
+from robo_hw.contract.robot_contract import RobotContract
 from robo_policies.robots.arm import ArmError, CameraFrame, Reading
 
 _LONGEST_CATCH_UP = 0.1

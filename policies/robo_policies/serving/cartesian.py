@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError, MissingPartError, ModelError
-from robo_hw.contract import RobotContract
+from robo_core.errors import ConfigError, MissingPartError, ModelError
+from robo_hw.contract.robot_contract import RobotContract
 from robo_policies.rendering import SIM_FIX, import_mujoco
 from robo_policies.serving.cartesian_settings import ROTATIONS, CartesianSettings, check_settings
 

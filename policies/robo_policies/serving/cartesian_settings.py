@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 
 ROTATIONS = {"rotvec": 3, "euler_xyz": 3, "quaternion_wxyz": 4, "quaternion_xyzw": 4, "rotation_6d": 6}
 REFERENCES = ("absolute", "relative", "delta")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robo_datasets.errors import ConfigError, MissingPartError
+from robo_core.errors import ConfigError, MissingPartError
 from robo_hw.transport.tls import KEY, OWN, PEERS
 
 if TYPE_CHECKING:

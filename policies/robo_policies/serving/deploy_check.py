@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robo_datasets.errors import StoreError
+from robo_core.errors import StoreError
 from robo_hw import RobotContract
 from robo_policies.serving.check_store import action_findings, store_findings, store_values, unit
 from robo_policies.serving.dry_run import DryRun, dry_run

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from robo_datasets.errors import ModelError
+from robo_core.errors import ModelError
 from robo_hw import RobotContract
+from robo_hw.contract.lerobot_units import LeRobotUnits
 from robo_hw.errors import ContractError
-from robo_hw.lerobot_units import LeRobotUnits
-from robo_policies.names import NamesError, flat_names
+from robo_policies.feature_names import NamesError, flat_names
 from robo_policies.serving.values import Values, match_values, recorded_ranges, unit_problem
 
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
     from robo_policies.serving.cartesian import CartesianActions
-    from robo_rm.models.protocol import RewardModel
+    from robo_rm.reward_models.base import RewardModel
 
 STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
 GO, WARN, NO_GO = "go", "warn", "no-go"

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_hw import RobotContract
 from robo_policies.serving.cartesian import CartesianActions, CartesianError, CartesianSettings
 from robo_policies.serving.fit import policy_findings, refuse, refuse_wider, reward_findings
@@ -16,7 +16,7 @@ from robo_rm.monitor.promise import MonitorCalibration, read_monitor
 
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
-    from robo_rm.models.protocol import RewardModel
+    from robo_rm.reward_models.base import RewardModel
 
 
 @dataclass(frozen=True)

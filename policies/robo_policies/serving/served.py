@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robo_datasets.console import say
+from robo_core.console import say
 from robo_hw import RobotContract
 from robo_hw.transport import Observation, PolicyInfo, ProgressEstimate
 from robo_policies.serving.fit import ACTION, IMAGES, STATE, policy_values, reward_rate, reward_values
@@ -19,7 +19,7 @@ from robo_rm.monitor.watch import MonitoredRun
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
     from robo_policies.serving.cartesian import CartesianActions
-    from robo_rm.models.protocol import RewardModel
+    from robo_rm.reward_models.base import RewardModel
 
 _EARLY = 0.75
 """A frame that comes before this share of a period since the last is not a step of the stream."""

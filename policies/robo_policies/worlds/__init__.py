@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from robo_datasets.errors import ConfigError, MissingPartError
+from robo_core.errors import ConfigError, MissingPartError
 
 if TYPE_CHECKING:
     from robo_policies.worlds.gym_world import GymWorld

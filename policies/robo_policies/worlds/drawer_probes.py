@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_policies.worlds.operator import TRAVEL_HEIGHT, Operator, Style
 from robo_policies.worlds.progress import progress_of
 from robo_policies.worlds.scene import CUBE_HALF

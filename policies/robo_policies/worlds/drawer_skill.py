@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_policies.rendering import import_mujoco
 from robo_policies.worlds import scene
 from robo_policies.worlds.progress import (

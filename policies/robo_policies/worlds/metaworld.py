@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from robo_datasets.errors import ConfigError, MissingPartError
+from robo_core.errors import ConfigError, MissingPartError
 from robo_policies.rendering import MAX_IMAGE_SIZE, CameraRenderer, check_preset, import_mujoco, lighten
 from robo_policies.worlds.metaworld_tasks import TASKS, Start, stage_and_progress, way_left
 from robo_policies.worlds.world import Actions

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from robo_datasets.errors import MissingPartError
+from robo_core.errors import MissingPartError
 from robo_policies.rendering import SIM_FIX, import_mujoco
 from robo_policies.worlds import scene
 from robo_policies.worlds.progress import SHUT, cube_held, cube_in_tray

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_policies.rendering import MAX_IMAGE_SIZE, CameraRenderer, check_preset, import_mujoco
 from robo_policies.worlds.progress import STAGES, Situation, is_success, progress_of
 from robo_policies.worlds.scene import (

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 
 Actions = Iterator[np.ndarray]
 

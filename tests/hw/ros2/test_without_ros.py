@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from robo_hw import HardwareError, RobotContract
-from robo_hw.observation_buffer import ObservationBuffer, parse_vectors, unmet_needs
-from robo_hw.timing import LoopTiming, Spread
+from robo_hw.observation.observation_buffer import ObservationBuffer, parse_vectors, unmet_needs
+from robo_hw.safety.timing import LoopTiming, Spread
 from robo_rm_bridge.arm_faults import FAULTS, FaultPlayer
 from robo_rm_bridge.controller import CommandFollower
 from robo_rm_bridge.middleware import (

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 
+from robo_core.errors import ConfigError, ModelError, StoreError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ConfigError, ModelError, StoreError
 from robo_policies import load_policy, train_lerobot_policy, train_policy
 from robo_policies.cloning.act import ActLearner
 from robo_policies.cloning.adapter import PolicyLearner, span_of
+from robo_policies.cloning.images import Pictures
 from robo_policies.cloning.learner import Learner, as_tensors
 from robo_policies.cloning.lerobot_training import as_configured, with_quantiles
-from robo_policies.cloning.pictures import Pictures
 from robo_policies.cloning.settings import Budget, WeightSettings
 from robo_policies.cloning.windows import Span, Windows, load_demonstrations, normalisation
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from robo_policies.cloning.adapter import PolicyLearner
-from robo_policies.cloning.pictures import Pictures
+from robo_policies.cloning.images import Pictures
 from robo_policies.cloning.settings import Budget
 from robo_policies.cloning.trainer import clone
 from robo_policies.cloning.windows import Span, Windows, load_demonstrations, normalisation

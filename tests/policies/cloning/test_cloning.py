@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.cloning import trainer as cloning
 from robo_policies.cloning.act import ActLearner
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings

@@ -8,7 +8,7 @@ import torch
 from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
 from lerobot.policies.factory import make_pre_post_processors
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies import evaluate, load_policy, train_policy
 from robo_policies.cloning import trainer as cloning
 from robo_policies.cloning.diffusion import DiffusionLearner

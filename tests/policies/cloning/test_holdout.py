@@ -10,9 +10,9 @@ import pytest
 from robo_datasets import DemoStore
 from robo_policies.cloning.holdout import hold_out
 from robo_policies.cloning.windows import load_demonstrations
-from robo_rm.models.registry import FitRequest
+from robo_rm.reward_models.registry import FitRequest
+from robo_rm.reward_models.stage.model_type import StagePlan
 from robo_rm.settings import StageSettings
-from robo_rm.stage.kind import StagePlan
 from robo_rm.training.fit import Fit
 
 CAMERA = "observation.images.front"

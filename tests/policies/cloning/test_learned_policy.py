@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies import load_policy, train_policy
 from robo_policies.cloning.settings import Budget
 

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
+from robo_core.errors import ConfigError, StoreError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ConfigError, StoreError
 from robo_policies.cloning.sample_weights import sample_weights
 from robo_policies.cloning.settings import WeightSettings
 from robo_policies.cloning.windows import load_demonstrations

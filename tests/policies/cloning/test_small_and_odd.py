@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
+from robo_core.errors import ConfigError, StoreError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ConfigError, StoreError
 from robo_policies import load_policy, train_policy
 from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, DiffusionSettings, WeightSettings
 from robo_policies.cloning.windows import (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies import evaluate
 from robo_policies.cloning.steering import Steering, guided_sample
 

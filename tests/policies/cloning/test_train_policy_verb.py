@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robo_datasets import DemoStore
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 
 TINY_DIFFUSION = (
     "policy=diffusion", "policy.chunk_size=8", "policy.execution_horizon=3", "policy.down_dims=[16,16]",

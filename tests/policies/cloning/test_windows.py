@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robo_core.errors import ModelError, StoreError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ModelError, StoreError
 from robo_policies.cloning.windows import Demonstrations, Span, Windows, load_demonstrations, normalisation
 
 

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from robo_policies.commands.demo import Config
 from robo_policies.demo import estimate
-from robo_policies.demo.parts import demo_parts
-from robo_policies.verbs.demo import Config
+from robo_policies.demo.steps import demo_parts
 
 
 def minutes(text: str) -> int:

@@ -11,7 +11,7 @@ from drawer_policies import drawer_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_policies.evaluation.comparison import compare, mcnemar_exact, paired_interval
 from robo_policies.evaluation.evaluate import Evaluation
 from robo_policies.evaluation.figures import time_figure

@@ -7,7 +7,7 @@ import json
 import pytest
 from drawer_policies import drawer_policy
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_hw import RobotContract
 from robo_policies.cloning.settings import DiffusionSettings, Execution
 from robo_policies.cloning.steering_settings import SteeringSettings

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drawer_policies import drawer_policy
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies import Execution, evaluate
 from robo_policies.evaluation.evaluate import Evaluation, start_seed
 from robo_policies.evaluation.rollouts import WAVE, Rollout

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_policies import make_env
 from robo_policies.worlds.operator import FASTEST_JOINT_STEP
 from robo_policies.worlds.progress import STAGES

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from robo_core.errors import ConfigError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ConfigError
 from robo_hw import RobotContract
 from robo_policies.recording.contract import recorded_contract
 from robo_policies.recording.recorder import RecordingPlan
@@ -38,7 +38,7 @@ def test_a_contract_that_does_not_fit_is_refused_by_field(name, plan, fps, match
 
 
 def test_record_writes_contract_and_hash_into_the_store(tmp_path):
-    from robo_rm.cli.main import main
+    from robo_core.cli.main import main
 
     path = tmp_path / "demos.zarr"
     assert main(["record", f"store={path}", "episodes=1", "quality=stops_partway", "processes=1"]) == 0

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robo_core.errors import ConfigError, MissingPartError, StoreError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ConfigError, MissingPartError, StoreError
 from robo_policies import rendering
 from robo_policies.recording.pool import record_in_processes
 from robo_policies.recording.recorder import FRAMES_AFTER_SUCCESS, RecordingPlan, check_mixture, record_episode
@@ -49,7 +49,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recorded") / "demos.zarr"
     command = ["record", "env=tidy_drawer", f"store={path}", "episodes=3", "quality=clean", "processes=2", *SMALL]
     done = subprocess.run(
-        [sys.executable, "-m", "robo_rm.cli.main", *command], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "robo_core.cli.main", *command], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "3/3 episodes" in done.stderr
@@ -113,7 +113,7 @@ def test_killed_recording_goes_on_and_ends_as_if_never_interrupted(tmp_path: Pat
     words = ["record", "episodes=3", "quality=stops_partway", "cameras=[front]", "image_size=16", "seed=3"]
     killed, whole = tmp_path / "killed.zarr", tmp_path / "whole.zarr"
     process = subprocess.Popen(
-        [sys.executable, "-m", "robo_rm.cli.main", *words, f"store={killed}", "processes=1"],
+        [sys.executable, "-m", "robo_core.cli.main", *words, f"store={killed}", "processes=1"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -137,7 +137,7 @@ def test_interrupted_workers_leave_a_good_store(tmp_path: Path):
     path = tmp_path / "demos.zarr"
     words = ["record", "episodes=50", "quality=stops_partway", "cameras=[front]", "image_size=16", "processes=2"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "robo_rm.cli.main", *words, f"store={path}"],
+        [sys.executable, "-m", "robo_core.cli.main", *words, f"store={path}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from robo_datasets.errors import MissingPartError
+from robo_core.errors import MissingPartError
 from robo_policies.rl.compiling import WORTH_IT, decide_compiling
 from robo_policies.rl.replay import Batch
 from robo_policies.rl.sac import Sac

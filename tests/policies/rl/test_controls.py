@@ -12,7 +12,7 @@ import pytest
 import torch
 from line_world import LineWorld
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.controls import Control, ControlLearning
 from robo_policies.rl.decisions import DecisionWorlds, action_map
 from robo_policies.rl.learning import CRASH

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_world import LineWorld
 
-from robo_datasets.errors import ConfigError, ModelError, StoreError
+from robo_core.errors import ConfigError, ModelError, StoreError
 from robo_policies import make_env
 from robo_policies.rl.decisions import DecisionWorlds, action_map
 from robo_policies.rl.demonstrations import demonstrated_decisions, demonstrated_reach

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.iql import Iql, expectile_loss
 from robo_policies.rl.preferences import learn_preferences, relabel_with
 from robo_policies.rl.replay import Batch, Replay

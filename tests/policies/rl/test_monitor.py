@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_policies.rl.monitor import WINDOW, HackingMonitor
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.occupancy import ChiSquared, PenalisedLearner, trimmed_mean
 from robo_policies.rl.replay import Batch, Floats
 

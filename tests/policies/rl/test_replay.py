@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.replay import Replay
 from robo_rm import shaped_reward
 from robo_rm.shaping.modes import Decisions, ShapingSettings, compose_reward

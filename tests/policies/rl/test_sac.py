@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from robo_datasets.errors import ModelError
+from robo_core.errors import ModelError
 from robo_policies.rl.losses import actor_loss
 from robo_policies.rl.networks import Actor
 from robo_policies.rl.replay import Batch

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robo_datasets.errors import ModelError
+from robo_core.errors import ModelError
 from robo_policies.rl.scaling import SMALLEST_SPREAD, RunningScaling, scaling_of
 
 

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_policies.rl.shaping import POTENTIAL, ShapedReward, ShapedVectorReward
 from robo_rm.shaping.core import n_step_return
 from robo_rm.shaping.modes import ShapingSettings

@@ -13,8 +13,9 @@ import pytest
 import torch
 from line_world import LineWorld, WeatheredLine, line_ensemble, line_model, line_store
 
-from robo_datasets.errors import ConfigError, ModelError, RoboError, StoreError
+from robo_core.errors import ConfigError, ModelError, RoboError, StoreError
 from robo_policies import load_policy
+from robo_policies.commands import train_rl
 from robo_policies.rl import compiling
 from robo_policies.rl.losses import actor_loss, critic_loss
 from robo_policies.rl.settings import (
@@ -26,7 +27,6 @@ from robo_policies.rl.settings import (
     SacSettings,
 )
 from robo_policies.rl.training import RlTraining, RunSettings
-from robo_policies.verbs import train_rl
 from robo_rm.shaping.settings import ShapingSettings
 
 LOOP = LearningSettings(

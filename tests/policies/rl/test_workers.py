@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_policies import make_env
 from robo_policies.rl.decisions import DecisionWorlds, action_map
 from robo_policies.rl.workers import WorldProcesses

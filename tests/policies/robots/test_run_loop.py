@@ -15,8 +15,8 @@ from served_policies import Counting, Rising
 
 from robo_datasets import DemoStore
 from robo_hw import RobotContract, SafetyCore, State, SteadyClock
+from robo_hw.contract.lerobot_units import LeRobotUnits
 from robo_hw.errors import ContractError
-from robo_hw.lerobot_units import LeRobotUnits
 from robo_hw.transport import ClientState, PolicyClient, PolicyServer, Timeouts
 from robo_policies.robots.arm import ArmError
 from robo_policies.robots.arm_threads import ArmThreads
@@ -258,7 +258,7 @@ def test_a_run_is_recorded_with_interventions_and_outcome(tmp_path):
 
 def test_a_store_of_another_robot_is_not_recorded_into(tmp_path):
     open_run_store(str(tmp_path / "runs.zarr"), RobotContract.load("tidy_drawer"), {}, ())
-    from robo_datasets.errors import StoreError
+    from robo_core.errors import StoreError
 
     with pytest.raises(StoreError, match=r"other features|another store"):
         open_run_store(str(tmp_path / "runs.zarr"), ARM, {}, ())

@@ -19,10 +19,10 @@ from lerobot_robot_standin import MOTORS
 from served_policies import Counting, Rising
 from terminal_process import TerminalProcess
 
+from robo_core.cli.main import main
 from robo_datasets import DemoStore
 from robo_hw import RobotContract
 from robo_hw.transport import PolicyServer
-from robo_rm.cli.main import main
 
 HELPERS = Path(__file__).resolve().parents[2] / "helpers"
 

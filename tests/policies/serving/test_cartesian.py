@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_hw import RobotContract
 from robo_hw.transport import Observation
 from robo_policies.serving.cartesian import CartesianActions, CartesianError, rotation_matrix, rotation_values

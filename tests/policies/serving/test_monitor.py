@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from standing_reward import Reward
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_hw import RobotContract
 from robo_hw.transport import Observation
 from robo_policies.serving.loading import Loaded

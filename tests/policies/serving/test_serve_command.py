@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robo_rm.cli.main import main
+from robo_core.cli.main import main
 
 
 @pytest.mark.parametrize(

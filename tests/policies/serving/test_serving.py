@@ -17,8 +17,9 @@ import pytest
 import yaml
 from policy_credentials import tls_credentials
 
+from robo_core.cli.main import main
+from robo_core.errors import ConfigError, ModelError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ConfigError, ModelError
 from robo_hw import RobotContract
 from robo_hw.transport import ClientState, Credentials, Observation, PolicyClient, PolicyServer, Timeouts
 from robo_policies import load_policy, train_policy
@@ -29,7 +30,6 @@ from robo_policies.serving.dry_run import DryRun, dry_run
 from robo_policies.serving.fit import GO, NO_GO, WARN, contract_finding, policy_findings, wider_findings
 from robo_policies.serving.loading import Loaded, load
 from robo_policies.serving.served import ServedLearnedPolicy
-from robo_rm.cli.main import main
 
 ARM = RobotContract.load("tidy_drawer")
 HOME = np.array([0.0, 0.0, 0.0, 0.0, 1.57, 0.0, 0.5])
@@ -408,7 +408,7 @@ def test_the_command_serves_ends_cleanly_on_sigterm_and_can_be_killed_and_starte
     ours, credentials = tls_credentials(tmp_path / "certificates") if kind == "tls" else (Credentials(), Credentials())
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"tls://127.0.0.1:{free.getsockname()[1]}" if kind == "tls" else f"unix:{tmp_path}/policy.sock"
-    command = [sys.executable, "-m", "robo_rm.cli.main", "serve-policy", f"policy={folder}", "contract=tidy_drawer"]
+    command = [sys.executable, "-m", "robo_core.cli.main", "serve-policy", f"policy={folder}", "contract=tidy_drawer"]
     command += [f"listen={address}", "device=cpu", "threads=1", f"out={tmp_path}/out"]
     command += [f"certificates={ours.certificates}"] if kind == "tls" else []
 

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import yaml
 
+from robo_core.cli.main import main
+from robo_core.errors import ModelError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ModelError
 from robo_hw import RobotContract
 from robo_hw.transport import Observation
 from robo_policies import load_policy
-from robo_policies.names import NamesError, flat_names
+from robo_policies.feature_names import NamesError, flat_names
 from robo_policies.serving.check_store import store_findings
 from robo_policies.serving.deploy_check import deploy_check
 from robo_policies.serving.fit import GO, NO_GO, WARN, policy_findings, reward_findings
 from robo_policies.serving.loading import Loaded, load
 from robo_policies.serving.served import ServedRewardModel
 from robo_policies.serving.values import match_values
-from robo_rm.cli.main import main
 
 MOTORS = ["shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper"]
 NAMES = [f"{name}.pos" for name in MOTORS]

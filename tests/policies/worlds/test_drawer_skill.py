@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_policies import make_env
 from robo_policies.worlds.drawer_skill import SKILLS, DrawerSkill
 from robo_policies.worlds.progress import STAGES, stage_of

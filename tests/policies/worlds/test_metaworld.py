@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from robo_datasets.errors import ConfigError, MissingPartError
+from robo_core.errors import ConfigError, MissingPartError
 from robo_policies import make_env
 from robo_policies.worlds.metaworld_tasks import GRASPING, PUSHING, REACHING, TASKS
 from robo_policies.worlds.world import QUALITIES

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from robo_datasets.errors import ConfigError, MissingPartError
+from robo_core.errors import ConfigError, MissingPartError
 from robo_policies import make_env
 from robo_policies import rendering as rendering_module
 from robo_policies.rendering import GL_PACKAGES, probe_gl

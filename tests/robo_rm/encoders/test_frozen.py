@@ -18,15 +18,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from moving_square import CAMERA, REWARD, STATE, arrays, make_store
 from tiny import save_clip, save_dinov2, save_siglip
 
+from robo_core.errors import ModelError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ModelError
 from robo_rm.encoders.frozen import FrozenEncoder
 from robo_rm.encoders.stored import StoredFeatures
-from robo_rm.models.checker import check_reward_model
-from robo_rm.models.registry import FitRequest
-from robo_rm.models.saving import load_reward_model
+from robo_rm.reward_models.checker import check_reward_model
+from robo_rm.reward_models.registry import FitRequest
+from robo_rm.reward_models.saving import load_reward_model
+from robo_rm.reward_models.stage.model_type import fit
 from robo_rm.settings import FrozenSettings, OptimiserSettings
-from robo_rm.stage.kind import fit
 from robo_rm.training.budget import Budget
 
 
@@ -203,7 +203,7 @@ def test_features_are_kept_apart_by_encoder(clip, store, tmp_path):
 
 
 def test_settings_that_make_no_sense_are_refused_before_anything_is_written(clip, store, tmp_path):
-    from robo_datasets.errors import ConfigError
+    from robo_core.errors import ConfigError
 
     wrong = dataclasses.replace(settings(clip), dropout=2.0)
     with pytest.raises(ConfigError, match=r"encoder\.dropout"):

@@ -11,12 +11,12 @@ import pytest
 import torch
 from moving_square import ENCODER, REWARD, make_store
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_rm.encoders.sentences import SentenceEncoder
-from robo_rm.models.registry import FitRequest
-from robo_rm.models.saving import load_reward_model
+from robo_rm.reward_models.registry import FitRequest
+from robo_rm.reward_models.saving import load_reward_model
+from robo_rm.reward_models.stage.model_type import fit
 from robo_rm.settings import FrozenSettings, OptimiserSettings
-from robo_rm.stage.kind import fit
 from robo_rm.training.budget import Budget
 
 transformers = pytest.importorskip("transformers")

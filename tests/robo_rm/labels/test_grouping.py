@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from moving_square import ENCODER, REWARD, STAGES, make_store
 
-from robo_datasets.errors import ConfigError, StoreError
-from robo_rm.judging.evaluation import evaluate_reward_model
+from robo_core.errors import ConfigError, StoreError
+from robo_rm.evaluation.evaluate import evaluate_reward_model
 from robo_rm.labels.grouping import GroupedStore
-from robo_rm.models.registry import FitRequest
-from robo_rm.models.saving import load_reward_model
+from robo_rm.reward_models.registry import FitRequest
+from robo_rm.reward_models.saving import load_reward_model
+from robo_rm.reward_models.stage.model_type import fit
 from robo_rm.scoring import score_progress
 from robo_rm.settings import OptimiserSettings
-from robo_rm.stage.kind import fit
 from robo_rm.training.budget import Budget
 
 

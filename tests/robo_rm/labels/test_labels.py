@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robo_datasets.errors import LabelError
+from robo_core.errors import LabelError
 from robo_rm.labels.progress import (
     Segment,
     cumulative_priors,

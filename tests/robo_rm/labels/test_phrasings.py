@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from moving_square import CAMERA, ENCODER, REWARD, STATE, arrays, make_store
 
+from robo_core.errors import StoreError
 from robo_datasets import DemoStore
-from robo_datasets.errors import StoreError
-from robo_datasets.instructions import Phrasings, check_groups, instruction_groups, set_instruction_groups
+from robo_datasets.store.instructions import Phrasings, check_groups, instruction_groups, set_instruction_groups
 from robo_rm.encoders.conv import hash_words, word_vectors
-from robo_rm.judging.probes import another_task
+from robo_rm.evaluation.probes import another_task
 from robo_rm.labels.mismatch import mismatch_instructions, rephrased
 from robo_rm.labels.plan import WindowShape, draw_windows
 from robo_rm.labels.progress import label_frames
 from robo_rm.labels.tasks import priors_of, task_priors
-from robo_rm.models.registry import FitRequest
-from robo_rm.models.saving import load_reward_model
+from robo_rm.reward_models.registry import FitRequest
+from robo_rm.reward_models.saving import load_reward_model
+from robo_rm.reward_models.stage.model_type import fit
 from robo_rm.settings import OptimiserSettings, PlanSettings
-from robo_rm.stage.kind import fit
 from robo_rm.training.budget import Budget
 
 GROUPS = [["move the square", "shift the block", "\u79fb\u52a8\u65b9\u5757"], ["move it back", "return the block"]]
@@ -156,8 +156,8 @@ def test_a_phrasing_that_no_episode_has_is_no_wrong_instruction(tmp_path):
 
 
 def test_a_hop_model_has_the_references_of_a_task_for_all_its_phrasings(tmp_path):
-    from robo_rm.hop.kind import KIND
-    from robo_rm.hop.settings import HopSettings
+    from robo_rm.reward_models.grm.model_type import KIND
+    from robo_rm.reward_models.grm.settings import HopSettings
 
     store = two_tasks(tmp_path / "two.zarr")
     set_instruction_groups(store, GROUPS)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from robo_datasets.errors import ConfigError, LabelError
+from robo_core.errors import ConfigError, LabelError
 from robo_rm.labels.repeats import check_repeats, repeat_of
 
 STAGES = ["pick", "place"]

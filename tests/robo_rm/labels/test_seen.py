@@ -9,15 +9,15 @@ import pytest
 from brightness_model import BrightnessModel, make_bright_store
 from moving_square import ENCODER, REWARD, make_store
 
+from robo_core.errors import StoreError
 from robo_datasets import DemoStore
-from robo_datasets.errors import StoreError
-from robo_rm.judging.calibrating import calibrate
-from robo_rm.judging.evaluation import choose_episodes, evaluate_reward_model, left_out
-from robo_rm.judging.leaderboard import common_episodes
-from robo_rm.labels.seen import CALIBRATED, STOPPED, TRAINED, Seen, contents, seen_episodes
-from robo_rm.models.calibration import CalibratedModel
-from robo_rm.models.registry import FitRequest
-from robo_rm.stage.kind import StagePlan
+from robo_rm.evaluation.calibrate import calibrate
+from robo_rm.evaluation.evaluate import choose_episodes, evaluate_reward_model, left_out
+from robo_rm.evaluation.leaderboard import common_episodes
+from robo_rm.labels.training_overlap import CALIBRATED, STOPPED, TRAINED, Seen, contents, seen_episodes
+from robo_rm.reward_models.calibration import CalibratedModel
+from robo_rm.reward_models.registry import FitRequest
+from robo_rm.reward_models.stage.model_type import StagePlan
 from robo_rm.training.budget import Budget
 from robo_rm.training.fit import Fit
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moving_square import make_store
 
+from robo_core.errors import ConfigError, CorruptionError
 from robo_datasets import DemoStore
 from robo_datasets.doctor.integrity import check_store_files
-from robo_datasets.errors import ConfigError, CorruptionError
 from robo_rm.labels.grouping import GroupedStore
 from robo_rm.labels.split import held_out_count, labelled_episodes, split_episodes, split_order, store_split
 

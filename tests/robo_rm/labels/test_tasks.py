@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from moving_square import CAMERA, ENCODER, HEIGHT, REWARD, STATE, WIDTH, arrays
 
+from robo_core.errors import LabelError
 from robo_datasets import DemoStore
-from robo_datasets.errors import LabelError
-from robo_rm.judging.evaluation import evaluate_reward_model
+from robo_rm.evaluation.evaluate import evaluate_reward_model
 from robo_rm.labels.progress import training_priors
 from robo_rm.labels.tasks import priors_of, task_priors
-from robo_rm.models.checker import check_reward_model
-from robo_rm.models.registry import FitRequest
-from robo_rm.models.saving import load_reward_model
+from robo_rm.reward_models.checker import check_reward_model
+from robo_rm.reward_models.registry import FitRequest
+from robo_rm.reward_models.saving import load_reward_model
+from robo_rm.reward_models.stage.model_type import fit
 from robo_rm.settings import OptimiserSettings
-from robo_rm.stage.kind import fit
 from robo_rm.training.budget import Budget
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from moving_square import CAMERA, ENCODER, HEIGHT, REWARD, STAGES, STATE, WIDTH, arrays
 
+from robo_core.errors import ModelError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ModelError
-from robo_rm.judging.evaluation import choose_episodes
-from robo_rm.models.registry import FitRequest, reward_kind
-from robo_rm.models.saving import load_reward_model
+from robo_rm.evaluation.evaluate import choose_episodes
 from robo_rm.monitor.promise import MONITOR, PICTURES, read_monitor
+from robo_rm.reward_models.registry import FitRequest, reward_kind
+from robo_rm.reward_models.saving import load_reward_model
 from robo_rm.settings import OptimiserSettings
 from robo_rm.training.budget import Budget
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_rm.monitor.limits import LimitedRun, ProgressLimits
 from robo_rm.monitor.watch import Verdict
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robo_rm.monitor.pictures import PictureModel
+from robo_rm.monitor.images import PictureModel
 from robo_rm.monitor.promise import MonitorCalibration
 from robo_rm.monitor.scores import SCORES, RunScores
 from robo_rm.monitor.watch import MonitoredRun, Verdict

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robo_datasets.errors import ConfigError
+from robo_core.errors import ConfigError
 from robo_rm import shaped_reward
 from robo_rm.shaping.core import decision_gold, n_step_return
 from robo_rm.shaping.modes import Decisions, ShapingSettings, check_plain, describe_terms, reward_terms

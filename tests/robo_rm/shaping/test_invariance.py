@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robo_datasets.errors import ModelError
+from robo_core.errors import ModelError
 from robo_rm import check_shaping, shaped_reward
 from robo_rm.metrics import epic_distance, starc_distance
 from robo_rm.shaping.modes import MODES, Decisions, ShapingSettings, compose_reward, value_bounds

@@ -6,8 +6,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from robo_datasets import DemoStore
+from robo_datasets.store.windows import BlockShuffle
 from robo_datasets.testing import FEATURES, FRONT, add_episode
-from robo_datasets.windows import BlockShuffle
 from robo_rm.training.dataset import WindowDataset
 
 

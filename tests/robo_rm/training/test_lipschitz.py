@@ -8,8 +8,8 @@ import pytest
 import torch
 from moving_square import CAMERA, REWARD, STATE, arrays, description, stored
 
+from robo_rm.reward_models.stage.trainer import Trainer
 from robo_rm.settings import LossSettings, OptimiserSettings
-from robo_rm.stage.trainer import Trainer
 from robo_rm.training.data import TrainingData
 from robo_rm.training.lipschitz import between, lipschitz_penalty
 

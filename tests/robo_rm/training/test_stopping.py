@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 from moving_square import ENCODER, REWARD, make_store
 
-from robo_datasets.errors import ConfigError
-from robo_rm.models.registry import FitRequest
+from robo_core.errors import ConfigError
+from robo_rm.reward_models.registry import FitRequest
+from robo_rm.reward_models.stage.model_type import fit
 from robo_rm.settings import OptimiserSettings
-from robo_rm.stage.kind import fit
 from robo_rm.training import stopping
 from robo_rm.training.budget import Budget
 from robo_rm.training.stopping import BEST, EarlyStopping, rollout_score

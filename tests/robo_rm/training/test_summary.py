@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from moving_square import CAMERA, STATE, make_store
 
+from robo_core.errors import ConfigError, StoreError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ConfigError, StoreError
 from robo_rm.labels.progress import stored_labels
 from robo_rm.labels.tasks import task_priors
 from robo_rm.training.summary import Split, check_finite, check_split, summarise

@@ -15,16 +15,16 @@ import pytest
 import torch
 from moving_square import CAMERA, ENCODER, REWARD, STATE, arrays, description, make_store, stored
 
+from robo_core.errors import ConfigError, LabelError, ModelError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ConfigError, LabelError, ModelError
 from robo_rm.labels.split import split_episodes
-from robo_rm.models.registry import FitRequest
-from robo_rm.models.saving import load_reward_model
+from robo_rm.reward_models.registry import FitRequest
+from robo_rm.reward_models.saving import load_reward_model
+from robo_rm.reward_models.stage.losses import Targets, stage_loss
+from robo_rm.reward_models.stage.model_type import StagePlan
+from robo_rm.reward_models.stage.network import Heads
+from robo_rm.reward_models.stage.trainer import Trainer
 from robo_rm.settings import LossSettings, OptimiserSettings
-from robo_rm.stage.kind import StagePlan
-from robo_rm.stage.losses import Targets, stage_loss
-from robo_rm.stage.network import Heads
-from robo_rm.stage.trainer import Trainer
 from robo_rm.training.budget import LEAST_STEPS, Budget
 from robo_rm.training.data import TrainingData
 from robo_rm.training.fit import CHECKPOINT, Fit
@@ -351,14 +351,15 @@ def test_a_users_mistake_gives_one_line_and_writes_nothing(store, tmp_path, run_
 def test_a_killed_training_goes_on_where_it_stood(store, tmp_path, run_command):
     """Killed at a checkpoint and started again, it gives the model of an undisturbed run."""
     script = (
-        "import os, signal, sys; import robo_rm.training.fit as fit; from robo_rm.stage.trainer import Trainer\n"
+        "import os, signal, sys; import robo_rm.training.fit as fit\n"
+        "from robo_rm.reward_models.stage.trainer import Trainer\n"
         "fit.SECONDS_BETWEEN_CHECKPOINTS = 0.0\n"
         "save = Trainer.save\n"
         "def save_and_die(self, path, note):\n"
         "    save(self, path, note)\n"
         "    if self.steps == 20: os.kill(os.getpid(), signal.SIGKILL)\n"
         "Trainer.save = save_and_die\n"
-        "from robo_rm.cli.main import main; sys.exit(main(sys.argv[1:]))\n"
+        "from robo_core.cli.main import main; sys.exit(main(sys.argv[1:]))\n"
     )
     words = ["train-reward", f"store={store.path}", "holdout=2", "steps=40", "threads=1", *TINY]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_rm.weights.options import MODES, Advantage, Calibration, TopFraction
 from robo_rm.weights.rabc import rabc_weights, store_weights
 from robo_rm.weights.report import weight_report

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from brightness_model import BrightnessModel, make_bright_store
 
+from robo_core.cli.main import main
+from robo_core.errors import ConfigError
 from robo_datasets import DemoStore
-from robo_datasets.errors import ConfigError
-from robo_rm.cli.main import main
-from robo_rm.judging.calibrating import _fitted, _look
-from robo_rm.judging.evaluation import evaluate_reward_model
+from robo_rm.evaluation.calibrate import _fitted, _look
+from robo_rm.evaluation.evaluate import evaluate_reward_model
 from robo_rm.labels.outcomes import HOW_TO_MARK, finished_unknown
 from robo_rm.labels.progress import stored_labels
 from robo_rm.monitor.fitting import _check_enough

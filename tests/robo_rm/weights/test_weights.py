@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from robo_datasets.errors import ConfigError, ModelError
+from robo_core.errors import ConfigError, ModelError
 from robo_rm.weights.options import Calibration
 from robo_rm.weights.rabc import StoreWeights, rabc_weights, store_weights
 from robo_rm.weights.report import effective_sample_size, weight_report

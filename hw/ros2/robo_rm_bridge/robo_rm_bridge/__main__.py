@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from robo_rm_bridge.mains import NODES, run
+from robo_rm_bridge.entry_points import NODES, run
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in NODES:

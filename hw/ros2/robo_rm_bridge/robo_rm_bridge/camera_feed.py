@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import FrameError, HandshakeError
 from robo_hw.transport.images import SlotReader
 from robo_rm_bridge.camera_process import ALIVE, NOTE, PROBLEM, layout_of, slots_of

@@ -20,10 +20,10 @@ import threading
 import time
 from typing import Any
 
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
+from robo_hw.safety.watch import frame_digest
 from robo_hw.transport.images import ImageLayout, SlotWriter
-from robo_hw.watch import frame_digest
 from robo_rm_bridge.errors import MessageError
 from robo_rm_bridge.images import decode, is_compressed
 

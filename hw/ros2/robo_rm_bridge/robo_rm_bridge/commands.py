@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from robo_hw.contract import RobotContract
-from robo_hw.safety_core import SafetyCore
-from robo_hw.states import Command
+from robo_hw.contract.robot_contract import RobotContract
+from robo_hw.observation.states import Command
+from robo_hw.safety.safety_core import SafetyCore
 
 _TAIL_STEP = 0.05
 """Seconds between the points of the braking tail."""

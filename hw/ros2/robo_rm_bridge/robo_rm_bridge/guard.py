@@ -19,12 +19,12 @@ from rclpy.qos import QoSProfile
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-from robo_hw.clock import Clock as CoreClock
-from robo_hw.contract import RobotContract
-from robo_hw.emergency_stops import EmergencyStops
-from robo_hw.robot_stops import RobotStops
-from robo_hw.safety_core import SafetyCore
-from robo_hw.states import State
+from robo_hw.contract.robot_contract import RobotContract
+from robo_hw.observation.states import State
+from robo_hw.safety.clock import Clock as CoreClock
+from robo_hw.safety.emergency_stops import EmergencyStops
+from robo_hw.safety.robot_stops import RobotStops
+from robo_hw.safety.safety_core import SafetyCore
 from robo_rm_bridge.attribution import Attribution, gid
 from robo_rm_bridge.conversions import latched_qos, quiet_events, sensor_qos
 from robo_rm_bridge.fields import getter, message_type

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from robo_hw.image_header import ImageHeaderError, read_header
+from robo_hw.observation.image_header import ImageHeaderError, read_header
 from robo_rm_bridge.errors import MessageError
 from robo_rm_bridge.wire import read_compressed, read_image
 

@@ -9,9 +9,9 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
-from robo_hw.clock import Clock
-from robo_hw.contract import RobotContract
-from robo_hw.observation_buffer import NamedVector, ObservationBuffer
+from robo_hw.contract.robot_contract import RobotContract
+from robo_hw.observation.observation_buffer import NamedVector, ObservationBuffer
+from robo_hw.safety.clock import Clock
 from robo_rm_bridge.camera_feed import CameraFeed, CameraProblem
 from robo_rm_bridge.conversions import qos, seconds, sensor_qos
 

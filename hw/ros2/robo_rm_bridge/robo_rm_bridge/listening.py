@@ -8,10 +8,10 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
-from robo_hw.clock import SteadyClock
-from robo_hw.contract import RobotContract
-from robo_hw.joint_states import JointStates
-from robo_hw.observation_buffer import NamedVector
+from robo_hw.contract.robot_contract import RobotContract
+from robo_hw.observation.joint_states import JointStates
+from robo_hw.observation.observation_buffer import NamedVector
+from robo_hw.safety.clock import SteadyClock
 from robo_rm_bridge.conversions import latched_qos
 from robo_rm_bridge.inputs import Inputs
 

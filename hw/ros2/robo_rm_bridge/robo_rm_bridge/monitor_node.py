@@ -16,8 +16,8 @@ from rclpy.node import Node
 from std_msgs.msg import Float32, String
 from std_srvs.srv import Trigger
 
-from robo_hw.contract import RobotContract
-from robo_hw.observation_buffer import parse_vectors, unmet_needs
+from robo_hw.contract.robot_contract import RobotContract
+from robo_hw.observation.observation_buffer import parse_vectors, unmet_needs
 from robo_hw.transport import ClientState, PolicyClient
 from robo_rm_bridge import reporting
 from robo_rm_bridge.listening import Listener

@@ -21,7 +21,7 @@ from std_msgs.msg import Bool, Float32, Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
 from robo_rm_bridge import reporting
 from robo_rm_bridge.arm_faults import FAULTS, FaultPlayer
@@ -254,7 +254,7 @@ def _make_world(contract: RobotContract, cameras: bool) -> tuple[Any, Any]:
         raise HardwareError(
             f"the simulated arm needs robo-rm with its simulator in this Python ({error}): pip install 'robo-rm[sim]'"
         ) from error
-    from robo_datasets.errors import RoboError
+    from robo_core.errors import RoboError
 
     if contract.joint_names != tuple(STATE_NAMES):
         raise HardwareError(

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
-from robo_hw.safety_core import SafetyCore
-from robo_hw.states import Command
+from robo_hw.observation.states import Command
+from robo_hw.safety.safety_core import SafetyCore
 from robo_rm_bridge import commands
 
 _REFUSALS = 3

@@ -25,13 +25,13 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from robo_hw.clock import SteadyClock
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
-from robo_hw.observation_buffer import parse_vectors, unmet_needs
-from robo_hw.safety_core import SafetyCore
-from robo_hw.states import State
-from robo_hw.timing import LoopTiming, Spread
+from robo_hw.observation.observation_buffer import parse_vectors, unmet_needs
+from robo_hw.observation.states import State
+from robo_hw.safety.clock import SteadyClock
+from robo_hw.safety.safety_core import SafetyCore
+from robo_hw.safety.timing import LoopTiming, Spread
 from robo_hw.transport import ClientState, PolicyClient
 from robo_rm_bridge.conversions import joint_state, time_message_ns
 from robo_rm_bridge.guard import Guard

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robo_hw.schedule import MODES
+from robo_hw.safety.schedule import MODES
 from robo_rm_bridge.policy_access import ACCESS
 from robo_rm_bridge.settings import Setting
 

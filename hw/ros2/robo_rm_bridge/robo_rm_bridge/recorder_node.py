@@ -23,10 +23,10 @@ from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
+from robo_hw.contract.topic_rules import absolute
 from robo_hw.errors import HardwareError
-from robo_hw.observation_buffer import IMAGES, STATE, parse_vectors
-from robo_hw.topic_rules import absolute
+from robo_hw.observation.observation_buffer import IMAGES, STATE, parse_vectors
 from robo_rm_bridge.conversions import latched_qos, qos, sensor_qos
 from robo_rm_bridge.images import image_type
 from robo_rm_bridge.listening import Listener

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from robo_hw.contract import RobotContract
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
 
 _ROOM = 400
@@ -27,8 +27,8 @@ def open_store(path: str, contract: RobotContract, stages: list[str], vectors: d
         RecordingError: robo_datasets is missing in this Python, or the store has other features or another contract.
     """
     try:
+        from robo_core.errors import RoboError
         from robo_datasets import DemoStore
-        from robo_datasets.errors import RoboError
     except ImportError as error:
         raise RecordingError(
             f"recording into a demo store needs robo-rm in this Python, 3.11 or later ({error}): pip install robo-rm, "
@@ -108,7 +108,7 @@ class StoreEpisode:
             raise RecordingError(f"the episode was not recorded: {self.problem}")
 
     def _write(self) -> None:
-        from robo_datasets.errors import RoboError
+        from robo_core.errors import RoboError
 
         class Discarded(Exception):  # leaves the writer's block without committing
             pass

@@ -10,11 +10,11 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from robo_hw.contract import RobotContract
-from robo_hw.events import Event, EventLog
-from robo_hw.safety_core import SafetyCore
-from robo_hw.states import State, Status
-from robo_hw.timing import LoopTiming, Spread
+from robo_hw.contract.robot_contract import RobotContract
+from robo_hw.observation.states import State, Status
+from robo_hw.safety.events import Event, EventLog
+from robo_hw.safety.safety_core import SafetyCore
+from robo_hw.safety.timing import LoopTiming, Spread
 from robo_hw.transport import ClientState, ClientStatus
 from robo_rm_bridge.conversions import qos
 

@@ -16,7 +16,8 @@ class TlsRig(Rig):
     def __init__(self, folder: Path) -> None:
         self.certificates, self.others = folder / "certificates", folder / "others"
         for out in (self.certificates, self.others):
-            words = [project_python(), "-m", "robo_rm.cli.main", "make-certificates", f"out={out}", "hosts=[127.0.0.1]"]
+            command = [project_python(), "-m", "robo_core.cli.main"]
+            words = [*command, "make-certificates", f"out={out}", "hosts=[127.0.0.1]"]
             subprocess.run(words, check=True, capture_output=True, env=other_environment())
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]

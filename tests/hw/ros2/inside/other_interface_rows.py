@@ -108,7 +108,7 @@ def test_a_bag_imports_to_what_was_recorded_live(processes, recorded):
     imported = processes.folder / "imported.zarr"
     words = ["import", "rosbag", f"source={bags}", f"store={imported}", f"robot={processes.contract_file}"]
     done = subprocess.run(
-        [project_python(), "-m", "robo_rm.cli.main", *words],
+        [project_python(), "-m", "robo_core.cli.main", *words],
         env=other_environment(),
         capture_output=True,
         text=True,

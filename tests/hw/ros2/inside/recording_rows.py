@@ -74,7 +74,7 @@ def test_what_was_recorded_is_what_the_bridge_saw_and_commanded(processes, store
 def test_a_reward_model_trains_on_it_as_it_is(processes, store):
     python = project_python()
     out = processes.folder / "rm"
-    train = ["-m", "robo_rm.cli.main", "train-reward", f"store={store}", f"out={out}", "steps=2", "holdout=1"]
+    train = ["-m", "robo_core.cli.main", "train-reward", f"store={store}", f"out={out}", "steps=2", "holdout=1"]
     done = subprocess.run(
         [python, *train],
         env=other_environment(),

@@ -1,0 +1,114 @@
+"""Check a demo store: files, checksums, time stamps, cameras, signals, stages.
+
+Prints a table of its findings, then each one, and exits with 1 if there are errors. With repair=true it rebuilds the
+index, salvages or removes what killed writers left, and moves damaged episodes and edits to .quarantine inside the
+store; nothing that was committed is deleted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import MISSING
+
+if TYPE_CHECKING:
+    from robo_datasets.doctor.findings import Report
+
+GROUP = "datasets"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm doctor``."""
+
+    store: str = MISSING
+    """Demo store to check."""
+    repair: bool = False
+    """Mend what can be mended."""
+    rows: int = 100
+    """Findings to print at most, errors first; all are counted."""
+    out: str = ""
+    """Folder for config.yaml, metrics.json and findings.json (all of them); none by default."""
+
+
+def run(config: Config) -> None:
+    """Examine, repair if asked to, print, and exit with 1 where errors stand."""
+    import json
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from robo_core.console import print_table, say
+    from robo_core.errors import ConfigError, StoreError
+    from robo_core.outputs import OutputFolder, write_atomically
+    from robo_datasets.doctor.examine import examine
+    from robo_datasets.doctor.findings import ERROR
+    from robo_datasets.doctor.repair import repair
+    from robo_datasets.store.layout import EPISODES, GROUP_FILE
+
+    root = Path(config.store)
+    if not config.store or config.rows < 1:
+        raise ConfigError("give store=PATH and rows of at least 1")
+    if not (root / GROUP_FILE).is_file() and not (root / EPISODES).is_dir():
+        raise StoreError(f"there is no demo store at {root}; make one with robo-rm record or robo-rm import")
+    report = examine(root)
+    done = repair(root, report) if config.repair else []
+    if report.findings:
+        print_table(
+            f"doctor: {root}", ("severity", "check", "findings", "episodes or files", "repaired"), _rows(report)
+        )
+    order = sorted(range(len(report.findings)), key=lambda number: report.findings[number].severity != ERROR)
+    for number in order[: config.rows]:
+        say(_line(report, number, config.repair))
+    if len(order) > config.rows:
+        say(f"and {len(order) - config.rows} more; raise rows=, or give out=DIR for findings.json")
+    for sentence in done:
+        say(sentence)
+    metrics = report.metrics()
+    say(
+        f"{metrics['episodes']} whole episodes, {metrics['frames']} frames: {metrics['errors']} errors, "
+        f"{metrics['warnings']} warnings, {metrics['repaired']} repaired"
+    )
+    if config.out:
+        output = OutputFolder(config.out, config)
+        output.write_metrics(metrics)
+        details = [
+            {
+                **{key: value for key, value in asdict(finding).items() if key != "remedy"},
+                "repaired": n in report.repaired,
+            }
+            for n, finding in enumerate(report.findings)
+        ]
+        write_atomically(output.path("findings.json"), json.dumps(details, indent=1) + "\n")
+        output.announce()
+    if report.open_errors:
+        raise SystemExit(1)
+
+
+def _rows(report: Report) -> list[tuple[Any, ...]]:
+    """One row for each check that found something, errors first."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for number, finding in enumerate(report.findings):
+        groups.setdefault((finding.severity, finding.check), []).append(number)
+    return [
+        (
+            *group,
+            len(numbers),
+            len({report.findings[number].where for number in numbers}),
+            sum(number in report.repaired for number in numbers),
+        )
+        for group, numbers in sorted(groups.items())
+    ]
+
+
+def _line(report: Report, number: int, repairing: bool) -> str:
+    """One finding on one line, for people and for grep."""
+    finding = report.findings[number]
+    place = "" if finding.where in finding.message else f"{finding.where}: "
+    if number in report.repaired:
+        mend = " [repaired]"
+    elif finding.remedy is not None and not repairing:
+        mend = f" [repair=true {finding.remedy.advice}]"
+    else:
+        mend = ""
+    return f"{finding.severity}, {finding.check}: {place}{finding.message}{mend}"

@@ -1,0 +1,40 @@
+"""Write a demo store as a diffusion_policy data set: a replay buffer in Zarr v2.
+
+Numbers to the last bit, frames as the store decodes them, losslessly compressed. Interrupt it when you like: the same
+command goes on where it stood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+GROUP = "datasets"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm export diffusion-policy``."""
+
+    store: str = MISSING
+    """Demo store to read."""
+    target: str = MISSING
+    """Folder to make, for example demos_dp.zarr; it must not exist or be empty."""
+    keys: str = "sim"
+    """Key set: sim (img, state, action) or real (camera_0, camera_1, ..., robot_eef_pose, action)."""
+    state_key: str = ""
+    """Array for observation.state, for example robot_joint; that of the key set by default."""
+    workers: int | None = None
+    """Processes that write frames; one a core by default."""
+    out: str = ""
+    """Folder for config.yaml and metrics.json; none by default."""
+
+
+def run(config: Config) -> None:
+    """Export, then say what was written."""
+    from robo_datasets.exporters.command import finish, open_store
+    from robo_datasets.exporters.diffusion_policy.exporter import export_diffusion_policy
+
+    store = open_store(config)
+    finish(config, export_diffusion_policy(store, config.target, config.keys, config.state_key, config.workers))

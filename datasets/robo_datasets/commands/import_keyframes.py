@@ -1,0 +1,70 @@
+"""Bring folders of video files into a demo store, with hand-marked stages, outcomes and grades where there are any.
+
+One folder an episode: one mp4 a camera and, where stages were marked, annotated_keyframes.json; task_instruction.json
+beside or above them. Folders named success, failure or suboptimal, or labels.json, say how episodes went. Episodes are
+read in parallel. Interrupt it when you like: run the same command again to resume. A fault in the data is one line, and
+the store stays as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from robo_datasets.importers.settings import ImportConfig
+
+GROUP = "datasets"
+
+
+@dataclass(frozen=True)
+class Config(ImportConfig):
+    """Settings of ``robo-rm import keyframes``."""
+
+    source: str = MISSING
+    """Folder of episode folders, or one episode folder."""
+    task: str = ""
+    """The instruction; by default that of labels.json, else the first of the nearest task_instruction.json."""
+    stages: str = ""
+    """JSON file of stage annotation to use in place of the keyframe files."""
+    stage_names: list[str] | None = None
+    """The task's stages in order; by default the names marked, in the order in which they happen."""
+    cameras: list[str] | None = None
+    """Cameras to keep, for example [cam_high]; all by default."""
+    fps: float | None = None
+    """Frames per second of all episodes, picked by their times; as they are by default."""
+    fit: str = "auto"
+    """How pictures come to one size: stretch, pad (black beside them), or auto: pad where videos differ in size."""
+    outcomes: dict[str, str] = field(default_factory=dict)
+    """What a grade says of success, for example {suboptimal: unknown, clean: true}; the usual words are known, and a
+    half success is no success."""
+    success: str = "auto"
+    """true, false, unknown, or auto: what labels.json or the folders say, else false where the marks end before the
+    task's last stage, else unknown."""
+
+
+def run(config: Config) -> None:
+    """Import, then say what was added."""
+    from robo_core.errors import ConfigError
+    from robo_datasets.importers.command import check_places, run_import
+    from robo_datasets.importers.grades import check_outcomes
+    from robo_datasets.importers.keyframes.source import FITS, KeyframeSource
+    from robo_datasets.importers.options import frame_size, plan_import
+
+    check_places(config)
+    if config.fps is not None and not config.fps > 0:
+        raise ConfigError(f"fps={config.fps} must be positive")
+    if config.fit not in FITS:
+        raise ConfigError(f"fit={config.fit} is not one of: {', '.join(FITS)}")
+    source = KeyframeSource(
+        config.source,
+        config.cameras,
+        frame_size(config.size),
+        config.task,
+        config.fps,
+        config.fit,
+        check_outcomes(config.outcomes),
+        config.drop,
+    )
+    plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
+    run_import(config, source, plan)

@@ -1,0 +1,73 @@
+"""Bring a LeRobot data set (v2.0, v2.1 or v3.0) into a demo store.
+
+Low-dimensional data to the bit, camera frames as JPEG (or lossless). Episodes are read in parallel. Interrupt it when
+you like: the same command goes on where it stood. A fault in the data set is one line, and the store stays as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from robo_datasets.importers.settings import ImportConfig
+
+GROUP = "datasets"
+
+
+@dataclass(frozen=True)
+class Config(ImportConfig):
+    """Settings of ``robo-rm import lerobot``."""
+
+    source: str = MISSING
+    """Folder of the LeRobot data set (the one that holds meta/info.json)."""
+    annotation: str = "auto"
+    """What a v3.0 data set itself says of subtasks: frames (subtask_index), dense or sparse (the columns of LeRobot's
+    SARM), none, or auto: the first of these that is there. ``stages`` goes before it."""
+    cameras: list[str] | None = None
+    """Cameras to keep, for example [cam_high]; all by default."""
+    video_tolerance: float | None = None
+    """Seconds that a row and its video frame may lie apart in time; half a row by default, and then no frame may come
+    twice. A larger one takes the nearest frame: 0.034 reads 15 frames per second beside 30 rows per second."""
+    align: str = "time"
+    """How rows find their video frames: time, or index (the first to the first, whatever the time stamps say)."""
+    depth_pictures: list[str] = field(default_factory=list)
+    """Cameras of depth in 8 bits to keep as plain pictures; they are refused otherwise."""
+    success: str = "auto"
+    """true, false, unknown, or auto: next.success where there is such a column, else false where the annotation ends
+    before the task's last stage, else unknown."""
+
+
+def run(config: Config) -> None:
+    """Import, then say what was added."""
+    from dataclasses import replace
+
+    from robo_core.errors import ConfigError
+    from robo_datasets.importers.command import check_places, run_import
+    from robo_datasets.importers.lerobot.alignment import LeRobotReading
+    from robo_datasets.importers.lerobot.v2 import LeRobotV2Source
+    from robo_datasets.importers.lerobot.v3 import LeRobotV3Source, is_v3
+    from robo_datasets.importers.lerobot.v3_meta import ANNOTATIONS
+    from robo_datasets.importers.options import frame_size, plan_import
+
+    check_places(config)
+    if config.annotation not in ANNOTATIONS:
+        raise ConfigError(f"annotation={config.annotation} is not one of: {', '.join(ANNOTATIONS)}")
+    reading = LeRobotReading(
+        config.cameras,
+        frame_size(config.size),
+        tuple(config.drop),
+        config.video_tolerance,
+        config.align,
+        tuple(config.depth_pictures),
+    )
+    if not is_v3(config.source):
+        old = LeRobotV2Source(config.source, reading)
+        run_import(config, old, plan_import(old, config.store, config.stages, config.stage_names, config.success))
+        return
+    source = LeRobotV3Source(config.source, reading, "none" if config.stages else config.annotation)
+    names = config.stage_names if config.stages or config.stage_names else source.stage_names
+    plan = plan_import(source, config.store, config.stages, names, config.success)
+    if config.success == "auto" and source.outcome_known:
+        plan = replace(plan, success={episode.number: episode.success for episode in source.episodes})
+    run_import(config, source, plan, contract_hash=source.contract_hash, contract=source.contract)

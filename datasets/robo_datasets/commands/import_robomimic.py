@@ -1,0 +1,88 @@
+"""Bring an HDF5 file of demonstrations (robomimic, RoboCasa, LIBERO, Isaac Lab) into a demo store.
+
+Observations, actions, simulator states, rewards and dones to the last bit; images become cameras. Nothing is ever
+unpickled, and no link out of the file is followed. A fault in the file is one line, and the store stays as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from robo_datasets.importers.image_config import PictureConfig
+
+GROUP = "datasets"
+
+
+@dataclass(frozen=True)
+class Config(PictureConfig):
+    """Settings of ``robo-rm import robomimic``."""
+
+    source: str = MISSING
+    """The .hdf5 file of demonstrations; or a file of one episode (ALOHA, RoboTwin), or a folder of such."""
+    fps: float | None = None
+    """Frames per second; what the file says by default (control frequency, or Isaac Lab's time step)."""
+    task: str = ""
+    """The instruction; by default the one in the file (ep_meta of RoboCasa, problem_info of LIBERO), else the
+    environment's name, which is said."""
+    state: list[str] | None = None
+    """Observations that make up observation.state; by default pose and gripper as robosuite, LIBERO and Isaac Lab name
+    them. ``object`` becomes observation.environment_state, all others observation.<name>."""
+    mask: str = ""
+    """Split to import, for example train; everything by default. The splits are kept in the attributes."""
+    cameras: list[str] | None = None
+    """Cameras to keep, for example [agentview]; all by default."""
+    success: str = "auto"
+    """true, false, unknown, or auto: the attribute success, else whether a sparse reward of 1 was reached, else
+    unknown."""
+
+
+def run(config: Config) -> None:
+    """Import, then say what was added."""
+    from pathlib import Path
+
+    from robo_core.errors import ConfigError, ImportSourceError
+    from robo_datasets.importers.command import check_places, run_import
+    from robo_datasets.importers.hdf5.episodes import Hdf5EpisodesSource, episode_files, is_episode_file
+    from robo_datasets.importers.hdf5.robomimic import RobomimicSource
+    from robo_datasets.importers.options import frame_size, picture_settings, plan_import
+
+    check_places(config)
+    path = Path(config.source)
+    files = episode_files(path)
+    if not files:
+        raise ImportSourceError(f"the folder {path} holds no .hdf5 file")
+    if is_episode_file(files[0]):
+        episodes = Hdf5EpisodesSource(
+            path,
+            config.cameras,
+            frame_size(config.size),
+            config.fps,
+            config.task,
+            picture_settings(config),
+            config.drop,
+        )
+        if config.mask or config.state:
+            raise ConfigError("mask= and state= are for files of several demonstrations; leave them out")
+        plan = plan_import(episodes, config.store, config.stages, config.stage_names, config.success)
+        run_import(config, episodes, plan)
+        return
+    if path.is_dir():
+        raise ImportSourceError(
+            f"{path} is a folder; give one of its {len(files)} files as source=, for example {files[0].name}, and "
+            "import each into the same store"
+        )
+    source = RobomimicSource(
+        config.source,
+        config.cameras,
+        frame_size(config.size),
+        config.fps,
+        config.state,
+        config.task,
+        config.mask,
+        picture_settings(config),
+        config.drop,
+    )
+    plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
+    run_import(config, source, plan)

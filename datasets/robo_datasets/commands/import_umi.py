@@ -1,0 +1,61 @@
+"""Bring a UMI data set (.zarr.zip with JPEG XL frames) into a demo store.
+
+Frames are read straight out of the archive; nothing is unpacked to the disk and nothing is ever unpickled. Needs the
+package imagecodecs: pip install 'robo-rm[umi]'. A fault in the data set is one line, and the store stays as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from robo_datasets.importers.image_config import PictureConfig
+
+GROUP = "datasets"
+
+
+@dataclass(frozen=True)
+class Config(PictureConfig):
+    """Settings of ``robo-rm import umi``."""
+
+    source: str = MISSING
+    """The .zarr.zip file, or the folder it was unpacked to."""
+    fps: float = 59.94005994005994
+    """Frames a second, which the format does not hold; a GoPro's by default."""
+    task: str = ""
+    """The instruction, which the format does not hold."""
+    state: list[str] | None = None
+    """Arrays that make up observation.state; position, rotation and gripper width of every robot by default."""
+    action: str = "next"
+    """next: the state of the next frame is the action; none: no actions."""
+    cameras: list[str] | None = None
+    """Cameras to keep, for example [camera0]; all by default."""
+
+
+def run(config: Config) -> None:
+    """Import, then say what was added."""
+    from robo_core.errors import ConfigError
+    from robo_datasets.importers.command import check_places, run_import
+    from robo_datasets.importers.options import frame_size, picture_settings, plan_import
+    from robo_datasets.importers.zarr.umi import ACTIONS, UmiSource
+
+    check_places(config)
+    if config.action not in ACTIONS:
+        raise ConfigError(f"action={config.action} is not one of: {', '.join(ACTIONS)}")
+    if not config.fps > 0:
+        raise ConfigError(f"fps={config.fps} must be positive")
+    size = frame_size(config.size)
+    source = UmiSource(
+        config.source,
+        config.cameras,
+        size,
+        config.fps,
+        config.state,
+        config.task,
+        config.action,
+        picture_settings(config),
+        config.drop,
+    )
+    plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
+    run_import(config, source, plan)

@@ -1,0 +1,73 @@
+"""Say which instructions mean the same task, so that no phrasing counts as a wrong one.
+
+Without `groups` the store's instructions and its groups are shown. `groups=FILE` replaces the groups by those of a YAML
+file, a list of lists:
+
+    - [pick up the cube, lift the cube, take the cube]
+    - [open the drawer, pull the drawer open]
+
+Phrasings that no episode has are welcome. train-reward reads the groups, and the trained model keeps them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+GROUP = "datasets"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm instructions``."""
+
+    store: str = MISSING
+    """Demo store whose instructions to show or to group."""
+    groups: str = ""
+    """YAML file with a list of lists of instructions that mean the same; it replaces the groups of the store."""
+    remove: bool = False
+    """Remove the groups of the store."""
+
+
+def run(config: Config) -> None:
+    """Replace the groups where asked to, and show instructions and groups."""
+    from collections import Counter
+
+    from robo_core.console import print_table, say
+    from robo_core.errors import ConfigError
+    from robo_datasets.store.demo_store import DemoStore
+    from robo_datasets.store.instructions import Phrasings, instruction_groups, set_instruction_groups, words_of
+
+    if config.groups and config.remove:
+        raise ConfigError("give groups=FILE or remove=true, not both")
+    store = DemoStore.open(config.store)
+    if config.groups:
+        set_instruction_groups(store, _read(config.groups))
+    elif config.remove:
+        set_instruction_groups(store, [])
+    known = Phrasings(instruction_groups(store))
+    numbers = {words_of(text): number for number, group in enumerate(known.groups, start=1) for text in group}
+    count = Counter(episode.task or "" for episode in store)
+    said = {words_of(text) for text in count}
+    spoken = sorted(count) + [text for group in known.groups for text in group if words_of(text) not in said]
+    rows = [[text or "(no instruction)", count[text], numbers.get(words_of(text), "-")] for text in spoken]
+    print_table("Instructions", ["instruction", "episodes", "group"], rows)
+    if not known.groups:
+        say("no groups: every other phrasing counts as another task; robo-rm instructions store=... groups=FILE")
+
+
+def _read(path: str) -> Any:
+    import yaml
+
+    from robo_core.errors import ConfigError
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = yaml.safe_load(file)
+    except OSError as error:
+        raise ConfigError(f"groups={path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"groups={path} is not YAML: {str(error).splitlines()[0]}") from error
+    return found if found is not None else []

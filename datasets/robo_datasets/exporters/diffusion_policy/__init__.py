@@ -1,0 +1,1 @@
+"""Writes replay buffers of Diffusion Policy."""

@@ -1,0 +1,1 @@
+"""Writes LeRobot datasets v3.0."""

@@ -1,0 +1,419 @@
+"""HDF5 files with one group a demonstration: robomimic, robosuite, RoboCasa, MimicGen, LIBERO, Isaac Lab.
+
+data                    attributes: env_args (JSON: env_name, env_kwargs.control_freq, .robots)
+data/demo_3/obs/<key>   (T, ...) observations, in groups of groups too; pictures are (T, H, W, 3)
+data/demo_3/actions  states  rewards  dones
+mask/<name>             names of the demonstrations in a split
+
+``states`` is one array (robosuite) or a group of groups (Isaac Lab). See ``.attributes``
+for where instruction, outcome and rate stand, ``.pictures`` for what becomes a camera.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from robo_core.errors import ImportSourceError
+from robo_datasets.importers.content import ContentHash
+from robo_datasets.importers.encoded_images import (
+    EncodedRule,
+    encoded_bytes,
+    encoded_rule,
+    is_encoded,
+    may_be_encoded,
+)
+from robo_datasets.importers.files import counting_order
+from robo_datasets.importers.hdf5.attributes import (
+    attributes_of,
+    environment_of,
+    instruction_in,
+    is_libero,
+    outcome_in,
+    rate_in,
+    sparse_outcome,
+)
+from robo_datasets.importers.hdf5.files import dataset, is_group, masks, opened, read, subgroup
+from robo_datasets.importers.images import PictureRule, PictureSettings, picture_rule
+from robo_datasets.importers.restored import restored_feature
+from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
+from robo_datasets.store.features import LOW_DIM_DTYPES
+
+IMAGES, OBSERVATION, STATE = "observation.images.", "observation.", "observation.state"
+
+# Where a data set has them, these make up the robot's state; "object" is the state of the scene.
+_STATES = (
+    ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"),
+    ("ee_states", "gripper_states"),
+    ("eef_pos", "eef_quat", "gripper_pos"),
+)
+_OTHER = {
+    "actions": "action",
+    "actions_abs": "action.absolute",
+    "processed_actions": "action.processed",
+    "states": "simulator.state",
+    "robot_states": "observation.robot_states",
+    "rewards": "next.reward",
+    "dones": "next.done",
+}
+_SCENE = {"object": "observation.environment_state"}
+_CAMERA_SUFFIX = re.compile(r"_(?:image|rgb)\Z")
+_BLOCK = 64
+_DEPTH = 8
+
+
+class RobomimicSource(Source):
+    """An HDF5 file of demonstrations; see ``robo_datasets.importers.source.Source``.
+
+    Args:
+        path: the file.
+        cameras: cameras to keep, all by default.
+        size: (height, width) to scale frames to.
+        fps: frames a second; what the file says by default.
+        state: observations that together make up observation.state.
+        task: the instruction of all episodes; what the file says by default.
+        mask: name of the split to import; everything by default.
+        pictures: which way up they are, their colours and scale.
+        skip: arrays (by path below a demonstration, or feature) to leave out, also such as cannot be read.
+
+    Raises:
+        ImportSourceError: it is missing, truncated, or of another layout.
+    """
+
+    format = "robomimic"
+
+    def __init__(
+        self,
+        path: str | Path,
+        cameras: Sequence[str] | None = None,
+        size: tuple[int, int] | None = None,
+        fps: float | None = None,
+        state: Sequence[str] | None = None,
+        task: str = "",
+        mask: str = "",
+        pictures: PictureSettings | None = None,
+        skip: Collection[str] = (),
+    ) -> None:
+        self.path = Path(path)
+        self._size, self._pictures, self._skip = size, pictures or PictureSettings(), set(skip)
+        self._skipped: set[str] = set()
+        self._encoded: set[str] = set()
+        self.notes: list[str] = []
+        with opened(self.path) as file:
+            if "data" not in file:
+                raise ImportSourceError(
+                    f"{self.path} is not laid out as robomimic's files: it has no data/demo_N, but {sorted(file)[:8]}"
+                )
+            data = subgroup(file, "data", self.path)
+            environment, own = environment_of(data, self.path), attributes_of(data, self.path)
+            kwargs = environment.get("env_kwargs")
+            settings: dict[str, Any] = kwargs if isinstance(kwargs, dict) else {}
+            self.fps = rate_in(fps, environment, own, self.path)
+            robots = settings.get("robots")
+            self.robot: str | None = "+".join(map(str, robots)) if isinstance(robots, list) else _text(robots)
+            splits = masks(file, self.path)
+            self._demos = self._choose_demos(data, splits, mask)
+            first = next((name for name in self._demos if not self._problem(data, name)), self._demos[0])
+            self._arrays = self._read_arrays(subgroup(data, first, self.path))
+            self._rules = self._picture_rules(subgroup(data, first, self.path))
+            self._state = self._choose_state(state)
+            self._images = self._choose_cameras(cameras)
+            self.features = self._features()
+            common = instruction_in(own) or instruction_in(attributes_of(file, self.path))
+            shaped = bool(settings.get("reward_shaping"))
+            self.episodes = [
+                self._episode(number, data, task, common, splits, shaped) for number in range(len(self._demos))
+            ]
+            self._complete(_text(environment.get("env_name")) or "")
+            if self._images and is_libero(own) and self._pictures.flip == "none":
+                self.notes.append(
+                    "LIBERO stores pictures as its renderer gives them, upside down; they were left so (flip=vertical "
+                    "turns them over)"
+                )
+
+    def check(self, episode: SourceEpisode) -> None:
+        """Check that the demonstration has the arrays of the first, with the same shapes and types."""
+        with opened(self.path) as file:
+            demo = self._demo(file, episode)
+            for key, (shape, dtype) in self._arrays.items():
+                try:
+                    array = dataset(demo, key, self.path)
+                except ImportSourceError as error:
+                    raise ImportSourceError(f"{error} (drop=[{key}] leaves it out)") from error
+                if (
+                    key in self._encoded
+                    and array.shape[:1] == (episode.length,)
+                    and may_be_encoded(array.dtype, array.shape)
+                ):
+                    continue  # a demonstration is filled up to the longest of its own pictures
+                if array.shape != (episode.length, *shape) or array.dtype != dtype:
+                    raise ImportSourceError(
+                        f"{self.path}: {array.name} is {array.shape} {array.dtype}; {(episode.length, *shape)} {dtype} "
+                        f"is expected from its actions and the first demonstration (drop=[{key}] leaves it out)"
+                    )
+
+    def frames(self, episode: SourceEpisode) -> Iterator[SourceFrame]:
+        """Yield the demonstration's frames."""
+        with opened(self.path) as file:
+            demo = self._demo(file, episode)
+            for start in range(0, episode.length, _BLOCK):
+                stop = min(start + _BLOCK, episode.length)
+                rows = {key: read(demo, key, start, stop, self.path) for key in self._arrays}
+                columns = self._columns(rows, stop - start)
+                for row in range(stop - start):
+                    values = {feature: column[row] for feature, column in columns.items()}
+                    for feature, key in self._images.items():
+                        where = f"{self.path}: {demo.name}/{key}, frame {start + row}"
+                        values[feature] = self._rules[key](rows[key][row], where)
+                    yield SourceFrame(values, (start + row) / self.fps)
+
+    def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
+        """Give ``content`` the arrays as they stand, however the pictures are turned and the state is put together."""
+        with opened(self.path) as file:
+            demo = self._demo(file, episode)
+            for key in sorted(self._arrays):
+                for start in range(0, episode.length, _BLOCK):
+                    rows = read(demo, key, start, min(start + _BLOCK, episode.length), self.path)
+                    if key in self._encoded:
+                        content.add_pictures(key, map(encoded_bytes, rows))
+                    elif key in self._rules:
+                        content.add_pictures(key, rows)
+                    else:
+                        content.add_rows(key, rows)
+
+    def place(self, episode: SourceEpisode) -> str:
+        """The demonstration, whatever split it is counted in."""
+        return f"{self._demos[episode.number]} {sorted(self._arrays)}"
+
+    def known_keys(self) -> Collection[str]:
+        """The features, and the arrays that were left out."""
+        return {*self.features, *self._skipped}
+
+    def _columns(self, rows: dict[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
+        columns = {}
+        for key, column in rows.items():
+            feature = None if key in self._rules else self._feature_of(key)
+            if feature is not None:
+                columns[feature] = column.reshape(length, *(self._arrays[key][0] or (1,)))
+        if self._state:
+            columns[STATE] = np.concatenate([rows[key].reshape(length, -1) for key in self._state], 1)
+        return columns
+
+    def _demo(self, file: h5py.File, episode: SourceEpisode) -> h5py.Group:
+        return subgroup(subgroup(file, "data", self.path), self._demos[episode.number], self.path)
+
+    def _choose_demos(self, data: h5py.Group, splits: dict[str, set[str]], mask: str) -> list[str]:
+        demos = [name for name in data if name.startswith("demo")] or list(data)
+        demos = sorted(demos, key=counting_order)
+        if mask:
+            if mask not in splits:
+                raise ImportSourceError(f"{self.path} has no mask {mask!r}; it has {sorted(splits)}")
+            demos = [name for name in demos if name in splits[mask]]
+        if not demos:
+            raise ImportSourceError(f"{self.path} holds no demonstrations")
+        return demos
+
+    def _problem(self, data: h5py.Group, name: str) -> str:
+        """Why a demonstration cannot be read, as far as its actions say."""
+        try:
+            actions = dataset(subgroup(data, name, self.path), self._actions(data, name), self.path)
+        except ImportSourceError as error:
+            return str(error)
+        return "" if actions.shape and actions.shape[0] > 0 else f"{self.path}: {actions.name} has no frames"
+
+    def _actions(self, data: h5py.Group, name: str) -> str:
+        """Path of the array of actions: of a group of actions the pose, else the first."""
+        demo = subgroup(data, name, self.path)
+        if not is_group(demo, "actions"):
+            return "actions"
+        there = sorted(subgroup(demo, "actions", self.path))
+        return f"actions/{'pose' if 'pose' in there else there[0]}" if there else "actions"
+
+    def _read_arrays(self, demo: h5py.Group) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Path below a demonstration to shape of a row and type, of everything that is imported."""
+        if "actions" not in demo:
+            raise ImportSourceError(f"{self.path}: {demo.name} has no actions")
+        found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        lead = self._actions(demo.parent, demo.name.split("/")[-1])
+        length = dataset(demo, lead, self.path).shape[:1]
+        for key in [*(key for key in _OTHER if key in demo), *(["obs"] if "obs" in demo else [])]:
+            for place in sorted(self._leaves(demo, key, _DEPTH)):
+                if self._is_skipped(place):
+                    self._skipped |= {place, place.removeprefix("obs/"), self._feature_of(place) or place}
+                    continue
+                array = dataset(demo, place, self.path)
+                if place.startswith("obs/") and self._holds_encoded(demo, place, array):
+                    self._encoded.add(place)
+                elif array.dtype.newbyteorder("=").name not in LOW_DIM_DTYPES or not array.shape:
+                    kind = f"{array.shape} {array.dtype}"
+                    raise ImportSourceError(
+                        f"{self.path}: {array.name} is {kind}; only numbers are read (drop=[{place}] leaves it out)"
+                    )
+                if "/" in place and not place.startswith(("obs/", lead)) and array.shape[:1] != length:
+                    self._skipped.add(place)
+                    self.notes.append(f"{place} has {array.shape[0]} rows, not one a frame; left out")
+                    continue
+                found[place] = (tuple(array.shape[1:]), array.dtype)
+        return found
+
+    def _holds_encoded(self, demo: h5py.Group, place: str, array: h5py.Dataset) -> bool:
+        """Whether an array holds JPEG or PNG pictures."""
+        if not may_be_encoded(array.dtype, array.shape) or not len(array):
+            return False
+        return is_encoded(read(demo, place, 0, 1, self.path)[0])
+
+    def _leaves(self, demo: h5py.Group, key: str, depth: int) -> Iterator[str]:
+        """Paths of the arrays at or below a member of a demonstration."""
+        if depth < 1 or not is_group(demo, key):
+            yield key
+            return
+        for name in subgroup(demo, key, self.path):
+            yield from self._leaves(demo, f"{key}/{name}", depth - 1)
+
+    def _is_skipped(self, place: str) -> bool:
+        return bool({place, place.removeprefix("obs/"), self._feature_of(place)} & self._skip)
+
+    def _picture_rules(self, demo: h5py.Group) -> dict[str, PictureRule | EncodedRule]:
+        """The observations that hold frames, by path."""
+        rules: dict[str, PictureRule | EncodedRule] = {}
+        for place, (_, dtype) in self._arrays.items():
+            if not place.startswith("obs/"):
+                continue
+            array = dataset(demo, place, self.path)
+
+            def row(number: int, place: str = place) -> np.ndarray:
+                return read(demo, place, number, number + 1, self.path)[0]
+
+            name = place.removeprefix("obs/")
+            where = f"{self.path}: {array.name}"
+            kind = dtype.newbyteorder("=")
+            rule: PictureRule | EncodedRule | None
+            if place in self._encoded:
+                rule = encoded_rule(name, len(array), row, self._pictures, where, self._size)
+            else:
+                rule = picture_rule(name, array.shape, kind, row, self._pictures, where, self._size)
+            if rule is not None:
+                rules[place] = rule
+                self.notes += rule.notes
+        return rules
+
+    def _choose_state(self, state: Sequence[str] | None) -> list[str]:
+        if state is None:
+            for number, names in enumerate(_STATES):
+                parts = [f"obs/{key}" for key in names]
+                if all(key in self._arrays for key in parts) and len({self._arrays[key][1] for key in parts}) == 1:
+                    if number:
+                        self.notes.append(f"observation.state was made of {', '.join(names)} (state= says otherwise)")
+                    return parts
+            return []
+        parts = [f"obs/{key}" for key in state]
+        missing = [key for key in parts if key not in self._arrays]
+        if missing:
+            raise ImportSourceError(f"{self.path} has no observations {missing}; it has {sorted(self._arrays)}")
+        if len({self._arrays[key][1] for key in parts}) > 1:
+            raise ImportSourceError(f"{self.path}: the observations {parts} of the state have different types")
+        return parts
+
+    def _choose_cameras(self, cameras: Sequence[str] | None) -> dict[str, str]:
+        there = {IMAGES + _CAMERA_SUFFIX.sub("", _dotted(key.removeprefix("obs/"))): key for key in self._rules}
+        if len(there) < len(self._rules):  # a camera as agentview_image and agentview_rgb
+            there = {IMAGES + _dotted(key.removeprefix("obs/")): key for key in self._rules}
+        if cameras is None:
+            return there
+        keys = [name if name.startswith(IMAGES) else IMAGES + _CAMERA_SUFFIX.sub("", name) for name in cameras]
+        missing = [key for key in keys if key not in there]
+        if missing:
+            raise ImportSourceError(f"{self.path} has no cameras {missing}; it has {sorted(there)}")
+        dropped = {value for key, value in there.items() if key not in keys}
+        self._arrays = {key: value for key, value in self._arrays.items() if key not in dropped}
+        return {key: value for key, value in there.items() if key in keys}
+
+    def _feature_of(self, key: str) -> str | None:
+        """Feature of an array that is no camera; None where it is part of the state."""
+        if key in getattr(self, "_state", ()):
+            return None
+        top, _, rest = key.partition("/")
+        if top != "obs":
+            whole = not rest or (top == "actions" and rest == "pose")
+            return _OTHER[top] if whole else f"{_OTHER[top]}.{_dotted(rest)}"
+        return _SCENE.get(rest, OBSERVATION + _dotted(rest))
+
+    def _features(self) -> dict[str, dict[str, Any]]:
+        features: dict[str, dict[str, Any]] = {}
+        if self._state:
+            shapes = [self._arrays[key][0] for key in self._state]
+            names = [
+                f"{key.removeprefix('obs/')}.{place}"
+                for key, shape in zip(self._state, shapes, strict=True)
+                for place in range(math.prod(shape))
+            ]
+            dtype = self._arrays[self._state[0]][1].newbyteorder("=").name
+            features[STATE] = {"dtype": dtype, "shape": (len(names),), "names": names}
+        for feature, key in self._images.items():
+            features[feature] = self._rules[key].feature
+        for key, (shape, kind) in self._arrays.items():
+            name = None if key in self._rules else self._feature_of(key)
+            if name is None:
+                continue
+            if name in features:
+                raise ImportSourceError(f"{self.path}: two arrays would be {name}; choose state=, or drop=[{key}]")
+            features[name] = {"dtype": kind.newbyteorder("=").name, "shape": shape or (1,), "names": None}
+        for feature, made in features.items():
+            restored_feature(feature, made, None, str(self.path))
+        return features
+
+    def _episode(
+        self, number: int, data: h5py.Group, task: str, common: str, splits: dict[str, set[str]], shaped: bool
+    ) -> SourceEpisode:
+        name = self._demos[number]
+        attributes: dict[str, Any] = {"demo": name}
+        if splits:
+            attributes["masks"] = sorted(mask for mask, members in splits.items() if name in members)
+        problem = self._problem(data, name)
+        if problem:
+            return SourceEpisode(number, 0, task, attributes=attributes, problem=problem)
+        demo = subgroup(data, name, self.path)
+        length = int(dataset(demo, self._actions(data, name), self.path).shape[0])
+        own = attributes_of(demo, self.path)
+        success = outcome_in(own)
+        if success is None and "rewards" in demo and not shaped:
+            success = sparse_outcome(read(demo, "rewards", 0, length, self.path))
+            attributes["_rewarded"] = success is not None
+        return SourceEpisode(number, length, task or instruction_in(own) or common, success, attributes)
+
+    def _complete(self, environment: str) -> None:
+        """What only all episodes together say: whether rewards were recorded at all, and a name for the task."""
+        rewarded = [episode for episode in self.episodes if episode.attributes.get("_rewarded")]
+        empty = bool(rewarded) and not any(episode.success for episode in rewarded)
+        if empty:
+            self.notes.append("the reward is 0 in every frame of every demonstration; nothing is concluded from it")
+        named = any(episode.task for episode in self.episodes)
+        if not named:
+            stand_in = f"the environment's name {environment!r} stands in for it" if environment else "none was found"
+            self.notes.append(f"the file holds no instruction; {stand_in} (task= gives one)")
+        self.episodes = [
+            SourceEpisode(
+                episode.number,
+                episode.length,
+                episode.task or ("" if named else environment),
+                None if empty and episode.attributes.get("_rewarded") else episode.success,
+                {key: value for key, value in episode.attributes.items() if key != "_rewarded"},
+                problem=episode.problem,
+            )
+            for episode in self.episodes
+        ]
+
+
+def _dotted(path: str) -> str:
+    """A path below a demonstration as part of a feature's key."""
+    return re.sub(r"[^A-Za-z0-9_.\-]", "_", path.replace("/", "."))
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

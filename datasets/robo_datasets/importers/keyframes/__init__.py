@@ -1,0 +1,1 @@
+"""Folders of videos or images, with or without annotated keyframes."""

@@ -1,0 +1,1 @@
+"""The demo store on disk: episodes, shards, derived data, annotations."""

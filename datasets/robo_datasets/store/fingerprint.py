@@ -1,0 +1,155 @@
+"""What an episode holds, known from its files: the same demonstration is found again under any name, in any store.
+
+A fingerprint comes from the checksum that stands behind every frame in a shard, so that making one decodes no picture.
+(The checksum of a whole file in COMMIT.json says nothing of content: a file that ends in its own CRC has always the
+same one.) It leaves out what may change while the demonstration stays the same: names, times of writing, instruction,
+outcome, stage labels, time stamps. As plain JSON:
+
+    {"length": T,
+     "cameras": {key: hash of all its frames},
+     "pieces": [hash, ...],          of runs of `RUN` frames, the `PIECES` smallest ones: cut copies are found by them
+     "rows": {key: hash},            of states, actions and other numbers
+     "moves": [hash, ...]}           of runs of these, as pieces
+
+Cameras whose pictures never change, and numbers that never change, are left out: two episodes with a dead camera are
+not one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from robo_datasets.store.features import Feature
+
+RUN = 8
+"""Frames in a row that are all different: by chance no two recordings share them."""
+PIECES = 16
+SHARED = 4
+"""Pieces in common that make an episode a cut copy: a quarter of its frames, about."""
+
+
+class Likeness(NamedTuple):
+    """How an episode is like another one."""
+
+    name: str
+    """Of that one."""
+    pictures: bool
+    """Whether pictures of a camera are the same, byte by byte, all of them or a good part; else only numbers are."""
+
+
+def fingerprint(store: Any, uuid: str) -> dict[str, Any]:
+    """What an episode holds, as plain JSON.
+
+    Args:
+        store: `DemoStore`, or a view of one that has it as ``plain``.
+        uuid: the episode.
+
+    Raises:
+        StoreError: no such episode. CorruptionError: an array is damaged.
+    """
+    plain = getattr(store, "plain", store)
+    episode = plain.episode(uuid)
+    told: dict[str, Any] = {"length": episode.length, "cameras": {}, "rows": {}}
+    pieces: set[str] = set()
+    moves: set[str] = set()
+    for key, feature in plain.schema.items():
+        if key not in episode:
+            continue
+        values = _frames(plain, episode, feature) if feature.is_frames else np.asarray(episode[key][:])
+        if episode.length < 2 or bool((values != values[:1]).any()):
+            told["cameras" if feature.is_frames else "rows"][key] = _hash(np.ascontiguousarray(values).tobytes())
+        if feature.is_frames:
+            pieces.update(_pieces(values))
+        else:
+            moves.update(f"{key} {piece}" for piece in _pieces(values))
+    # By hash, so that which ones are kept has nothing to do with where they stand.
+    told["pieces"] = sorted(pieces)[:PIECES]
+    told["moves"] = sorted(_hash(move.encode()) for move in moves)[:PIECES]
+    return told
+
+
+def fingerprints(store: Any, uuids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """`fingerprint` of several episodes, by UUID."""
+    return {uuid: fingerprint(store, uuid) for uuid in uuids}
+
+
+def _frames(store: Any, episode: Any, feature: Feature) -> np.ndarray:
+    """(T, 2) int64, size and checksum of every frame."""
+    return np.ascontiguousarray(store.shard(episode.entry, feature).checksums(), "<i8")
+
+
+def _hash(data: bytes) -> str:
+    return blake2b(data, digest_size=8).hexdigest()
+
+
+def _pieces(frames: np.ndarray) -> set[str]:
+    found = set()
+    rows = [row.tobytes() for row in frames]
+    for start in range(len(rows) - RUN + 1):
+        run = rows[start : start + RUN]
+        if len(set(run)) == RUN:
+            found.add(_hash(b"".join(run)))
+    return found
+
+
+class Known:
+    """Episodes by what they hold, to find copies of them.
+
+    Args:
+        prints: fingerprints by name.
+    """
+
+    def __init__(self, prints: Mapping[str, Mapping[str, Any]]) -> None:
+        self._prints = prints
+        self._cameras: dict[tuple[int, str], str] = {}
+        self._pieces: dict[str, list[str]] = {}
+        self._rows: dict[tuple[int, str, str], list[str]] = {}
+        for name, told in prints.items():
+            length = int(told["length"])
+            for video in told["cameras"].values():
+                self._cameras.setdefault((length, video), name)
+            for piece in told["pieces"]:
+                self._pieces.setdefault(piece, []).append(name)
+            for key, checksum in told["rows"].items():
+                self._rows.setdefault((length, key, checksum), []).append(name)
+
+    def find(self, told: Mapping[str, Any]) -> Likeness | None:
+        """The episode that shows the same pictures of a camera, all or a good part of them; else one with the same
+        numbers in every changing feature that both have, which few or scripted motions may be by chance."""
+        length = int(told["length"])
+        for video in told["cameras"].values():
+            name = self._cameras.get((length, video))
+            if name is not None:
+                return Likeness(name, True)
+        cut = self._cut_from(told)
+        if cut is not None:
+            return Likeness(cut, True)
+        return self._by_rows(told, length)
+
+    def _cut_from(self, told: Mapping[str, Any]) -> str | None:
+        """The episode that a good part of the pictures is from; its motions, where both have some, are the same too:
+        pictures that a simulator draws may come again in another episode."""
+        shared: dict[str, int] = {}
+        for piece in told["pieces"]:
+            for name in self._pieces.get(piece, ()):
+                shared[name] = shared.get(name, 0) + 1
+        for name in sorted(shared, key=lambda name: (-shared[name], name)):
+            if shared[name] < SHARED:
+                return None
+            theirs = self._prints[name]["moves"]
+            if not theirs or not told["moves"] or len(set(theirs) & set(told["moves"])) >= SHARED:
+                return name
+        return None
+
+    def _by_rows(self, told: Mapping[str, Any], length: int) -> Likeness | None:
+        rows = told["rows"]
+        candidates = (name for key, checksum in rows.items() for name in self._rows.get((length, key, checksum), ()))
+        for name in candidates:
+            theirs = self._prints[name]["rows"]
+            if all(theirs[key] == rows[key] for key in rows.keys() & theirs.keys()):
+                return Likeness(name, False)
+        return None

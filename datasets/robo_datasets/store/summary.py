@@ -1,0 +1,120 @@
+"""What a store holds, as rows of a table."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robo_datasets.store.demo_store import DemoStore
+from robo_datasets.store.layout import DERIVED
+
+MAX_LISTED = 12
+
+
+def summarise(store: DemoStore) -> list[tuple[str, str]]:
+    """Rows (what, value): episodes, hours, cameras, sizes, tasks, stages, success counts.
+
+    Raises:
+        CorruptionError: an annotation or stage file is damaged.
+    """
+    lengths = np.array(list(store.lengths.values()) or [0])
+    frames = int(lengths.sum())
+    derived = folder_bytes(store.path / DERIVED)
+    size = folder_bytes(store.path) - derived
+    rows = [
+        ("store", str(store.path)),
+        ("episodes", f"{len(store)}"),
+        ("frames", f"{frames} at {store.fps:g} frames/s, {frames / store.fps / 3600:.2f} h"),
+    ]
+    if len(store):
+        span = f"{lengths.min()} to {lengths.max()} frames, median {np.median(lengths):.0f}"
+        rows.append(("episode length", f"{span} ({np.median(lengths) / store.fps:.1f} s)"))
+    rows.append(("size", f"{_bytes(size)}, {_bytes(size / frames)} a frame" if frames else _bytes(size)))
+    if derived:
+        rows.append(
+            ("derived", f"{_bytes(derived)} that can be computed again: {', '.join(_derived_names(store.path))}")
+        )
+    if store.robot:
+        rows.append(("robot", store.robot))
+    for key, feature in store.schema.items():
+        shape = "x".join(map(str, feature.shape))
+        how = ""
+        if feature.codec == "jpeg":
+            how = f", JPEG quality {feature.quality} {feature.subsampling}"
+        elif feature.codec:
+            how = f", {feature.codec}"
+        elif isinstance(feature.names, list) and not feature.is_frames:
+            how = f" ({', '.join(map(str, feature.names))})"
+        rows.append(("camera" if feature.is_frames else "feature", f"{key}: {shape} {feature.dtype}{how}"))
+    rows += _origins(store)
+    rows += _outcomes(store)
+    return rows
+
+
+def _origins(store: DemoStore) -> list[tuple[str, str]]:
+    """Where the episodes came from: by format and path of their source."""
+    counts: Counter[str] = Counter()
+    for episode in store:
+        source = episode.source
+        if isinstance(source, dict) and "format" in source:
+            counts[f"{source['format']} {source.get('path') or source.get('name') or ''}".rstrip()] += 1
+        else:
+            counts["recorded, or of unknown origin"] += 1
+    rows = [("source", f"{origin} ({count} episodes)") for origin, count in counts.most_common(MAX_LISTED)]
+    if len(counts) > MAX_LISTED:
+        rows.append(("source", f"and {len(counts) - MAX_LISTED} more"))
+    return rows
+
+
+def _outcomes(store: DemoStore) -> list[tuple[str, str]]:
+    tasks: Counter[str] = Counter()
+    success: Counter[Any] = Counter()
+    episodes_in: Counter[int] = Counter()
+    frames_in: Counter[int] = Counter()
+    labelled = 0
+    for episode in store:
+        tasks[episode.task or "(no instruction)"] += 1
+        success[episode.success] += 1
+        values, counts = np.unique(episode.stage, return_counts=True)
+        labelled += bool((values >= 0).any())
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            if value >= 0:
+                episodes_in[value] += 1
+                frames_in[value] += count
+    rows = [("task", f"{task} ({count} episodes)") for task, count in tasks.most_common(MAX_LISTED)]
+    if len(tasks) > MAX_LISTED:
+        rows.append(("task", f"and {len(tasks) - MAX_LISTED} more"))
+    rows.append(("success", f"{success[True]} yes, {success[False]} no, {success[None]} unknown"))
+    rows.append(("stages", f"{labelled} of {len(store)} episodes annotated"))
+    for number, name in enumerate(store.stages):
+        episodes = episodes_in[number]
+        mean = frames_in[number] / episodes / store.fps if episodes else 0.0
+        rows.append((f"stage {number}", f"{name}: {episodes} episodes, {mean:.1f} s on average"))
+    return rows
+
+
+def _derived_names(root: Path) -> list[str]:
+    """Names of the derived sets, and how many of each."""
+    sets = Counter(folder.name.rsplit("-", 1)[0] for folder in (root / DERIVED).iterdir() if folder.is_dir())
+    return [f"{name} ({count} set{'' if count == 1 else 's'})" for name, count in sorted(sets.items())]
+
+
+def folder_bytes(path: Path) -> int:
+    """Bytes of all files below a folder."""
+    total = 0
+    for parent, _, names in os.walk(path):
+        for name in names:
+            total += os.lstat(os.path.join(parent, name)).st_size
+    return total
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

@@ -1,0 +1,1 @@
+"""The robot contract: joints, limits, cameras, rates, topics."""

@@ -1,0 +1,86 @@
+"""In what two contracts differ: the learned part has to agree, deployment may differ, wider limits need confirming."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robo_hw.contract.robot_contract import RobotContract
+
+_LEARNED_OF_JOINT = ("name", "kind", "unit")
+_LEARNED_OF_CAMERA = ("name", "width", "height")
+_LIMITS = ("velocity", "acceleration", "jerk", "following_error", "state_jump", "action_jump")
+_ABSENT = object()
+
+
+def learned_part(data: dict[str, Any]) -> dict[str, Any]:
+    """What a policy learns from a contract, of ``RobotContract.to_dict``'s form."""
+    cameras = [{key: camera[key] for key in _LEARNED_OF_CAMERA} for camera in data["cameras"]]
+    return {
+        "joints": [{key: joint[key] for key in _LEARNED_OF_JOINT} for joint in data["joints"]],
+        "gripper": data["gripper"],
+        "cameras": sorted(cameras, key=lambda camera: str(camera["name"])),
+        "rates": {"actions": data["rates"]["actions"]},
+    }
+
+
+def learned_differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Fields of the learned part that differ, one line each; the joints' order first."""
+    lines = _differences(_flat(learned_part(mine)), _flat(learned_part(theirs)))
+    ours, others = ([joint["name"] for joint in data["joints"]] for data in (mine, theirs))
+    if ours != others and sorted(ours) == sorted(others):
+        lines.insert(0, f"joints: order {', '.join(ours)} here, {', '.join(others)} there")
+    return lines
+
+
+def deployment_differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Fields outside the learned part that differ, one line each."""
+    flat = []
+    for data in (mine, theirs):
+        known = _flat(learned_part(data))
+        flat.append({key: value for key, value in _flat(data).items() if key not in known})
+    return _differences(*flat)
+
+
+def wider_limits(mine: RobotContract, theirs: RobotContract) -> list[str]:
+    """Limits of ``mine`` that allow more than those of ``theirs``, one line each."""
+    trained = {joint.name: joint for joint in theirs.joints}
+    lines = []
+    for joint in mine.joints:
+        other = trained.get(joint.name)
+        if other is None:
+            continue  # another joint: a learned difference, refused anyway
+        (low, high), (least, most) = joint.position, other.position
+        if low < least or high > most:
+            lines.append(
+                f"joints[{joint.name}].position: [{low:g}, {high:g}] here reaches beyond [{least:g}, {most:g}] there"
+            )
+        for key in _LIMITS:
+            here, there = getattr(joint, key), getattr(other, key)
+            if here > there:
+                lines.append(f"joints[{joint.name}].{key}: {here:g} here is more than {there:g} there")
+    return lines
+
+
+def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    return [
+        f"{key}: {_shown(mine, key)} here, {_shown(theirs, key)} there"
+        for key in dict.fromkeys([*mine, *theirs])
+        if mine.get(key, _ABSENT) != theirs.get(key, _ABSENT)
+    ]
+
+
+def _flat(value: Any, where: str = "") -> dict[str, Any]:
+    """Leaves by path; lists of named things by name, so that an inserted joint does not shift all the others."""
+    if isinstance(value, dict) and value:
+        items = [(f"{where}.{key}" if where else str(key), item) for key, item in value.items()]
+    elif isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
+        items = [(f"{where}[{item['name']}]", item) for item in value]
+    else:
+        return {where: value}
+    return {path: leaf for key, item in items for path, leaf in _flat(item, key).items()}
+
+
+def _shown(leaves: dict[str, Any], key: str) -> str:
+    return json.dumps(leaves[key]) if key in leaves else "absent"

@@ -1,0 +1,1 @@
+"""Joint states and camera images on their way to the policy."""

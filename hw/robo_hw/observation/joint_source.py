@@ -1,0 +1,187 @@
+"""One kind of joint-state message from one publisher: its clock, and whether it keeps saying the same thing."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from robo_hw.contract.robot_contract import RobotContract
+from robo_hw.safety.watch import StreamWatch
+
+_WINDOW = 0.1
+"""Seconds of positions from which velocities are estimated: at 1 kHz the steps of an encoder would drown less."""
+_AT_REST = 0.05
+"""Share of a joint's velocity limit below which it counts as resting."""
+_HASTE = 0.49
+"""States that come in less than this share of their nominal time were waiting in a queue: they say little of now."""
+
+_QUIET = 1.0
+"""Seconds in which what is said may jump once, as at a driver's first reading, but not twice."""
+_MOST_TURNS = 4
+"""So often a stamp may go back between others that go on; a network that reorders does it now and then."""
+
+
+class JointSource:
+    """``publisher``: who sends; ``joints``: places of its joints in the contract, ascending."""
+
+    def __init__(self, publisher: str, joints: tuple[int, ...], contract: RobotContract) -> None:
+        self.publisher, self.joints = publisher, joints
+        self.whole = len(joints) == len(contract.joints)
+        """Whether it tells of every joint."""
+        self.places: np.ndarray | slice = slice(None) if self.whole else np.array(joints, dtype=np.intp)
+        self.watch = StreamWatch("joint states", contract.deadlines.joint_states / 2)
+        self.arrived = -np.inf
+        """Steady-clock time of its last message that counted, s."""
+        self.last: np.ndarray | None = None
+        """Positions in it."""
+        self.plausible = 0
+        """States in a row that each differ from the one before by no more than the joints can move."""
+        self._names = [contract.joints[joint] for joint in joints]
+        self._velocity = contract.array("velocity")[list(joints)]
+        self._travel = self._velocity / contract.rates.control
+        self._needed = contract.safety.arm_states
+        self._deadline = contract.deadlines.joint_states
+        self._silence = 0.0
+        self._least_time = max(_HASTE * (self._needed - 1), 1.2) / contract.rates.joint_states
+        self._recent: deque[tuple[float, np.ndarray]] = deque(maxlen=512)
+        self._told: np.ndarray | None = None
+        self._conflicts: deque[float] = deque(maxlen=2)
+        self._broke: tuple[int, float, float] | None = None
+        self._low = self._high = np.zeros(len(joints))
+        self._since = -np.inf
+        self.forget_run()
+
+    def restart(self) -> None:
+        """Believe nothing of before: another clock, or a broken message."""
+        self.watch.forget()
+        self.forget_run()
+
+    def forget_run(self) -> None:
+        """Let it begin anew to say the same thing."""
+        self._count = self.plausible = 0
+        self._turns, self._forward = 0.0, False
+        self._recent.clear()
+
+    def note_armed(self, values: np.ndarray) -> None:
+        """A state while armed: the core compares it with its command, so no more is asked here."""
+        self.last, self.arrived = values, self.watch.received_at
+        self._turns, self._forward = max(self._turns - 0.2, 0.0), True
+
+    def note_conflict(self, now: float) -> None:
+        """What it says jumps, in position or in time, as when two publishers speak by turns."""
+        self._conflicts.append(now)
+
+    def contradicts_itself(self, now: float) -> bool:
+        """Whether what it says jumped twice lately, as no arm does."""
+        return len(self._conflicts) > 1 and now - self._conflicts[0] < _QUIET
+
+    def takes_turns(self) -> bool:
+        """Told of a stamp that went back: whether stamps go on and back by turns, as two clocks in one stream do."""
+        self._turns, self._forward = self._turns + self._forward, False
+        return self._turns >= _MOST_TURNS
+
+    def note(self, now: float, values: np.ndarray, velocities: np.ndarray | None, turning: np.ndarray) -> None:
+        """A state while nothing is commanded; ``velocities`` NaN where not told, ``turning``: which joints are
+        continuous."""
+        taken, self._told = self.watch.taken_at, velocities
+        if self._recent:
+            self._silence = now - self.arrived
+            if self._silence > self._deadline:
+                self.forget_run()
+        if self._recent and self.last is not None:
+            before = self._recent[-1][1]
+            turn = np.round((values - before) / (2 * np.pi))
+            values = values - 2 * np.pi * np.where(turning, turn, 0.0)
+            step = np.abs(values - before)
+            elapsed = max(taken - self._recent[-1][0], 0.0)
+            self.plausible += 1
+            if (step > self._travel + self._velocity * elapsed).any():
+                self.plausible = 1
+                self.note_conflict(now)
+        else:
+            self.plausible = 1
+        self.arrived, self.last = now, values
+        self._recent.append((taken, values))
+        while len(self._recent) > self._needed and self._recent[0][0] < taken - _WINDOW:
+            self._recent.popleft()
+        self._follow_run(now, values)
+
+    def _follow_run(self, now: float, values: np.ndarray) -> None:
+        if self._count:
+            low, high = np.minimum(self._low, values), np.maximum(self._high, values)
+            if (high - low <= self._travel).all():
+                self._low, self._high = low, high
+                self._count += 1
+                return
+            worst = int(np.argmax((high - low) / self._travel))
+            self._broke = (worst, float(low[worst]), float(high[worst]))
+            while len(self._recent) > 1:  # what was said before says nothing of how it moves now
+                self._recent.popleft()
+        self._low = self._high = values
+        self._count, self._since = 1, now
+
+    def speeds(self) -> np.ndarray | None:
+        """Speeds (n,) of its joints: what it tells or what its positions say, whichever is more."""
+        estimated = self._estimated()
+        if self._told is None:
+            return estimated
+        told = np.abs(np.nan_to_num(self._told, nan=0.0, posinf=1e9, neginf=-1e9))
+        return told if estimated is None else np.maximum(told, estimated)
+
+    def _estimated(self) -> np.ndarray | None:
+        if len(self._recent) < 2:
+            return None
+        times = np.array([time for time, _ in self._recent])
+        values = np.array([value for _, value in self._recent])
+        half = len(times) // 2
+        # Means of the older and the newer half: one step of an encoder is not taken for motion.
+        gap = times[-half:].mean() - times[:half].mean()
+        if gap <= 0.0:
+            return None
+        return np.abs(values[-half:].mean(axis=0) - values[:half].mean(axis=0)) / gap
+
+    def reasons(self, now: float) -> list[str]:
+        """Why what it says cannot be armed on; empty where it can."""
+        reasons = self._moving()
+        if self._count < self._needed:
+            text = f"only {self._count} of {self._needed} consecutive joint states agree"
+            if self.publisher:
+                text += f" ({self.publisher})"
+            if self._broke is not None:
+                worst, low, high = self._broke
+                joint = self._names[worst]
+                text += f"; {joint.name} was told to be at {low:.4g} and at {high:.4g} {joint.unit}: it moves, or two"
+                text += " publishers contradict each other"
+            else:
+                text += f"; let {self._needed - self._count} more come, then arm again"
+            if self._silence > self._deadline:
+                text += (
+                    f"; they come {self._silence:.3g} s apart, more than deadlines.joint_states {self._deadline:g} s"
+                )
+            reasons.append(text)
+        elif self.contradicts_itself(now):
+            reasons.append(
+                f"joint states jumped twice within {_QUIET:g} s, in position or in time: two publishers take turns; "
+                "stop one"
+            )
+        elif now - self._since < self._least_time:
+            reasons.append(
+                f"{self._count} joint states came within {now - self._since:.3f} s, as out of a queue; wait a moment"
+            )
+        return reasons
+
+    def _moving(self) -> list[str]:
+        estimated, reasons = self._estimated(), []
+        for place, joint in enumerate(self._names):
+            told = abs(float(self._told[place])) if self._told is not None else float("nan")
+            seen = float(estimated[place]) if estimated is not None else 0.0
+            most = _AT_REST * joint.velocity
+            if told > most:
+                reasons.append(f"{joint.name} moves at {told:.3g} {joint.unit}/s; let it rest")
+            elif seen > most:
+                says = "" if np.isnan(told) else f", though its velocity is given as {told:.3g}"
+                reasons.append(
+                    f"{joint.name} moves at {seen:.3g} {joint.unit}/s, estimated from its positions{says}; let it rest"
+                )
+        return reasons

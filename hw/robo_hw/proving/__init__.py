@@ -1,0 +1,1 @@
+"""Random fault sequences against the safety core, and the promises they must not break."""

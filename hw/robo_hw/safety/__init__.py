@@ -1,0 +1,1 @@
+"""The safety core: from action chunks to commands within limits."""

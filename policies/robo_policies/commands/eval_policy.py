@@ -1,0 +1,151 @@
+"""Measure how often a policy succeeds, from many seeded starts, with a 95 % interval and where failures stopped.
+
+Starts depend on `seed` and the number of the episode alone, so every policy faces the same ones. With `baseline=OTHER`
+both are run and compared start by start: the difference with its interval, and McNemar's exact test of whether it is
+one. Runs on all cores, two at most. Writes a page with pictures, report.html, and films of the best and worst episodes.
+
+`steering.reward=FILE.py:FUNCTION` steers a diffusion policy while it acts; with `baseline=` the same folder it is
+compared with itself unsteered. `contract=` refuses a policy that was trained under another robot contract.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from robo_policies.cloning.settings import Execution
+from robo_policies.cloning.steering_settings import SteeringSettings
+
+GROUP = "policies"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm eval-policy``."""
+
+    policy: str = MISSING
+    """Folder of the policy, as train-policy, train-rl or LeRobot wrote it."""
+    baseline: str | None = None
+    """Folder of another policy to compare it with on the same starts."""
+    env: str = "tidy_drawer"
+    """World to evaluate in: tidy_drawer, metaworld/<task> or gym/<id>."""
+    episodes: int = 100
+    """How many episodes."""
+    out: str = MISSING
+    """Folder for report.html, metrics.json, episodes.json and videos."""
+    seed: int = 0
+    """Names the starts."""
+    execution: Execution = field(default_factory=Execution)
+    """How chunks are carried out: execution.horizon=..., or execution.ensemble=0.01."""
+    steering: SteeringSettings = field(default_factory=SteeringSettings)
+    """What steers the policy (not the baseline) while it acts; diffusion policies only."""
+    contract: str = ""
+    """Robot contract of the arm in the world, a file or a packaged name; a policy trained under another is refused."""
+    processes: int | None = None
+    """Worker processes; null for one per core, two at most."""
+    videos: int = 0
+    """Film so many of the best episodes and of the worst; they are run once more for it."""
+    device: str = "cpu"
+    """Where a single process runs the network; worker processes use the cpu."""
+
+
+def run(config: Config) -> None:
+    """Evaluate, print the table, write the figures."""
+    from pathlib import Path
+
+    from robo_core.console import print_table, say
+    from robo_core.errors import ConfigError
+    from robo_core.outputs import OutputFolder
+    from robo_policies.cloning.contracts import check_policy_contract
+    from robo_policies.cloning.learned import load_policy
+    from robo_policies.evaluation.comparison import compare
+    from robo_policies.evaluation.evaluate import check_request, evaluate
+    from robo_policies.evaluation.report import figure_rows, pair_rows, verdict, write_report
+
+    if not config.out:
+        raise ConfigError("out is empty; give the folder to write to, for example out=eval")
+    folders = [config.policy] if config.baseline is None else [config.baseline, config.policy]
+    if config.steering.reward is None and len({Path(folder).resolve() for folder in folders}) < len(folders):
+        raise ConfigError(f"baseline={config.baseline} is the policy itself; give another one to compare with")
+    names = _names(folders)
+    if config.steering.reward is not None:
+        names[-1] += ", steered"
+    policies = {name: load_policy(folder, config.device) for name, folder in zip(names, folders, strict=True)}
+    steering = {name: SteeringSettings() for name in names} | {names[-1]: config.steering}
+    for name, policy in policies.items():
+        unknown = check_policy_contract(policy, config.contract) if config.contract else None
+        if unknown:
+            say(f"warning: {unknown}")
+        check_request(policy, config.env, config.episodes, config.seed, config.execution, config.videos, steering[name])
+    out = OutputFolder(config.out, config)
+    results = {}
+    for name, policy in policies.items():
+        results[name] = evaluate(
+            policy,
+            config.env,
+            config.episodes,
+            config.seed,
+            config.execution,
+            config.processes,
+            config.videos,
+            out.path("videos") if len(policies) == 1 else out.path(f"videos/{name.replace(', ', '_')}"),
+            title="evaluate" if len(policies) == 1 else f"evaluate {name}",
+            steering=steering[name],
+        )
+    judged = results[list(results)[-1]]
+    metrics = _metrics(judged)
+    print_table(f"{' and '.join(results)} in {config.env}", ["figure", *results], figure_rows(results))
+    comparison = None
+    if config.baseline is not None:
+        first, second = results.values()
+        comparison = compare([one.success for one in first.rollouts], [one.success for one in second.rollouts])
+        metrics |= {f"baseline/{key}": value for key, value in _metrics(first).items()}
+        metrics |= {
+            "difference": comparison.difference.value,
+            "difference_low": comparison.difference.low,
+            "difference_high": comparison.difference.high,
+            "mcnemar_p": comparison.p_value,
+            "only_policy": comparison.only_second,
+            "only_baseline": comparison.only_first,
+        }
+        first_name, second_name = results
+        columns = ["starts on which", f"{second_name} succeeds", f"{second_name} fails"]
+        print_table("pairs", columns, pair_rows(comparison, first_name))
+        say(verdict(comparison, first_name, second_name)[1])
+    out.write_metrics(metrics)
+    _write_episodes(out, results)
+    write_report(out.folder, config.env, results, comparison)
+    out.announce()
+
+
+def _names(folders: list[str]) -> list[str]:
+    """What tells the folders apart: their last parts, as many as it takes."""
+    from pathlib import Path
+
+    parts = [Path(folder).resolve().parts for folder in folders]
+    for count in range(1, max(len(one) for one in parts) + 1):
+        names = ["/".join(one[-count:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(folders) if folders[0] != folders[-1] else [parts[0][-1]] * len(folders)
+
+
+def _metrics(result: Any) -> dict[str, Any]:
+    stopped = {f"stopped_at_{number}": count for number, count in enumerate(result.stopped_at().values())}
+    metrics: dict[str, Any] = result.metrics() | stopped
+    return metrics
+
+
+def _write_episodes(out: Any, results: Any) -> None:
+    """The rollouts of the judged policy in episodes.json, of the baseline in baseline_episodes.json."""
+    import json
+
+    from robo_core.outputs import write_atomically
+
+    names = ["baseline_episodes.json", "episodes.json"][-len(results) :]
+    for name, result in zip(names, results.values(), strict=True):
+        rollouts = [rollout.as_dict() for rollout in result.rollouts]
+        text = json.dumps({"stages": list(result.stages), "episodes": rollouts}, indent=1)
+        write_atomically(out.path(name), text)

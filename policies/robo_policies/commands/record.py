@@ -1,0 +1,153 @@
+"""Record scripted demonstrations of a simulated task into a demo store, one process a core.
+
+Run again with more episodes, or after an interruption, it goes on where it stopped: an episode is fixed by world,
+quality, seed and index, and those that the store holds are skipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from omegaconf import MISSING
+
+GROUP = "datasets"
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Relative frequency of each quality in ``quality=mixed``."""
+
+    clean: float = 0.0
+    """Straight through."""
+    slow: float = 0.0
+    """Slower, and hesitating."""
+    wandering: float = 0.0
+    """Detours and missed grasps."""
+    drop_and_regrasp: float = 0.0
+    """Lets go of the object on the way and fetches it again."""
+    stops_partway: float = 0.0
+    """Gives up: a failure."""
+    wrong_order: float = 0.0
+    """Does the parts in an order that cannot work: a failure."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm record``."""
+
+    store: str = MISSING
+    """Demo store to record into; made where there is none."""
+    env: str = "tidy_drawer"
+    """World to record: tidy_drawer, or metaworld/<task> such as metaworld/drawer-open-v3."""
+    episodes: int = 80
+    """Episodes that the store shall hold of this world, quality and seed."""
+    quality: str = "mixed"
+    """clean, slow, wandering, drop_and_regrasp, stops_partway, wrong_order, or mixed: all, in the mixture's shares."""
+    seed: int = 0
+    """Episodes of another seed are other episodes."""
+    cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
+    """Cameras to record; [] for none."""
+    image_size: int = 128
+    """Height and width of the frames, pixels."""
+    codec: str = "jpeg"
+    """How a new store keeps frames: jpeg, lossless, or raw (fastest to read, and largest)."""
+    render: str = "fast"
+    """Render preset: fast (no shadows, multisampling, reflections) or default."""
+    contract: str | None = "auto"
+    """Robot contract to record under, a file or a packaged name; auto: the world's own where pictures and rate are the
+    contract's; null: none."""
+    environment_state: bool = True
+    """Record what the simulator knows of the objects; false for policies that shall see them through cameras."""
+    action_repeat: int | None = None
+    """Control steps that one action lasts, in metaworld/<task>; null for the world's own."""
+    mixture: Mixture = field(default_factory=Mixture)
+    """Relative frequency of each quality in quality=mixed."""
+    processes: int = 0
+    """Recording processes; 0 for one a core."""
+    out: str | None = None
+    """Folder to write metrics.json to; nothing is written without it."""
+
+
+def run(config: Config) -> None:
+    """Record what is missing and print what the store holds of it."""
+    import time
+
+    import numpy as np
+
+    from robo_core.console import progress_bar, say
+    from robo_core.errors import ConfigError
+    from robo_core.outputs import OutputFolder
+    from robo_datasets import DemoStore
+    from robo_datasets.store.layout import utc_now
+    from robo_policies.recording.contract import recorded_contract
+    from robo_policies.recording.pool import cores, record_here, record_in_processes
+    from robo_policies.recording.recorder import Recorded, RecordingPlan, creation_time, missing_indices
+    from robo_policies.recording.summary import print_summary, summarise
+    from robo_policies.worlds.world import QUALITIES
+
+    if config.episodes < 1:
+        raise ConfigError(f"episodes={config.episodes} must be at least 1")
+    if config.processes < 0:
+        raise ConfigError(f"processes={config.processes} must be 0 (one a core) or more")
+    plan = RecordingPlan(
+        config.env,
+        config.quality,
+        config.seed,
+        config.image_size,
+        tuple(config.cameras),
+        config.render,
+        asdict(config.mixture),
+        config.action_repeat,
+        config.environment_state,
+    )
+    env = plan.make_env()
+    try:
+        env.reset(seed=0)
+        # A world without a scripted operator says so.
+        env.demonstrate(QUALITIES[0], np.random.default_rng(0))
+        # Rendering once finds a wrong camera or a missing GL backend before anything is written.
+        env.render_cameras(plan.cameras)
+        contract = recorded_contract(config.contract, plan, env.fps)
+        options = {} if contract is None else {"contract_hash": contract.hash, "contract": contract.to_dict()}
+        store = DemoStore.open_or_create(
+            config.store,
+            plan.features(env),
+            env.fps,
+            env.stages,
+            robot=f"{plan.env} arm",
+            codec=config.codec,
+            **options,
+        )
+    finally:
+        env.close()
+    wanted = range(config.episodes)
+    missing = missing_indices(store, plan, config.episodes)
+    created = creation_time(store, plan, wanted) or utc_now()
+    if len(missing) < config.episodes:
+        say(f"{config.store} holds {config.episodes - len(missing)} of these {config.episodes} episodes already")
+    successes = frames = 0
+    began = time.monotonic()
+    with progress_bar("record", config.episodes, "episodes", done=config.episodes - len(missing)) as bar:
+
+        def note(recorded: Recorded) -> None:
+            nonlocal successes, frames
+            successes += recorded.success
+            frames += recorded.length
+            bar.advance(1, note=f"{frames} frames, {successes} successes")
+
+        processes = min(config.processes or cores(), len(missing))
+        if processes > 1:
+            record_in_processes(config.store, plan, missing, created, processes, note)
+        elif missing:
+            record_here(store, plan, missing, created, note)
+    store.refresh()
+    metrics = summarise(store, [plan.uuid_of(index) for index in wanted])
+    print_summary(config.store, metrics)
+    if missing:
+        seconds = time.monotonic() - began
+        metrics |= {"seconds": seconds, "recorded": len(missing), "frames_per_second": frames / seconds}
+        say(f"recorded {len(missing)} episodes, {frames} frames in {seconds:.1f} s ({frames / seconds:.0f} frames/s)")
+    if config.out is not None:
+        out = OutputFolder(config.out, config)
+        out.write_metrics(metrics)
+        out.announce()

@@ -1,0 +1,81 @@
+"""Record episodes in which nothing is being achieved, to probe a reward model with: eval-reward probe_store=STORE.
+
+An empty scene in which the arm goes through the motions, the wrong object in the cube's place, a hand that only hovers.
+Each frame carries the stage that is really true. Run again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+GROUP = "datasets"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm record-probes``."""
+
+    store: str = MISSING
+    """Demo store to record into, made where there is none; one of its own, not that of the demonstrations."""
+    env: str = "tidy_drawer"
+    """World to record."""
+    probes: list[str] = field(default_factory=lambda: ["empty_scene", "wrong_object", "hovering_hand"])
+    """Which probes."""
+    episodes: int = 4
+    """Episodes of each probe that the store shall hold of this seed."""
+    seed: int = 0
+    """Episodes of another seed are other episodes."""
+    cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
+    """Cameras to record: those that the model reads."""
+    image_size: int = 128
+    """Height and width of the frames, pixels: that of the demonstrations."""
+    render: str = "fast"
+    """Render preset: that of the demonstrations."""
+
+
+def run(config: Config) -> None:
+    """Record what is missing and say what the store holds."""
+    from robo_core.console import print_table, progress_bar, say
+    from robo_core.errors import ConfigError
+    from robo_datasets import DemoStore
+    from robo_datasets.store.layout import utc_now
+    from robo_policies.recording.pool import record_here
+    from robo_policies.recording.probes import probe_plans
+    from robo_policies.recording.recorder import Recorded, creation_time, missing_indices
+    from robo_policies.worlds.tidy_drawer import check_cameras
+
+    if config.episodes < 1:
+        raise ConfigError(f"episodes={config.episodes} must be at least 1")
+    check_cameras(config.cameras)
+    picture = {"image_size": config.image_size, "cameras": tuple(config.cameras), "render": config.render}
+    plans = probe_plans(config.env, config.probes, config.seed, **picture)
+    first = plans[0].make_env()
+    try:
+        # Rendering once finds a missing GL backend before anything is written.
+        first.reset(seed=0)
+        first.render_cameras(plans[0].cameras)
+        features, fps, stages = plans[0].features(first), first.fps, first.stages
+    finally:
+        first.close()
+    store = DemoStore.open_or_create(config.store, features, fps, stages, robot=f"{config.env} arm")
+    missing = [missing_indices(store, plan, config.episodes) for plan in plans]
+    total, left = config.episodes * len(plans), sum(map(len, missing))
+    lengths: dict[str, int] = {}
+    with progress_bar("record", total, "episodes", done=total - left) as bar:
+
+        def note(recorded: Recorded) -> None:
+            bar.advance(1, note=recorded.quality)
+
+        for plan, indices in zip(plans, missing, strict=True):
+            created = creation_time(store, plan, range(config.episodes)) or utc_now()
+            if indices:
+                record_here(store, plan, indices, created, note)
+    store.refresh()
+    known = store.lengths
+    for plan in plans:
+        lengths[plan.quality] = sum(known[plan.uuid_of(index)] for index in range(config.episodes))
+    rows = [(probe, config.episodes, frames) for probe, frames in lengths.items()]
+    print_table(f"Probes in {config.store}", ["probe", "episodes", "frames"], rows)
+    say(f"robo-rm eval-reward model=MODEL store=DEMOS probe_store={config.store} out=report counts them")

@@ -1,0 +1,111 @@
+"""Train a policy from demonstrations by behaviour cloning, with or without the weights of a reward model.
+
+`weights=none` clones every frame alike. `weights=rabc` reads the weights that `robo-rm score` put into the store, so
+that frames that made progress count and frames that wasted or undid it do not. `weights=success_only` keeps successful
+episodes only. `policy=act` and `policy=diffusion` look at the state, the environment state and cameras; the settings
+of each are shown by `robo-rm train-policy policy=NAME --help`. The folder written is a LeRobot checkpoint:
+`ACTPolicy.from_pretrained(out)` or `DiffusionPolicy.from_pretrained(out)` loads it.
+
+Interrupt it when you like: the same command goes on where it stood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from robo_core.outputs import POLICY
+from robo_policies.cloning.settings import POLICIES, ActSettings, CloningSettings, PolicySettings, WeightSettings
+
+GROUP = "policies"
+OUT_HOLDS = POLICY
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm train-policy``."""
+
+    store: str = MISSING
+    """Demo store to learn from; needs action, and observation.environment_state or a camera. observation.state is read
+    where it is there; policy=diffusion needs it."""
+    out: str = MISSING
+    """Folder for the policy, its metrics and its loss curve."""
+    policy: PolicySettings = field(default_factory=ActSettings)
+    """Which policy, its cameras and its shape; policy=act or policy=diffusion."""
+    weights: WeightSettings = field(default_factory=WeightSettings)
+    """What each frame counts; weights=none, weights=rabc or weights=success_only."""
+    steps: int = 2000
+    """Training steps."""
+    minutes: float | None = None
+    """A cap: training that takes longer is cut off, which is said on the screen, in metrics.json and on the card; null
+    for none. The same command with a higher cap goes on from there."""
+    training: CloningSettings = field(default_factory=CloningSettings)
+    """Batch size, learning rate and the like."""
+    holdout: float = 0
+    """Episodes that are not trained on, a number or a share such as 0.1; the error of the actions on them goes into
+    metrics.json. The same `seed` and `holdout` hold out the same episodes in train-reward."""
+    contract: str = ""
+    """Robot contract that the policy is for; training is refused where the demonstrations are of another."""
+    seed: int = 0
+    """Seed of initial weights, order of samples and noise."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    overwrite: bool = False
+    """Start again where `out` holds a policy trained with other settings."""
+
+
+def group_schema(group: str, choice: str) -> type | None:
+    """Each policy has settings of its own."""
+    return POLICIES.get(choice) if group == "policy" else None
+
+
+def run(config: Config) -> None:
+    """Train, then write metrics and the loss curve beside the policy."""
+    from pathlib import Path
+
+    from robo_core.cli.following import beside, say_next
+    from robo_core.console import print_table, say
+    from robo_core.errors import ConfigError
+    from robo_core.outputs import OutputFolder
+    from robo_datasets import DemoStore
+    from robo_policies.cloning.settings import Budget
+    from robo_policies.cloning.training import train_policy
+    from robo_rm.report.style import save_picture
+    from robo_rm.training.curves import curve_figure
+
+    if not config.out:
+        raise ConfigError("out is empty; give the folder to write to, for example out=policy")
+    store = DemoStore.open(config.store)
+    if config.contract:
+        from robo_policies.cloning.contracts import check_store_contract
+
+        check_store_contract(store, config.contract)
+    trained = train_policy(
+        store,
+        Path(config.out),
+        Budget(config.steps, config.minutes),
+        config.policy,
+        config.weights,
+        config.training,
+        config.seed,
+        config.device,
+        config.overwrite,
+        config.holdout,
+    )
+    if trained.resumed:
+        say(f"{config.out} already holds this policy; nothing was trained")
+    out = OutputFolder(config.out, config, OUT_HOLDS)
+    out.write_metrics(trained.metrics)
+    steps = range(1, len(trained.losses) + 1)
+    lines = {"weighted loss": trained.losses}
+    figure = curve_figure(steps, lines, "Training loss", trained.held_out, "held-out loss")
+    save_picture(figure, out.path("curve.png"))
+    print_table("train-policy", ["figure", "value"], sorted(trained.metrics.items()))
+    out.announce()
+    env = next((one.attributes.get("env") for one in store), None)
+    if env:
+        say_next("eval-policy", policy=config.out, env=str(env), out=beside(config.out, "evaluation"))
+    else:
+        contract = config.contract or "CONTRACT.yaml"
+        say_next("deploy-check", policy=config.out, store=config.store, contract=contract)

@@ -1,0 +1,72 @@
+"""The commands of the demo, in order: what a user types for the same job on data of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robo_policies.demo.pipeline import Part
+
+if TYPE_CHECKING:
+    from robo_policies.commands.demo import Config
+
+WORLD = "tidy_drawer"
+# Called again with other settings, the demo takes the place of what it trained before; with the same, it goes on.
+ANEW = "overwrite=true"
+# Recordings to judge by start from other random numbers than recordings to learn from.
+HELD_OUT_SEED_OFFSET = 1000
+EVALUATION_SEED_OFFSET = 2000
+
+
+def demo_parts(config: Config, out: Path) -> list[Part]:
+    """Return the parts of the demo for the settings ``config``, writing below ``out``."""
+    demos, held_out, model = f"store={out / 'demos.zarr'}", f"store={out / 'held_out.zarr'}", out / "reward_model"
+    world, size, seed = f"env={WORLD}", f"image_size={config.image_size}", config.seed
+
+    def record(store: str, episodes: int, first: int) -> tuple[str, ...]:
+        return ("record", world, store, f"episodes={episodes}", "quality=mixed", f"seed={first}", size)
+
+    def train(weights: str) -> tuple[str, ...]:
+        steps = f"steps={config.policy_steps}"
+        out_folder = f"out={out / f'policy_{weights}'}"
+        return ("train-policy", demos, "policy=act", f"weights={weights}", steps, f"seed={seed}", out_folder, ANEW)
+
+    def evaluate(weights: str) -> Part:
+        name = {"none": "cloning everything (BC)", "rabc": "cloning by reward (RA-BC)"}[weights]
+        words = ("eval-policy", f"policy={out / f'policy_{weights}'}", world, f"episodes={config.rollouts}")
+        first = seed + EVALUATION_SEED_OFFSET
+        command = (*words, f"seed={first}", f"out={out / f'evaluation_{weights}'}")
+        return Part(f"evaluate_{weights}", f"Evaluate {name}", (command,))
+
+    return [
+        Part("record", "Record demonstrations of uneven quality", (record(demos, config.episodes, seed),)),
+        Part(
+            "record_held_out",
+            "Record demonstrations to judge the reward model by",
+            (record(held_out, config.held_out, seed + HELD_OUT_SEED_OFFSET),),
+        ),
+        Part(
+            "train_reward",
+            "Train the reward model on the video",
+            (
+                (
+                    *("train-reward", demos, f"out={model}", "holdout=8"),
+                    *([f"steps={config.reward_steps}"] if config.reward_steps is not None else []),
+                    *(f"seed={seed}", ANEW),
+                ),
+            ),
+        ),
+        Part(
+            "eval_reward",
+            "Judge the reward model on demonstrations it has not seen",
+            (("eval-reward", f"model={model}", held_out, f"out={out / 'reward_report'}"),),
+        ),
+        Part(
+            "score",
+            "Score and weigh the demonstrations",
+            (("score", f"model={model}", demos, f"out={out / 'scores'}"),),
+        ),
+        Part("train_policies", "Clone the demonstrations, with and without weights", (train("none"), train("rabc"))),
+        evaluate("none"),
+        evaluate("rabc"),
+    ]

@@ -1,0 +1,58 @@
+"""Calibrate a reward model: how sure it is of stages, and what its progress means, in measured shares.
+
+Uses a share of the episodes that it has not seen, keeps the rest for judging, and writes calibration.json into the
+model folder; from then on the folder loads as the calibrated model. `remove=true` takes the calibration away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+GROUP = "reward model"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm calibrate``."""
+
+    model: str = MISSING
+    """Reward model folder, as train-reward wrote it."""
+    store: str = MISSING
+    """Demo store with stage labels that the model was not trained on, or the one that holds its held-out episodes."""
+    share: float = 0.5
+    """Share of the unseen episodes to calibrate with; the others stay for judging."""
+    seed: int = 0
+    """Seed of the choice."""
+    remove: bool = False
+    """Take the calibration away instead."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+
+def run(config: Config) -> None:
+    """Fit the calibration and write it into the model folder."""
+    from pathlib import Path
+
+    from robo_core.console import say
+    from robo_core.errors import ConfigError
+    from robo_datasets import DemoStore
+    from robo_rm.evaluation.calibrate import calibrate
+    from robo_rm.reward_models.calibration import CALIBRATION, check_can_keep, write_calibration
+    from robo_rm.reward_models.saving import load_reward_model
+
+    folder = Path(config.model)
+    if config.remove:
+        (folder / CALIBRATION).unlink(missing_ok=True)
+        say(f"{folder} is not calibrated any more")
+        return
+    if not 0 < config.share <= 1:
+        raise ConfigError(f"share={config.share}: give a share above 0 and up to 1")
+    store = DemoStore.open(config.store)
+    model = load_reward_model(folder, config.device)
+    check_can_keep(folder)
+    done = calibrate(model, store, config.share, config.seed)
+    write_calibration(folder, done.calibration)
+    say(f"calibrated with {len(done.calibration.uuids)} episodes that judging will leave out: {done.summary}")
+    say(f"wrote {folder / CALIBRATION}")

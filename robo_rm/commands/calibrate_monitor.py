@@ -1,0 +1,68 @@
+"""Calibrate the progress monitor: is the run done, stalled, failing, or unknown, with a bound on false alarms.
+
+Uses successful episodes that the model has not seen. A new successful run raises an alarm with a probability of at most
+the rate you choose (conformal prediction); a rate of 5 % needs 19 such episodes, 1 % needs 99. The promise, and what
+was measured on the episodes left over, are written into the model folder (monitor.json, card.md). serve-policy and
+run-policy read them there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+GROUP = "reward model"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm calibrate-monitor``."""
+
+    model: str = MISSING
+    """Reward model folder, as train-reward wrote it."""
+    store: str = MISSING
+    """Demo store with the outcome of each episode; episodes that trained the model are left out."""
+    training_store: str | None = None
+    """Demo store that the model was trained on, to compare pictures with; null: what `store` holds of it."""
+    rates: list[float] = field(default_factory=lambda: [0.01, 0.05])
+    """Rates of false alarms to offer, each between 0 and 1."""
+    fraction: float = 0.5
+    """Fraction of the unseen episodes that calibrates; the others measure what the monitor is worth."""
+    pictures: bool = True
+    """Compare pictures with those of training: detects a moved camera, other light, another scene."""
+    seed: int = 0
+    """Seed of the choice."""
+    remove: bool = False
+    """Take the monitor's calibration away instead."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+
+def run(config: Config) -> None:
+    """Fit the monitor, print what it promises and what was measured, and write both into the model folder."""
+    from pathlib import Path
+
+    from robo_core.console import say
+    from robo_datasets import DemoStore
+    from robo_rm.monitor.card import print_promise, write_card_section
+    from robo_rm.monitor.fitting import fit_monitor
+    from robo_rm.monitor.promise import MONITOR, remove_monitor, write_monitor
+    from robo_rm.reward_models.saving import load_reward_model
+
+    folder = Path(config.model)
+    if config.remove:
+        load_reward_model(folder, config.device)
+        remove_monitor(folder)
+        write_card_section(folder, None)
+        say(f"{folder} has no calibrated monitor any more")
+        return
+    store = DemoStore.open(config.store)
+    training = DemoStore.open(config.training_store) if config.training_store else store
+    model = load_reward_model(folder, config.device)
+    found = fit_monitor(model, store, config.rates, config.fraction, config.seed, config.pictures, training)
+    write_monitor(folder, found)
+    write_card_section(folder, found)
+    print_promise(found)
+    say(f"wrote {folder / MONITOR}")
+    say(f"next: robo-rm serve-policy reward_model={folder} contract=YOUR_ROBOT.yaml")

@@ -1,0 +1,105 @@
+"""Judge a reward model on episodes it has not seen, failures first, and say what it can be trusted for.
+
+Prints the figures with intervals and writes metrics.json and report.html: progress over film strips, worst cases first,
+stage confusion, ROC. Judges on the episodes held out of training that are in the store, and where there are none on
+those the model was not trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import MISSING
+
+GROUP = "reward model"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm eval-reward``."""
+
+    model: str = MISSING
+    """Reward model folder, as train-reward wrote it."""
+    store: str = MISSING
+    """Demo store with stage labels."""
+    out: str = MISSING
+    """Folder for report.html and metrics.json."""
+    head: str | None = None
+    """`dense` or `sparse`, of a model that was trained with reward.sparse; the one it was saved with if not given."""
+    episodes: str = "unseen"
+    """`unseen`: held out or never trained on; `all`: every episode, which flatters the model."""
+    probes: int = 36
+    """From how many of the episodes that did not fail probe clips are made: paused, turned back, hovering, shuffled,
+    with a frozen camera, backwards. 36 without a fault are needed to trust that a tenth at most goes wrong; 0: none."""
+    probe_store: str | None = None
+    """Store of episodes that were recorded to probe with, such as an empty scene."""
+    resamples: int = 1000
+    """Bootstrap draws of the intervals."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+
+def run(config: Config) -> None:
+    """Judge the model and write the report."""
+    from robo_core.cli.following import say_next
+    from robo_core.console import print_table, say
+    from robo_core.errors import ConfigError
+    from robo_core.outputs import OutputFolder
+    from robo_datasets import DemoStore
+    from robo_rm.evaluation import probe_table
+    from robo_rm.evaluation.advice import (
+        FIGURE_COLUMNS,
+        KIND_COLUMNS,
+        advise,
+        figure_rows,
+        flat_metrics,
+        kind_rows,
+        missing_figures,
+    )
+    from robo_rm.evaluation.evaluate import evaluate_reward_model
+    from robo_rm.evaluation.report import write_report
+    from robo_rm.reward_models.saving import load_reward_model
+    from robo_rm.reward_models.stage.sparse import model_with_head
+
+    if config.resamples < 10 or config.probes < 0:
+        raise ConfigError(f"resamples={config.resamples} must be at least 10 and probes={config.probes} at least 0")
+    store = DemoStore.open(config.store)
+    model = model_with_head(load_reward_model(config.model, config.device), config.head)
+    evaluation = evaluate_reward_model(
+        model,
+        store,
+        which=config.episodes,
+        probes=config.probes,
+        probe_store=None if config.probe_store is None else DemoStore.open(config.probe_store),
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+    advice = advise(evaluation)
+    print_table(
+        f"Reward model on {evaluation.scope}",
+        FIGURE_COLUMNS,
+        figure_rows(evaluation),
+    )
+    missing = missing_figures(evaluation)
+    if missing:
+        say(f"cannot be had from these episodes: {missing}")
+    if len(evaluation.by_kind) > 1:
+        print_table("By kind of episode", KIND_COLUMNS, kind_rows(evaluation))
+    if len(evaluation.by_task) > 1:
+        print_table("By task", ("task", *KIND_COLUMNS[1:]), kind_rows(evaluation, evaluation.by_task))
+    if evaluation.by_probe:
+        print_table("Probe clips", probe_table.COLUMNS, probe_table.rows(evaluation))
+    if evaluation.probes_left_out:
+        say(probe_table.left_out(evaluation))
+    marks = {"yes": "+", "no": "-", "care": "!", "know": " "}
+    for item in advice:
+        say(f"{marks[item.mark]} {item.text}")
+    out = OutputFolder(config.out, config)
+    out.write_metrics(flat_metrics(evaluation, advice))
+    camera = model.cameras[0] if model.cameras else None
+    write_report(evaluation, advice, store, camera, f"Reward model {Path(config.model).name}", out.path("report.html"))
+    out.announce()
+    say_next("score", model=config.model, head=config.head or "", store=config.store)

@@ -1,0 +1,154 @@
+"""Train a reward model on the episodes of a demo store: reward=stage, or another kind.
+
+Some episodes are held out, by episode, and the model is judged on them at the end. The folder written holds
+the model (`load_reward_model(out)`), its card, `metrics.json` and the loss curve.
+
+Interrupt it when you like: the same command goes on where it stood. The settings of a kind are shown by
+`robo-rm train-reward reward=KIND --help`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from robo_core.outputs import REWARD_MODEL
+from robo_rm.settings import ENCODERS, ConvSettings, OptimiserSettings, StageSettings
+
+GROUP = "reward model"
+OUT_HOLDS = REWARD_MODEL
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``robo-rm train-reward``."""
+
+    store: str = MISSING
+    """Demo store to learn from; needs stage labels and at least one camera."""
+    out: str = MISSING
+    """Folder for the model, its metrics and its loss curve."""
+    reward: Any = field(default_factory=StageSettings)
+    """Which kind of reward model and its shape."""
+    encoder: Any = field(default_factory=ConvSettings)
+    """Which image encoder; encoder=conv is trained from scratch."""
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    """Batch size, learning rate and the like."""
+    holdout: float = 8
+    """Labelled episodes that are not trained on and judge the model at the end: a number, or a share such as 0.1. The
+    same `seed` and `holdout` hold out the same episodes in train-policy."""
+    stage_groups: list[list[int]] | None = None
+    """Coarser stages to train on, made of the store's by their places: [[0,1],[2,3]]; [[]] takes the whole task as one
+    stage, labelled or not."""
+    validation: int = 0
+    """Episodes cut from the training split, failures among them, that decide when to stop: by auroc and hallucination,
+    never by the error on demonstrations. 0: train to the end of the budget."""
+    patience: int = 3
+    """With validation: looks (one every tenth of the budget) without a better figure before training ends."""
+    passes: float | None = 7.0
+    """How often each training frame is supervised, on average, 300 steps at least; more learns single episodes
+    by heart. The same seed gives the same model, on a busy machine and on an idle one."""
+    steps: int | None = None
+    """Training steps, instead of passes."""
+    minutes: float | None = None
+    """A cap: training that takes longer is cut off, which is said on the screen, in metrics.json and on the card; null
+    for none. The same command with a higher cap goes on from there."""
+    repeats: str = "error"
+    """What to do where a stage comes again in most demonstrations of a task: error, or fall_back, where progress goes
+    back with it as after a drop."""
+    cameras: list[str] | None = None
+    """Cameras to look at, such as [front,wrist]; all of the store's if not given."""
+    cache_gb: float = 2.0
+    """Memory for decoded training images; what does not fit is decoded again each time."""
+    threads: int = 2
+    """Processor cores to use."""
+    init: str | None = None
+    """Folder of a model of the same kind to start from, for kinds that can."""
+    seed: int = 0
+    """Seed of the split, the weights and every random draw."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    overwrite: bool = False
+    """Train anew where `out` holds a model of other settings."""
+
+
+def group_schema(group: str, choice: str) -> type | None:
+    """The settings of a kind of reward model or of an image encoder."""
+    from robo_rm.reward_models.registry import reward_kind
+
+    return {"reward": lambda: reward_kind(choice).settings, "encoder": lambda: ENCODERS[choice]}[group]()
+
+
+def further_choices() -> dict[str, list[str]]:
+    """Reward models of other distributions, which have no YAML among ours."""
+    from robo_rm.reward_models.registry import reward_kinds
+
+    return {"reward": reward_kinds()}
+
+
+def run(config: Config) -> None:
+    """Train, then write the model folder, its metrics and the loss curve."""
+    from dataclasses import asdict
+    from pathlib import Path
+
+    import torch
+
+    from robo_core.cli.following import beside, say_next
+    from robo_core.console import print_table, say
+    from robo_core.errors import ConfigError
+    from robo_core.outputs import OutputFolder
+    from robo_datasets import DemoStore
+    from robo_rm.report.style import save_picture
+    from robo_rm.reward_models.registry import FitRequest, kind_of_settings
+    from robo_rm.training.budget import Budget
+    from robo_rm.training.curves import loss_figure
+
+    if not config.out:
+        raise ConfigError("out is empty; give the folder to write to, for example out=rm")
+    if config.threads < 1:
+        raise ConfigError(f"threads={config.threads}: give a number above 0")
+    kind = kind_of_settings(config.reward)
+    budget = Budget(config.steps, config.minutes, config.passes)
+    torch.set_num_threads(min(config.threads, torch.get_num_threads()))
+    request = FitRequest(
+        store=DemoStore.open(config.store),
+        reward=config.reward,
+        folder=Path(config.out),
+        encoder=config.encoder,
+        optimiser=config.optimiser,
+        budget=budget,
+        holdout=config.holdout,
+        stage_groups=config.stage_groups,
+        repeats=config.repeats,
+        validation=config.validation,
+        patience=config.patience,
+        seed=config.seed,
+        cameras=config.cameras,
+        device=config.device,
+        cache_gb=config.cache_gb,
+        overwrite=config.overwrite,
+        init=None if config.init is None else Path(config.init),
+        config=asdict(config),
+    )
+    fitted = kind.fit(request)
+    out = OutputFolder(config.out, holds=OUT_HOLDS)
+    if fitted.already:
+        say(f"{config.out} already holds this model; nothing was trained")
+    else:
+        out.write_metrics(fitted.metrics)
+    if fitted.curve:
+        save_picture(loss_figure(fitted.curve, fitted.losses, fitted.held_out), out.path("curve.png"))
+    print_table("train-reward", ["figure", "value"], [[name, value] for name, value in fitted.metrics.items()])
+    missing = [name for name, value in fitted.metrics.items() if isinstance(value, float) and value != value]
+    if missing:
+        say(f"not measured on the held-out episodes: {', '.join(missing)}; eval-reward says what they need")
+    out.announce()
+    nothing_held = not fitted.metrics.get("holdout_episodes")
+    say_next(
+        "eval-reward",
+        model=config.out,
+        store=config.store,
+        episodes="all" if nothing_held else "",
+        out=beside(config.out, "report"),
+    )

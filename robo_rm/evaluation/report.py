@@ -1,0 +1,206 @@
+"""The page that `robo-rm eval-reward` writes: advice, figures, worst cases first, stages, outcomes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robo_rm.evaluation import probe_table
+from robo_rm.evaluation.advice import (
+    FIGURE_COLUMNS,
+    KIND_COLUMNS,
+    Advice,
+    confusion,
+    figure_rows,
+    kind_rows,
+    missing_figures,
+)
+from robo_rm.evaluation.evaluate import Evaluation
+from robo_rm.evaluation.flat_metrics import Judged, stage_confidence
+from robo_rm.report.charts import confusion_figure, reliability_figure, roc_figure, scores_figure
+from robo_rm.report.film_strip import EpisodeView, episode_figure, strip_frames
+from robo_rm.report.gallery import Card, gallery_figure
+from robo_rm.report.page import Page
+
+WORST, TYPICAL = 4, 4
+GALLERY = 18
+
+
+def write_report(
+    evaluation: Evaluation,
+    advice: Sequence[Advice],
+    store: Any,
+    camera: str | None,
+    title: str,
+    path: str | os.PathLike[str],
+) -> Path:
+    """Write the self-contained page; ``camera`` is the key for film strips, None for none."""
+    page = Page(title, f"Judged on {evaluation.scope} of {Path(store.path).name}.")
+    page.section("Can I trust it?")
+    page.verdicts((item.mark, item.text) for item in advice)
+    page.section("The figures")
+    page.prose(
+        "What it does on failures comes first: a model can follow every good demonstration and still see success where "
+        "there is none. Intervals hold 95 % over episodes, and stay open where all episodes agree."
+    )
+    page.table(FIGURE_COLUMNS, figure_rows(evaluation))
+    missing = missing_figures(evaluation)
+    if missing:
+        page.prose(f"Cannot be had from these episodes: {missing}.")
+    if len(evaluation.by_kind) > 1:
+        page.table(KIND_COLUMNS, kind_rows(evaluation, intervals=True))
+    if len(evaluation.by_task) > 1:
+        page.table(("task", *KIND_COLUMNS[1:]), kind_rows(evaluation, evaluation.by_task, intervals=True))
+    if evaluation.by_probe:
+        page.prose("Where nothing is being achieved, a model should claim nothing. " + probe_table.ABOUT)
+        page.table(probe_table.COLUMNS, probe_table.rows(evaluation))
+        if evaluation.probes_left_out:
+            page.prose(probe_table.left_out(evaluation).capitalize() + ".")
+    speed = evaluation.speed
+    if math.isfinite(speed.stream_ms):
+        page.prose(
+            f"Speed on this machine: {speed.frames_per_second:.0f} frames/s over stored episodes, "
+            f"{speed.stream_ms:.1f} ms a step when streaming, {speed.encodes_per_step:g} image(s) encoded per step."
+        )
+    ranked = sorted(evaluation.episodes, key=lambda episode: -episode.error)
+    _cases(page, "Worst cases", _WORST_TEXT, ranked[:WORST], evaluation, store, camera)
+    typical = _typical(ranked[WORST:])
+    if typical:
+        _cases(page, "Typical episodes", _TYPICAL_TEXT, typical, evaluation, store, camera)
+    _failures(page, evaluation, store, camera)
+    _stages(page, evaluation)
+    _outcomes(page, evaluation)
+    return page.write(path)
+
+
+_WORST_TEXT = (
+    "Ranked by mean error of progress, plus the share of frames claimed too far and a final progress on the wrong "
+    "side. The dashed line is the truth, the blue band the model's own uncertainty. Where the truth breaks off, the "
+    "stage was never finished and its progress was not measured."
+)
+_TYPICAL_TEXT = "Of each kind the one in the middle by the same ranking."
+
+
+def _cases(
+    page: Page,
+    title: str,
+    text: str,
+    episodes: Sequence[Judged],
+    evaluation: Evaluation,
+    store: Any,
+    camera: str | None,
+) -> None:
+    page.section(title)
+    page.prose(text)
+    for judged in episodes:
+        view = case_view(judged, evaluation, store, camera)
+        page.picture(episode_figure(view), photo=camera is not None)
+
+
+def _failures(page: Page, evaluation: Evaluation, store: Any, camera: str | None) -> None:
+    failures = sorted(evaluation.failures, key=lambda judged: -_claimed(judged))[:GALLERY]
+    if not failures:
+        return
+    page.section("Every failure" if len(failures) == len(evaluation.failures) else f"The {GALLERY} worst failures")
+    page.prose(
+        "The most over-claimed first. Each picture is the frame at which the model claims the most beyond the truth, "
+        "with the stage it says and the true one, and the share of all its frames that are claimed too far; under it "
+        "the whole curve, the line marking that frame."
+    )
+    page.picture(gallery_figure([_card(judged, evaluation, store, camera) for judged in failures]), photo=True)
+
+
+def _card(judged: Judged, evaluation: Evaluation, store: Any, camera: str | None) -> Card:
+    said, true = judged.prediction.stage, judged.stage
+    ahead = np.where(true >= 0, said - true, -len(evaluation.stages)).astype(np.float64)
+    # Among frames that are equally far ahead, the one in which the model believes most.
+    at = int((ahead + 0.5 * judged.prediction.progress).argmax())
+    image = None
+    if camera is not None:
+        whole = np.asarray(store.episode(judged.uuid)[camera][at])
+        step = max(1, whole.shape[0] // 160)
+        image = whole[::step, ::step]
+    return Card(
+        title=f"{judged.kind} {judged.uuid[:6]}",
+        image=image,
+        at=at,
+        seconds=at / evaluation.fps,
+        said=evaluation.stages[int(said[at])],
+        true=evaluation.stages[int(true[at])] if true[at] >= 0 else "not labelled",
+        claimed=_claimed(judged),
+        progress=judged.prediction.progress,
+        truth=judged.simulator if judged.simulator is not None else judged.label,
+    )
+
+
+def _claimed(judged: Judged) -> float:
+    known = judged.stage >= 0
+    return float((judged.prediction.stage > judged.stage)[known].mean()) if known.any() else 0.0
+
+
+def case_view(judged: Judged, evaluation: Evaluation, store: Any, camera: str | None) -> EpisodeView:
+    """A judged episode as `episode_figure` draws it; its true curve is the label, or the simulator's progress."""
+    truth = judged.label
+    # A failure's last stage has no measured progress; the simulator, where there is one, knows it.
+    if judged.simulator is not None and judged.failed:
+        truth = judged.simulator
+    frames = None if camera is None else strip_frames(store.episode(judged.uuid), camera)
+    return EpisodeView(
+        title=f"{judged.kind}, episode {judged.uuid[:8]}",
+        fps=evaluation.fps,
+        progress=judged.prediction.progress,
+        stage=judged.prediction.stage,
+        stages=evaluation.stages,
+        success=judged.success,
+        true_progress=truth,
+        true_stage=judged.stage,
+        uncertainty=judged.prediction.uncertainty,
+        frames=frames,
+    )
+
+
+def _typical(ranked: Sequence[Judged]) -> list[Judged]:
+    kinds: dict[str, list[Judged]] = {}
+    for judged in ranked:
+        kinds.setdefault(judged.kind, []).append(judged)
+    return [members[len(members) // 2] for _, members in sorted(kinds.items())][:TYPICAL]
+
+
+def _stages(page: Page, evaluation: Evaluation) -> None:
+    page.section("Stages")
+    confidence, correct = stage_confidence(evaluation.episodes)
+    page.pictures(
+        [
+            (
+                confusion_figure(confusion(evaluation), evaluation.stages),
+                "Rows are the truth. What stands right of the diagonal is claimed too early, left of it too late.",
+            ),
+            (
+                reliability_figure(confidence, correct),
+                "Of the frames to which it gave a probability, the share that were right; large dots are many frames.",
+            ),
+        ]
+    )
+
+
+def _outcomes(page: Page, evaluation: Evaluation) -> None:
+    page.section("Outcomes")
+    final = np.array([episode.final for episode in evaluation.episodes])
+    highest = np.array([episode.highest for episode in evaluation.episodes])
+    success = [episode.success for episode in evaluation.episodes]
+    page.picture(
+        scores_figure(final, highest, success, [episode.kind for episode in evaluation.episodes]),
+        "Each dot is an episode at its final progress; the tail runs up to its highest.",
+    )
+    known = np.array([outcome is not None for outcome in success])
+    good = np.array([outcome is True for outcome in success])[known]
+    if good.any() and not good.all():
+        page.picture(
+            roc_figure([("final progress", final[known]), ("highest progress", highest[known])], good),
+            "Every threshold on progress: the failures it lets pass against the successes it lets pass.",
+        )

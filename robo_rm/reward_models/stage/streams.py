@@ -1,0 +1,59 @@
+"""Many episodes followed at once by the stage-aware model; see `robo_rm.reward_models.streams`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from robo_rm.labels.plan import WindowShape, regular_window
+from robo_rm.reward_models.frames import Looks
+from robo_rm.reward_models.streams import Said, Streams
+
+if TYPE_CHECKING:
+    from robo_rm.reward_models.stage.model import StageRewardModel
+
+
+class StageStreams(Streams):
+    """Estimates of N episodes, step by step.
+
+    Args:
+        model: the stage-aware model.
+        count: N.
+        task: the instruction; the model's own if None.
+        every: frames at the store's rate between two steps; must divide the model's gap.
+
+    Raises:
+        ModelError: ``every`` does not divide the gap, or counts below 1.
+    """
+
+    def __init__(self, model: StageRewardModel, count: int, task: str | None = None, every: int = 1) -> None:
+        shape = model.description.shape
+        super().__init__(model, count, shape.gap, every)
+        self._task = task
+        self._shape = WindowShape(shape.history, shape.gap // every)
+        self._kept = self._shape.history * self._shape.gap + 1
+        self._first: torch.Tensor | None = None
+        self._recent: torch.Tensor | None = None
+
+    def _say(self, looks: Looks, starts: Looks, rows: npt.NDArray[np.int64]) -> Said:
+        tokens = self._model.encode_block(looks, starts, len(rows))
+        if self._first is None or self._recent is None:
+            shape = tokens.shape[1:]
+            self._first = tokens.new_zeros(len(self._count), *shape)
+            self._recent = tokens.new_zeros(len(self._count), self._kept, *shape)
+        at = torch.from_numpy(rows).to(tokens.device)
+        now = self._count[rows]
+        fresh = torch.from_numpy(now == 0).to(tokens.device)
+        self._first[at[fresh]] = tokens[fresh]
+        self._recent[at, torch.from_numpy(now % self._kept).to(tokens.device)] = tokens
+        indices, slot = regular_window(now, self._shape)
+        place = torch.from_numpy(indices % self._kept).to(tokens.device)
+        windows = self._recent[at[:, None], place]
+        # Index 0 is the first frame, which the ring may have lost, and what fills up a window that is still short.
+        first = torch.from_numpy(indices == 0).to(tokens.device)
+        windows = torch.where(first[..., None, None], self._first[at][:, None], windows)
+        said: Said = self._model.read_block(windows, slot, self._task)
+        return said

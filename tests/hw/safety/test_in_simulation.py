@@ -1,0 +1,72 @@
+"""The core in front of the simulated arm, and the page that describes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from robo_hw import ActionChunk, ManualClock, RobotContract, SafetyCore, State
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "safety_core.md"
+
+
+def test_the_example_of_the_page_runs():
+    code = PAGE.read_text().split("```python\n")[1].split("```")[0]
+    names: dict[str, object] = {}
+    exec(compile(code, str(PAGE), "exec"), names)  # our own page
+    assert names["core"].state is State.RUNNING
+    assert names["core"].fault is None
+
+
+def test_the_scripted_expert_does_its_task_through_the_core():
+    # Through our own door: it chooses how MuJoCo renders, once for the whole process.
+    from robo_policies.rendering import import_mujoco
+    from robo_policies.worlds.progress import is_success
+    from robo_policies.worlds.qualities import demonstrate
+    from robo_policies.worlds.scene import FINGER_TRAVEL
+    from robo_policies.worlds.tidy_drawer import TidyDrawer
+
+    mujoco = import_mujoco()
+    env = TidyDrawer()
+    env.reset(seed=3)
+    actions, done = [], False
+    for action in demonstrate(env, "clean", np.random.default_rng(3)):
+        actions.append(np.asarray(action, dtype=np.float64))
+        _, _, done, truncated, _ = env.step(action)
+        if done or truncated:
+            break
+    assert done, "the expert succeeds without the core"
+
+    env.reset(seed=3)
+    data, actions = env.data, np.array(actions)
+    contract, clock = RobotContract.load("tidy_drawer"), ManualClock()
+    core = SafetyCore(contract, clock, mode="real_time")
+    seconds = 0.0
+    for tick in range(round((len(actions) / 20 + 2) * 50)):
+        measured = data.qpos[:7].copy()
+        measured[6] /= FINGER_TRAVEL
+        now = clock.advance(0.02)
+        core.observe(contract.joint_names, measured, stamp=now)
+        for camera in contract.cameras:
+            core.observe_camera(camera.name, tick, stamp=now)
+        if tick < 6:
+            continue  # until it may be armed
+        if tick == 6:
+            core.arm()
+            began = core.status().consumed
+        if tick % 20 == 6:
+            first = min(round(core.status().consumed - began), len(actions) - 1)
+            rows = actions[np.minimum(np.arange(first, first + 30), len(actions) - 1)]
+            core.submit(ActionChunk(rows, contract.joint_names, core.epoch, tick, now))
+        command = core.tick()
+        assert core.fault is None
+        data.ctrl[:6] = command.positions[:6]
+        data.ctrl[6] = command.positions[6] * FINGER_TRAVEL
+        mujoco.mj_step(env.model, data, nstep=4)
+        mujoco.mj_kinematics(env.model, data)
+        seconds += 0.02
+        if is_success(env.situation()):
+            break
+    assert is_success(env.situation())
+    assert seconds < len(actions) / 20 + 1.0, "the limits of the contract let the expert run at full speed"
