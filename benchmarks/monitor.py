@@ -20,7 +20,7 @@ from robo_rm import load_reward_model
 from robo_rm.monitor.fitting import fit_runs, picture_model, watch
 from robo_rm.scoring import check_model_fits
 
-TRAINING, FURTHER, STEPS = 100, 160, 1500
+TRAINING, FURTHER = 100, 160
 RATES = (0.01, 0.05)
 
 
@@ -33,7 +33,7 @@ def prepare(out: Path) -> None:
     record = ("record", "env=tidy_drawer", "quality=mixed")
     robo_rm(*record, f"store={out / 'train.zarr'}", f"episodes={TRAINING}", "seed=0")
     if not (out / "rm" / "card.md").exists():
-        robo_rm("train-reward", f"store={out / 'train.zarr'}", f"out={out / 'rm'}", f"steps={STEPS}")
+        robo_rm("train-reward", f"store={out / 'train.zarr'}", f"out={out / 'rm'}")
     robo_rm(*record, f"store={out / 'runs.zarr'}", f"episodes={FURTHER}", "seed=2000")
 
 
