@@ -10,8 +10,8 @@ above, which has seen neither this robot nor this task, leaves all four successe
 or 6 frames and every failure 9, so time alone tells them apart. An alarm within the time of the longest success
 (`early`) cannot come from that.
 
-Failures are watched by a monitor calibrated on all successes, at the lowest rate that these can promise.
-False alarms are counted leaving one out: each success is watched by a monitor calibrated on the others, at their lowest rate.
+Failures are watched by a monitor calibrated on all successes, at the lowest rate that these can promise. False alarms
+are counted leaving one out: each success is watched by a monitor calibrated on the others, at their lowest rate.
 """
 
 from __future__ import annotations
