@@ -4,9 +4,9 @@
     from robo_rm.shaping.checker import check_shaping
     check_shaping(shaped_reward)
 
-A rule that passes preserves the optimal policy on every task it was tried on. Wrong variants that are in use (the potential
-of terminal states included, differences without the discount, progress added as a reward, g instead of g^k) each fail a
-clause; the tests hold that.
+A rule that passes preserves the optimal policy on every task it was tried on. Wrong variants that are in use (the
+potential of terminal states included, differences without the discount, progress added as a reward, g instead of g^k)
+each fail a clause; tests check that.
 """
 
 from __future__ import annotations

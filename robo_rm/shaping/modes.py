@@ -8,6 +8,7 @@ here and have their other half in the learner.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ from robo_datasets.errors import ConfigError
 from robo_rm.shaping.potential_based import check_discount, shaped_reward
 from robo_rm.shaping.settings import ENSEMBLE_RULES, LEARNER_MODES, MODES, ShapingSettings
 
-Array = npt.NDArray[np.float64]
+Array: TypeAlias = npt.NDArray[np.float64]
+Floats: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,10 @@ class Transitions:
         steps: environment steps it took.
     """
 
-    task_reward: Array
-    potential: Array
-    next_potential: Array
-    start_potential: Array
+    task_reward: Floats
+    potential: Floats
+    next_potential: Floats
+    start_potential: Floats
     terminated: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
     steps: npt.NDArray[np.int64]

@@ -37,8 +37,9 @@ class Potential(Protocol):
 class VideoPotential:
     """Progress in [0, 1] after a reward model that streams, batched over environments.
 
-    Each episode's observations must come at the model's rate times ``every``: after each macro-action of ``every`` steps
-    of an environment at the store's frames per second. Images in between are neither rendered nor encoded. The estimate depends on a window of the past, so the critic must see the potential itself.
+    Each episode's observations must come at the model's rate times ``every``: after each macro-action of ``every``
+    steps of an environment at the store's frames per second. Images in between are neither rendered nor encoded. The
+    estimate depends on a window of the past, so the critic must observe the potential itself.
 
     Args:
         model: a reward model (`robo_rm.load_reward_model`).

@@ -20,7 +20,7 @@ The critic of the shaped task is the critic of the unshaped task minus Phi(h), s
 
 from __future__ import annotations
 
-from typing import overload
+from typing import TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ import torch
 
 from robo_datasets.errors import ConfigError
 
-Array = npt.NDArray[np.float64]
+Array: TypeAlias = npt.NDArray[np.float64]
 
 
 @overload

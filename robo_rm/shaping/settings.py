@@ -12,7 +12,7 @@ MODES: dict[str, str] = {
     "difference": "task reward + Phi(h') - Phi(h), undiscounted and paid at terminal states too",
     "gated": "task reward, and the episode's gain in Phi at its end if the task reward reaches a threshold (G-RA)",
     "bounded": "task reward + sigmoid of Phi(h') against Phi at the episode's start (PAR)",
-    "multi_critic": "critics for task reward and for Phi(h'); the actor follows the sum of normalised advantages (SLIM)",
+    "multi_critic": "critics for task reward and for Phi(h'); the actor follows their normalized advantages (SLIM)",
     "bilevel": "task reward and Phi(h') in a blend, learned so that following it increases task reward (BARFI)",
 }
 
