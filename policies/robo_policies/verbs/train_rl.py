@@ -73,6 +73,7 @@ def group_schema(group: str, choice: str) -> type | None:
 def run(config: Config) -> None:
     """Learn, then write the policy, its metrics and its curve."""
     import shutil
+    from contextlib import closing
     from pathlib import Path
 
     import torch
@@ -120,7 +121,7 @@ def run(config: Config) -> None:
     out = OutputFolder(config.out, config, OUT_HOLDS)
     log = RunLogger(out.path("tensorboard"), runner)
     done = min(runner.state.steps, config.steps)
-    with progress_bar("train-rl", total=config.steps, unit="steps", done=done) as bar:
+    with closing(runner.envs), progress_bar("train-rl", total=config.steps, unit="steps", done=done) as bar:
         curve = runner.run(config.steps, lambda state, losses: log.on_step(bar, state, losses), config.minutes)
     log.close()
     warnings = runner.monitor.warnings()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from robo_datasets.errors import ModelError
 from robo_rm import check_shaping, shaped_reward
 from robo_rm.metrics import epic_distance, starc_distance
-from robo_rm.shaping.modes import MODES, Transitions, ShapingSettings, compose_reward, value_bounds
+from robo_rm.shaping.modes import MODES, ShapingSettings, Transitions, compose_reward, value_bounds
 from robo_rm.shaping.tabular import ADVANCE, GIVE_UP, HOVER, TabularTask, hover_task, random_task
 
 

@@ -11,8 +11,8 @@ from returns import n_step_return
 
 from robo_datasets.errors import ConfigError
 from robo_rm import shaped_reward
+from robo_rm.shaping.modes import ShapingSettings, Transitions, check_plain, describe_terms, reward_terms
 from robo_rm.shaping.potential_based import macro_action_reward
-from robo_rm.shaping.modes import Transitions, ShapingSettings, check_plain, describe_terms, reward_terms
 
 
 def test_the_formula_by_hand() -> None:

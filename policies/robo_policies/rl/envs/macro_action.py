@@ -10,7 +10,9 @@ means depends on the environment:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import multiprocessing
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, cast
 
@@ -178,6 +180,30 @@ class MacroActionEnv(gymnasium.Wrapper[dict[str, Array], Floats, dict[str, Array
         if self._cameras and render:
             report["images"] = dict(cast(SimulatedEnv, self.env.unwrapped).render_cameras(self._cameras))
         return report
+
+
+def make_macro_action_env(
+    make_env: Callable[[], Environment], actions: ActionMap, cameras: Sequence[str]
+) -> MacroActionEnv:
+    """One environment under macro-actions, made here or in a process of its own (this module imports no torch).
+
+    Args:
+        make_env: makes the environment.
+        actions: how actions are carried out.
+        cameras: keys of the images that are read; those that the observations lack are rendered.
+    """
+    if multiprocessing.parent_process() is not None:
+        # Ctrl-C reaches the whole group of processes; the parent decides, and stops its workers.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    env = make_env()
+    assert isinstance(env.observation_space, spaces.Dict)
+    observed = env.observation_space.spaces
+    return MacroActionEnv(env, actions, [camera_name(key) for key in cameras if key not in observed])
+
+
+def camera_name(key: str) -> str:
+    """``front`` of ``observation.images.front``."""
+    return key.removeprefix(IMAGES)
 
 
 def flatten(observation: Observation) -> Floats:

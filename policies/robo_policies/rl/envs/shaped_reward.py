@@ -12,10 +12,10 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from robo_datasets.errors import ConfigError
-from robo_policies.rl.envs.vector_env import camera_name
+from robo_policies.rl.envs.macro_action import camera_name
 from robo_rm.shaping.modes import ShapingSettings, Transitions, check_plain, compose_reward
 from robo_rm.shaping.potential import TRUE_PROGRESS, Potential
 from robo_rm.shaping.potential_based import check_discount, macro_action_reward

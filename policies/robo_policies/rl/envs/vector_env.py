@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, TypedDict, cast
 
@@ -24,13 +22,12 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.rl.envs.macro_action import (
     ENVIRONMENT_STATE,
-    IMAGES,
     STATE,
     ActionMap,
     Array,
     Environment,
-    MacroActionEnv,
     flatten,
+    make_macro_action_env,
 )
 from robo_policies.rl.types import BehaviorPrior, Floats, TransitionColumns
 from robo_rm.shaping.potential import TRUE_PROGRESS, Potential
@@ -65,11 +62,6 @@ class StepResult:
     seeds: npt.NDArray[np.int64]
 
 
-def camera_name(key: str) -> str:
-    """``front`` of ``observation.images.front``."""
-    return key.removeprefix(IMAGES)
-
-
 def make_vector_env(
     make_env: Callable[[], Environment],
     count: int,
@@ -94,7 +86,7 @@ def make_vector_env(
         raise ConfigError(
             f"{count} environments in {processes} processes: give an environment at least to each process"
         )
-    make = functools.partial(_make_one, make_env, actions, tuple(potential.cameras))
+    make = functools.partial(make_macro_action_env, make_env, actions, tuple(potential.cameras))
     if not processes:
         return SyncVectorEnv([make] * count, autoreset_mode=AutoresetMode.DISABLED)
     with _one_thread_each():
@@ -102,16 +94,6 @@ def make_vector_env(
         return AsyncVectorEnv(
             [make] * count, context="spawn", autoreset_mode=AutoresetMode.DISABLED, max_concurrency=processes
         )  # fmt: skip
-
-
-def _make_one(make_env: Callable[[], Environment], actions: ActionMap, cameras: Sequence[str]) -> MacroActionEnv:
-    if multiprocessing.parent_process() is not None:
-        # Ctrl-C reaches the whole group of processes; the parent decides, and stops its workers.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    env = make_env()
-    assert isinstance(env.observation_space, spaces.Dict)
-    observed = env.observation_space.spaces
-    return MacroActionEnv(env, actions, [camera_name(key) for key in cameras if key not in observed])
 
 
 @contextlib.contextmanager
@@ -325,14 +307,18 @@ class MacroActionVectorEnv:
         """Close the environments and stop their processes; safe to call again."""
         if self.envs.closed:
             return
-        if isinstance(self.envs, AsyncVectorEnv):
-            with contextlib.suppress(EOFError, OSError):
-                self.envs.close(terminate=True)
-            for process in self.envs.processes:
-                process.terminate()
-            self.envs.closed = True
-        else:
+        if not isinstance(self.envs, AsyncVectorEnv):
             self.envs.close()
+            return
+        # Its own close waits for a pending step, and raises where a process has died.
+        for process in self.envs.processes:
+            process.terminate()
+        for process in self.envs.processes:
+            process.join()
+        for pipe in self.envs.parent_pipes:
+            if pipe is not None:
+                pipe.close()
+        self.envs.closed = True
 
     def _flatten(self) -> None:
         self._flat = self._flattened()

@@ -139,7 +139,9 @@ class Sb3Algorithm:
         widths = tuple(layer.out_features for layer in layers[:-1])
         activation = "relu" if is_sac else "tanh"
         shape = ActorShape(layers[0].in_features, layers[-1].out_features, widths, activation, False, is_sac, True)
-        actor = MlpActor(shape, self.settings, self.device)
+        # Its initial weights are overwritten, and must not draw from the generator that Stable-Baselines3 draws from.
+        with torch.random.fork_rng(devices=[]):
+            actor = MlpActor(shape, self.settings, self.device)
         actor.copy_layers(layers)
         return actor
 

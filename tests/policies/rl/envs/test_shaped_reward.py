@@ -1,4 +1,4 @@
-"""The wrappers give the shaped reward of the core: one environment and vectors of them, both auto-reset modes."""
+"""The wrappers return the shaped reward of the formula: one environment and vectors of them, both auto-reset modes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from returns import n_step_return
 
 from robo_datasets.errors import ConfigError
-from robo_policies.rl.shaping import POTENTIAL, ShapedReward, ShapedVectorReward
-from robo_rm.shaping.core import n_step_return
+from robo_policies.rl.envs.shaped_reward import POTENTIAL, ShapedReward, ShapedVectorReward
 from robo_rm.shaping.modes import ShapingSettings
 from robo_rm.shaping.potential import TRUE_PROGRESS, NoPotential, TrueProgress
 
@@ -22,7 +22,7 @@ DISCOUNT = 0.9
 
 
 class Walk(gymnasium.Env[Any, Any]):
-    """Walks by the action; ends with gold 1 beyond 1, or by time. Each episode starts a bit further."""
+    """Walks by the action; ends with reward 1 beyond 1, or by time. Each episode starts a bit further."""
 
     def __init__(self, limit: int = 7, dictionary: bool = True) -> None:
         self.limit, self.dictionary, self.episode = limit, dictionary, -1
@@ -64,12 +64,12 @@ class Remembers:
 
 
 def transitions(env: Any, actions: list[float]) -> list[tuple[float, float, float, float, bool, bool]]:
-    """(reward, gold, F, F', terminated, truncated) of single steps, resetting by hand."""
+    """(reward, task reward, Phi, Phi', terminated, truncated) of single steps, resetting by hand."""
     env.reset()
     made = []
     for action in actions:
         _, reward, terminated, truncated, info = env.step(np.array([action]))
-        made.append((reward, info["gold"], info["potential"], info["next_potential"], terminated, truncated))
+        made.append((reward, info["task_reward"], info["potential"], info["next_potential"], terminated, truncated))
         if terminated or truncated:
             env.reset()
     return made
@@ -93,7 +93,7 @@ def test_a_vector_makes_the_transitions_of_its_environments(mode: Any, first: li
         for i in range(2):
             if infos["transition"][i] and queues[i]:
                 queues[i].pop(0)
-                parts = (infos["gold"][i], infos["potential"][i], infos["next_potential"][i])
+                parts = (infos["task_reward"][i], infos["potential"][i], infos["next_potential"][i])
                 made[i].append((rewards[i], *parts, terminated[i], truncated[i]))
             elif not infos["transition"][i]:
                 assert rewards[i] == 0
@@ -103,22 +103,22 @@ def test_a_vector_makes_the_transitions_of_its_environments(mode: Any, first: li
 
 @given(paces, st.integers(1, 5), st.integers(1, 20))
 @settings(max_examples=40, deadline=None)
-def test_an_episode_telescopes_with_decisions_of_any_length(actions: list[float], repeat: int, limit: int) -> None:
-    env = ShapedReward(Walk(limit), Remembers(1), DISCOUNT, repeat=repeat)
+def test_an_episode_telescopes_with_any_action_repeat(actions: list[float], repeat: int, limit: int) -> None:
+    env = ShapedReward(Walk(limit), Remembers(1), DISCOUNT, action_repeat=repeat)
     _, info = env.reset()
     start = info["potential"]
-    rewards, golds, steps = [], [], []
+    rewards, task_rewards, steps = [], [], []
     ended = False
     for action in actions:
         _, reward, terminated, truncated, info = env.step(np.array([action]))
         rewards.append(reward)
-        golds.append(info["gold"])
+        task_rewards.append(info["task_reward"])
         steps.append(info["steps"])
         ended = terminated
         if terminated or truncated:
             break
     shaped, lasted = n_step_return(rewards, steps, DISCOUNT)
-    plain, _ = n_step_return(golds, steps, DISCOUNT)
+    plain, _ = n_step_return(task_rewards, steps, DISCOUNT)
     after = 0.0 if ended else DISCOUNT**lasted * info["next_potential"]
     assert shaped == pytest.approx(plain + after - start, abs=1e-6)
     assert lasted <= limit
@@ -134,10 +134,10 @@ def test_the_observation_shows_the_potential() -> None:
         assert shown == pytest.approx(0.25)
 
 
-def test_sparse_is_gold_alone() -> None:
-    env = ShapedReward(Walk(), NoPotential(), DISCOUNT, ShapingSettings("sparse"), repeat=3)
+def test_sparse_is_task_reward_alone() -> None:
+    env = ShapedReward(Walk(), NoPotential(), DISCOUNT, ShapingSettings("sparse"), action_repeat=3)
     env.reset()
-    # 1.0 is reached in the second of three steps, whose gold is discounted once.
+    # 1.0 is reached in the second of three steps, whose reward is discounted once.
     _, reward, terminated, _, info = env.step(np.array([0.6]))
     assert (reward, terminated, info["steps"]) == (pytest.approx(DISCOUNT), True, 2)
 
@@ -186,13 +186,13 @@ def test_a_final_image_that_cannot_be_had_is_told() -> None:
 
 
 def test_wrong_use_is_told() -> None:
-    with pytest.raises(ConfigError, match="one step at least"):
-        ShapedReward(Walk(), NoPotential(), DISCOUNT, repeat=0)
+    with pytest.raises(ConfigError, match="give 1 step or more"):
+        ShapedReward(Walk(), NoPotential(), DISCOUNT, action_repeat=0)
     with pytest.raises(ConfigError, match="mode"):
         ShapedReward(Walk(), NoPotential(), DISCOUNT, ShapingSettings("dense"))
     with pytest.raises(ConfigError, match="NEXT_STEP or SAME_STEP"):
         ShapedVectorReward(SyncVectorEnv([Walk], autoreset_mode=AutoresetMode.DISABLED), NoPotential(), DISCOUNT)
-    with pytest.raises(ConfigError, match="neither shows nor can render"):
+    with pytest.raises(ConfigError, match="neither observes nor can render"):
         ShapedReward(Walk(), Brightness(), DISCOUNT).reset()
 
 

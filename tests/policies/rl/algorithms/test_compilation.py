@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from robo_datasets.errors import MissingPartError
-from robo_policies.rl.compiling import WORTH_IT, decide_compiling
-from robo_policies.rl.replay import Batch
-from robo_policies.rl.sac import Sac
+from robo_policies.rl.algorithms.compilation import MIN_STEPS, decide_compiling
+from robo_policies.rl.algorithms.sac import Sac
 from robo_policies.rl.settings import IqlSettings, LearnerSettings, SacSettings
+from robo_policies.rl.storage.replay_buffer import Batch
 
-SETTINGS = SacSettings(width=16, batch=32, critics=3, compile=True)
+SETTINGS = SacSettings(width=16, batch_size=32, critics=3, compile=True)
 
 
 def batch(rng: np.random.Generator) -> Batch:
@@ -28,7 +28,7 @@ def batch(rng: np.random.Generator) -> Batch:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # within torch, while it compiles
 def test_compiled_losses_learn_the_same() -> None:
-    fast, plain = (Sac(3, 1, replace(SETTINGS, compile=way), seed=0, proposals=True) for way in (True, False))
+    fast, plain = (Sac(3, 1, replace(SETTINGS, compile=way), seed=0, use_prior=True) for way in (True, False))
     rng, again = np.random.default_rng(0), np.random.default_rng(0)
     for _ in range(9):
         told = fast.update(batch(rng), batch(rng))
@@ -65,10 +65,10 @@ def test_a_compiler_that_fails_is_told_with_its_reason(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("steps", "device", "works", "expected"),
     [
-        (WORTH_IT, "cpu", True, True),
-        (WORTH_IT - 1, "cpu", True, False),
-        (WORTH_IT, "cuda", True, False),
-        (WORTH_IT, "cpu", False, False),
+        (MIN_STEPS, "cpu", True, True),
+        (MIN_STEPS - 1, "cpu", True, False),
+        (MIN_STEPS, "cuda", True, False),
+        (MIN_STEPS, "cpu", False, False),
     ],
     ids=["long", "short", "gpu", "no_compiler"],
 )
@@ -89,4 +89,4 @@ def test_long_runs_compile_where_that_works(
     "settings", [SacSettings(compile=True), SacSettings(compile=False), IqlSettings()], ids=["asked", "refused", "iql"]
 )
 def test_what_was_chosen_is_kept(settings: LearnerSettings) -> None:
-    assert decide_compiling(settings, WORTH_IT, "cpu") == settings
+    assert decide_compiling(settings, MIN_STEPS, "cpu") == settings

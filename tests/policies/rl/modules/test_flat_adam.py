@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from robo_policies.rl.networks import Critics
-from robo_policies.rl.optimisers import FlatAdam, flatten
+from robo_policies.rl.modules.actor_critic import CriticEnsemble
+from robo_policies.rl.modules.flat_adam import FlatAdam, flatten
 
 
 def small() -> nn.Module:
@@ -46,7 +46,7 @@ def test_a_flattened_network_says_the_same_and_follows_its_vector_and_what_is_lo
 
 
 def test_chosen_critics_are_those_of_all():
-    critics = Critics(4, 2, 16, 5)
+    critics = CriticEnsemble(4, 2, 16, 5)
     for part in (*critics.gains, *critics.shifts):
         nn.init.normal_(part)
     seen, action = torch.randn(7, 4), torch.randn(7, 2)

@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from robo_datasets.errors import ConfigError, ModelError
-from robo_policies.rl.iql import Iql, expectile_loss
-from robo_policies.rl.preferences import learn_preferences, relabel_with
-from robo_policies.rl.replay import Batch, Replay
+from robo_policies.rl.algorithms.iql import Iql, expectile_loss
+from robo_policies.rl.algorithms.preference_reward import learn_preferences, relabel_with
 from robo_policies.rl.settings import IqlSettings
+from robo_policies.rl.storage.replay_buffer import Batch, ReplayBuffer
 from robo_rm.shaping.modes import ShapingSettings
 
-SETTINGS = IqlSettings(width=32, batch=64, learning_rate=3e-3, tau=0.05)
+SETTINGS = IqlSettings(width=32, batch_size=64, learning_rate=3e-3, tau=0.05)
 
 
-def walks(good: float = 0.3, episodes: int = 60, seed: int = 0) -> Replay:
-    """Walks on a line from 0 towards 1 in 8 decisions; a good one steps right each time, a poor one at random."""
+def walks(good: float = 0.3, episodes: int = 60, seed: int = 0) -> ReplayBuffer:
+    """Walks on a line from 0 towards 1 in 8 steps; a good one steps right each time, a poor one at random."""
     rng = np.random.default_rng(seed)
-    replay = Replay(8 * episodes, 1, 1, "line")
+    replay = ReplayBuffer(8 * episodes, 1, 1, "line")
     for number in range(episodes):
         skilled = rng.random() < good
         place, rows = 0.0, []
@@ -36,7 +36,7 @@ def walks(good: float = 0.3, episodes: int = 60, seed: int = 0) -> Replay:
         replay.add(
             {
                 "observation": seen[:, None], "next_observation": after[:, None], "action": action[:, None],
-                "next_proposal": np.zeros((len(seen), 1)), "gold": done.astype(float), "potential": seen,
+                "next_prior_action": np.zeros((len(seen), 1)), "task_reward": done.astype(float), "potential": seen,
                 "next_potential": after, "start_potential": np.zeros(len(seen)), "terminated": done,
                 "truncated": late, "steps": np.ones(len(seen)),
                 "episode": np.full(len(seen), number),
@@ -46,10 +46,10 @@ def walks(good: float = 0.3, episodes: int = 60, seed: int = 0) -> Replay:
     return replay
 
 
-def trained(replay: Replay, settings: IqlSettings, updates: int = 400, mode: str = "pbrs") -> Iql:
+def trained(replay: ReplayBuffer, settings: IqlSettings, updates: int = 400, mode: str = "pbrs") -> Iql:
     iql, rng = Iql(2, 1, settings, seed=0), np.random.default_rng(0)
     for _ in range(updates):
-        iql.update(replay.sample(rng, settings.batch, ShapingSettings(mode), 0.9))
+        iql.update(replay.sample(rng, settings.batch_size, ShapingSettings(mode), 0.9))
     return iql
 
 
@@ -68,19 +68,23 @@ def test_the_expectile_loss_is_least_at_the_expectile() -> None:
 
 def test_it_acts_better_than_most_of_the_store() -> None:
     replay = walks()
-    cloned = trained(replay, IqlSettings(width=32, batch=64, learning_rate=3e-3, tau=0.05, inverse_temperature=0.0))
-    learnt = trained(replay, IqlSettings(width=32, batch=64, learning_rate=3e-3, tau=0.05, inverse_temperature=2.0))
+    cloned = trained(
+        replay, IqlSettings(width=32, batch_size=64, learning_rate=3e-3, tau=0.05, inverse_temperature=0.0)
+    )
+    learnt = trained(
+        replay, IqlSettings(width=32, batch_size=64, learning_rate=3e-3, tau=0.05, inverse_temperature=2.0)
+    )
     assert middle_actions(learnt).mean() > middle_actions(cloned).mean() + 0.2
     assert middle_actions(learnt).mean() > 0.6
 
 
-def test_the_policy_does_not_look_at_the_potential() -> None:
+def test_the_policy_does_not_read_the_potential() -> None:
     iql = Iql(2, 1, SETTINGS, seed=0)
     low, high = iql.act(np.array([[0.3, 0.0], [0.3, 1.0]], dtype=np.float32))[0]
     assert low == high
 
 
-def test_a_learner_taken_up_goes_on_exactly() -> None:
+def test_a_restored_learner_continues_exactly() -> None:
     replay = walks()
     whole, rng = trained(replay, SETTINGS, 20), np.random.default_rng(9)
     batches = [replay.sample(rng, 64, ShapingSettings(), 0.9) for _ in range(5)]
@@ -92,7 +96,7 @@ def test_a_learner_taken_up_goes_on_exactly() -> None:
         Iql(3, 1, SETTINGS, seed=0).load_state(whole.state())
 
 
-def test_a_reward_that_is_no_number_stops_it() -> None:
+def test_a_reward_that_is_not_finite_stops_it() -> None:
     batch = walks().sample(np.random.default_rng(0), 64, ShapingSettings(), 0.9)
     spoilt = Batch(**{**batch.__dict__, "reward": np.full(64, np.nan, dtype=np.float32)})
     with pytest.raises(ModelError, match="critic_loss is nan"):
@@ -105,11 +109,11 @@ def test_settings_that_make_no_sense_are_told(wrong: dict[str, float]) -> None:
         Iql(2, 1, IqlSettings(**wrong), seed=0)  # type: ignore[arg-type]
 
 
-def test_a_score_learnt_from_preferences_orders_states_as_the_judge_does() -> None:
+def test_a_score_learned_from_preferences_orders_states_as_the_reward_model_does() -> None:
     replay = walks()
-    # The judge's scale is bent: only its order may matter.
+    # The reward model's scale is bent: only its order may matter.
     bent = {
-        name: np.asarray(replay[name], dtype=np.float64) ** 4
+        name: np.asarray(replay.floats(name), dtype=np.float64) ** 4
         for name in ("potential", "next_potential", "start_potential")
     }
     replay.relabel("bent", lambda _: bent)
@@ -121,12 +125,12 @@ def test_a_score_learnt_from_preferences_orders_states_as_the_judge_does() -> No
     assert line[-1] > 0.9
     relabel_with(replay, score, "preferences of line")
     assert replay.version == "preferences of line"
-    np.testing.assert_allclose(replay["potential"], score(replay["observation"]), atol=1e-6)
-    begins = replay["observation"][:, 0] == 0.0
-    np.testing.assert_allclose(replay["start_potential"][begins], replay["potential"][begins], atol=1e-6)
+    np.testing.assert_allclose(replay.floats("potential"), score(replay.floats("observation")), atol=1e-6)
+    begins = replay.floats("observation")[:, 0] == 0.0
+    np.testing.assert_allclose(replay.floats("start_potential")[begins], replay.floats("potential")[begins], atol=1e-6)
 
 
-def test_a_judge_without_an_opinion_is_told() -> None:
+def test_progress_that_never_changes_is_refused() -> None:
     replay = walks()
     replay.relabel(
         "flat", lambda r: {n: np.full(len(r), 0.5) for n in ("potential", "next_potential", "start_potential")}

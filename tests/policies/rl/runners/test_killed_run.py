@@ -1,4 +1,4 @@
-"""A run killed with SIGKILL goes on with the same command, and its curve is that of a run nobody killed."""
+"""A run killed with SIGKILL is resumed by the same command, and its curve is that of a run that was not killed."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from line_world import LineWorld
 
-import robo_policies.worlds
-from robo_policies.rl import learning
+from robo_policies.rl.runners import experiment, runner
 from robo_policies.rl.settings import LearningSettings, SacSettings
 from robo_policies.verbs import train_rl
 from robo_rm.shaping.settings import ShapingSettings
 
 if __name__ == "__main__":
-    robo_policies.worlds.make_env = lambda name, max_steps=None: LineWorld(40)
-    learning.SECONDS_BETWEEN_CHECKPOINTS = 0.05
+    experiment.make_env = lambda name, max_steps=None: LineWorld(40)
+    runner.SECONDS_BETWEEN_CHECKPOINTS = 0.05
     loop = LearningSettings(
-        repeat=4, updates_per_decision=1, warmup=10, capacity=500, evaluate_every=120, evaluation_episodes=3
+        action_repeat=4, gradient_steps=1, learning_starts=10, buffer_size=500, evaluate_every=120,
+        evaluation_episodes=3,
     )
     train_rl.run(
         train_rl.Config(
             env="line", out=sys.argv[2], steps=int(sys.argv[3]), potential="true", learning=loop,
-            learner=SacSettings(width=16, batch=32), shaping=ShapingSettings("pbrs"), device="cpu",
+            learner=SacSettings(width=16, batch_size=32), shaping=ShapingSettings("pbrs"), device="cpu",
         )
     )
 """
@@ -64,7 +64,7 @@ def reached(note: Path) -> int:
     return int(json.loads(note.read_text())["steps"]) if note.exists() else 0
 
 
-def test_a_killed_run_has_the_curve_of_a_run_nobody_killed(tmp_path: Path) -> None:
+def test_a_killed_run_has_the_curve_of_a_run_that_was_not_killed(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
@@ -80,7 +80,7 @@ def test_a_killed_run_has_the_curve_of_a_run_nobody_killed(tmp_path: Path) -> No
     assert not (killed / "metrics.json").exists()
     before = reached(note)
     assert start(script, killed).wait(timeout=120) == 0, said_by(killed).read_text()
-    assert f"going on at {before} of {STEPS}" in said_by(killed).read_text()
+    assert f"resuming at {before} of {STEPS}" in said_by(killed).read_text()
     assert undisturbed.wait(timeout=120) == 0, said_by(whole).read_text()
     assert [point["steps"] for point in curve(killed)] == [point["steps"] for point in curve(whole)]
     for mine, theirs in zip(curve(killed), curve(whole), strict=True):
