@@ -27,7 +27,7 @@ from robo_datasets.errors import ConfigError, ModelError
 from robo_policies.rl.modules.actor_critic import CriticEnsemble, layer_norm_mlp
 from robo_policies.rl.modules.checkpoint import cpu_copies, optimizer_state, restore_optimizer, without_prefix
 from robo_policies.rl.modules.mlp_actor import ActorShape, MlpActor
-from robo_policies.rl.modules.normalization import MAX_INPUT, MeanScale
+from robo_policies.rl.modules.normalization import MeanScale, Normalizer
 from robo_policies.rl.settings import IqlSettings
 from robo_policies.rl.storage.replay_buffer import Batch
 from robo_policies.rl.types import Floats
@@ -76,8 +76,7 @@ class Iql:
             without_potential = None if scaling is None else (scaling[0][:-1], scaling[1][:-1])
             self.policy = MlpActor(shape, settings, device, without_potential)
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
-        mean, scale = scaling or (np.zeros(observation_size, np.float32), np.ones(observation_size, np.float32))
-        self._mean, self._scale = torch.from_numpy(mean).to(device), torch.from_numpy(scale).to(device)
+        self._normalized = Normalizer(observation_size, device, scaling)
         self.settings, self.device, self.updates = settings, device, 0
         self._std = 0.0
         parameters = [*self.critics.parameters(), *self.value.parameters(), *self.policy.parameters()]
@@ -103,9 +102,7 @@ class Iql:
             for values in (batch.observation, batch.action, batch.reward, batch.bootstrap, batch.next_observation)
         )
         policy_input = observation[:, :-1]
-        observation, following = (
-            ((values - self._mean) / self._scale).clamp(-MAX_INPUT, MAX_INPUT) for values in (observation, following)
-        )
+        observation, following = self._normalized(observation), self._normalized(following)
         with torch.no_grad():
             q_target = self.targets(observation, action).min(dim=0).values
             target = reward + bootstrap * self.value(following).squeeze(-1)

@@ -20,7 +20,7 @@ from robo_policies.rl.algorithms.sac_losses import actor_loss, critic_loss
 from robo_policies.rl.modules.actor_critic import CriticEnsemble, SquashedGaussianActor
 from robo_policies.rl.modules.checkpoint import cpu_copies, optimizer_state, restore_optimizer, without_prefix
 from robo_policies.rl.modules.flat_adam import FlatAdam, flatten
-from robo_policies.rl.modules.normalization import MAX_INPUT, MeanScale
+from robo_policies.rl.modules.normalization import MeanScale, Normalizer
 from robo_policies.rl.settings import SacSettings
 from robo_policies.rl.storage.replay_buffer import Batch
 from robo_policies.rl.types import Floats
@@ -62,8 +62,7 @@ class Sac:
         self.actor, self.critics = actor.to(device), critics.to(device)
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_temperature = torch.tensor(float(np.log(settings.temperature)), device=device, requires_grad=True)
-        mean, scale = scaling or (np.zeros(observation_size, np.float32), np.ones(observation_size, np.float32))
-        self._mean, self._scale = torch.from_numpy(mean).to(device), torch.from_numpy(scale).to(device)
+        self._normalized = Normalizer(observation_size, device, scaling)
         self.updates = 0
         self._critic_loss, self._actor_loss = critic_loss, actor_loss
         if settings.compile:
@@ -161,7 +160,7 @@ class Sac:
 
     def rescale(self, scaling: MeanScale) -> None:
         """Normalize inputs by another mean and scale (O + 1,) from now on."""
-        self._mean, self._scale = (torch.from_numpy(values).to(self.device) for values in scaling)
+        self._normalized.set(*(torch.from_numpy(values) for values in scaling))
 
     def _value(self, observation: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """(B,) the value that the actor maximizes: the mean of the critics."""
@@ -179,10 +178,6 @@ class Sac:
         minimum: torch.Tensor = self.targets(observation, action).min(dim=0).values
         return minimum
 
-    def _normalized(self, observation: torch.Tensor) -> torch.Tensor:
-        # Values far outside what was observed so far must not dominate all others.
-        return ((observation - self._mean) / self._scale).clamp(-MAX_INPUT, MAX_INPUT)
-
     def _noise(self, count: int) -> torch.Tensor:
         return torch.randn(count, self._action_size, generator=self._generator, device=self.device)
 
@@ -191,8 +186,8 @@ class Sac:
         numbers = {
             "log_temperature": self.log_temperature,
             "updates": torch.tensor(self.updates),
-            "mean": self._mean,
-            "scale": self._scale,
+            "mean": self._normalized.mean,
+            "scale": self._normalized.scale,
             "generator": self._generator.get_state(),
         }
         tensors = cpu_copies(numbers)
@@ -216,7 +211,7 @@ class Sac:
             with torch.no_grad():
                 self.log_temperature.copy_(tensors["log_temperature"])
             self.updates = int(tensors["updates"])
-            self._mean, self._scale = tensors["mean"].to(self.device), tensors["scale"].to(self.device)
+            self._normalized.set(tensors["mean"], tensors["scale"])
             self._generator.set_state(tensors["generator"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise ModelError(f"the checkpoint is of another learner or damaged ({error})") from error

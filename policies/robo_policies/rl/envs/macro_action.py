@@ -133,8 +133,8 @@ class MacroActionEnv(gymnasium.Wrapper[dict[str, Array], Floats, dict[str, Array
     reports it, and ``images`` (key -> (H, W, 3)) of the cameras given, rendered once, at the end. A terminal state is
     not rendered, since its potential counts as 0. The reward of a step is the plain sum.
 
-    ``reset(options={"actions": {seed: [action, ...]}})`` carries out these actions at once, and
-    ``info["history"]`` holds the (observation, info) of the reset and of each action before the last.
+    ``reset(options={"actions": {seed: [action, ...]}})`` carries out these actions at once, and ``info["history"]``
+    holds the (observation, info) of the reset and of each of the actions.
 
     Args:
         env: one environment.
@@ -153,13 +153,14 @@ class MacroActionEnv(gymnasium.Wrapper[dict[str, Array], Floats, dict[str, Array
     ) -> tuple[dict[str, Array], Info]:
         """Start an episode, and carry out the actions that ``options`` has for its seed."""
         observation, info = self.env.reset(seed=seed)
-        latest: tuple[dict[str, Array], Info] = (observation, self._report(observation, info))
-        history = []
-        for action in (options or {}).get("actions", {}).get(-1 if seed is None else seed, ()):
-            history.append(({key: value.copy() for key, value in latest[0].items()}, latest[1]))
-            observation, _, _, _, info = self.step(np.array(action, dtype=np.float32))
-            latest = (observation, info)
-        return observation, {**latest[1], "history": history}
+        report = self._report(observation, info)
+        if options is None or "actions" not in options or seed is None:
+            return observation, report
+        history = [(_copied(observation), report)]
+        for action in options["actions"][seed]:
+            observation, _, _, _, report = self.step(np.array(action, dtype=np.float32))
+            history.append((_copied(observation), report))
+        return observation, {"history": history}
 
     def step(self, action: Floats) -> tuple[dict[str, Array], float, bool, bool, Info]:
         """Carry out one macro-action, or as much of it as the episode allows."""
@@ -218,6 +219,10 @@ def flatten(observation: Observation) -> Floats:
         index = int(np.flatnonzero(~np.isfinite(vector))[0])
         raise ModelError(f"value {index} of the observation ({' + '.join(keys)}) is {vector[index]}")
     return vector
+
+
+def _copied(observation: dict[str, Array]) -> dict[str, Array]:
+    return {key: value.copy() for key, value in observation.items()}
 
 
 def _is_finite(observation: Observation) -> bool:

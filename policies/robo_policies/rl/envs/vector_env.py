@@ -289,13 +289,8 @@ class MacroActionVectorEnv:
             only = np.array([index])
             self._actions_so_far[index] = [np.array(action, dtype=np.float32) for action in done]
             self.potential.begin(only)
-            history = [
-                ({key: value[None] for key, value in seen.items()}, _vector_info(info))
-                for seen, info in infos["history"][index]
-            ]
-            last = {key: value[only] for key, value in self._observed.items()}
-            for step, (seen, info) in enumerate([*history, (last, _rows(infos, index))]):
-                self._phi[only] = self._score(seen, info, only, rows=np.zeros(1, np.int64))
+            for step, (observation, info) in enumerate(infos["history"][index]):
+                self._phi[only] = self._score(*_batched(observation, info), only, rows=np.zeros(1, np.int64))
                 if step == 0:
                     self._start_phi[only] = self._max_phi[only] = self._phi[only]
                     self._stalled[only] = 0
@@ -366,15 +361,11 @@ class MacroActionVectorEnv:
             raise ModelError("an environment's process died; its last lines are above") from error
 
 
-def _vector_info(info: Mapping[str, object]) -> dict[str, object]:
-    """One environment's info as that of a vector of one."""
+def _batched(
+    observation: Mapping[str, Array], info: Mapping[str, object]
+) -> tuple[dict[str, Array], dict[str, object]]:
+    """One environment's observation and info as those of a vector of one."""
     images = cast("Mapping[str, npt.NDArray[np.uint8]]", info.get("images", {}))
     progress = {"progress": np.array([info["progress"]])} if "progress" in info else {}
-    return {**progress, "images": {key: image[None] for key, image in images.items()}}
-
-
-def _rows(infos: Mapping[str, object], index: int) -> dict[str, object]:
-    """One environment's part of a vector's infos, as that of a vector of one."""
-    images = cast("Mapping[str, npt.NDArray[np.uint8]]", infos.get("images", {}))
-    progress = {"progress": np.asarray(infos["progress"])[index : index + 1]} if "progress" in infos else {}
-    return {**progress, "images": {key: image[[index]] for key, image in images.items() if not key.startswith("_")}}
+    batch = {key: value[None] for key, value in observation.items()}
+    return batch, {**progress, "images": {key: image[None] for key, image in images.items()}}

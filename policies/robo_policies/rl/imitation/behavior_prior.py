@@ -16,7 +16,7 @@ from robo_policies.rl.envs.macro_action import ENVIRONMENT_STATE, IMAGES, STATE,
 from robo_policies.rl.modules.actor_critic import layer_norm_mlp
 from robo_policies.rl.modules.checkpoint import cpu_copies, without_prefix
 from robo_policies.rl.modules.flat_adam import FlatAdam
-from robo_policies.rl.modules.normalization import MAX_INPUT, mean_and_scale
+from robo_policies.rl.modules.normalization import Normalizer, mean_and_scale
 from robo_policies.rl.types import Floats
 
 BATCH_SIZE = 256
@@ -94,8 +94,7 @@ class ClonedPrior:
     ) -> None:
         self._sizes, self._seed, self._ignored = (observation_size, width, action_size), seed, ignored
         self.network = self._fresh_network()
-        self._mean = torch.zeros(observation_size)
-        self._scale = torch.ones(observation_size)
+        self._normalized = Normalizer(observation_size)
 
     def _fresh_network(self) -> nn.Sequential:
         with torch.random.fork_rng(devices=[]):
@@ -115,8 +114,7 @@ class ClonedPrior:
             The mean squared error of the last hundred steps.
         """
         self.network = self._fresh_network()
-        scaling = mean_and_scale(observations, self._ignored)
-        self._mean, self._scale = torch.from_numpy(scaling[0]), torch.from_numpy(scaling[1])
+        self._normalized = Normalizer(observations.shape[1], scaling=mean_and_scale(observations, self._ignored))
         inputs, target = self._normalized(torch.from_numpy(observations)), torch.from_numpy(actions)
         steps = min(steps, max(math.ceil(MAX_EPOCHS * len(inputs) / BATCH_SIZE), MIN_STEPS))
         optimizer = FlatAdam(self.network, learning_rate, weight_decay=1e-3)
@@ -144,13 +142,10 @@ class ClonedPrior:
         action: Floats = self.network(self._normalized(torch.from_numpy(observations))).numpy()
         return action
 
-    def _normalized(self, observation: torch.Tensor) -> torch.Tensor:
-        return ((observation - self._mean) / self._scale).clamp(-MAX_INPUT, MAX_INPUT)
-
     def state(self) -> dict[str, torch.Tensor]:
         """Its weights by name."""
         weights = cpu_copies(self.network.state_dict(), "prior.")
-        return {**weights, "prior_mean": self._mean.clone(), "prior_scale": self._scale.clone()}
+        return weights | cpu_copies({"mean": self._normalized.mean, "scale": self._normalized.scale}, "prior_")
 
     def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Restore a `state`.
@@ -160,6 +155,6 @@ class ClonedPrior:
         """
         try:
             self.network.load_state_dict(without_prefix(tensors, "prior."))
-            self._mean, self._scale = tensors["prior_mean"], tensors["prior_scale"]
+            self._normalized.set(tensors["prior_mean"], tensors["prior_scale"])
         except (KeyError, RuntimeError) as error:
             raise ModelError(f"the checkpoint has another behaviour prior or none ({error})") from error

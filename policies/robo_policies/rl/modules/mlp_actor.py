@@ -12,7 +12,7 @@ from torch import nn
 
 from robo_datasets.errors import ModelError
 from robo_policies.rl.modules.checkpoint import cpu_copies, without_prefix
-from robo_policies.rl.modules.normalization import MAX_INPUT, MeanScale
+from robo_policies.rl.modules.normalization import MeanScale, Normalizer
 from robo_policies.rl.settings import LearnerSettings
 from robo_policies.rl.types import Floats
 
@@ -71,14 +71,13 @@ class MlpActor(nn.Module):
             inside = width
         layers.append(nn.Linear(inside, shape.action_size))
         self.body = nn.Sequential(*layers).to(device)
-        self._scaling = None if scaling is None else [torch.from_numpy(values).to(device) for values in scaling]
+        self._normalized = None if scaling is None else Normalizer(shape.observation_size, device, scaling)
         self.shape, self.settings, self.device = shape, settings, device
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         """Actions (B, A) in [-1, 1] for observations (B, observation_size)."""
-        if self._scaling is not None:
-            mean, scale = self._scaling
-            observation = ((observation - mean) / scale).clamp(-MAX_INPUT, MAX_INPUT)
+        if self._normalized is not None:
+            observation = self._normalized(observation)
         output: torch.Tensor = self.body(observation)
         return torch.tanh(output) if self.shape.squash else output.clamp(-1, 1)
 
@@ -94,8 +93,8 @@ class MlpActor(nn.Module):
     def state(self) -> dict[str, torch.Tensor]:
         """Its weights by name."""
         tensors = cpu_copies(self.body.state_dict(), "actor.")
-        if self._scaling is not None:
-            tensors |= {"scaling_mean": self._scaling[0].cpu().clone(), "scaling_scale": self._scaling[1].cpu().clone()}
+        if self._normalized is not None:
+            tensors |= cpu_copies({"mean": self._normalized.mean, "scale": self._normalized.scale}, "scaling_")
         return tensors
 
     def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -107,7 +106,8 @@ class MlpActor(nn.Module):
         try:
             self.body.load_state_dict(without_prefix(tensors, "actor."))
             if "scaling_mean" in tensors:
-                self._scaling = [tensors[name].to(self.device) for name in ("scaling_mean", "scaling_scale")]
+                self._normalized = Normalizer(self.shape.observation_size, self.device)
+                self._normalized.set(tensors["scaling_mean"], tensors["scaling_scale"])
         except (KeyError, RuntimeError) as error:
             raise ModelError(f"the weights are of another actor ({error})") from error
 

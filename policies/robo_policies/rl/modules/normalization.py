@@ -12,6 +12,7 @@ from typing import TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from robo_datasets.errors import ModelError
 from robo_policies.rl.types import Floats
@@ -65,6 +66,29 @@ def _bounded(
     # Anything over infinity is 0, wherever the scale is used or stored.
     scale[list(ignored)] = np.inf
     return mean.astype(np.float32), scale
+
+
+class Normalizer:
+    """(x - mean) / scale, clipped to `MAX_INPUT`: values far outside what was observed must not dominate all others.
+
+    Args:
+        size: D.
+        device: cpu or cuda.
+        scaling: mean and scale (D,); None for 0 and 1.
+    """
+
+    def __init__(self, size: int, device: str = "cpu", scaling: MeanScale | None = None) -> None:
+        self.mean, self.scale = torch.zeros(size, device=device), torch.ones(size, device=device)
+        if scaling is not None:
+            self.set(*(torch.from_numpy(values) for values in scaling))
+
+    def set(self, mean: torch.Tensor, scale: torch.Tensor) -> None:
+        """Normalize by another mean and scale (D,) from now on."""
+        self.mean, self.scale = mean.to(self.mean.device), scale.to(self.mean.device)
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        """(n, D) of (n, D)."""
+        return ((values - self.mean) / self.scale).clamp(-MAX_INPUT, MAX_INPUT)
 
 
 class RunningMeanStd:
