@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from line_world import LineWorld
+from line_env import LineEnv
 
 from robo_policies.rl.envs.macro_action import ActionMap, Environment, action_map
 from robo_policies.rl.envs.vector_env import MacroActionVectorEnv, make_vector_env
@@ -36,7 +36,7 @@ def vector_env(
 def line_envs(
     seed: int,
     loop: LearningSettings,
-    make: Callable[[], Environment] = LineWorld,
+    make: Callable[[], Environment] = LineEnv,
     prior: BehaviorPrior | None = None,
     potential: Potential | None = None,
 ) -> MacroActionVectorEnv:
@@ -51,14 +51,14 @@ def line_context(
     shaping: str = "pbrs",
     fingerprint: str = "a",
     seed: int = 0,
-    make: Callable[[], Environment] = LineWorld,
+    make: Callable[[], Environment] = LineEnv,
     prior: BehaviorPrior | None = None,
     potential: Potential | None = None,
 ) -> RunContext:
-    """A run on such lines."""
+    """A run on such lines; ``make`` and ``potential`` are those of the training environments alone."""
     return RunContext(
         line_envs(seed, loop, make, prior, potential),
-        lambda seed: line_envs(seed, loop, make, prior),
+        lambda seed: line_envs(seed, loop, prior=prior),
         ShapingSettings(shaping),
         loop,
         seed,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from line_world import LineWorld, WeatheredLine, line_ensemble, line_model, line_store
+from line_env import LineEnv, WeatheredLine, line_ensemble, line_model, line_store
 
 from robo_datasets.errors import ConfigError, ModelError, RoboError, StoreError
 from robo_policies import load_policy
@@ -40,7 +40,7 @@ LEARNER = SacSettings(width=32, batch_size=64, learning_rate=2e-3, tau=0.02)
 
 @pytest.fixture(autouse=True)
 def line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "make_env", lambda name, max_steps=None: LineWorld(max_steps or 40))
+    monkeypatch.setattr(experiment, "make_env", lambda name, max_steps=None: LineEnv(max_steps or 40))
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +71,14 @@ def succeed(policy: Any, episodes: int) -> float:
     """Share of episodes that the policy solves, run as an evaluation would."""
     solved = 0
     for seed in range(episodes):
-        world = LineWorld()
+        env = LineEnv()
         policy.reset()
-        observation, _ = world.reset(seed=seed)
+        observation, _ = env.reset(seed=seed)
         over = False
         while not over:
-            pictures = world.render_cameras(["front"]) if policy.cameras else {}
-            for action in policy.act({**observation, **pictures}):
-                observation, reward, terminated, truncated, _ = world.step(action)
+            images = env.render_cameras(["front"]) if policy.cameras else {}
+            for action in policy.act({**observation, **images}):
+                observation, reward, terminated, truncated, _ = env.step(action)
                 solved += int(reward)
                 over = terminated or truncated
                 if over:
@@ -109,7 +109,7 @@ def test_a_policy_learnt_with_compiled_losses_loads_without_a_compiler(
     (tmp_path / "rl_policy.json").write_text(json.dumps(card))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    observation, _ = LineWorld().reset(seed=0)
+    observation, _ = LineEnv().reset(seed=0)
     assert load_policy(tmp_path).act(observation).shape == (4, 1)
 
 
@@ -118,20 +118,20 @@ def test_a_learned_potential_goes_into_the_policy(tmp_path: Path, store: Path, m
     policy = load_policy(tmp_path)
     assert set(policy.cameras) == {"observation.images.front"}
     assert policy.follows_episodes
-    world = LineWorld()
+    env = LineEnv()
     alone, together = [], []
     for first, rows in ((0, alone), (3, together)):
         policy.reset()
-        observation, _ = world.reset(seed=5)
+        observation, _ = env.reset(seed=5)
         for _ in range(5):
-            seen = {**observation, **world.render_cameras(["front"])}
+            seen = {**observation, **env.render_cameras(["front"])}
             if rows is alone:
                 rows.append(policy.act(seen))
             else:
                 batch = {key: np.stack([np.zeros_like(value), value]) for key, value in seen.items()}
                 rows.append(policy.act(batch, which=[0, first])[1])
             for action in rows[-1]:
-                observation, *_ = world.step(action)
+                observation, *_ = env.step(action)
     np.testing.assert_allclose(alone, together, atol=1e-4)
 
 
@@ -187,8 +187,8 @@ def test_modes_with_a_half_in_the_learner_resume_and_load(
     train_rl.run(settings(tmp_path, store, steps=200, **given))
     assert "resuming at 12" in capsys.readouterr().out
     policy = load_policy(tmp_path)
-    world = LineWorld()
-    assert policy.act(world.reset(seed=0)[0]).shape == (4, 1)
+    env = LineEnv()
+    assert policy.act(env.reset(seed=0)[0]).shape == (4, 1)
 
 
 def test_a_learnt_blend_and_a_penalty_do_not_hover_where_progress_as_a_reward_does(tmp_path: Path, store: Path) -> None:
@@ -342,7 +342,7 @@ def test_bad_input_is_reported_in_one_line(
 def test_a_store_of_another_environment_is_refused(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Wide(LineWorld):
+    class Wide(LineEnv):
         def __init__(self, max_steps: int = 40) -> None:
             super().__init__(max_steps)
             box = self.observation_space.spaces["observation.state"]
@@ -378,7 +378,7 @@ def test_an_ignored_state_changes_no_action_of_learner_prior_or_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learner: LearnerSettings, ignored: list[str]
 ) -> None:
     monkeypatch.setattr(experiment, "make_env", lambda name, max_steps=None: WeatheredLine(max_steps or 40))
-    store = line_store(tmp_path / "demos.zarr", world=WeatheredLine(200))
+    store = line_store(tmp_path / "demos.zarr", env=WeatheredLine(200))
     loop = replace(LOOP, ignored_states=ignored)
     run = settings(tmp_path / "out", Path(store.path), learning=loop, learner=learner, potential="true", steps=100)
     train_rl.run(run)
@@ -399,7 +399,7 @@ def test_statistics_are_restored_from_a_checkpoint_and_hide_what_they_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(experiment, "make_env", lambda name, max_steps=None: WeatheredLine(max_steps or 40))
-    store = line_store(tmp_path / "demos.zarr", world=WeatheredLine(200))
+    store = line_store(tmp_path / "demos.zarr", env=WeatheredLine(200))
     loop = replace(LOOP, ignored_states=["weather"])
     shaping = ShapingSettings("pbrs")
     run = RunSettings("line", str(store.path), None, None, "true", None, shaping, loop, LEARNER, 0, None)

@@ -31,8 +31,8 @@ def test_compiled_losses_learn_the_same() -> None:
     fast, plain = (Sac(3, 1, replace(SETTINGS, compile=way), seed=0, use_prior=True) for way in (True, False))
     rng, again = np.random.default_rng(0), np.random.default_rng(0)
     for _ in range(9):
-        told = fast.update(batch(rng), batch(rng))
-        assert told == pytest.approx(plain.update(batch(again), batch(again)), rel=1e-3, abs=1e-5)
+        losses = fast.update(batch(rng), batch(rng))
+        assert losses == pytest.approx(plain.update(batch(again), batch(again)), rel=1e-3, abs=1e-5)
     for name, value in plain.state().items():
         np.testing.assert_allclose(fast.state()[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
 
@@ -57,9 +57,9 @@ def test_a_compiler_that_fails_is_told_with_its_reason(monkeypatch: pytest.Monke
     learner = Sac(3, 1, SETTINGS, seed=0)
     with pytest.raises(
         MissingPartError, match=r"compiling failed \(Python.h: No such file or directory\); install"
-    ) as told:
+    ) as error:
         learner.update(batch(rng), None)
-    assert "much more" not in str(told.value)
+    assert "much more" not in str(error.value)
 
 
 @pytest.mark.parametrize(

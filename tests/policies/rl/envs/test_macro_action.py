@@ -1,4 +1,4 @@
-"""Transitions of several control steps: commands and back, worlds in step, demonstrations as the learner takes them."""
+"""Macro-actions: commands and back, environments in step, demonstrations as transitions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
-from line_world import LineWorld
+from line_env import LineEnv
 from returns import n_step_return
 from rl_runs import vector_env
 
@@ -133,7 +133,7 @@ def test_a_demonstration_ends_the_task_only_by_success(success: bool) -> None:
     assert rows["task_reward"].tolist() == pytest.approx([0, 0, DISCOUNT if success else 0])
     np.testing.assert_allclose(rows["next_potential"], potential[[4, 8, 10]])
     np.testing.assert_array_equal(rows["next_observation"][:-1], rows["observation"][1:])
-    # The gripper's command in the last frame of each decision, from [0, 1] to [-1, 1].
+    # The gripper's command in the last frame of each macro-action, from [0, 1] to [-1, 1].
     np.testing.assert_allclose(rows["action"][:, 2], 2 * (0.05 * np.array([3, 7, 9]) + 0.01) - 1, atol=1e-6)
 
 
@@ -156,7 +156,7 @@ def test_demonstrations_that_do_not_say_enough_are_refused() -> None:
     with pytest.raises(StoreError, match="has no action"):
         list(demonstrated_transitions([lacking], mapping, DISCOUNT))
     with pytest.raises(ConfigError, match="0 environments"):
-        make_vector_env(LineWorld, 0, mapping, NoPotential())
+        make_vector_env(LineEnv, 0, mapping, NoPotential())
 
 
 def test_environments_resume_from_a_snapshot_bit_exactly() -> None:
@@ -190,8 +190,8 @@ def test_a_demonstration_ends_where_the_environment_would_have_ended() -> None:
 
 
 def lines(count: int, patience: int) -> MacroActionVectorEnv:
-    actions = action_map(LineWorld().action_space, 2)
-    return vector_env(LineWorld, count, actions, 3, discount=DISCOUNT, patience=patience)
+    actions = action_map(LineEnv().action_space, 2)
+    return vector_env(LineEnv, count, actions, 3, discount=DISCOUNT, patience=patience)
 
 
 def goal_of(envs: MacroActionVectorEnv) -> float:

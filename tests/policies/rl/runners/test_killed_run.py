@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from line_world import LineWorld
+from line_env import LineEnv
 
 STEPS = 480
 SCRIPT = """
@@ -20,7 +20,7 @@ import json, sys
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
-from line_world import LineWorld
+from line_env import LineEnv
 
 from robo_policies.rl.runners import experiment, runner
 from robo_policies.rl.settings import LearningSettings, SacSettings
@@ -28,7 +28,7 @@ from robo_policies.verbs import train_rl
 from robo_rm.shaping.settings import ShapingSettings
 
 if __name__ == "__main__":
-    experiment.make_env = lambda name, max_steps=None: LineWorld(40)
+    experiment.make_env = lambda name, max_steps=None: LineEnv(40)
     runner.SECONDS_BETWEEN_CHECKPOINTS = 0.05
     loop = LearningSettings(
         action_repeat=4, gradient_steps=1, learning_starts=10, buffer_size=500, evaluate_every=120,
@@ -44,7 +44,7 @@ if __name__ == "__main__":
 
 
 def start(script: Path, out: Path) -> subprocess.Popen[bytes]:
-    helpers = Path(sys.modules[LineWorld.__module__].__file__ or "").parent
+    helpers = Path(sys.modules[LineEnv.__module__].__file__ or "").parent
     words = [sys.executable, str(script), str(helpers), str(out), str(STEPS)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     with said_by(out).open("ab") as said:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from line_world import LineWorld
+from line_env import LineEnv
 from rl_runs import line_context, line_envs
 
 from robo_datasets.errors import ConfigError, ModelError, RoboError
@@ -114,7 +114,7 @@ def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
-class Breaks(LineWorld):
+class Breaks(LineEnv):
     """Reports something that is not finite after some time."""
 
     what = "observation"

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from line_world import LineWorld
+from line_env import LineEnv
 from rl_runs import line_context
 
 from robo_datasets.errors import ConfigError, ModelError
@@ -34,7 +34,7 @@ SAC = Sb3SacSettings(width=32, batch_size=64, learning_rate=3e-3, tau=0.02, temp
 PPO = Sb3PpoSettings(width=16, batch_size=16, rollout_steps=16, epochs=2, learning_rate=3e-3)
 
 
-def learning(folder: Path, settings: LearnerSettings, make: Any = LineWorld) -> Sb3Runner:
+def learning(folder: Path, settings: LearnerSettings, make: Any = LineEnv) -> Sb3Runner:
     return Sb3Runner(line_context(folder, LOOP, make=make), settings)
 
 
@@ -107,7 +107,7 @@ def test_reading_the_policy_draws_nothing_from_the_generator_that_learning_draws
     assert torch.equal(torch.get_rng_state(), before)
 
 
-class Breaks(LineWorld):
+class Breaks(LineEnv):
     """Shows infinity after some time."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -154,7 +154,7 @@ def test_the_gymnasium_wrapper_is_what_it_expects_too() -> None:
     from stable_baselines3 import SAC as Theirs
     from stable_baselines3.common.env_checker import check_env
 
-    env: gymnasium.Env[Any, Any] = ShapedReward(LineWorld(), TrueProgress(), LOOP.discount, action_repeat=4)
+    env: gymnasium.Env[Any, Any] = ShapedReward(LineEnv(), TrueProgress(), LOOP.discount, action_repeat=4)
     flat = gymnasium.wrappers.FlattenObservation(env)
     check_env(flat, skip_render_check=True)
     model = Theirs("MlpPolicy", flat, learning_starts=10, gamma=LOOP.discount**4, policy_kwargs={"net_arch": [8]})

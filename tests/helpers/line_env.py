@@ -1,4 +1,4 @@
-"""A tiny world for tests: move a point to the goal on a line; gold 1 and the end when it gets there."""
+"""A tiny environment for tests: move a point to the goal on a line; reward 1 and the end when it gets there."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from gymnasium import spaces
 from robo_datasets import DemoStore
 
 
-class LineWorld(gymnasium.Env[Any, Any]):
-    """State (2,): place and goal, both in [-1, 1]. Action (1,): velocity. ``info`` tells the true progress."""
+class LineEnv(gymnasium.Env[Any, Any]):
+    """State (2,): place and goal, both in [-1, 1]. Action (1,): velocity. ``info`` has the true progress."""
 
     name, fps, stages, task = "line", 10, ("reach",), "reach the goal"
 
@@ -41,7 +41,7 @@ class LineWorld(gymnasium.Env[Any, Any]):
         return {"observation.state": state}, {"progress": progress, "success": progress > 0.95}
 
     def render_cameras(self, cameras: Any) -> dict[str, np.ndarray]:
-        """A picture with the point and the goal as bright columns."""
+        """An image with the point and the goal as bright columns."""
         image = np.full((24, 32, 3), 40, dtype=np.uint8)
         for place, colour in ((self.goal, (40, 220, 40)), (self.place, (220, 40, 40))):
             column = round((place + 1.2) / 2.4 * 28)
@@ -49,8 +49,8 @@ class LineWorld(gymnasium.Env[Any, Any]):
         return {f"observation.images.{camera}": image for camera in cameras}
 
 
-class WeatheredLine(LineWorld):
-    """The same with an environment's state (2,): the weather, which changes nothing, and the way to the goal."""
+class WeatheredLine(LineEnv):
+    """The same with an environment's state (2,): the weather, which changes nothing, and the distance to the goal."""
 
     environment_state_names = ("weather", "way")
 
@@ -65,36 +65,36 @@ class WeatheredLine(LineWorld):
         return observation, info
 
 
-def line_store(path: Path, episodes: int = 6, failures: int = 1, world: LineWorld | None = None) -> DemoStore:
+def line_store(path: Path, episodes: int = 6, failures: int = 1, env: LineEnv | None = None) -> DemoStore:
     """Demonstrations that walk to the goal at half speed; the last ones give up half-way."""
-    world = LineWorld(200) if world is None else world
+    env = LineEnv(200) if env is None else env
     features = {
         "observation.state": {"shape": (2,), "dtype": "float32"},
         "action": {"shape": (1,), "dtype": "float32"},
         "simulator.progress": {"shape": (1,), "dtype": "float32"},
         "observation.images.front": {"shape": (24, 32, 3), "dtype": "uint8"},
     }
-    if isinstance(world, WeatheredLine):
+    if isinstance(env, WeatheredLine):
         features["observation.environment_state"] = {"shape": (2,), "dtype": "float32"}
     store = DemoStore.create(path, features=features, fps=10, stages=["reach", "arrive"])
     for number in range(episodes):
-        observation, info = world.reset(seed=1000 + number)
+        observation, info = env.reset(seed=1000 + number)
         failed = number >= episodes - failures
-        with store.writer(task=LineWorld.task, success=not failed) as episode:
+        with store.writer(task=LineEnv.task, success=not failed) as episode:
             for t in range(200):
                 place, goal = observation["observation.state"]
                 action = np.array([0.5 * np.sign(goal - place)], dtype=np.float32)
                 frame = {**observation, "action": action, "simulator.progress": [info["progress"]]}
                 stage = int(info["progress"] > 0.5)
-                episode.add({**frame, **world.render_cameras(["front"])}, timestamp=t / 10, stage=stage)
+                episode.add({**frame, **env.render_cameras(["front"])}, timestamp=t / 10, stage=stage)
                 if info["success"] or (failed and info["progress"] > 0.5):
                     break
-                observation, _, _, _, info = world.step(action)
+                observation, _, _, _, info = env.step(action)
     return store
 
 
 def line_ensemble(folder: Path) -> Path:
-    """Two fresh models of the world as one, saved."""
+    """Two untrained reward models of the task as one, saved."""
     from robo_rm import load_reward_model
     from robo_rm.baselines.ensemble import EnsembleDescription, EnsembleModel
 
@@ -104,7 +104,7 @@ def line_ensemble(folder: Path) -> Path:
 
 
 def line_model(folder: Path, seed: int = 0) -> Path:
-    """A small reward model of the world with fresh weights, saved."""
+    """A small untrained reward model of the task, saved."""
     import torch
 
     from robo_rm.settings import ConvSettings, StageSettings
@@ -119,7 +119,7 @@ def line_model(folder: Path, seed: int = 0) -> Path:
         state_key=None,
         state_size=0,
         fps=10.0,
-        task=LineWorld.task,
+        task=LineEnv.task,
         reward=reward,
         encoder=ConvSettings(image_size=24, channels=[8, 8, 16], stem=2, dropout=0.0),
     )
