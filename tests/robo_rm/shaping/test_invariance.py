@@ -114,7 +114,7 @@ def test_which_modes_keep_the_best_policy(mode: str) -> None:
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 5]), st.sampled_from(["sparse", "pbrs", "pbrs_centred"]))
 @settings(max_examples=25)
 def test_the_bounds_of_a_value_hold_for_the_best_and_for_any_policy(seed: int, steps: int, mode: str) -> None:
-    """Where task reward is paid once, at the end: every policy's value lies between the bounds, the best one's as well."""
+    """Where the task reward is paid once, at the end: every value lies between the bounds, the optimal one as well."""
     rng = np.random.default_rng(seed)
     task = random_task(rng, steps=steps)
     task = TabularTask(
