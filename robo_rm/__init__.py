@@ -16,7 +16,7 @@ _EXPORTS: dict[str, str] = {
     "load_reward_model": "robo_rm.reward_models.saving",
     "check_reward_model": "robo_rm.reward_models.checker",
     "store_weights": "robo_rm.weights.rabc",
-    "shaped_reward": "robo_rm.shaping.core",
+    "shaped_reward": "robo_rm.shaping.potential_based",
     "check_shaping": "robo_rm.shaping.checker",
 }
 _MODULES = ("metrics",)
