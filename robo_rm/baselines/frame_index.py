@@ -29,8 +29,10 @@ from robo_rm.settings import StageSettings
 from robo_rm.stage.kind import StagePlan
 from robo_rm.stage.kind import load as load_stage_model
 from robo_rm.stage.model import StageRewardModel
-from robo_rm.stage.trainer import Trainer
+from robo_rm.stage.network import StageNetwork
+from robo_rm.stage.trainer import Batch, StageObjective
 from robo_rm.training.fit import Fit
+from robo_rm.training.objective import RewardObjective
 
 NAME = "frame_index"
 
@@ -109,28 +111,16 @@ class FrameIndexStream:
         self._inner.reset()
 
 
-class FrameIndexTrainer:
-    """The stage-aware trainer; what it makes is a frame-index model."""
+class FrameIndexObjective(RewardObjective[Batch, StageNetwork]):
+    """What trains the stage-aware model of one stage; the model that it makes is a frame-index model."""
 
-    def __init__(self, inner: Trainer, stages: Sequence[str], priors: Sequence[float]) -> None:
-        self._inner, self._stages, self._priors = inner, stages, priors
-        self.steps, self.losses = inner.steps, inner.losses
-        self.batch, self.save = inner.batch, inner.save
+    def __init__(self, inner: StageObjective, stages: Sequence[str], priors: Sequence[float]) -> None:
+        super().__init__(inner.network, inner.settings, inner.seed, inner.device)
+        self.losses, self._inner, self._stages, self._priors = inner.losses, inner, stages, priors
+        self.batch, self.loss = inner.batch, inner.loss  # type: ignore[method-assign]
 
-    def step(self, batch: Any, fraction: float) -> dict[str, float]:
-        """Train on a batch."""
-        values = self._inner.step(batch, fraction)
-        self.steps = self._inner.steps
-        return values
-
-    def load(self, path: Path) -> dict[str, Any]:
-        """Go on from a checkpoint."""
-        note = self._inner.load(path)
-        self.steps = self._inner.steps
-        return note
-
-    def model(self, provenance: Mapping[str, Any]) -> FrameIndexModel:
-        """The model as it is now."""
+    def model(self, provenance: Mapping[str, object]) -> FrameIndexModel:
+        """The model of a copy of the weights as they are now."""
         return FrameIndexModel(self._inner.model(provenance), self._stages, self._priors)
 
 
@@ -148,9 +138,9 @@ class FrameIndexPlan:
         self.labelled, self.notes = False, list[str]()
         self.provenance: Mapping[str, Any] = {**self._inner.provenance, "priors": self.priors}
 
-    def trainer(self, device: str) -> FrameIndexTrainer:
-        """Read the demonstrations and make the trainer."""
-        return FrameIndexTrainer(self._inner.trainer(device), self.stages, self.priors)
+    def objective(self, device: str) -> FrameIndexObjective:
+        """Read the demonstrations and make what is trained."""
+        return FrameIndexObjective(self._inner.objective(device), self.stages, self.priors)
 
 
 def fit(request: FitRequest) -> FitResult:

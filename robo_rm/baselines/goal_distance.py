@@ -35,8 +35,9 @@ from robo_rm.models.per_frame import Looks, PerFrameModel
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.models.saving import built, fill_weights, save_model_folder
 from robo_rm.settings import ConvSettings, ImageAugmentation
-from robo_rm.training.fit import Fit, pick_device
-from robo_rm.training.trainer import IMAGES, WINDOWS, NetworkTrainer
+from robo_rm.training.device import pick_device
+from robo_rm.training.fit import Fit
+from robo_rm.training.objective import IMAGES, WINDOWS, RewardObjective
 
 NAME = "goal_distance"
 # A start nearer to the goal than this share of an episode cannot be told from it.
@@ -135,7 +136,7 @@ class GoalDistanceModel(PerFrameModel):
         )
 
 
-class GoalDistanceTrainer(NetworkTrainer[GoalDistanceNetwork]):
+class GoalDistanceObjective(RewardObjective[Samples, GoalDistanceNetwork]):
     """The regression of distances, and of the goal's place by a running mean."""
 
     losses: tuple[str, ...] = ("total", "distance", "failure")
@@ -150,10 +151,10 @@ class GoalDistanceTrainer(NetworkTrainer[GoalDistanceNetwork]):
         self._good = np.flatnonzero([outcome is not False for outcome in data.success])
         self._failed = np.flatnonzero([outcome is False for outcome in data.success])
 
-    def batch(self, step: int) -> Samples:
+    def batch(self, number: int) -> Samples:
         """Frames of demonstrations, the last always among them, then as many of failures."""
-        rng = np.random.default_rng((self.seed, WINDOWS, step))
-        good = self._good[self.episodes_of(step, len(self._good))]
+        rng = np.random.default_rng((self.seed, WINDOWS, number))
+        good = self._good[self.episodes_of(number, len(self._good))]
         frames = np.stack([rng.integers(self.data.lengths[e], size=self.reward.frames) for e in good])
         frames[:, -1] = self.data.lengths[good] - 1
         if self._failed.size and self.reward.failures:
@@ -161,7 +162,7 @@ class GoalDistanceTrainer(NetworkTrainer[GoalDistanceNetwork]):
             shown = np.stack([rng.integers(self.data.lengths[e], size=self.reward.frames) for e in bad])
             good, frames = np.concatenate([good, bad]), np.concatenate([frames, shown])
         return self.data.gather(
-            good, frames, np.random.default_rng((self.seed, IMAGES, step)), self.reward.augmentation
+            good, frames, np.random.default_rng((self.seed, IMAGES, number)), self.reward.augmentation
         )
 
     def loss(self, batch: Samples) -> dict[str, torch.Tensor]:
@@ -176,7 +177,7 @@ class GoalDistanceTrainer(NetworkTrainer[GoalDistanceNetwork]):
         distance = F.mse_loss(apart, (when[:, :, None] - when[:, None, :]).abs())
         ends = good[:, -1].mean(dim=0)
         with torch.no_grad():
-            self.network.goal.lerp_(ends, 0.02 if self.steps else 1.0)
+            self.network.goal.lerp_(ends, 0.02 if self.number else 1.0)
         failure = distance.new_zeros(())
         if bool(failed.any()):
             # How far a failure had still to go is not known; a tenth of the task at least.
@@ -184,8 +185,8 @@ class GoalDistanceTrainer(NetworkTrainer[GoalDistanceNetwork]):
         return {"total": distance + self.reward.failures * failure, "distance": distance, "failure": failure}
 
     def model(self, provenance: Mapping[str, Any]) -> GoalDistanceModel:
-        """The averaged network, its goal measured anew on unchanged images."""
-        network = copy.deepcopy(self.averaged)
+        """A copy of the network as it is now, its goal measured anew on unchanged images."""
+        network = copy.deepcopy(self.network)
         model = GoalDistanceModel(network, self.description, provenance, self.device)
         ends = self._places(model, self.data.lengths - 1)
         network.goal.copy_(ends.mean(dim=0))
@@ -224,10 +225,10 @@ class GoalDistancePlan:
             "encoder": request.encoder.name,
         }
 
-    def trainer(self, device: str) -> GoalDistanceTrainer:
-        """Read the training split and make the trainer."""
+    def objective(self, device: str) -> GoalDistanceObjective:
+        """Read the training split and make what is trained."""
         data = FrameData(self.request, self.train, self.looks)
-        return GoalDistanceTrainer(self.description, data, self.request, device)
+        return GoalDistanceObjective(self.description, data, self.request, device)
 
 
 def check(request: FitRequest) -> None:

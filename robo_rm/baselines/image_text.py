@@ -32,7 +32,7 @@ from robo_rm.models.placing import stages_and_priors
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.models.saving import built, read_tensors, save_model_folder
 from robo_rm.training.cameras import chosen_cameras
-from robo_rm.training.fit import pick_device
+from robo_rm.training.device import pick_device
 from robo_rm.training.held_out import held_out_figures
 
 NAME = "image_text"

@@ -20,6 +20,7 @@ import torch
 from robo_datasets.errors import MissingPartError, ModelError
 from robo_rm.models.frames import resize
 from robo_rm.settings import FrozenSettings
+from robo_rm.training.device import autocast, computes_bf16
 
 # Counts up where the same weights would give other features, so that cached ones are made anew.
 PREPROCESSING = 1
@@ -130,16 +131,11 @@ class FrozenEncoder:
         return np.asarray(output[name].to(torch.float16).cpu().numpy())
 
     def _run(self, pixels: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self._bfloat16()):
+        with torch.inference_mode(), autocast(self.device, computes_bf16(self.device)):
             output = self._vision(pixel_values=pixels)
         name = "image_embeds" if self._family.output == "embeds" else self._family.output
         features: torch.Tensor = output[name]
         return features
-
-    def _bfloat16(self) -> bool:
-        from robo_rm.training.trainer import has_fast_bfloat16
-
-        return has_fast_bfloat16(self.device)
 
     def _check_family(self) -> None:
         kind = str(self._config.get("model_type", "")).replace("_vision_model", "")

@@ -63,3 +63,10 @@ class RewardModel(Protocol):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the model folder that `load_reward_model` reads."""
+
+
+class TrainedModel(RewardModel, Protocol):
+    """A reward model whose folder can also hold the settings it was trained with."""
+
+    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
+        """Write the model folder; ``settings`` are further sections of its config.yaml."""

@@ -24,10 +24,11 @@ from robo_rm.models.saving import built, fill_weights
 from robo_rm.settings import ENCODERS, ConvSettings, FrozenSettings, OptimiserSettings, StageSettings
 from robo_rm.stage.model import NAME, StageDescription, StageRewardModel
 from robo_rm.stage.sparse import DENSE, SPARSE, SparseStages, describe_sparse, sparse_episodes, sparse_store
-from robo_rm.stage.trainer import Trainer
+from robo_rm.stage.trainer import StageObjective
 from robo_rm.training.cameras import chosen_cameras
 from robo_rm.training.data import TrainingData, frame_labels
-from robo_rm.training.fit import Fit, pick_device
+from robo_rm.training.device import pick_device
+from robo_rm.training.fit import Fit
 
 STATE_KEY = "observation.state"
 
@@ -58,8 +59,15 @@ class StagePlan:
             **({"encoder_weights": self.description.identity["weights_sha256"]} if self.frozen else {}),
         }
 
-    def trainer(self, device: str) -> Trainer:
-        """Read the training split and make the trainer."""
+    def objective(self, device: str) -> StageObjective:
+        """Read the training split and make what is trained."""
+        seed = self.request.seed
+        return StageObjective(
+            self.description, self.data(), self.request.optimiser, seed, device, self.frozen, self.sentences
+        )
+
+    def data(self) -> TrainingData:
+        """The training split."""
         features = None
         if self.frozen is not None:
             features = StoredFeatures(self.request.store, self.frozen.identity, list(self.description.cameras))
@@ -82,8 +90,7 @@ class StagePlan:
             sparse = self.description.sparse
             grouped = sparse_episodes(view, self.train)
             data.sparse = frame_labels(grouped, sparse.priors, sparse.task_priors)
-        seed = self.request.seed
-        return Trainer(self.description, data, self.request.optimiser, seed, device, self.frozen, self.sentences)
+        return data
 
     def _frozen(self) -> FrozenEncoder:
         assert self.frozen is not None

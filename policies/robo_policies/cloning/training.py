@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from robo_datasets.console import say
 from robo_datasets.errors import ConfigError, StoreError
 from robo_datasets.outputs import POLICY, OutputFolder
-from robo_policies.cloning.checkpoint import CARD, pick_device, policy_files, read_card, write_card
+from robo_policies.cloning.checkpoint import CARD, policy_files, read_card, write_card
 from robo_policies.cloning.holdout import held_out_errors, hold_out
 from robo_policies.cloning.learned import LearnedPolicy, load_policy
 from robo_policies.cloning.learner import Learner, make_learner
 from robo_policies.cloning.pictures import Pictures, pick_cameras
-from robo_policies.cloning.sample_weights import effective_samples, sample_weights, weight_warnings
+from robo_policies.cloning.sample_weights import SampleWeights, effective_samples, sample_weights, weight_warnings
 from robo_policies.cloning.settings import (
     ActSettings,
-    Budget,
     CloningSettings,
     DiffusionSettings,
     PolicySettings,
@@ -46,7 +46,8 @@ from robo_policies.cloning.windows import (
     normalisation,
 )
 from robo_policies.names import NamesError, flat_names
-from robo_rm.training.budget import MINUTES, cut_off_warning
+from robo_rm.training.budget import MINUTES, Budget
+from robo_rm.training.device import pick_device, process_count
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
@@ -97,7 +98,7 @@ def train_policy(
         store: demonstrations with ``action``, and ``observation.environment_state`` or cameras; ``observation.state``
             where it has it.
         out: the policy's folder, in LeRobot's own layout.
-        budget: steps, and a cap in minutes.
+        budget: steps or passes, and a cap in minutes.
         policy: which policy, its cameras and the shape of its network.
         weights: where sample weights come from.
         training: optimiser settings.
@@ -115,7 +116,7 @@ def train_policy(
         MissingPartError: LeRobot is not installed.
     """
     policy, weights, training = policy or ActSettings(), weights or WeightSettings(), training or CloningSettings()
-    for settings in (policy, weights, training, budget):
+    for settings in (policy, weights, training):
         settings.validate()
     device = pick_device(device)
     demonstrations = load_demonstrations(store)
@@ -131,15 +132,10 @@ def train_policy(
             "cameras alone"
         )
     cameras = pick_cameras(store, policy.cameras, policy.image_size, ENVIRONMENT_STATE in dims)
+    budget = budget.over(int(np.count_nonzero(trained)), training.batch_size * process_count())
     fingerprint = {
-        "store": demonstrations.content_hash,
-        "weights": sampled.provenance,
-        "weights_hash": hashlib.sha256(sampled.values.tobytes()).hexdigest(),
+        **cloning_fingerprint(demonstrations, sampled, budget, training, seed),
         "policy": dataclasses.asdict(policy),
-        # A cap in minutes cuts a run off; it does not make another one.
-        "steps": budget.steps,
-        **{key: value for key, value in dataclasses.asdict(training).items() if key not in NOT_IN_THE_RESULT},
-        "seed": seed,
         "holdout": holdout,
     }
     check_cloning_split(store, demonstrations, trained, held, holdout)
@@ -154,8 +150,6 @@ def train_policy(
     OutputFolder(out, holds=POLICY)
     for warning in weight_warnings(store, demonstrations, sampled):
         say(f"warning: {warning}")
-    import torch
-
     torch.manual_seed(seed)
     learner = make_learner(policy, dims, cameras, device)
     pictures = None
@@ -182,10 +176,7 @@ def train_policy(
     np.save(out / TRAINING_FOLDER / "losses.npy", result.losses)
     np.save(out / TRAINING_FOLDER / "held_out.npy", np.array(result.held_out, np.float64).reshape(-1, 2))
     metrics = _metrics(result, windows, effective_samples(trained), demonstrations.frames, training.batch_size)
-    metrics["planned_steps"] = budget.steps
-    if result.ended_by == MINUTES:
-        assert budget.minutes is not None
-        say(f"warning: {cut_off_warning(budget.minutes, metrics['steps'], budget.steps)}")
+    metrics["planned_steps"] = budget.total
     card: dict[str, Any] = {
         "policy": policy.name,
         "task": demonstrations.task,
@@ -222,6 +213,21 @@ def train_policy(
         # A run that was cut off can be gone on with.
         (out / TRAINING_FOLDER / CHECKPOINT).unlink(missing_ok=True)
     return TrainedPolicy(load_policy(out, device), metrics, result.losses, resumed=False, held_out=result.held_out)
+
+
+def cloning_fingerprint(
+    demonstrations: Demonstrations, sampled: SampleWeights, budget: Budget, training: CloningSettings, seed: int
+) -> dict[str, Any]:
+    """What the result of a training depends on, besides the policy."""
+    return {
+        "store": demonstrations.content_hash,
+        "weights": sampled.provenance,
+        "weights_hash": hashlib.sha256(sampled.values.tobytes()).hexdigest(),
+        # A cap in minutes cuts a run off; it does not make another one.
+        "steps": budget.steps,
+        **{key: value for key, value in dataclasses.asdict(training).items() if key not in NOT_IN_THE_RESULT},
+        "seed": seed,
+    }
 
 
 def _metrics(result: CloningResult, windows: Windows, effective: float, frames: int, batch_size: int) -> dict[str, Any]:

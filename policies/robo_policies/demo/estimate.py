@@ -77,8 +77,9 @@ def step_seconds(image_size: int) -> float:
     from robo_rm.labels.progress import label_frames
     from robo_rm.settings import ConvSettings, OptimiserSettings, StageSettings
     from robo_rm.stage.model import StageDescription
-    from robo_rm.stage.trainer import Trainer
+    from robo_rm.stage.trainer import StageObjective
     from robo_rm.training.data import TrainingData
+    from robo_rm.training.engine import Engine, Recipe
 
     side = min(image_size, ConvSettings().image_size)
     cameras = dict.fromkeys(("observation.images.front", "observation.images.wrist"), (side, side))
@@ -103,10 +104,11 @@ def step_seconds(image_size: int) -> float:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     times = []
     with torch.random.fork_rng(devices=[]):
-        trainer = Trainer(description, data, OptimiserSettings(), 0, device)
+        objective = StageObjective(description, data, OptimiserSettings(), 0, device)
+        engine = Engine(objective, Recipe(Budget(STEPS_TIMED + 1), OptimiserSettings().average), device)
         for number in range(STEPS_TIMED + 1):
             started = time.monotonic()
-            trainer.step(trainer.batch(number), 0.0)
+            engine.step(objective.batch(number))
             times.append(time.monotonic() - started)
     # The first one warms up.
     return statistics.median(times[1:])

@@ -68,10 +68,10 @@ def run(config: Config) -> None:
     from robo_datasets.console import print_table, say
     from robo_datasets.errors import ConfigError
     from robo_datasets.outputs import OutputFolder
-    from robo_policies.cloning.settings import Budget
     from robo_policies.cloning.training import train_policy
     from robo_rm.cli.following import beside, say_next
     from robo_rm.report.style import save_picture
+    from robo_rm.training.budget import Budget
     from robo_rm.training.curves import curve_figure
 
     if not config.out:

@@ -25,7 +25,8 @@ from robo_rm.models.registry import FitRequest
 from robo_rm.models.saving import load_reward_model
 from robo_rm.settings import ConvSettings, OptimiserSettings
 from robo_rm.training.budget import Budget
-from robo_rm.training.trainer import WINDOWS
+from robo_rm.training.engine import Engine
+from robo_rm.training.objective import WINDOWS
 
 REWARD = HopSettings(hops=16, gap_seconds=0.4, width=16, hidden=32, bins=17, dropout=0.0, references=2)
 ENCODER = ConvSettings(image_size=24, channels=[8, 8, 16], stem=2, dropout=0.0)
@@ -78,24 +79,21 @@ def test_a_run_cut_short_ends_as_the_whole_one(store, tmp_path, monkeypatch):
 
     whole = KIND.fit(request(store, tmp_path / "whole", steps=8)).model
     monkeypatch.setattr(fit, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    monkeypatch.setattr(fit, "STEPS_PER_POINT", 1)
 
     class Killed(BaseException):
         pass
 
-    from robo_rm.hop import trainer
+    step = Engine.step
 
-    step = trainer.HopTrainer.step
-
-    def dying(self, batch, fraction):
+    def dying(self, batch):
         if self.steps == 5:
             raise Killed
-        return step(self, batch, fraction)
+        return step(self, batch)
 
-    monkeypatch.setattr(trainer.HopTrainer, "step", dying)
+    monkeypatch.setattr(Engine, "step", dying)
     with pytest.raises(Killed):
         KIND.fit(request(store, tmp_path / "cut", steps=8))
-    monkeypatch.setattr(trainer.HopTrainer, "step", step)
+    monkeypatch.setattr(Engine, "step", step)
     resumed = KIND.fit(request(store, tmp_path / "cut", steps=8)).model
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
@@ -112,7 +110,7 @@ def test_a_batch_carries_the_labels_of_its_frames(store, tmp_path):
         ),
     )
     episodes, _ = training_episodes(store, "stages")
-    trainer = Prepared(request(store, tmp_path / "m", reward=plain), episodes, False, None).trainer("cpu")
+    trainer = Prepared(request(store, tmp_path / "m", reward=plain), episodes, False, None).objective("cpu")
     batch = trainer.batch(3)
     count = len(batch.reference)
     # The state's first value is the share of the way, and the picture shows it.
