@@ -104,7 +104,7 @@ class FrozenEncoder:
     def encode(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         """Features (n, F) of frames (n, H, W, 3)."""
         # Without bfloat16 the sums of a batch round otherwise than those of a single frame.
-        block = BLOCK if self._bfloat16() else 1
+        block = BLOCK if computes_bf16(self.device) else 1
         parts = []
         for start in range(0, len(frames), block):
             part = torch.from_numpy(resize(frames[start : start + block], self.size)).to(self.device)

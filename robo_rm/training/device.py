@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -41,6 +42,7 @@ def process_index() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+@cache
 def computes_bf16(device: str) -> bool:
     """Whether bfloat16 is computed in hardware there; emulated, it is slower than float32."""
     if device != "cpu":

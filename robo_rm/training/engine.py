@@ -18,13 +18,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.state import is_initialized
-from accelerate.utils import broadcast_object_list, gather_object
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
@@ -36,6 +33,7 @@ from robo_rm.training.device import own_random_numbers
 from robo_rm.training.objective import Objective
 
 Batch = TypeVar("Batch")
+Tensors: TypeAlias = tuple[torch.Tensor, ...] | list[torch.Tensor]
 # Steps whose mean loss is displayed.
 RECENT = 100
 
@@ -94,26 +92,21 @@ class Engine(Generic[Batch]):
         self.steps, self.ended_by = 0, ""
         self.seconds = self.step_seconds = 0.0
         self.history: list[list[float]] = []
-        # Objectives place their networks themselves; Accelerate's own device, one for the process, is left aside.
-        self._accelerator = Accelerator(
-            cpu=device == "cpu" and not is_initialized(),
-            device_placement=False,
-            mixed_precision="no",
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
+        # Accelerate takes a while to import, and loading a trained model imports this module too.
+        from robo_rm.training.processes import Processes
+
         self._trained = _Trained(objective.network)
         self._weights = list(self._trained.parameters())
         self._average = AveragedModel(self._trained, multi_avg_fn=_following(recipe.average), use_buffers=True)
         self._optimizer = objective.optimizer()
-        self._forward = self._accelerator.prepare(_Forward(objective))
-        self._stepper = self._accelerator.prepare(self._optimizer)
+        self._processes = Processes(_Forward(objective), self._optimizer, device)
         self._scheduler = self._schedule_from(0)
         objective.network.train()
 
     @property
     def main(self) -> bool:
         """Whether this process is the one that writes and reports."""
-        return self._accelerator.is_main_process
+        return self._processes.index == 0
 
     @property
     def losses(self) -> np.ndarray:
@@ -122,7 +115,7 @@ class Engine(Generic[Batch]):
 
     def number(self, step: int) -> int:
         """The number of this process's batch at a step."""
-        return step * self._accelerator.num_processes + self._accelerator.process_index
+        return step * self._processes.count + self._processes.index
 
     def step(self, batch: Batch) -> float:
         """Train on one batch; returns its total loss.
@@ -131,11 +124,8 @@ class Engine(Generic[Batch]):
             ModelError: the loss is not finite.
         """
         self.objective.begin(self.number(self.steps))
-        losses = self._forward(batch)
-        self._stepper.zero_grad(set_to_none=True)
-        self._accelerator.backward(losses["total"])
-        self._accelerator.clip_grad_norm_(self._weights, self.recipe.gradient_clip)
-        self._stepper.step()
+        losses = self._processes.forward(batch)
+        self._processes.descend(losses["total"], self._weights, self.recipe.gradient_clip)
         self._scheduler.step()
         self.steps += 1
         self._average.update_parameters(self._trained)
@@ -179,7 +169,7 @@ class Engine(Generic[Batch]):
                 self.history[-1][0] = now - started
                 ended = STEPS if self.steps >= budget.total else MINUTES if budget.cut_off(now - started) else ""
                 # The clock of the first process decides for all.
-                self.ended_by, due = broadcast_object_list([ended, now - saved >= self.recipe.checkpoint_seconds])
+                self.ended_by, due = self._processes.agree((ended, now - saved >= self.recipe.checkpoint_seconds))
                 for callback in callbacks:
                     asked = callback.after_step(self)
                     self.ended_by = self.ended_by or asked
@@ -213,7 +203,7 @@ class Engine(Generic[Batch]):
 
     def wait(self) -> None:
         """Wait until all processes are here."""
-        self._accelerator.wait_for_everyone()
+        self._processes.wait()
 
     def curve(self, every: int) -> list[list[float]]:
         """Rows of step, seconds and mean losses, one for every so many steps and the last."""
@@ -226,7 +216,7 @@ class Engine(Generic[Batch]):
 
     def save(self, path: Path, note: Mapping[str, object]) -> None:
         """Write everything that the rest of the run depends on, with ``note`` (plain JSON)."""
-        random = gather_object([self._random_state()])
+        random = self._processes.gather(self._random_state())
         if not self.main:
             return
         tensors = {f"trained.{n}": value for n, value in enumerate(self._trained.tensors())}
@@ -267,7 +257,7 @@ class Engine(Generic[Batch]):
                 name: torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
                 for name, value in state.items()
             }
-        random = under(tensors, f"random.{self._accelerator.process_index}.")
+        random = under(tensors, f"random.{self._processes.index}.")
         if "cpu" in random:
             torch.set_rng_state(random["cpu"].cpu())
         if "cuda" in random:
@@ -322,10 +312,10 @@ class Engine(Generic[Batch]):
         return {"cpu": torch.get_rng_state(), **cuda}
 
 
-def _following(most: float) -> Callable[[list[torch.Tensor], list[torch.Tensor], torch.Tensor | int], None]:
+def _following(most: float) -> Callable[[Tensors, Tensors, torch.Tensor | int], None]:
     """How averages move towards the values after step ``count``, by a decay of ``most`` at the most."""
 
-    def follow(averages: list[torch.Tensor], values: list[torch.Tensor], count: torch.Tensor | int) -> None:
+    def follow(averages: Tensors, values: Tensors, count: torch.Tensor | int) -> None:
         if averages[0].is_floating_point():
             # A young average follows closely, or it would remember the first weights for long.
             torch._foreach_lerp_(averages, values, 1 - min(most, int(count) / (int(count) + 9)))
@@ -349,7 +339,7 @@ class _Trained(torch.nn.Module):
         return [*self.parameters(), *self.buffers()]
 
 
-class _Forward(torch.nn.Module):
+class _Forward(torch.nn.Module, Generic[Batch]):
     """An objective's loss as the forward pass of one module, which is what can be spread over processes."""
 
     def __init__(self, objective: Objective[Batch]) -> None:

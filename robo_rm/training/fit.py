@@ -26,7 +26,7 @@ from robo_rm.training.budget import MINUTES
 from robo_rm.training.callbacks import HeldOut
 from robo_rm.training.checkpoint import read_note
 from robo_rm.training.device import own_random_numbers, pick_device, process_count
-from robo_rm.training.engine import Engine, Recipe
+from robo_rm.training.engine import Callback, Engine, Recipe
 from robo_rm.training.held_out import held_out_figures
 from robo_rm.training.objective import Batch, Network, RewardObjective
 from robo_rm.training.stopping import STEPS_PER_POINT, EarlyStopping, check_validation
@@ -166,7 +166,10 @@ class Fit:
             checkpoint.unlink(missing_ok=True)
             if stopping is not None:
                 stopping.forget()
-        callbacks = [*([held_out] if self.held_out else []), *([stopping] if stopping is not None else [])]
+        engine.wait()
+        callbacks: list[Callback] = [held_out] if self.held_out else []
+        if stopping is not None:
+            callbacks.append(stopping)
         engine.fit(checkpoint, "train reward", {"fingerprint": self.provenance["fingerprint"]}, callbacks)
         ended = {"ended_by": engine.ended_by, "steps": engine.steps, "planned_steps": self._budget.total}
         if stopping is not None:
