@@ -35,7 +35,7 @@ from robo_datasets.console import print_table, say
 from robo_datasets.exporters.lerobot import LeRobotSettings, export_lerobot
 from robo_policies import train_policy
 from robo_policies.cloning.act import act_config
-from robo_policies.cloning.learner import make_learner
+from robo_policies.cloning.learners import make_learner
 from robo_policies.cloning.pictures import Pictures
 from robo_policies.cloning.sample_weights import sample_weights
 from robo_policies.cloning.settings import ActSettings, CloningSettings, WeightSettings

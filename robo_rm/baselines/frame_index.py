@@ -8,7 +8,6 @@ what stages are worth.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,12 +18,12 @@ import numpy as np
 from robo_datasets.errors import ConfigError
 from robo_rm.baselines.episodes import OneStage, demonstrations, every_episode
 from robo_rm.labels.grouping import SINGLE, GroupedStore
+from robo_rm.models.base import BaseRewardModel
 from robo_rm.models.card import plain_card
 from robo_rm.models.placing import place_in_stages, stages_and_priors
 from robo_rm.models.prediction import Estimate, Prediction
 from robo_rm.models.protocol import Observations
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
-from robo_rm.models.saving import save_model_folder
 from robo_rm.settings import StageSettings
 from robo_rm.stage.kind import StagePlan
 from robo_rm.stage.kind import load as load_stage_model
@@ -45,14 +44,14 @@ class FrameIndexSettings(StageSettings):
     """Which reward model this is."""
 
 
-class FrameIndexModel:
+class FrameIndexModel(BaseRewardModel):
     """Share of the task's time that has passed. It knows no uncertainty (0); stages are placed by progress."""
 
+    type_name = NAME
+
     def __init__(self, inner: StageRewardModel, stages: Sequence[str], priors: Sequence[float]) -> None:
-        self.inner = inner
-        self.stages, self.priors = list(stages), list(priors)
-        self.cameras, self.state_key, self.device = inner.cameras, inner.state_key, inner.device
-        self.provenance: Mapping[str, Any] = inner.provenance
+        self.inner, self.network, self.priors = inner, inner.network, list(priors)
+        super().__init__(stages, inner.cameras, inner.state_key, inner.provenance, inner.device)
 
     @property
     def frames_encoded(self) -> int:
@@ -69,27 +68,18 @@ class FrameIndexModel:
         chances = place_in_stages(guess.progress, guess.uncertainty, self.priors)
         return Prediction(guess.progress, chances, guess.uncertainty)
 
-    def predict_batch(self, episodes: Sequence[Observations], task: str | None = None) -> list[Prediction]:
-        """Estimates for several episodes."""
-        return [self.predict(episode, task) for episode in episodes]
-
     def stream(self, task: str | None = None) -> FrameIndexStream:
         """Follow an episode frame by frame."""
         return FrameIndexStream(self, task)
 
-    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
-        """Write the model folder."""
-        description = {"stages": self.stages, "priors": self.priors, "inner": asdict(self.inner.description)}
+    def described(self) -> Mapping[str, Any]:
+        """Its own stages and priors, and the model of one stage inside."""
+        return {"stages": self.stages, "priors": self.priors, "inner": asdict(self.inner.description)}
+
+    def card(self) -> str:
+        """The model card, in Markdown."""
         what = "time passed as a share of the whole, after ReWiND: no stages, labels t / T, rewound windows"
-        save_model_folder(
-            folder,
-            kind=NAME,
-            description=description,
-            tensors=self.inner.network.state_dict(),
-            provenance=self.provenance,
-            card=plain_card(self, "frame-index progress with rewind", what),
-            settings=settings,
-        )
+        return plain_card(self, "frame-index progress with rewind", what)
 
 
 class FrameIndexStream:

@@ -15,9 +15,8 @@ so that it begins at 0. A task that ends where it began has no such distance; th
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from robo_rm.models.blocks import FRAMES_PER_BLOCK
 from robo_rm.models.card import plain_card
 from robo_rm.models.per_frame import Looks, PerFrameModel
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
-from robo_rm.models.saving import built, fill_weights, save_model_folder
+from robo_rm.models.saving import built, fill_weights
 from robo_rm.settings import ConvSettings, ImageAugmentation
 from robo_rm.training.device import pick_device
 from robo_rm.training.fit import Fit
@@ -98,6 +97,9 @@ class GoalDistanceNetwork(FrameNetwork):
 class GoalDistanceModel(PerFrameModel):
     """Nearness to the goal. It knows no uncertainty (0)."""
 
+    type_name = NAME
+    network: GoalDistanceNetwork
+
     def __init__(
         self,
         network: GoalDistanceNetwork,
@@ -123,17 +125,9 @@ class GoalDistanceModel(PerFrameModel):
         progress = (1 - left / whole).clamp(0, 1)
         return progress, torch.zeros_like(progress)
 
-    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
-        """Write the model folder."""
-        save_model_folder(
-            folder,
-            kind=NAME,
-            description=asdict(self.description),
-            tensors=self.network.state_dict(),
-            provenance=self.provenance,
-            card=plain_card(self, "goal distance", "nearness to the goal in a space where distance is time, after VIP"),
-            settings=settings,
-        )
+    def card(self) -> str:
+        """The model card, in Markdown."""
+        return plain_card(self, "goal distance", "nearness to the goal in a space where distance is time, after VIP")
 
 
 class GoalDistanceObjective(RewardObjective[Samples, GoalDistanceNetwork]):

@@ -8,9 +8,8 @@ training episodes that the network does not learn from. It says nothing of the w
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from robo_rm.models.blocks import FRAMES_PER_BLOCK
 from robo_rm.models.card import plain_card
 from robo_rm.models.per_frame import Looks, PerFrameModel
 from robo_rm.models.registry import FitRequest, FitResult, RewardKind
-from robo_rm.models.saving import built, fill_weights, save_model_folder
+from robo_rm.models.saving import built, fill_weights
 from robo_rm.settings import ConvSettings, ImageAugmentation
 from robo_rm.training.device import pick_device
 from robo_rm.training.fit import Fit
@@ -81,6 +80,9 @@ class SuccessDescription:
 class SuccessModel(PerFrameModel):
     """Probability of success as progress p; the uncertainty is that of a coin with it, sqrt(p (1 - p))."""
 
+    type_name = NAME
+    network: FrameNetwork
+
     def __init__(
         self, network: FrameNetwork, description: SuccessDescription, provenance: Mapping[str, Any], device: str
     ) -> None:
@@ -99,17 +101,9 @@ class SuccessModel(PerFrameModel):
         chance = torch.sigmoid(self.description.scale * features[:, 0] + self.description.offset)
         return chance, (chance * (1 - chance)).sqrt()
 
-    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
-        """Write the model folder."""
-        save_model_folder(
-            folder,
-            kind=NAME,
-            description=asdict(self.description),
-            tensors=self.network.state_dict(),
-            provenance=self.provenance,
-            card=plain_card(self, "success classifier", "the probability that the picture shows the task done"),
-            settings=settings,
-        )
+    def card(self) -> str:
+        """The model card, in Markdown."""
+        return plain_card(self, "success classifier", "the probability that the picture shows the task done")
 
 
 class SuccessObjective(RewardObjective[Samples, FrameNetwork]):

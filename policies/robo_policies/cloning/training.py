@@ -21,7 +21,8 @@ from robo_datasets.outputs import POLICY, OutputFolder
 from robo_policies.cloning.checkpoint import CARD, policy_files, read_card, write_card
 from robo_policies.cloning.holdout import held_out_errors, hold_out
 from robo_policies.cloning.learned import LearnedPolicy, load_policy
-from robo_policies.cloning.learner import Learner, make_learner
+from robo_policies.cloning.learner import Learner
+from robo_policies.cloning.learners import make_learner
 from robo_policies.cloning.pictures import Pictures, pick_cameras
 from robo_policies.cloning.sample_weights import SampleWeights, effective_samples, sample_weights, weight_warnings
 from robo_policies.cloning.settings import (
