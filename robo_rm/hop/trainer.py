@@ -190,7 +190,7 @@ class HopObjective(RewardObjective[Batch, HopNetwork]):
         its beginning where that is shown."""
         change = self.description.encoder.change
         frames = np.concatenate([moments[:1, 2], moments[:, 1]]) if change else moments[:, 1]
-        rows = self.data.images(int(moments[0, 0]), key, frames)
+        rows = self.data.reader.read(int(moments[0, 0]), key, frames)
         rows = augment_window(rows, rng, self.description.reward.augmentation)
         return with_change(rows[1:], rows[:1]) if change else rows
 

@@ -27,7 +27,7 @@ from robo_rm.stage.sparse import DENSE, SPARSE, SparseStages, describe_sparse, s
 from robo_rm.stage.trainer import StageObjective
 from robo_rm.training.cameras import chosen_cameras
 from robo_rm.training.data import TrainingData, frame_labels
-from robo_rm.training.device import pick_device
+from robo_rm.training.device import first_process_first, pick_device
 from robo_rm.training.fit import Fit
 
 STATE_KEY = "observation.state"
@@ -72,7 +72,8 @@ class StagePlan:
         if self.frozen is not None:
             features = StoredFeatures(self.request.store, self.frozen.identity, list(self.description.cameras))
             # Those held out too: they are judged by the same features.
-            features.make(self._frozen, labelled_episodes(self.request.store))
+            with first_process_first():
+                features.make(self._frozen, labelled_episodes(self.request.store))
         frames = sum(episode.length for episode in self.train) * len(self.description.cameras)
         with progress_bar("read images", frames, "frames") as bar:
             data = TrainingData.load(

@@ -139,7 +139,7 @@ class StageObjective(RewardObjective[Batch, StageNetwork]):
         self, rng: np.random.Generator, episode: int, key: str, frames: npt.NDArray[np.int64]
     ) -> npt.NDArray[Any]:
         """Images, changed in appearance, or features of a window, with their change since slot 0 where it is shown."""
-        rows = self.data.images(episode, key, frames)
+        rows = self.data.reader.read(episode, key, frames)
         if self.data.features is None:
             rows = augment_window(rows, rng, self.description.reward.augmentation)
         # Slot 0 of every window is the first frame of its episode.

@@ -22,14 +22,16 @@ def pick_device(name: str) -> str:
         ConfigError: an unknown device, or cuda without a GPU.
     """
     if name not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"device={name}: auto, cpu or cuda")
+        raise ConfigError(f"device={name} is not known; use auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda, but PyTorch finds no GPU here; use device=auto")
-    if name == "cpu" or not torch.cuda.is_available():
-        return "cpu"
-    if "LOCAL_RANK" in os.environ:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    return "cuda"
+    device = "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+    if process_count() > 1:
+        from accelerate import PartialState
+
+        # Each process takes a device and finds the others.
+        PartialState(cpu=device == "cpu")
+    return device
 
 
 def process_count() -> int:
@@ -40,6 +42,23 @@ def process_count() -> int:
 def process_index() -> int:
     """Which of them this is."""
     return int(os.environ.get("RANK", "0"))
+
+
+def wait_for_all() -> None:
+    """Wait until all of them are here."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """The first process goes through the block before the others, which find what it wrote."""
+    first = process_index() == 0
+    if not first:
+        wait_for_all()
+    yield
+    if first:
+        wait_for_all()
 
 
 @cache

@@ -201,10 +201,6 @@ class Engine(Generic[Batch]):
         self._swap()
         self.objective.network.eval()
 
-    def wait(self) -> None:
-        """Wait until all processes are here."""
-        self._processes.wait()
-
     def curve(self, every: int) -> list[list[float]]:
         """Rows of step, seconds and mean losses, one for every so many steps and the last."""
         ends = [*range(every, self.steps, every), self.steps] if self.steps else []

@@ -25,7 +25,7 @@ from robo_rm.scoring import model_hash
 from robo_rm.training.budget import MINUTES
 from robo_rm.training.callbacks import HeldOut
 from robo_rm.training.checkpoint import read_note
-from robo_rm.training.device import own_random_numbers, pick_device, process_count
+from robo_rm.training.device import own_random_numbers, pick_device, process_count, wait_for_all
 from robo_rm.training.engine import Callback, Engine, Recipe
 from robo_rm.training.held_out import held_out_figures
 from robo_rm.training.objective import Batch, Network, RewardObjective
@@ -166,7 +166,7 @@ class Fit:
             checkpoint.unlink(missing_ok=True)
             if stopping is not None:
                 stopping.forget()
-        engine.wait()
+        wait_for_all()
         callbacks: list[Callback] = [held_out] if self.held_out else []
         if stopping is not None:
             callbacks.append(stopping)
@@ -181,7 +181,7 @@ class Fit:
             checkpoint.unlink(missing_ok=True)
             if stopping is not None:
                 stopping.forget()
-        engine.wait()
+        wait_for_all()
         return result
 
     def _finish(

@@ -58,7 +58,3 @@ class Processes:
         """The values of all processes, in their order."""
         found: list[Value] = gather_object([value])
         return found
-
-    def wait(self) -> None:
-        """Wait until all processes are here."""
-        self._accelerator.wait_for_everyone()

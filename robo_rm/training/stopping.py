@@ -15,6 +15,7 @@ from typing import Protocol
 
 from robo_datasets.errors import ConfigError
 from robo_rm.training.budget import EARLY_STOPPING
+from robo_rm.training.device import wait_for_all
 from robo_rm.training.engine import Batch, Engine
 
 BEST = "best.safetensors"
@@ -93,7 +94,7 @@ class EarlyStopping:
 
     def take_best(self, engine: Engine[Batch]) -> int:
         """Take the best weights, if there was an evaluation at all; returns their step."""
-        engine.wait()
+        wait_for_all()
         if not self._path.exists():
             return engine.steps
         return int(str(engine.load_weights(self._path)["steps"]))

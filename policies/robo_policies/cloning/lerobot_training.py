@@ -36,7 +36,7 @@ from robo_policies.cloning.windows import (
 )
 from robo_rm.training.budget import Budget
 from robo_rm.training.constant import constant
-from robo_rm.training.device import process_count
+from robo_rm.training.device import process_count, process_index, wait_for_all
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +107,9 @@ def train_lerobot_policy(
     kept = for_inference(statistics, constant_dimensions(demonstrations, sampled.values))
     if processors:
         learner.keep_processors(Learner.processors(learner, as_tensors(kept)))
-    learner.save(out, kept)
+    if process_index() == 0:
+        learner.save(out, kept)
+    wait_for_all()
     return result
 
 

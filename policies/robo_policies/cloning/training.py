@@ -48,7 +48,7 @@ from robo_policies.cloning.windows import (
 )
 from robo_policies.names import NamesError, flat_names
 from robo_rm.training.budget import MINUTES, Budget
-from robo_rm.training.device import pick_device, process_count
+from robo_rm.training.device import pick_device, process_count, process_index, wait_for_all
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
@@ -173,17 +173,39 @@ def train_policy(
         title=title,
         held_out=watch,
     )
-    learner.save(out, for_inference(statistics, still))
-    np.save(out / TRAINING_FOLDER / "losses.npy", result.losses)
-    np.save(out / TRAINING_FOLDER / "held_out.npy", np.array(result.held_out, np.float64).reshape(-1, 2))
-    metrics = _metrics(result, windows, effective_samples(trained), demonstrations.frames, training.batch_size)
-    metrics["planned_steps"] = budget.total
-    card: dict[str, Any] = {
+    if process_index() == 0:
+        learner.save(out, for_inference(statistics, still))
+        np.save(out / TRAINING_FOLDER / "losses.npy", result.losses)
+        np.save(out / TRAINING_FOLDER / "held_out.npy", np.array(result.held_out, np.float64).reshape(-1, 2))
+        metrics = _metrics(result, windows, effective_samples(trained), demonstrations.frames, training.batch_size)
+        metrics["planned_steps"] = budget.total
+        card = {
+            **_card(store, demonstrations, held, policy),
+            "cameras": {key: list(size) for key, size in cameras.items()},
+            "trained_with": json.loads(json.dumps(fingerprint)),
+            "constant": {key: np.flatnonzero(mask).tolist() for key, mask in still.items()},
+        }
+        # Whole before it is evaluated: what happens there loses nothing, and the same command only evaluates again.
+        write_card(out, card | {"metrics": metrics})
+        if held.any():
+            weighed = sampled.values if weights.mode == "rabc" else None
+            metrics |= held_out_errors(load_policy(out, device), demonstrations, held, statistics, pictures, weighed)
+            write_card(out, card | {"metrics": metrics})
+        if result.ended_by != MINUTES:
+            # A run that was cut off can be resumed.
+            (out / TRAINING_FOLDER / CHECKPOINT).unlink(missing_ok=True)
+    wait_for_all()
+    trained_policy = load_policy(out, device)
+    return TrainedPolicy(trained_policy, trained_policy.card["metrics"], result.losses, False, result.held_out)
+
+
+def _card(store: DemoStore, demonstrations: Demonstrations, held: np.ndarray, policy: PolicySettings) -> dict[str, Any]:
+    """What the policy's card says of its data and of how it is carried out."""
+    return {
         "policy": policy.name,
         "task": demonstrations.task,
         "fps": demonstrations.fps,
-        "dims": dims,
-        "cameras": {key: list(size) for key, size in cameras.items()},
+        "dims": {key: values.shape[1] for key, values in demonstrations.arrays.items()},
         "actions": _names(store, ACTION),
         "state": _names(store, STATE) if STATE in store.features else None,
         "start_poses": start_poses(store, demonstrations),
@@ -200,20 +222,8 @@ def train_policy(
                 uuid for uuid, first in zip(demonstrations.uuids, demonstrations.starts, strict=False) if held[first]
             ],
         },
-        "trained_with": json.loads(json.dumps(fingerprint)),
         "versions": {name: version(name) for name in ("robo-rm", "lerobot", "torch")},
-        "constant": {key: np.flatnonzero(mask).tolist() for key, mask in still.items()},
     }
-    # Whole before it is evaluated: what happens there loses nothing, and the same command only evaluates again.
-    write_card(out, card | {"metrics": metrics})
-    if held.any():
-        weighed = sampled.values if weights.mode == "rabc" else None
-        metrics |= held_out_errors(load_policy(out, device), demonstrations, held, statistics, pictures, weighed)
-        write_card(out, card | {"metrics": metrics})
-    if result.ended_by != MINUTES:
-        # A run that was cut off can be gone on with.
-        (out / TRAINING_FOLDER / CHECKPOINT).unlink(missing_ok=True)
-    return TrainedPolicy(load_policy(out, device), metrics, result.losses, resumed=False, held_out=result.held_out)
 
 
 def cloning_fingerprint(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from robo_policies.demo.line import Part
@@ -74,6 +75,7 @@ def step_seconds(image_size: int) -> float:
     import numpy as np
     import torch
 
+    from robo_datasets.decoded_frames import DecodedFrames
     from robo_rm.labels.progress import label_frames
     from robo_rm.settings import ConvSettings, OptimiserSettings, StageSettings
     from robo_rm.stage.model import StageDescription
@@ -89,7 +91,10 @@ def step_seconds(image_size: int) -> float:
     priors = [1 / stages] * stages
     labels = label_frames(list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)), priors, frames)
     states = [random.normal(size=(frames, 7)).astype(np.float32)]
-    data = TrainingData([labels], states, ["demo"], cameras, [None], [dict(images)])
+    episode = SimpleNamespace(length=frames, frames=lambda key, indices, size: images[key][indices])
+    reader = DecodedFrames([episode], cameras, float("inf"))
+    reader.load()
+    data = TrainingData([labels], states, ["demo"], cameras, reader)
     description = StageDescription(
         stages=[str(number) for number in range(stages)],
         priors=priors,

@@ -188,7 +188,7 @@ def test_images_beyond_the_memory_budget_are_the_same():
     frames = np.array([3, 0, 3, 7, 24])
     kept, read = training_data(), training_data(budget=0)
     for episode in range(2):
-        assert np.array_equal(kept.images(episode, CAMERA, frames), read.images(episode, CAMERA, frames))
+        assert np.array_equal(kept.reader.read(episode, CAMERA, frames), read.reader.read(episode, CAMERA, frames))
 
 
 def test_every_episode_has_its_turn():
