@@ -25,7 +25,7 @@ from robo_rm.scoring import model_hash
 from robo_rm.training.budget import MINUTES
 from robo_rm.training.callbacks import HeldOut
 from robo_rm.training.checkpoint import read_note
-from robo_rm.training.device import own_random_numbers, pick_device, process_count, wait_for_all
+from robo_rm.training.device import first_process_first, own_random_numbers, pick_device, process_count, wait_for_all
 from robo_rm.training.engine import Callback, Engine, Recipe
 from robo_rm.training.held_out import held_out_figures
 from robo_rm.training.objective import Batch, Network, RewardObjective
@@ -119,7 +119,8 @@ class Fit:
         if self._standing == "finished":
             kept = load_reward_model(self.folder, self.device)
             return FitResult(kept, dict(kept.provenance["figures"]), already=True)
-        OutputFolder(self.folder, holds=REWARD_MODEL)
+        with first_process_first():
+            OutputFolder(self.folder, holds=REWARD_MODEL)
         if self.request.split_seed in (None, self.request.seed):
             self.summarise()
         with own_random_numbers(self.device):

@@ -48,7 +48,7 @@ from robo_policies.cloning.windows import (
 )
 from robo_policies.names import NamesError, flat_names
 from robo_rm.training.budget import MINUTES, Budget
-from robo_rm.training.device import pick_device, process_count, process_index, wait_for_all
+from robo_rm.training.device import first_process_first, pick_device, process_count, process_index, wait_for_all
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
@@ -148,7 +148,8 @@ def train_policy(
 
     still = constant_dimensions(demonstrations, trained)
     summarise_cloning(store, demonstrations, trained, held, weights, still)
-    OutputFolder(out, holds=POLICY)
+    with first_process_first():
+        OutputFolder(out, holds=POLICY)
     for warning in weight_warnings(store, demonstrations, sampled):
         say(f"warning: {warning}")
     torch.manual_seed(seed)
