@@ -103,6 +103,7 @@ def run(config: Config) -> None:
     from robo_rm.reward_models.registry import FitRequest, kind_of_settings
     from robo_rm.training.budget import Budget
     from robo_rm.training.curves import loss_figure
+    from robo_rm.training.device import process_index
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=rm")
@@ -132,6 +133,8 @@ def run(config: Config) -> None:
         config=asdict(config),
     )
     fitted = kind.fit(request)
+    if process_index():
+        return
     out = OutputFolder(config.out, holds=OUT_HOLDS)
     if fitted.already:
         say(f"{config.out} already holds this model; nothing was trained")

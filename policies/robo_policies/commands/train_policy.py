@@ -69,10 +69,11 @@ def run(config: Config) -> None:
     from robo_core.errors import ConfigError
     from robo_core.outputs import OutputFolder
     from robo_datasets import DemoStore
-    from robo_policies.cloning.settings import Budget
     from robo_policies.cloning.training import train_policy
     from robo_rm.report.style import save_picture
+    from robo_rm.training.budget import Budget
     from robo_rm.training.curves import curve_figure
+    from robo_rm.training.device import process_index
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=policy")
@@ -93,6 +94,8 @@ def run(config: Config) -> None:
         config.overwrite,
         config.holdout,
     )
+    if process_index():
+        return
     if trained.resumed:
         say(f"{config.out} already holds this policy; nothing was trained")
     out = OutputFolder(config.out, config, OUT_HOLDS)

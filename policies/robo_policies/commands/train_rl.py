@@ -80,7 +80,6 @@ def run(config: Config) -> None:
     from robo_core.console import print_table, progress_bar, say
     from robo_core.errors import ConfigError
     from robo_core.outputs import OutputFolder
-    from robo_policies.cloning.checkpoint import pick_device
     from robo_policies.rl.compiling import decide_compiling
     from robo_policies.rl.log import RunLog
     from robo_policies.rl.report import write_report
@@ -88,6 +87,7 @@ def run(config: Config) -> None:
     from robo_rm.report.style import save_picture
     from robo_rm.shaping.modes import describe_terms
     from robo_rm.training.budget import cut_off_warning
+    from robo_rm.training.device import pick_device
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=rl")

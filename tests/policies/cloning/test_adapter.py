@@ -22,8 +22,9 @@ from robo_policies.cloning.adapter import PolicyLearner, span_of
 from robo_policies.cloning.images import Pictures
 from robo_policies.cloning.learner import Learner, as_tensors
 from robo_policies.cloning.lerobot_training import as_configured, with_quantiles
-from robo_policies.cloning.settings import Budget, WeightSettings
+from robo_policies.cloning.settings import WeightSettings
 from robo_policies.cloning.windows import Span, Windows, load_demonstrations, normalisation
+from robo_rm.training.budget import Budget
 
 FRONT = "observation.images.front"
 

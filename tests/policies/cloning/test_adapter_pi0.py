@@ -17,9 +17,9 @@ import torch
 
 from robo_policies.cloning.adapter import PolicyLearner
 from robo_policies.cloning.images import Pictures
-from robo_policies.cloning.settings import Budget
 from robo_policies.cloning.trainer import clone
 from robo_policies.cloning.windows import Span, Windows, load_demonstrations, normalisation
+from robo_rm.training.budget import Budget
 
 FRONT = "observation.images.front"
 WORDS = {

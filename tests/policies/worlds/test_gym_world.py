@@ -96,7 +96,8 @@ def test_recording_a_world_without_an_operator_is_refused_before_anything_is_wri
 def test_demonstrations_of_ones_own_are_recorded_learned_from_and_evaluated(name, cameras, tmp_path):
     from robo_datasets import DemoStore
     from robo_policies import evaluate, train_policy
-    from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, WeightSettings
+    from robo_policies.cloning.settings import ActSettings, CloningSettings, WeightSettings
+    from robo_rm.training.budget import Budget
 
     settings = {"image_size": 32, "max_steps": 6}
     world = make_env(name, cameras=cameras, **settings)
