@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 import small_recordings
 
-from robo_rm.cli.compose import compose_settings
+from robo_rm.cli.app import settings_of
+from robo_rm.cli.commands import find_commands, pick_command
+from robo_rm.cli.composed import compose_command
 from robo_rm.cli.main import main
-from robo_rm.cli.verbs import find_verbs, pick_verb
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = find_verbs()
+COMMANDS = find_commands()
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 # Added behind a command so that it ends in seconds; sizes only.
@@ -73,8 +74,8 @@ def run_page(page: Path) -> int:
                 count += 1
         elif language == "sh":
             for command in commands(text):
-                verb, rest = pick_verb(shlex.split(command)[1:], VERBS)
-                assert isinstance(compose_settings(verb, rest), verb.module.Config)
+                chosen, rest = pick_command(shlex.split(command)[1:], COMMANDS)
+                assert isinstance(settings_of(chosen, compose_command(chosen, rest).config), chosen.schema)
                 count += 1
         else:
             assert language in ("text", "yaml", "json"), f"{page.name}: unknown block language {language}"

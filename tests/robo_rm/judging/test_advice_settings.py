@@ -12,7 +12,7 @@ import pytest
 from brightness_model import BrightnessModel, load_brightness_model, make_bright_store
 
 from robo_datasets import DemoStore
-from robo_rm.cli.verbs import find_verbs, pick_verb
+from robo_rm.cli.commands import find_commands, pick_command
 from robo_rm.models.saving import WEIGHTS
 from robo_rm.settings import StageSettings
 
@@ -33,8 +33,8 @@ OTHERS = {"store.set_success"}
 def settings_of(command: str) -> set[str]:
     """Names of a command's settings, groups with their members."""
     found = set()
-    verb, _ = pick_verb(command.split(), find_verbs())
-    for field in dataclasses.fields(verb.module.Config):
+    found_command, _ = pick_command(command.split(), find_commands())
+    for field in dataclasses.fields(found_command.schema):
         found.add(field.name)
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         if dataclasses.is_dataclass(default):
