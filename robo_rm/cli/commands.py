@@ -43,6 +43,10 @@ class Command:
         """A launcher sends commands to other processes; a module cannot be pickled."""
         return {"name": self.name, "entry_point": self.entry_point}
 
+    def __deepcopy__(self, _memo: object) -> Command:
+        """Hydra copies what it holds; a command does not change."""
+        return self
+
     @property
     def words(self) -> str:
         """The command as the user types it."""

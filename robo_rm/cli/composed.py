@@ -72,7 +72,8 @@ def _settings(node: DictConfig, prefix: str = "") -> list[Setting]:
     found: list[Setting] = []
     if not is_dataclass(owner) or node._is_none() or node._is_missing():
         return found
-    hints, values = get_type_hints(owner), dict(OmegaConf.to_container(node))
+    hints, values = get_type_hints(owner), OmegaConf.to_container(node)
+    assert isinstance(values, dict)
     for name in map(str, node):  # one deleted with ~ is not there
         child = node._get_node(name)
         nested = _settings(child, f"{prefix}{name}.") if isinstance(child, DictConfig) else []

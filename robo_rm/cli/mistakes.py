@@ -35,11 +35,14 @@ def explain(error: Exception, command: Command, options: argparse.Namespace) -> 
     several = _found(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'", text)
     if several:
         return f"{several} holds several values; --multirun runs one job for each, quotes make it text"
-    unknown = _found(r"Could not override '([^']+)'", text) or _found(r"Could not append to config.*?'([^']+)'", text)
+    present = _found(r"An item is already at '([^']+)'", text)
+    if present:
+        return f"+{present}=... adds a key, and {present} is there already; give {present}=..."
+    unknown = _found(r"Could not override '([^']+)'", text)
     experiment = owner_of(options.overrides, command, options.config_dir)
     if experiment:
         return experiment
-    if unknown and "already at" not in text:
+    if unknown:
         hint = nearest(unknown, _known(command, options, but=unknown))
         return f"there is no setting '{unknown}'{hint} ({see} lists them)"
     stray = _found(r"Key '([^']+)' (?:is )?not in", text)
