@@ -72,10 +72,6 @@ class ConfigFolder(_OfCommand, FileConfigSource):
         """Whether it is a folder of choices."""
         return config_path not in self.plain and super().is_group(config_path)
 
-    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The choices of a group."""
-        return super().list(config_path, results_filter) if self.is_group(config_path) else []
-
 
 class Schemas(_OfCommand):
     """The dataclasses of a command as configs."""
