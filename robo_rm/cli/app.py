@@ -56,6 +56,8 @@ class Task:
             print(f"{name}:", flush=True)
             if OmegaConf.select(config, "out"):
                 folder = job.runtime.output_dir
+                if getattr(self.command.module, "OUT_IS_A_FILE", False):
+                    folder = os.path.join(folder, Path(config.out).name)
                 config.out = folder if Path(config.out).is_absolute() else os.path.relpath(folder)
         try:
             self._run(config)

@@ -3,8 +3,8 @@
 The README runs first, in a folder that holds what a user would bring (a small LeRobot data set called
 ``my_lerobot_data`` with its ``subtasks.json``, and a small recording in every other format); each other page runs in a
 copy of what the README left. Settings that only cost time are cut down by adding words to the command; everything else
-runs as printed. Blocks marked ``sh`` name files that only the reader has: their verbs and settings are checked, and the
-tests of each verb run it.
+runs as printed. Blocks marked ``sh`` name files that only the reader has: their settings are composed, and the tests
+of each command run it.
 """
 
 from __future__ import annotations
