@@ -72,7 +72,7 @@ def messages(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_message_names_a_setting_that_no_command_has(path: Path) -> None:
-    known = OTHERS | set().union(*(settings_of(words.replace(".", " ")) for words in find_verbs()))
+    known = OTHERS | set().union(*(settings_of(words.replace(".", " ")) for words in find_commands()))
     known |= {f"reward.{field.name}" for field in dataclasses.fields(StageSettings)}
     wrong = {name for text in messages(path) for name in SETTING.findall(text) if name not in known}
     assert wrong == set()
