@@ -11,6 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from robo_rm.cli.commands import Command
+from robo_rm.cli.experiments import recipes_of
 from robo_rm.cli.overrides import as_overrides
 from robo_rm.cli.sources import SCHEMA, sources_of
 
@@ -64,6 +65,7 @@ def compose_command(command: Command, words: Sequence[str] = (), config_dir: str
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     choices = {group: [one for one in found if not one.endswith(SCHEMA)] for group, found in groups.items()}
+    choices["experiment"] = recipes_of(choices.get("experiment", ()), command, config_dir)
     return Composed(config, choices)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from robo_rm.cli.commands import Command
+from robo_rm.cli.configs import configs_folder
 
 
 def command_of(recipe: Path) -> str:
@@ -15,12 +16,15 @@ def command_of(recipe: Path) -> str:
     return found.group(1) if found else ""
 
 
-def owner_of(words: Sequence[str], command: Command, config_dir: str | None) -> str:
-    """A line where the command line chooses a recipe of another command, else an empty string."""
-    for word in words:
-        key, _, name = word.lstrip("+").partition("=")
-        for folder in (command.folder, Path(config_dir or command.folder)):
-            recipe = folder / "experiment" / f"{name}.yaml"
-            if key == "experiment" and recipe.is_file() and command_of(recipe) not in ("", command.words):
-                return f"{word} is for robo-rm {command_of(recipe)}"
-    return ""
+def owner(name: str, command: Command, config_dir: str | None) -> str:
+    """The command that the recipe ``name`` is for; ``command`` itself where nothing says otherwise."""
+    for folder in (command.folder, configs_folder(), Path(config_dir or command.folder)):
+        recipe = folder / "experiment" / f"{name}.yaml"
+        if recipe.is_file():
+            return command_of(recipe) or command.words
+    return command.words
+
+
+def recipes_of(names: Iterable[str], command: Command, config_dir: str | None) -> list[str]:
+    """Those of the recipes that are for a command."""
+    return [name for name in names if owner(name, command, config_dir) == command.words]

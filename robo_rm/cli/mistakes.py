@@ -10,7 +10,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from robo_rm.cli.commands import Command, nearest
 from robo_rm.cli.composed import compose_command
-from robo_rm.cli.experiments import owner_of
+from robo_rm.cli.experiments import owner, recipes_of
 
 
 def explain(error: Exception, command: Command, options: argparse.Namespace) -> str:
@@ -39,9 +39,10 @@ def explain(error: Exception, command: Command, options: argparse.Namespace) -> 
     if present:
         return f"+{present}=... adds a key, and {present} is there already; give {present}=..."
     unknown = _found(r"Could not override '([^']+)'", text)
-    experiment = owner_of(options.overrides, command, options.config_dir)
-    if experiment:
-        return experiment
+    for word in options.overrides:
+        name = _found(r"^\+?experiment=(.+)", word)
+        if name and owner(name, command, options.config_dir) != command.words:
+            return f"{word} is for robo-rm {owner(name, command, options.config_dir)}"
     if unknown:
         hint = nearest(unknown, _known(command, options, but=unknown))
         return f"there is no setting '{unknown}'{hint} ({see} lists them)"
@@ -60,6 +61,8 @@ def _no_config(error: MissingConfigException, command: Command, options: argpars
     if not group:
         return f"there is no config {choice}.yaml in {command.folder} or in --config-dir"
     choices = [one for one in error.options or () if not one.endswith("_schema")]
+    if group == "experiment":
+        choices = recipes_of(choices, command, options.config_dir)
     return f"{group}={choice} is not one of: {', '.join(choices)}{nearest(choice, choices)}"
 
 

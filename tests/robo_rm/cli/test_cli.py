@@ -148,6 +148,12 @@ def test_recipes_are_there_for_every_training_command():
 def test_a_recipe_of_another_command_is_refused(run_command):
     code, _, err = run_command("train-policy", "experiment=rl_open", "store=a", "out=b")
     assert (code, err) == (2, "robo-rm train-policy: experiment=rl_open is for robo-rm train-rl\n")
+    code, out, _ = run_command("train-policy", "--help")
+    assert "|rabc_tidy_drawer|" in out
+    assert "rl_open" not in out
+    code, _, err = run_command("train-rl", "experiment=rl_opne", "out=b")
+    assert "rl_open, steered" not in err
+    assert "did you mean 'rl_open'?" in err
 
 
 def test_a_choice_of_a_group_may_have_settings_of_its_own(toy_command, run_toy):
