@@ -95,7 +95,7 @@ def test_every_public_export_can_be_had():
     assert done.returncode == 0, done.stderr
 
 
-def test_every_verb_named_in_the_distribution_exists():
+def test_every_command_named_in_the_distribution_exists():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for target in project["entry-points"]["robo_rm.commands"].values():
         package, _, rest = target.partition(".")
