@@ -39,7 +39,7 @@ from robo_datasets.console import print_table, say
 from robo_datasets.outputs import write_atomically
 from robo_policies.recording.recorder import RecordingPlan, missing_indices, record_episode
 from robo_policies.rendering import import_mujoco
-from robo_policies.worlds.tidy_drawer import TidyDrawer
+from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
 from robo_rm.hop.fusion import Perspectives
 from robo_rm.hop.model import HopRewardModel
 from robo_rm.hop.settings import FUSIONS, HopSettings
@@ -82,10 +82,10 @@ class Remembering(HopRewardModel):
 class OtherLook(RecordingPlan):
     """The drawer world repainted, with its front camera moved to the other side."""
 
-    def make_env(self) -> TidyDrawer:
+    def make_env(self) -> TidyDrawerEnv:
         """The world, changed."""
         env = super().make_env()
-        assert isinstance(env, TidyDrawer)
+        assert isinstance(env, TidyDrawerEnv)
         model = env.model
         model.geom_rgba[:, :3] = model.geom_rgba[:, [2, 0, 1]]
         model.geom_rgba[model.geom("table").id, :3] = (0.45, 0.33, 0.24)

@@ -25,10 +25,10 @@ ARM = 6  # joints; the gripper opens and shuts as fast as it may
 def jerks(policy, contract: RobotContract, seed: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """The largest joint's share of its jerk limit at every tick: those that straddle a splice, and the others."""
     from robo_policies.rendering import import_mujoco
-    from robo_policies.worlds.scene import FINGER_TRAVEL
-    from robo_policies.worlds.tidy_drawer import TidyDrawer
+    from robo_policies.envs.tidy_drawer.scene import FINGER_TRAVEL
+    from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
 
-    mujoco, world = import_mujoco(), TidyDrawer()
+    mujoco, world = import_mujoco(), TidyDrawerEnv()
     world.reset(seed=seed)
     clock = ManualClock()
     core = SafetyCore(contract, clock, mode=mode)

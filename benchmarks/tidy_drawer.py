@@ -22,7 +22,7 @@ from robo_datasets.console import print_table, progress_bar, say
 from robo_datasets.outputs import write_atomically
 from robo_policies import make_env
 from robo_policies.recording.recorder import LONGEST
-from robo_policies.worlds.qualities import QUALITIES, demonstrate
+from robo_policies.envs.tidy_drawer.demonstrations import QUALITIES, demonstrate
 from robo_rm.metrics.intervals import wilson_interval
 
 IMAGE_SIZES = (84, 128, 240)

@@ -22,13 +22,13 @@ def test_the_example_of_the_page_runs():
 def test_the_scripted_expert_does_its_task_through_the_core():
     # Through our own door: it chooses how MuJoCo renders, once for the whole process.
     from robo_policies.rendering import import_mujoco
-    from robo_policies.worlds.progress import is_success
-    from robo_policies.worlds.qualities import demonstrate
-    from robo_policies.worlds.scene import FINGER_TRAVEL
-    from robo_policies.worlds.tidy_drawer import TidyDrawer
+    from robo_policies.envs.tidy_drawer.progress import is_success
+    from robo_policies.envs.tidy_drawer.demonstrations import demonstrate
+    from robo_policies.envs.tidy_drawer.scene import FINGER_TRAVEL
+    from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
 
     mujoco = import_mujoco()
-    env = TidyDrawer()
+    env = TidyDrawerEnv()
     env.reset(seed=3)
     actions, done = [], False
     for action in demonstrate(env, "clean", np.random.default_rng(3)):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +22,10 @@ from robo_datasets.errors import (
 from robo_datasets.importers.content import Content
 from robo_datasets.importers.source import Source, SourceEpisode, episode_content, source_record
 from robo_datasets.layout import EPISODES
+from robo_datasets.processes import run_in_processes
 from robo_datasets.store import DemoStore
+from robo_datasets.threads import available_cores
 
-_PARENT_CHECK_S = 0.25
 _BUSY_WAIT_S = 0.2
 # A step between time stamps of this many seconds, and of this many usual steps, is told.
 _HOLE_S, _HOLE_STEPS = 1.0, 3.0
@@ -65,52 +64,31 @@ def run_job(job: Job, todo: list[int], workers: int | None, done: list[Done], ad
     Raises:
         ImportSourceError: an episode cannot be read, and bad ones are not to be skipped.
         StoreError: the store cannot be written to.
-        BrokenProcessPool: a worker process died.
+        WorkerDiedError: a worker process died.
     """
-    count = min(len(todo), os.cpu_count() or 1) if workers is None else min(len(todo), workers)
-    if count < 2:
-        store = DemoStore.open(job.store)
-        for position in todo:
-            done.append(import_episode(job, store, position))
-            advance()
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _start_worker, (job,)) as pool:
-        futures = [pool.submit(_work, position) for position in todo]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                advance()
-        finally:
-            # After an error: waits for the episodes in work, so that nothing is added later.
-            pool.shutdown(wait=True, cancel_futures=True)
-            done += [
-                future.result()
-                for future in futures
-                if not future.cancelled() and future.done() and future.exception() is None
-            ]
+
+    def note(one: Done) -> None:
+        done.append(one)
+        advance()
+
+    run_in_processes(
+        _import_in_worker,
+        todo,
+        min(len(todo), available_cores() if workers is None else workers),
+        partial(_open_store, job),
+        note,
+        f"a worker process died while importing into {job.store}; whole episodes are kept, run the same command again "
+        "to resume",
+    )
 
 
-_worker: tuple[Job, DemoStore] | None = None
+@contextmanager
+def _open_store(job: Job) -> Iterator[tuple[Job, DemoStore]]:
+    yield job, DemoStore.open(job.store)
 
 
-def _start_worker(job: Job) -> None:
-    global _worker
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    _worker = job, DemoStore.open(job.store)
-
-
-def _end_with_parent(parent: int) -> None:
-    """A worker whose parent was killed would wait for work for ever, and hold the episode that it is at."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_S)
-    os._exit(1)
-
-
-def _work(position: int) -> Done:
-    if _worker is None:
-        raise StoreError("an import worker was not started properly")
-    return import_episode(*_worker, position)
+def _import_in_worker(state: tuple[Job, DemoStore], position: int) -> Done:
+    return import_episode(*state, position)
 
 
 def import_episode(job: Job, store: DemoStore, position: int) -> Done:

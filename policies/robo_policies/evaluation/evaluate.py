@@ -291,7 +291,7 @@ class EnvironmentPool:
         if self.single:
             raise ConfigError("one environment cannot run two episodes at once")
         if isinstance(self._env, str):
-            from robo_policies.worlds import make_env
+            from robo_policies.envs import make_env
 
             return make_env(self._env) if self._image_size is None else make_env(self._env, image_size=self._image_size)
         return self._env()

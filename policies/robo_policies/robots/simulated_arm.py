@@ -41,8 +41,8 @@ class SimulatedArm:
     at_disconnect = "the simulated arm is gone with this command"
 
     def __init__(self, settings: SimulatedSettings, contract: RobotContract) -> None:
+        from robo_policies.envs.tidy_drawer.env import ENVIRONMENT_STATE_NAMES, STATE_NAMES, TidyDrawerEnv
         from robo_policies.rendering import import_mujoco
-        from robo_policies.worlds.tidy_drawer import ENVIRONMENT_STATE_NAMES, STATE_NAMES, TidyDrawer
 
         if contract.joint_names != tuple(STATE_NAMES):
             raise ArmError(
@@ -54,7 +54,7 @@ class SimulatedArm:
             raise ArmError("the simulated arm's cameras are square and all of one size; see the contract's cameras")
         self._contract, self._settings = contract, settings
         self._mujoco = import_mujoco()
-        self._world: Any = TidyDrawer(image_size=next(iter(sizes), (128, 128))[0])
+        self._world: Any = TidyDrawerEnv(image_size=next(iter(sizes), (128, 128))[0])
         self.vector_names: Mapping[str, Sequence[str]] = {_ENVIRONMENT: tuple(ENVIRONMENT_STATE_NAMES)}
         self.stages: Sequence[str] = self._world.stages
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ class SimulatedArm:
 
     def read(self) -> Reading:
         """Simulate up to now, and look."""
-        from robo_policies.worlds.scene import FINGER_TRAVEL
+        from robo_policies.envs.tidy_drawer.scene import FINGER_TRAVEL
 
         world = self._world
         with self._lock:
@@ -102,7 +102,7 @@ class SimulatedArm:
 
     def write(self, positions: np.ndarray) -> None:
         """Take targets (7,); the servos hold them until the next."""
-        from robo_policies.worlds.scene import FINGER_TRAVEL
+        from robo_policies.envs.tidy_drawer.scene import FINGER_TRAVEL
 
         with self._lock:
             self._advance()
@@ -118,12 +118,12 @@ class SimulatedArm:
 
     def _render(self) -> None:
         """Look at a copy of the scene at the cameras' rate: a slow renderer must not hold the arm up."""
-        from robo_policies.worlds.tidy_drawer import TidyDrawer
+        from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
 
         cameras = self._contract.cameras
         period = 1.0 / max(camera.rate for camera in cameras)
         names = [camera.name for camera in cameras]
-        scene = TidyDrawer(image_size=cameras[0].width)
+        scene = TidyDrawerEnv(image_size=cameras[0].width)
         try:
             while not self._closing.wait(period):
                 with self._lock:

@@ -11,10 +11,10 @@ from robo_datasets.errors import ConfigError
 from robo_hw import RobotContract
 from robo_policies.cloning.settings import DiffusionSettings, Execution
 from robo_policies.cloning.steering_settings import SteeringSettings
+from robo_policies.envs.tidy_drawer.env import STATE_NAMES
 from robo_policies.evaluation.evaluate import evaluate
 from robo_policies.evaluation.rollouts import Rollout
 from robo_policies.evaluation.worker import run_in_processes
-from robo_policies.worlds.tidy_drawer import STATE_NAMES
 
 REWARD = """
 import torch

@@ -101,7 +101,7 @@ class MujocoArmNode(Node):
         self._succeeded = False
 
     def _measured(self) -> tuple[np.ndarray, np.ndarray]:
-        from robo_policies.worlds.scene import FINGER_TRAVEL
+        from robo_policies.envs.tidy_drawer.scene import FINGER_TRAVEL
 
         positions, velocities = self._world.data.qpos[:7].copy(), self._world.data.qvel[:7].copy()
         positions[6] /= FINGER_TRAVEL
@@ -110,7 +110,7 @@ class MujocoArmNode(Node):
 
     def _advance(self) -> None:
         """Simulate up to now; the controller gives a target for every physics step."""
-        from robo_policies.worlds.scene import FINGER_TRAVEL
+        from robo_policies.envs.tidy_drawer.scene import FINGER_TRAVEL
 
         now = time.monotonic()
         if now - self._simulated > _LONGEST_CATCH_UP:
@@ -165,7 +165,7 @@ class MujocoArmNode(Node):
             self._stray = None
 
     def _show(self) -> None:
-        from robo_policies.worlds.tidy_drawer import ENVIRONMENT_STATE_NAMES
+        from robo_policies.envs.tidy_drawer.env import ENVIRONMENT_STATE_NAMES
 
         world = self._world
         observation, info = world.look()
@@ -249,7 +249,7 @@ def _make_world(contract: RobotContract, cameras: bool) -> tuple[Any, Any]:
     """The world and the mujoco module."""
     try:
         from robo_policies.rendering import import_mujoco
-        from robo_policies.worlds.tidy_drawer import STATE_NAMES, TidyDrawer
+        from robo_policies.envs.tidy_drawer.env import STATE_NAMES, TidyDrawerEnv
     except ImportError as error:
         raise HardwareError(
             f"the simulated arm needs robo-rm with its simulator in this Python ({error}): pip install 'robo-rm[sim]'"
@@ -272,7 +272,7 @@ def _make_world(contract: RobotContract, cameras: bool) -> tuple[Any, Any]:
         raise HardwareError("the simulated arm's cameras are square and all of one size; see the contract's cameras")
     try:
         size = next(iter(sizes), (128, 128))[0]
-        world = TidyDrawer(image_size=size)
+        world = TidyDrawerEnv(image_size=size)
         if cameras and contract.cameras:
             world.render_cameras([camera.name for camera in contract.cameras])  # a missing driver shows here, not later
         return world, import_mujoco()

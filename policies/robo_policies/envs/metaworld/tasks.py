@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +119,7 @@ class Start:
     height: float
 
 
-def way_left(facts: TaskFacts, observation: npt.NDArray[np.float64], info: Mapping[str, Any]) -> float:
+def way_left(facts: TaskFacts, observation: npt.NDArray[np.float64], info: Mapping[str, float]) -> float:
     """What is left of the object's way, by the task's own measure.
 
     Args:
@@ -140,7 +139,7 @@ def stage_and_progress(
     start: Start,
     observation: npt.NDArray[np.float64],
     fingers: npt.NDArray[np.float64],
-    info: Mapping[str, Any],
+    info: Mapping[str, float],
 ) -> tuple[int, float]:
     """Stage (index into ``facts.stages``) and progress in [0, 1], exactly 1 on success.
 
