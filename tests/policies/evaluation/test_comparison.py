@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from robo_datasets.errors import ConfigError
 from robo_policies.evaluation.comparison import compare, mcnemar_exact, paired_interval
-from robo_policies.evaluation.evaluate import Evaluation
-from robo_policies.evaluation.figures import time_figure
+from robo_policies.evaluation.plots import time_figure
+from robo_policies.evaluation.results import Evaluation
 from robo_policies.evaluation.rollouts import Rollout
 from robo_rm.metrics.intervals import paired_bootstrap
 
