@@ -37,9 +37,9 @@ import numpy as np
 from robo_datasets import DemoStore
 from robo_datasets.console import print_table, say
 from robo_datasets.outputs import write_atomically
+from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
 from robo_policies.recording.recorder import RecordingPlan, missing_indices, record_episode
 from robo_policies.rendering import import_mujoco
-from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
 from robo_rm.hop.fusion import Perspectives
 from robo_rm.hop.model import HopRewardModel
 from robo_rm.hop.settings import FUSIONS, HopSettings
@@ -80,10 +80,10 @@ class Remembering(HopRewardModel):
 
 
 class OtherLook(RecordingPlan):
-    """The drawer world repainted, with its front camera moved to the other side."""
+    """The drawer environment repainted, with its front camera moved to the other side."""
 
     def make_env(self) -> TidyDrawerEnv:
-        """The world, changed."""
+        """The environment, changed."""
         env = super().make_env()
         assert isinstance(env, TidyDrawerEnv)
         model = env.model
@@ -160,7 +160,7 @@ def copy_episodes(source: DemoStore, path: Path, uuids: Sequence[str]) -> DemoSt
 
 
 def recorded(path: Path, quality: str, seed: int, episodes: int) -> DemoStore:
-    """Episodes of the repainted world."""
+    """Episodes of the repainted environment."""
     plan = OtherLook("tidy_drawer", quality, seed, mixture=MIXTURE)
     if path.exists():
         store = DemoStore.open(path)

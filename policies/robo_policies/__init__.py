@@ -1,4 +1,4 @@
-"""Simulated worlds, scripted experts, policies trained from demonstrations, and their evaluation."""
+"""Simulated environments, scripted experts, policies trained from demonstrations, and their evaluation."""
 
 from __future__ import annotations
 

@@ -21,11 +21,11 @@ def test_the_example_of_the_page_runs():
 
 def test_the_scripted_expert_does_its_task_through_the_core():
     # Through our own door: it chooses how MuJoCo renders, once for the whole process.
-    from robo_policies.rendering import import_mujoco
-    from robo_policies.envs.tidy_drawer.progress import is_success
     from robo_policies.envs.tidy_drawer.demonstrations import demonstrate
-    from robo_policies.envs.tidy_drawer.scene import FINGER_TRAVEL
     from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
+    from robo_policies.envs.tidy_drawer.progress import is_success
+    from robo_policies.envs.tidy_drawer.scene import FINGER_TRAVEL
+    from robo_policies.rendering import import_mujoco
 
     mujoco = import_mujoco()
     env = TidyDrawerEnv()

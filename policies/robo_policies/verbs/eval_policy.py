@@ -47,7 +47,7 @@ class Config:
     steering: SteeringSettings = field(default_factory=SteeringSettings)
     """What steers the policy (not the baseline) while it acts; diffusion policies only."""
     contract: str = ""
-    """Robot contract of the arm in the environment, a file or a packaged name; refuses a policy trained under another."""
+    """Robot contract of the arm in the environment, a file or a packaged name; refuses a policy of another."""
     processes: int | None = None
     """Worker processes; null for up to two, one per core."""
     videos: int = 0

@@ -91,7 +91,7 @@ def test_what_cannot_be_paired_is_refused():
         mcnemar_exact(-1, 2)
 
 
-def test_eval_policy_compares_two_policies_and_writes_a_page_with_films(run_command, tiny_act, tmp_path):
+def test_eval_policy_compares_two_policies_and_writes_a_page_with_videos(run_command, tiny_act, tmp_path):
     folders = []
     for number, seed in enumerate((0, 1)):
         folders.append(tmp_path / f"policy_{number}")
@@ -112,9 +112,9 @@ def test_eval_policy_compares_two_policies_and_writes_a_page_with_films(run_comm
     for link in re.findall(r'href="([^"]+)"', page):
         assert (out / link).is_file()
     assert page.count("<a href=") == 4
-    films = {path.relative_to(out / "videos").as_posix() for path in (out / "videos").rglob("*.mp4")}
-    assert len(films) == 4
-    assert {film.split("/")[0] for film in films} == {"policy_0", "policy_1"}
+    videos = {path.relative_to(out / "videos").as_posix() for path in (out / "videos").rglob("*.mp4")}
+    assert len(videos) == 4
+    assert {video.split("/")[0] for video in videos} == {"policy_0", "policy_1"}
     for name in ("episodes.json", "baseline_episodes.json"):
         assert len(json.loads((out / name).read_text())["episodes"]) == 2
 

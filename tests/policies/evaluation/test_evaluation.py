@@ -216,5 +216,5 @@ def test_processes_give_the_outcome_of_one_process(tiny_act, tmp_path):
 def test_an_error_in_a_worker_ends_the_evaluation(tiny_act, tmp_path):
     policy = drawer_policy(tmp_path, tiny_act)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="lacks model.safetensors"):
+    with pytest.raises(ModelError, match=r"lacks model\.safetensors"):
         evaluate(policy, "tidy_drawer", episodes=WAVE + 2, processes=2)

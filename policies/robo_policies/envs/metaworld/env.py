@@ -180,7 +180,7 @@ def task_name(task: str) -> str:
     if short not in TASKS:
         near = get_close_matches(short, TASKS, 3, 0.3) or list(TASKS)
         raise ConfigError(
-            f"env=metaworld/{task} is no Meta-World task; perhaps {', '.join(name + SUFFIX for name in near)}"
+            f"env=metaworld/{task} is not a Meta-World task; perhaps {', '.join(name + SUFFIX for name in near)}"
             f" (docs/environments.md lists all {len(TASKS)})"
         )
     return short

@@ -1,4 +1,4 @@
-"""Parts of tidy-drawer as worlds of their own: one skill, or the task from some stage to its end."""
+"""Parts of tidy-drawer as environments of their own: one skill, or the task from some stage to its end."""
 
 from __future__ import annotations
 
