@@ -1,7 +1,8 @@
 """The executor under every parallel command: work on items in processes, over `concurrent.futures`.
 
-Workers are fresh interpreters (spawned): safe beside torch's threads and GL contexts. They do not run the user's script
-again, so a script needs no main guard; only work that is defined in the script itself does. Each worker
+Workers are fresh interpreters, or copies of a helper that loads libraries only (`start_helper`): safe beside torch's
+threads and GL contexts. They do not run the user's script again, so a script needs no main guard; only work that is
+defined in the script itself does. Each worker
 
 - opens its state once (a store, an environment, a policy) and keeps it for all items,
 - computes with one thread, since there is a process per core,
@@ -13,6 +14,8 @@ again, so a script needs no main guard; only work that is defined in the script 
 from __future__ import annotations
 
 import atexit
+import ctypes
+import gc
 import multiprocessing
 import os
 import pickle
@@ -23,17 +26,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from multiprocessing.context import SpawnContext, SpawnProcess
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from multiprocessing import forkserver
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 from robo_datasets.errors import WorkerDiedError
-
-if TYPE_CHECKING:
-    from multiprocessing.popen_spawn_posix import Popen
-    from multiprocessing.process import BaseProcess
 
 Item = TypeVar("Item")
 State = TypeVar("State")
@@ -42,6 +41,11 @@ Result = TypeVar("Result")
 _SPARE = 1
 """Items handed out beyond one per worker, so that none waits for the next. More would only delay the first error."""
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# glibc's mallopt: memory that is kept when it is freed, and the size from which on a block is mapped by itself.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES, _LARGEST_BLOCK = 64 << 20, 32 << 20
+
+_helper_runs = False
 
 
 def run_in_processes(
@@ -75,23 +79,46 @@ def run_in_processes(
                 report(work(state, item))
         return
     payload = pickle.dumps((work, open_state))
-    context = SpawnContext()
-    context.Process = _WorkerWithMain if b"__main__" in payload else _Worker  # type: ignore[misc]
+    context = multiprocessing.get_context("forkserver" if _helper_runs else "spawn")
     with tempfile.TemporaryDirectory(prefix="robo-rm-workers-", ignore_cleanup_errors=True) as logs:
         pool = ProcessPoolExecutor(processes, context, _prepare, (payload, logs))
+
+        def submit(item: object) -> Future[object]:
+            with _starting(with_main=b"__main__" in payload):  # a process is started here while there are too few
+                return pool.submit(_call, item)
+
         try:
-            for result in _results(pool, items, processes + _SPARE, ordered):
+            for result in _results(submit, items, processes + _SPARE, ordered):
                 report(cast("Result", result))
         except (BrokenProcessPool, _Stopped) as error:
             raise WorkerDiedError(f"{died}: {_last_line(Path(logs))}") from error
         except BaseException:
-            _stop_workers()
+            for process in (pool._processes or {}).values():
+                process.terminate()
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _results(pool: ProcessPoolExecutor, items: Iterable[Item], most: int, ordered: bool) -> Iterator[object]:
+def start_helper(*modules: str) -> None:
+    """Start loading modules that workers will need into a helper process; returns at once.
+
+    Workers are then copies of the helper. It stays until this process ends, so this is for commands, not for functions
+    that programs call.
+    """
+    global _helper_runs
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return
+    forkserver.set_forkserver_preload([__name__, *modules])
+    # No process or socket is available: the workers will say so.
+    with suppress(OSError), _starting(with_main=False):
+        forkserver.ensure_running()
+        _helper_runs = True
+
+
+def _results(
+    submit: Callable[[object], Future[object]], items: Iterable[object], most: int, ordered: bool
+) -> Iterator[object]:
     """Results as they come, or in order; the first error after the results of all that had begun."""
     waiting = enumerate(items)
     pending: dict[Future[object], int] = {}
@@ -100,7 +127,7 @@ def _results(pool: ProcessPoolExecutor, items: Iterable[Item], most: int, ordere
     failure: BaseException | None = None
     while True:
         while failure is None and len(pending) < most and (entry := next(waiting, None)) is not None:
-            pending[pool.submit(_call, entry[1])] = entry[0]
+            pending[submit(entry[1])] = entry[0]
         if not pending:
             break
         done, _ = wait(pending, return_when=FIRST_COMPLETED)
@@ -120,15 +147,9 @@ def _results(pool: ProcessPoolExecutor, items: Iterable[Item], most: int, ordere
                 yield held.pop(due)
                 due += 1
         else:
-            yield from (held.pop(number) for number in sorted(held))
+            yield from [held.pop(number) for number in sorted(held)]
     if failure is not None:
         raise failure
-
-
-def _stop_workers() -> None:
-    for process in multiprocessing.active_children():
-        if isinstance(process, _Worker):
-            process.terminate()
 
 
 def _last_line(logs: Path) -> str:
@@ -136,19 +157,6 @@ def _last_line(logs: Path) -> str:
     texts = [path.read_text(errors="replace").strip() for path in sorted(logs.iterdir(), key=os.path.getmtime)]
     lines = [line for text in texts for line in text.splitlines()[-1:]]
     return lines[-1] if lines else "it was killed (out of memory?)"
-
-
-class _Worker(SpawnProcess):
-    """A worker, started without the user's script, with one thread to compute with and deaf to Ctrl-C."""
-
-    @staticmethod
-    def _Popen(process_obj: BaseProcess) -> Popen:
-        with _starting(with_main=isinstance(process_obj, _WorkerWithMain)):
-            return SpawnProcess._Popen(process_obj)
-
-
-class _WorkerWithMain(_Worker):
-    """One that needs what the user's script defines, and so runs it."""
 
 
 @contextmanager
@@ -190,6 +198,20 @@ def _prepare(payload: bytes, logs: str) -> None:
     log = os.open(Path(logs) / str(os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    os.close(log)
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Keep freed images for the next ones.
+
+    glibc gives them back to the kernel, which clears the pages and hands them out again, frame by frame: a tenth of the
+    time of an import.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK)
 
 
 def _end_with_parent() -> None:
@@ -212,6 +234,7 @@ def _call(item: object) -> object:
             stack = ExitStack()
             _opened = work, stack.enter_context(open_state())
             atexit.register(stack.close)
+            gc.freeze()  # what is loaded by now stays: the collector need not go through it again and again
         return _opened[0](_opened[1], item)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
