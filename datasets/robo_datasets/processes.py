@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 _SPARE = 1
 """Items handed out beyond one per worker, so that none waits for the next. More would only delay the first error."""
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-# glibc's mallopt: memory that is kept when it is freed, and the size from which on a block is mapped by itself.
+# glibc's mallopt: how much freed memory is retained, and the size from which on a block is mapped by itself.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES, _LARGEST_BLOCK = 64 << 20, 32 << 20
 
@@ -54,7 +54,8 @@ def run_in_processes(
     processes: int,
     open_state: Callable[[], AbstractContextManager[State]],
     report: Callable[[Result], None],
-    died: str,
+    doing: str,
+    resume: str = "",
     ordered: bool = False,
 ) -> None:
     """Call ``work(state, item)`` for every item and ``report`` each result in this thread.
@@ -65,7 +66,8 @@ def run_in_processes(
         processes: worker processes; below 2 the work is done here.
         open_state: makes the state of a worker, which is closed when the worker ends.
         report: given each result as soon as it is there.
-        died: what the error says when a worker process dies, such as "a worker process died while recording".
+        doing: for the error when a worker process dies: what this is, such as "recording into demos.zarr".
+        resume: for the same error: how to go on.
         ordered: report in the order of the items.
 
     Raises:
@@ -91,7 +93,8 @@ def run_in_processes(
             for result in _results(submit, items, processes + _SPARE, ordered):
                 report(cast("Result", result))
         except (BrokenProcessPool, _Stopped) as error:
-            raise WorkerDiedError(f"{died}: {_last_line(Path(logs))}") from error
+            what = f"a worker process died while {doing} ({_last_line(Path(logs))})"
+            raise WorkerDiedError(f"{what}; {resume}" if resume else what) from error
         except BaseException:
             for process in (pool._processes or {}).values():
                 process.terminate()
@@ -156,7 +159,7 @@ def _last_line(logs: Path) -> str:
     """The last thing that a worker printed, which is what a crashed library says."""
     texts = [path.read_text(errors="replace").strip() for path in sorted(logs.iterdir(), key=os.path.getmtime)]
     lines = [line for text in texts for line in text.splitlines()[-1:]]
-    return lines[-1] if lines else "it was killed (out of memory?)"
+    return lines[-1] if lines else "killed; out of memory?"
 
 
 @contextmanager
@@ -215,7 +218,7 @@ def _keep_memory() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work forever, and hold what it is at."""
+    """A worker whose parent was killed would wait for work forever, and hold on to its item."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -17,26 +17,24 @@ from process_jobs import crash, describe, fail_at_two, first_then_hold, folder_s
 from robo_datasets.errors import StoreError, WorkerDiedError
 from robo_datasets.processes import run_in_processes
 
-DIED = "a worker process died while testing"
-
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_every_item_is_done_once(processes):
     results: list[int] = []
-    run_in_processes(square, iter(range(20)), processes, nullcontext, results.append, DIED)
+    run_in_processes(square, iter(range(20)), processes, nullcontext, results.append, "testing")
     assert sorted(results) == [number * number for number in range(20)]
 
 
 def test_results_come_in_order_where_that_is_asked_for():
     results: list[int] = []
-    run_in_processes(reversed_delay, range(8), 2, nullcontext, results.append, DIED, ordered=True)
+    run_in_processes(reversed_delay, range(8), 2, nullcontext, results.append, "testing", ordered=True)
     assert results == list(range(8))
 
 
 def test_workers_compute_with_one_thread_and_leave_interrupts_and_the_terminal_alone(capfd):
     before = os.environ.get("OMP_NUM_THREADS")
     results: list[tuple[int, str | None, bool]] = []
-    run_in_processes(describe, range(6), 2, nullcontext, results.append, DIED)
+    run_in_processes(describe, range(6), 2, nullcontext, results.append, "testing")
     assert os.environ.get("OMP_NUM_THREADS") == before
     assert os.getpid() not in {pid for pid, _, _ in results}
     assert {(threads, blocked) for _, threads, blocked in results} == {("1", True)}
@@ -44,7 +42,7 @@ def test_workers_compute_with_one_thread_and_leave_interrupts_and_the_terminal_a
 
 
 def test_a_state_is_opened_once_a_worker_and_closed(tmp_path):
-    run_in_processes(fail_at_two, [0, 1, 3, 4, 5], 2, partial(folder_state, tmp_path), lambda result: None, DIED)
+    run_in_processes(fail_at_two, [0, 1, 3, 4, 5], 2, partial(folder_state, tmp_path), lambda result: None, "testing")
     opened = {path.name.partition("-")[2] for path in tmp_path.glob("opened-*")}
     assert 1 <= len(opened) <= 2
     assert {path.name.partition("-")[2] for path in tmp_path.glob("closed-*")} == opened
@@ -54,7 +52,7 @@ def test_a_state_is_opened_once_a_worker_and_closed(tmp_path):
 def test_the_first_error_is_raised_as_it_is_after_what_had_begun(tmp_path, processes):
     results: list[int] = []
     with pytest.raises(StoreError, match="item 2 is bad"):
-        run_in_processes(fail_at_two, range(50), processes, partial(folder_state, tmp_path), results.append, DIED)
+        run_in_processes(fail_at_two, range(50), processes, partial(folder_state, tmp_path), results.append, "testing")
     began = {int(path.name.partition("-")[2]) for path in tmp_path.glob("began-*")}
     assert began == {*results, 2}, "what had begun was reported"
     assert len(began) < 10, "items were begun after the error"
@@ -66,14 +64,16 @@ def test_an_error_of_the_caller_stops_the_workers(tmp_path):
 
     started = time.monotonic()
     with pytest.raises(StoreError, match="the disk is full"):
-        run_in_processes(first_then_hold, range(4), 2, partial(folder_state, tmp_path), report, DIED)
+        run_in_processes(first_then_hold, range(4), 2, partial(folder_state, tmp_path), report, "testing")
     assert time.monotonic() - started < 30
     assert list(tmp_path.glob("unwound-*")), "the other worker was not unwound"
 
 
 def test_a_worker_that_dies_is_reported_with_the_last_thing_it_said():
-    with pytest.raises(WorkerDiedError, match=f"^{DIED}: the driver gave up$"):
-        run_in_processes(crash, range(4), 2, nullcontext, lambda result: None, DIED)
+    with pytest.raises(
+        WorkerDiedError, match=r"^a worker process died while testing \(the driver gave up\); run it again$"
+    ):
+        run_in_processes(crash, range(4), 2, nullcontext, lambda result: None, "testing", "run it again")
 
 
 SCRIPT = """
@@ -85,7 +85,7 @@ from robo_datasets.processes import run_in_processes
 sys.path.insert(0, {helpers!r})
 from process_jobs import folder_state, hold
 Path({folder!r}, "script").open("a").write("x")
-run_in_processes(hold, range(4), 2, partial(folder_state, Path({folder!r})), print, "died")
+run_in_processes(hold, range(4), 2, partial(folder_state, Path({folder!r})), print, "testing")
 """
 
 

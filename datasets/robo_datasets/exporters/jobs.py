@@ -97,8 +97,8 @@ class Building:
                 min(len(todo), available_cores() if workers is None else workers),
                 nullcontext,
                 finish,
-                f"a worker process died while exporting to {self.target}; what is done is kept, run the same command "
-                "again to resume",
+                f"exporting to {self.target}",
+                "finished parts are stored; run the same command again to resume",
             )
         return {job: json.loads((self._done / f"{job}.json").read_bytes()) for job in jobs}
 

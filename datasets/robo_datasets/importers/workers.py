@@ -27,7 +27,7 @@ from robo_datasets.store import DemoStore
 from robo_datasets.threads import available_cores
 
 _BUSY_WAIT_S = 0.2
-# A step between time stamps of this many seconds, and of this many usual steps, is told.
+# A step between time stamps of this many seconds, and of this many usual steps, is reported.
 _HOLE_S, _HOLE_STEPS = 1.0, 3.0
 
 
@@ -77,8 +77,8 @@ def run_job(job: Job, todo: list[int], workers: int | None, done: list[Done], ad
         min(len(todo), available_cores() if workers is None else workers),
         partial(_open_store, job),
         note,
-        f"a worker process died while importing into {job.store}; whole episodes are kept, run the same command again "
-        "to resume",
+        f"importing into {job.store}",
+        "whole episodes are stored; run the same command again to resume",
     )
 
 
@@ -159,7 +159,7 @@ def _write_episode(
 
 
 def _odd_times(number: int, times: np.ndarray) -> Iterator[str]:
-    """Time stamps (T,) that no clock gives: the frames are kept as they are, and it is said."""
+    """Time stamps (T,) that no clock gives: the frames are stored unmodified, and this is reported."""
     steps = np.diff(times)
     back = np.flatnonzero(steps <= 0)
     if len(back):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
 
 import gymnasium
 import numpy as np
@@ -23,9 +23,9 @@ ENVIRONMENT_STATE = "observation.environment_state"
 IMAGES = "observation.images."
 ENVS_FIX = "pip install 'robo-rm[envs]'"
 
-Observation = dict[str, npt.NDArray[Any]]
+Observation = dict[str, np.ndarray]
 """Feature key to float32 vector (D,) or uint8 RGB image (H, W, 3)."""
-Action = npt.NDArray[np.floating[Any]]
+Action = np.ndarray
 Info = dict[str, bool | int | float | str]
 """``success``, ``stage``, ``stage_name``, ``progress``, and what else an environment reports."""
 
@@ -185,7 +185,7 @@ class MujocoEnv(gymnasium.Env[Observation, Action], ABC):
 
     # -- Gymnasium ----------------------------------------------------------------------------------------------
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
+    def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None) -> tuple[Observation, Info]:
         """Start an episode, fixed by ``seed``. ``options`` are not used."""
         super().reset(seed=seed)
         self._steps = 0

@@ -209,7 +209,7 @@ def _cameras(model: mujoco.MjModel) -> dict[str, str]:
     return known | {FREE: FREE}
 
 
-def _make_inner(env_id: str) -> gymnasium.Env[Any, Any]:
+def _make_inner(env_id: str) -> gymnasium.Env[object, object]:
     """The registered environment, with the packages that register it imported first."""
     try:
         # The package prints a note about its Adroit environments.

@@ -98,9 +98,8 @@ def evaluate(
             bar.advance(len(finished), note=f"success {good}/{len(rollouts)}")
 
         if processes > 1:
-            died = f"a worker process died while evaluating {folder}"
             state = partial(_open_worker, Path(str(folder)), str(env), seed, execution, steering)
-            run_in_processes(_run_in_worker, waves, processes, state, note, died, ordered=True)
+            run_in_processes(_run_in_worker, waves, processes, state, note, f"evaluating {folder}", ordered=True)
         else:
             run_waves(policy, pool, seed, waves, execution, note)
     written: tuple[Video, ...] = ()

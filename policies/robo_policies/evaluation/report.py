@@ -38,7 +38,7 @@ def write_report(folder: Path, env: str, evaluations: Mapping[str, Evaluation], 
             "nothing about which is better; McNemar's exact test asks how likely so uneven a split of the others is if "
             "neither is. The interval is Newcombe's for paired rates; where few starts differ the exact test is the "
             "more careful of the two, and decides. Both speak of these two trained policies: how much a method varies "
-            "from one training run to the next, only several runs tell."
+            "from one training run to the next, only several runs show."
         )
     page.section("Success")
     figure = success_figure(success_bars(evaluations), "Success over the same random starts")

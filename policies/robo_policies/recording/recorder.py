@@ -252,7 +252,7 @@ def record_episodes(
         report: given each episode.
 
     Raises:
-        WorkerDiedError: a worker process died; committed episodes are kept.
+        WorkerDiedError: a worker process died; committed episodes stay.
         StoreError: an episode cannot be written.
     """
     run_in_processes(
@@ -261,8 +261,8 @@ def record_episodes(
         min(processes, len(indices)),
         partial(_open_recorder, os.fspath(path), plan, created),
         report,
-        f"a worker process died while recording into {os.fspath(path)}; committed episodes are kept, run the same "
-        "command again to resume",
+        f"recording into {os.fspath(path)}",
+        "committed episodes are stored; run the same command again to resume",
     )
 
 

@@ -126,7 +126,7 @@ def run(config: Config) -> None:
 
 
 def _names(folders: list[str]) -> list[str]:
-    """What tells the folders apart: their last parts, as many as it takes."""
+    """Distinct names of the folders: their last parts, as many as it takes."""
     from pathlib import Path
 
     parts = [Path(folder).resolve().parts for folder in folders]

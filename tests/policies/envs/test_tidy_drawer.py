@@ -34,11 +34,11 @@ def _actions(count: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m.* value is -?infinity:UserWarning")  # it is unbounded
 @pytest.mark.filterwarnings("ignore:.*Not able to test alternative render modes:UserWarning")
-def test_gymnasium_checker_accepts_the_world():
+def test_gymnasium_checker_accepts_the_environment():
     check_env(make_env("tidy_drawer", image_size=16, cameras=("front",)))
 
 
-def test_same_seed_and_actions_give_the_same_episode_to_the_bit():
+def test_same_seed_and_actions_give_a_bit_identical_episode():
     runs = []
     for _ in range(2):
         env = make_env("tidy_drawer")
@@ -52,6 +52,37 @@ def test_same_seed_and_actions_give_the_same_episode_to_the_bit():
             trace += [np.array([reward, info["progress"], info["stage"]])]
         runs.append(np.concatenate(trace))
     assert np.array_equal(*runs)
+
+
+def test_apply_moves_as_a_step_does_and_leaves_limits_to_its_caller():
+    stepped, applied = make_env("tidy_drawer"), make_env("tidy_drawer")
+    observation, _ = stepped.reset(seed=2)
+    applied.reset(seed=2)
+    near = observation["observation.state"] + 0.01
+    near[6] = 0.5
+    for _ in range(3):
+        stepped.step(near)
+        for _ in range(10):
+            applied.apply(near.astype(np.float64), physics_steps=1)
+    first, second = stepped.observe(), applied.observe()
+    assert np.array_equal(first[0]["observation.environment_state"], second[0]["observation.environment_state"])
+    assert first[1] == second[1]
+    assert applied.joint_positions() == pytest.approx(second[0]["observation.state"], abs=1e-6)
+    assert applied.joint_velocities().shape == (7,)
+    far = near + 1.0
+    stepped.step(far)
+    applied.apply(far.astype(np.float64))
+    assert np.ptp(applied.joint_positions() - stepped.joint_positions()) > 0.01, "a step limits the servos' speed"
+
+
+def test_a_copy_shows_the_same_scene():
+    env, view = make_env("tidy_drawer", image_size=32), make_env("tidy_drawer", image_size=32)
+    env.reset(seed=4)
+    view.reset(seed=5)
+    view.copy_state(env)
+    assert np.array_equal(view.render(), env.render())
+    env.close()
+    view.close()
 
 
 def test_images_do_not_change_the_physics():
@@ -86,7 +117,7 @@ def test_quarter_turns_of_the_cube_look_the_same(env: TidyDrawerEnv):
     def heading(yaw: float) -> np.ndarray:
         env.reset(seed=0)
         env.data.qpos[12:16] = np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)
-        return env._observation()["observation.environment_state"][3:5]
+        return env.observe()[0]["observation.environment_state"][3:5]
 
     assert heading(0.3) == pytest.approx(heading(0.3 + np.pi / 2), abs=1e-5)
     assert not np.allclose(heading(0.3), heading(0.6))

@@ -1,21 +1,24 @@
 """The arm of tidy_drawer in MuJoCo, on the topics of a real one: try everything without hardware.
 
 It takes its joints, cameras and topics from the same contract as the bridge, follows the commands of either interface
-as a controller would, gives up on silence like one, and can play faults. Beyond what a real arm tells it publishes what
-only a simulation knows: the environment state that state-based policies read, the true stage and progress, success.
+as a controller would, gives up on silence like one, and can play faults. Beyond what a real arm reports it publishes
+what only a simulation knows: the environment state that policies read, the true stage and progress, success.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float32, Float64MultiArray, String
 from std_srvs.srv import Trigger
@@ -171,12 +174,12 @@ class MujocoArmNode(Node):
                 rgb = self._frozen[f"observation.images.{name}"]
                 topic.publish(message_from_rgb(topic.topic_name, rgb, name, stamp))
 
-    def _stamp(self) -> Any:
+    def _stamp(self) -> Time:
         return time_message(self._faults.stamp(time.time()))
 
     # What others ask ------------------------------------------------------------------------------------------------
 
-    def _on_trajectory(self, message: Any) -> None:
+    def _on_trajectory(self, message: JointTrajectory) -> None:
         self._advance()
         times = [point.time_from_start.sec + point.time_from_start.nanosec * 1e-9 for point in message.points]
         try:
@@ -191,13 +194,13 @@ class MujocoArmNode(Node):
         if problem is not None:
             self.get_logger().error(f"command refused: {problem}", throttle_duration_sec=1.0)
 
-    def _on_positions(self, message: Any) -> None:
+    def _on_positions(self, message: Float64MultiArray) -> None:
         self._advance()
         problem = self._follower.positions(time.monotonic(), message.data)
         if problem is not None:
             self.get_logger().error(f"command refused: {problem}", throttle_duration_sec=1.0)
 
-    def _reset(self, request: Any, response: Any) -> Any:
+    def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if not self._follower.silent:
             response.success, response.message = False, "the arm is being commanded; disarm the bridge first"
             return response
@@ -206,7 +209,7 @@ class MujocoArmNode(Node):
         self._seed += 1
         return response
 
-    def _on_parameters(self, parameters: Any) -> SetParametersResult:
+    def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         for parameter in parameters:
             if parameter.name == "fault" and parameter.value not in FAULTS:
                 return SetParametersResult(successful=False, reason=f"choose one of: {', '.join(FAULTS)}")

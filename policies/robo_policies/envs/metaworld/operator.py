@@ -6,7 +6,7 @@ The same names as in tidy-drawer:
 ``clean``               straight through, at a pace that differs between operators
 ``slow``                slower, and hesitating: mostly when a stage begins, now and then within one
 ``wandering``           detours from the way, an unsteady hand, some hesitation
-``drop_and_regrasp``    lets go of the object on its way and draws the hand back, once or twice; then goes on
+``drop_and_regrasp``    lets go of the object on its way and draws the hand back, once or twice; then continues
 ``stops_partway``       the operator gives up at some point and keeps still until the recording ends: a failure
 ``wrong_order``         the hand goes where the object should come to before it has the object (where nothing is
                         grasped: the other way), and leaves it at that: a failure

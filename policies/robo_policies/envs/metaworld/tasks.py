@@ -6,8 +6,8 @@ task has three facts beside its name: whether the object is grasped, how far the
 fingers when it begins to move, and what is left of the way when the task counts as done. They were measured on the
 scripted experts.
 
-    moved    share of the way from the object's start to where the task is done, from ``obj_to_target``
-    reached  share of the hand's way to the object
+    moved    fraction of the way from the object's start to where the task is done, from ``obj_to_target``
+    reached  fraction of the hand's way to the object
     progress moved + (1 - moved) * reached / 2, and 1 on success
 """
 
@@ -40,7 +40,7 @@ class TaskFacts:
         stages: names of its stages.
         touch: distance (m) of the fingers from the object's reference point when it begins to move.
         arrival: what is left of the object's way when the task is done, in the measure's unit.
-        measure: what tells the way left: ``target`` is info's ``obj_to_target`` (m), ``object`` the distance of the
+        measure: what gives the way left: ``target`` is info's ``obj_to_target`` (m), ``object`` the distance of the
             object from the goal in the observation (m), ``place`` one minus info's ``in_place_reward``.
     """
 

@@ -31,7 +31,7 @@ from robo_policies.envs.tidy_drawer.progress import progress_of
 from robo_policies.envs.tidy_drawer.scene import CUBE_HALF
 
 PROBES = ("empty_scene", "wrong_object", "hovering_hand")
-# Where the cube is for the truth when it is not in the picture: out of reach.
+# Where the cube is for the truth when it is not in the image: out of reach.
 AWAY = (10.0, 10.0, CUBE_HALF)
 # Hues that nobody calls red, from yellow over green and blue to violet.
 HUES = (0.14, 0.80)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 SKILLS = ("open", "reach", "grasp", "carry", "close")
 """One for each of the stages; ``tidy_drawer/open`` is the first stage alone."""
 FROM = "from_"
-"""``tidy_drawer/from_carry`` begins with that stage and goes on to the end of the task."""
+"""``tidy_drawer/from_carry`` begins with that stage and continues to the end of the task."""
 
 SHORTEST_LIMIT = 100
 OPENINGS = (0.080, 0.100)
@@ -69,7 +69,7 @@ _SENTENCES = (
 class TidyDrawerSkillEnv(TidyDrawerEnv):
     """Stages ``first`` to ``last`` of tidy-drawer, in the same scene and with the same actions and observations.
 
-    An episode begins as the stage before would have ended, with some spread, and succeeds when the stage after
+    An episode begins as the stage before would have ended, with some variation, and succeeds when the stage after
     the last one begins (after the last stage of all: when the whole task is done). Progress counts from 0 at
     the beginning of the first stage to 1 on success; falling back behind the first stage is 0. Stages count from 0;
     ``open`` and ``carry`` alone have finer ones, because a reward model learns from failures what stage they stayed in.
