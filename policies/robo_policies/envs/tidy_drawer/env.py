@@ -91,8 +91,9 @@ class TidyDrawerEnv(MujocoEnv):
         Returns:
             False: this alone ends no episode.
         """
-        self.data.ctrl[:6] = action[:6]
-        self.data.ctrl[6] = action[6] * FINGER_TRAVEL
+        control = self.data.ctrl
+        control[:] = action
+        control[6] *= FINGER_TRAVEL
         self._mujoco.mj_step(self.model, self.data, nstep=physics_steps)
         # mj_step leaves positions of bodies and sites one physics step behind the joints.
         self._mujoco.mj_kinematics(self.model, self.data)
@@ -150,8 +151,9 @@ class TidyDrawerEnv(MujocoEnv):
 
     def _clip(self, action: Action) -> Action:
         target = super()._clip(action)
-        joints = self.data.qpos[:6]
-        target[:6] = np.minimum(np.maximum(target[:6], joints - MAX_JOINT_STEP), joints + MAX_JOINT_STEP)
+        arm, joints = target[:6], self.data.qpos[:6]
+        np.maximum(arm, joints - MAX_JOINT_STEP, out=arm)
+        np.minimum(arm, joints + MAX_JOINT_STEP, out=arm)
         return target
 
     def _joints(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
