@@ -19,29 +19,26 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a parquet file.
 
     Raises:
-        ImportSourceError: it is missing, truncated, or lacks a column.
+        ImportSourceError: it is missing, truncated, lacks a column, or has one twice.
     """
-    if columns:
-        names = parquet_schema(path).names
-        missing = [name for name in columns if name not in names]
-        if missing:
-            raise ImportSourceError(f"{path} lacks the columns {missing}; it has {names}")
-    elif not path.is_file():
+    if not path.is_file():
         raise ImportSourceError(f"{path} is missing")
-    with _reading(path):
-        return pq.read_table(path, columns=columns, use_threads=False, page_checksum_verification=True)
+    # Not pq.read_table: it brings in pyarrow.dataset, and with that pandas where it is installed, in every worker.
+    with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        names = file.schema_arrow.names
+        _check_names(path, names if columns is None else columns, names)
+        table = file.read(columns=columns, use_threads=False)
+        return table if columns is None else table.select(columns)
 
 
 def read_row_range(path: Path, columns: list[str], start: int, length: int) -> pa.Table:
     """Read rows [start, start + length) of a parquet file, touching only the row groups that hold them.
 
     Raises:
-        ImportSourceError: the file is missing, truncated, shorter, or lacks a column.
+        ImportSourceError: the file is missing, truncated, shorter, lacks a column, or has one twice.
     """
     metadata = _metadata(path)
-    missing = [name for name in columns if name not in parquet_schema(path).names]
-    if missing:
-        raise ImportSourceError(f"{path} lacks the columns {missing}")
+    _check_names(path, columns, metadata.schema.to_arrow_schema().names)
     groups: list[int] = []
     first = seen = 0
     for number in range(metadata.num_row_groups):
@@ -55,6 +52,15 @@ def read_row_range(path: Path, columns: list[str], start: int, length: int) -> p
     with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         table = file.read_row_groups(groups, columns=columns, use_threads=False)
     return table.slice(start - first, length)
+
+
+def _check_names(path: Path, wanted: list[str], names: list[str]) -> None:
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise ImportSourceError(f"{path} lacks the columns {missing}; it has {names}")
+    twice = next((name for name in wanted if names.count(name) > 1), None)
+    if twice is not None:
+        raise ImportSourceError(f"{path} has the column {twice} twice; which of them is meant nothing says")
 
 
 def parquet_schema(path: Path) -> pa.Schema:
