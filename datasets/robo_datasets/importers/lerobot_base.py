@@ -345,7 +345,7 @@ class LeRobotSource(Source):
             picture = picture[..., :1]
         if self._reading.size is not None:
             picture = resize(picture, self._reading.size).reshape(*self._reading.size, channels)
-        return np.ascontiguousarray(picture)
+        return picture
 
     # --- video ---
 
