@@ -109,8 +109,8 @@ def frames_shown_at(path: Path, ticks: np.ndarray, kind: str = "rgb", threads: i
     Args:
         path: the video.
         ticks: (n,) presentation times in the stream's own units, not falling; a frame may be asked for again.
-        kind: "rgb" gives uint8 (H, W, 3), a view of rows that are kept blue first; "grey" uint8 (H, W, 1), "codes" the first plane of a format of more than
-            8 bits as it was encoded, uint16 (H, W, 1).
+        kind: "rgb" gives uint8 (H, W, 3), a view of rows that are kept blue first; "grey" uint8 (H, W, 1); "codes" the
+            first plane of a format of more than 8 bits as it was encoded, uint16 (H, W, 1).
         threads: decoder threads.
 
     Raises:
@@ -127,14 +127,18 @@ def frames_shown_at(path: Path, ticks: np.ndarray, kind: str = "rgb", threads: i
             if ticks[0] * unit > (stream.start_time or 0) * unit + 1.0:
                 container.seek(int(ticks[0]), stream=stream)
             frames, pixels = container.decode(stream), pixel_reader(kind)
-            frame, picture, at = next(frames, None), None, None
-            for tick in ticks:
-                while frame is not None and _tick(frame) < tick:
+            frame: av.VideoFrame | None = None
+            picture, at, shown = np.empty(0), None, None
+            for tick in ticks.tolist():
+                while at is None or at < tick:
                     frame = next(frames, None)
-                if frame is None or _tick(frame) != tick or frame.is_corrupt:
+                    if frame is None:
+                        break
+                    at = _tick(frame)
+                if frame is None or at != tick or frame.is_corrupt:
                     raise ImportSourceError(f"{path} is damaged: its frame at {tick * unit:.3f} s cannot be decoded")
-                if at != tick or picture is None:
-                    picture, at = pixels(frame), tick
+                if shown != tick:
+                    picture, shown = pixels(frame), tick
                 yield picture
         except av.FFmpegError as error:
             raise ImportSourceError(f"{path} is truncated or damaged: {error.strerror}") from error
@@ -161,10 +165,12 @@ def pixel_reader(kind: str) -> Callable[[av.VideoFrame], np.ndarray]:
 
 def _plane(frame: av.VideoFrame, channels: int) -> np.ndarray:
     """Pixels (H, W, C) of a frame of bytes; a view of the frame's own memory, which is nobody else's."""
-    plane = frame.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
-    used = np.ascontiguousarray(rows[: frame.height, : frame.width * channels])
-    return used.reshape(frame.height, frame.width, channels)
+    (plane,) = frame.planes
+    height, width, line = frame.height, frame.width, plane.line_size
+    pixels = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]
+    if line != width * channels:  # rows are filled up to whole words
+        pixels = np.ascontiguousarray(pixels.reshape(-1, line)[:height, : width * channels])
+    return pixels.reshape(height, width, channels)
 
 
 def _codes(frame: av.VideoFrame) -> np.ndarray:

@@ -17,6 +17,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from robo_datasets.layout import GROUP_FILE
+from robo_datasets.sealed import keep_sync_threads
 
 # What every importer loads.
 _COMMON = ("robo_datasets.importers.workers", "pyarrow.parquet")
@@ -33,13 +34,13 @@ def start_helper(workers: int | None, store: str, *modules: str) -> None:
     Args:
         workers: the command's setting.
         store: where it imports to. Where that is there already, often nothing is left to import: no helper is started.
-        modules: those of the importer, beside what all of them load.
+        modules: those of the importer in ``robo_datasets.importers``, beside what all of them load.
     """
     global _helped
     count = (os.cpu_count() or 1) if workers is None else workers
     if count < 2 or "forkserver" not in multiprocessing.get_all_start_methods() or (Path(store) / GROUP_FILE).exists():
         return
-    forkserver.set_forkserver_preload([*_COMMON, *modules])
+    forkserver.set_forkserver_preload([*_COMMON, *(f"robo_datasets.importers.{name}" for name in modules)])
     try:
         forkserver.ensure_running()
     except OSError:
@@ -59,6 +60,7 @@ def settle_worker() -> None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     gc.freeze()  # what is loaded by now stays: the collector need not go through it again and again
     _keep_memory()
+    keep_sync_threads()
 
 
 def _end_with(parent: int) -> None:

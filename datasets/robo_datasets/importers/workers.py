@@ -150,16 +150,12 @@ def _write_episode(
         created=job.created,
         sequence=position,
     )
-    times = np.empty(episode.length)
+    stages = None if labels is None else labels.tolist()
+    times: list[float] = []
     with writer:
-        for number, frame in enumerate(job.source.frames(episode)):
-            times[min(number, episode.length - 1)] = frame.timestamp
-            writer.add(
-                frame.values,
-                frame.timestamp,
-                stage=-1 if labels is None else int(labels[number]),
-                receive_timestamp=frame.receive_timestamp,
-            )
+        for number, (values, time_stamp, received) in enumerate(job.source.frames(episode)):
+            times.append(time_stamp)
+            writer.add(values, time_stamp, None if stages is None else stages[number], received)
         if len(writer) != episode.length:
             raise ImportSourceError(
                 f"{job.source.path}: episode {episode.number} has {len(writer)} frames, {episode.length} are declared"
@@ -169,7 +165,7 @@ def _write_episode(
         writer.attributes.update({key: [list(run) for run in runs] for key, runs in details.runs.items()})
         if details.task is not None:
             writer.task = details.task
-    return (*details.notes, *_odd_times(episode.number, times))
+    return (*details.notes, *_odd_times(episode.number, np.array(times)))
 
 
 def _odd_times(number: int, times: np.ndarray) -> Iterator[str]:
