@@ -128,7 +128,7 @@ def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str
         raise ImportSourceError(f"{where}: column {key} is {values.type}, the data set declares {dtype}")
     if values.null_count and pa.types.is_integer(values.type):
         values = values.cast(pa.float64())
-    array = values.to_numpy(zero_copy_only=False)
+    array = _numbers(values)
     with np.errstate(over="ignore"):
         converted = array.astype(dtype)
     if rounded and array.dtype.kind == dtype.kind == "f" and not (np.isinf(converted) & np.isfinite(array)).any():
@@ -139,6 +139,22 @@ def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str
         raise ImportSourceError(f"{where}: column {key} is {array.dtype} and does not fit in the declared {dtype}")
     _check_rows(column, size, where, key)
     return converted.reshape(rows, *shape)
+
+
+def _numbers(values: pa.Array) -> np.ndarray:
+    """A flat array of numbers or truth values, (n,); missing ones are NaN.
+
+    Arrow's ``to_numpy`` loads pandas where it is installed, which takes a worker longer than an episode.
+    """
+    kind, count, start = values.type, len(values), values.offset
+    if values.null_count or not count:
+        return values.to_numpy(zero_copy_only=False)
+    data = values.buffers()[1]
+    if pa.types.is_boolean(kind):  # eight a byte
+        return np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[start : start + count].astype(bool)
+    letter = "f" if pa.types.is_floating(kind) else "u" if pa.types.is_unsigned_integer(kind) else "i"
+    dtype = np.dtype(f"{letter}{kind.bit_width // 8}")
+    return np.frombuffer(data, dtype, count, start * dtype.itemsize)
 
 
 def time_stamps(table: pa.Table, where: str, key: str = "timestamp") -> np.ndarray:
@@ -201,7 +217,7 @@ def _check_rows(column: pa.Array, size: int, where: str, key: str) -> None:
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         inner = column.type.value_type
         nested = pa.types.is_list(inner) or pa.types.is_large_list(inner) or pa.types.is_fixed_size_list(inner)
-        lengths = np.diff(column.offsets.to_numpy())
+        lengths = np.diff(_numbers(column.offsets))
         if len(lengths) and (lengths.min() != lengths.max() or (not nested and lengths[0] != size)):
             raise ImportSourceError(f"{where}: column {key} has rows of different lengths")
 
