@@ -23,6 +23,7 @@ from robo_datasets.importers.content import Content
 from robo_datasets.importers.source import Source, SourceEpisode, episode_content, source_record
 from robo_datasets.layout import EPISODES
 from robo_datasets.processes import run_in_processes
+from robo_datasets.sealed import keep_sync_threads
 from robo_datasets.store import DemoStore
 from robo_datasets.threads import available_cores
 
@@ -71,11 +72,15 @@ def run_job(job: Job, todo: list[int], workers: int | None, done: list[Done], ad
         done.append(one)
         advance()
 
+    count = min(len(todo), available_cores() if workers is None else workers)
+    if count > 1:
+        # The longest first, so that no process is left with a long one when the others have ended.
+        todo = sorted(todo, key=lambda position: -job.source.episodes[position].length)
     run_in_processes(
         _import_in_worker,
         todo,
-        min(len(todo), available_cores() if workers is None else workers),
-        partial(_open_store, job),
+        count,
+        partial(_open_store, job, in_worker=count > 1),
         note,
         f"importing into {job.store}",
         "whole episodes are stored; run the same command again to resume",
@@ -83,7 +88,9 @@ def run_job(job: Job, todo: list[int], workers: int | None, done: list[Done], ad
 
 
 @contextmanager
-def _open_store(job: Job) -> Iterator[tuple[Job, DemoStore]]:
+def _open_store(job: Job, in_worker: bool) -> Iterator[tuple[Job, DemoStore]]:
+    if in_worker:
+        keep_sync_threads()
     yield job, DemoStore.open(job.store)
 
 
@@ -136,16 +143,12 @@ def _write_episode(
         created=job.created,
         sequence=position,
     )
-    times = np.empty(episode.length)
+    stages = None if labels is None else labels.tolist()
+    times: list[float] = []
     with writer:
-        for number, frame in enumerate(job.source.frames(episode)):
-            times[min(number, episode.length - 1)] = frame.timestamp
-            writer.add(
-                frame.values,
-                frame.timestamp,
-                stage=-1 if labels is None else int(labels[number]),
-                receive_timestamp=frame.receive_timestamp,
-            )
+        for number, (values, time_stamp, received) in enumerate(job.source.frames(episode)):
+            times.append(time_stamp)
+            writer.add(values, time_stamp, None if stages is None else stages[number], received)
         if len(writer) != episode.length:
             raise ImportSourceError(
                 f"{job.source.path}: episode {episode.number} has {len(writer)} frames, {episode.length} are declared"
@@ -155,7 +158,7 @@ def _write_episode(
         writer.attributes.update({key: [list(run) for run in runs] for key, runs in details.runs.items()})
         if details.task is not None:
             writer.task = details.task
-    return (*details.notes, *_odd_times(episode.number, times))
+    return (*details.notes, *_odd_times(episode.number, np.array(times)))
 
 
 def _odd_times(number: int, times: np.ndarray) -> Iterator[str]:
