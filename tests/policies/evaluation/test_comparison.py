@@ -108,7 +108,7 @@ def test_eval_policy_compares_two_policies_and_writes_a_page_with_videos(run_com
     assert "policy_1" in printed
     page = (out / "report.html").read_text()
     assert page.count("<img") >= 4
-    assert "do not tell policy_1 from policy_0" in page
+    assert "do not distinguish policy_1 from policy_0" in page
     for link in re.findall(r'href="([^"]+)"', page):
         assert (out / link).is_file()
     assert page.count("<a href=") == 4
