@@ -3,8 +3,9 @@
     python benchmarks/rabc.py --out out/rabc [--studies tidy_drawer drawer_open ...] [--arms bc calibrated ...]
         [--seeds 0 1 2] [--steps 2000] [--episodes 100] [--processes 2] [--most CELLS] [--table]
 
-A study is a world, a policy and demonstrations of mixed quality. Its store is recorded, a reward model is trained on
-it and scores it; then every cell (study, weighting, seed) trains for the same steps and faces the same starts. Weights:
+A study is an environment, a policy and demonstrations of mixed quality. Its store is recorded, a reward model is
+trained on it and scores it; then every cell (study, weighting, seed) trains for the same steps and faces the same
+starts. Weights:
 
     bc            every frame alike
     calibrated    RA-BC, calibrated mode, as `robo-rm score` does it by default
@@ -52,7 +53,7 @@ class Study:
     """One comparison.
 
     Attributes:
-        env: the world.
+        env: the environment.
         arms: which weightings are compared.
         horizons: actions of a chunk carried out before the policy looks again; the first is the policy's default.
         steps: training steps of every cell.

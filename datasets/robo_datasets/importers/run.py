@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 
 from robo_core.checksummed import replace_durably
 from robo_core.console import progress_bar
-from robo_core.errors import ImportSourceError, LabelError, StoreError
+from robo_core.errors import ImportSourceError, LabelError, StoreError, WorkerDiedError
 from robo_datasets.importers.ledger import Ledger, Stamps
 from robo_datasets.importers.selection import SelectedSource, Selection
 from robo_datasets.importers.source import Source
@@ -86,6 +85,7 @@ def import_source(
     Raises:
         ImportSourceError: the source cannot be read; the store is as it was.
         StoreError: the store has another schema or cannot be written to; it is as it was.
+        WorkerDiedError: a worker process died; whole episodes are kept.
     """
     plan = plan or ImportPlan()
     path = Path(store_path)
@@ -117,11 +117,8 @@ def import_source(
             if skip_bad and not names and not any(one.uuid for one in done):
                 bad |= {source.episodes[one.position].number: one.problem for one in done}
                 raise _nothing_left(source, bad)
-        except BrokenProcessPool as error:
-            raise StoreError(
-                f"a worker process died while importing into {path} (out of memory?); whole episodes are kept and the "
-                "same command goes on from them"
-            ) from error
+        except WorkerDiedError:
+            raise  # whole episodes are kept
         except Exception:
             # Only what this run added: another one may be importing the same source.
             if before is not None:

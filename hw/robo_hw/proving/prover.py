@@ -3,7 +3,7 @@
     margins = prove(RobotContract.load("my_robot.yaml"), sequences=200, seed=0)
 
 One *sequence* is a few seconds of a robot, its cameras, a policy and a person at the switch, into which faults are
-thrown. The world knows the truth (when the last honest sample came, when a fault was latched), so it can tell a
+thrown. The simulation knows the truth (when the last honest sample came, when a fault was latched), so it can tell a
 false pass.
 """
 

@@ -33,7 +33,7 @@ def test_the_example_contracts_load_and_survive_a_round_trip(name):
 
 
 def test_the_tidy_drawer_contract_has_the_joints_and_limits_of_its_world():
-    scene = pytest.importorskip("robo_policies.worlds.scene")
+    scene = pytest.importorskip("robo_policies.envs.tidy_drawer.scene")
     contract = RobotContract.load("tidy_drawer")
     assert contract.joint_names == (*scene.ARM_JOINTS, "gripper")
     assert [joint.position for joint in contract.joints[:6]] == [tuple(limits) for limits in scene.ARM_RANGES]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from robo_policies.worlds.scene import (
+from robo_policies.envs.tidy_drawer.scene import (
     CUBE_HALF,
     DRAWER_FRONT_X,
     DRAWER_TRAVEL,

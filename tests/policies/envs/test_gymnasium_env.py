@@ -31,33 +31,33 @@ def test_a_goal_environment_gives_the_keys_of_a_store_and_progress_towards_its_g
 
 @pytest.mark.parametrize("name", ["gym/FetchReach-v4", "gym/gym_aloha/AlohaTransferCube-v0"])
 def test_a_seed_fixes_the_episode(name):
-    world = make_env(name)
-    action = np.zeros(world.action_space.shape, np.float32)
+    env = make_env(name)
+    action = np.zeros(env.action_space.shape, np.float32)
     seen = []
     for seed in (7, 8, 7):
-        first, _ = world.reset(seed=seed)
-        then = world.step(action)[0]
+        first, _ = env.reset(seed=seed)
+        then = env.step(action)[0]
         seen.append(np.concatenate([*first.values(), *then.values()]))
     assert np.array_equal(seen[0], seen[2])
     assert not np.array_equal(seen[0], seen[1])
-    world.close()
+    env.close()
 
 
 def test_aloha_has_its_stages_and_renders_only_when_asked():
-    world = make_env("gym/gym_aloha/AlohaInsertion-v0", image_size=32, cameras=("front",))
-    observation, info = world.reset(seed=0)
-    assert observation["observation.state"].shape == world.action_space.shape == (14,)
+    env = make_env("gym/gym_aloha/AlohaInsertion-v0", image_size=32, cameras=("front",))
+    observation, info = env.reset(seed=0)
+    assert observation["observation.state"].shape == env.action_space.shape == (14,)
     assert observation["observation.environment_state"].shape == (14,)
     assert observation["observation.images.front"].std() > 5
-    assert (len(world.stages), info["stage"], info["progress"], info["success"]) == (4, 0, 0.0, False)
-    world.close()
+    assert (len(env.stages), info["stage"], info["progress"], info["success"]) == (4, 0, 0.0, False)
+    env.close()
 
 
 def test_an_environment_without_cameras_is_seen_by_a_free_one():
-    world = make_env("gym/PointMaze_UMaze-v3", image_size=32)
-    world.reset(seed=0)
-    assert world.render().std() > 5
-    world.close()
+    env = make_env("gym/PointMaze_UMaze-v3", image_size=32)
+    env.reset(seed=0)
+    assert env.render().std() > 5
+    env.close()
 
 
 @pytest.mark.parametrize(
@@ -99,20 +99,20 @@ def test_demonstrations_of_ones_own_are_recorded_learned_from_and_evaluated(name
     from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, WeightSettings
 
     settings = {"image_size": 32, "max_steps": 6}
-    world = make_env(name, cameras=cameras, **settings)
-    observation, info = world.reset(seed=0)
+    env = make_env(name, cameras=cameras, **settings)
+    observation, info = env.reset(seed=0)
     features = {key: {"shape": value.shape, "dtype": str(value.dtype)} for key, value in observation.items()}
-    features["action"] = {"shape": world.action_space.shape, "dtype": "float32"}
-    store = DemoStore.create(tmp_path / "demos.zarr", features=features, fps=world.fps, stages=list(world.stages))
-    world.action_space.seed(0)
+    features["action"] = {"shape": env.action_space.shape, "dtype": "float32"}
+    store = DemoStore.create(tmp_path / "demos.zarr", features=features, fps=env.fps, stages=list(env.stages))
+    env.action_space.seed(0)
     for seed in range(2):
-        observation, info = world.reset(seed=seed)
+        observation, info = env.reset(seed=seed)
         with store.writer(task="try", success=False) as episode:
             for _ in range(5):
-                action = 0.1 * world.action_space.sample()  # wild ones may break the simulation
+                action = 0.1 * env.action_space.sample()  # wild ones may break the simulation
                 episode.add({**observation, "action": action}, stage=info["stage"])
-                observation, _, _, _, info = world.step(action)
-    world.close()
+                observation, _, _, _, info = env.step(action)
+    env.close()
     policy = train_policy(
         store, tmp_path / "policy", Budget(2),
         ActSettings(chunk_size=4, execution_horizon=4, dim_model=16, n_heads=2, cameras=list(cameras)),
@@ -121,7 +121,7 @@ def test_demonstrations_of_ones_own_are_recorded_learned_from_and_evaluated(name
     assert list(policy.cameras) == [f"observation.images.{camera}" for camera in cameras]
     result = evaluate(policy, lambda: make_env(name, **settings), episodes=1)
     assert result.rollouts[0].steps == 6
-    assert result.stages == tuple(world.stages)
+    assert result.stages == tuple(env.stages)
 
 
 def test_an_action_that_breaks_the_simulation_ends_the_episode_as_a_failure(monkeypatch):
@@ -130,10 +130,10 @@ def test_an_action_that_breaks_the_simulation_ends_the_episode_as_a_failure(monk
     def breaks(action):
         raise PhysicsError("Physics state is invalid")
 
-    world = make_env("gym/gym_aloha/AlohaTransferCube-v0")
-    before, _ = world.reset(seed=0)
-    monkeypatch.setattr(world._inner._env, "step", breaks)
-    observation, reward, terminated, truncated, info = world.step(world.action_space.sample())
-    world.close()
+    env = make_env("gym/gym_aloha/AlohaTransferCube-v0")
+    before, _ = env.reset(seed=0)
+    monkeypatch.setattr(env._inner._env, "step", breaks)
+    observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+    env.close()
     assert (reward, terminated, truncated, info["success"]) == (0.0, True, False, False)
     assert all((observation[key] == before[key]).all() for key in before)

@@ -1,27 +1,17 @@
-"""Parts of tidy-drawer as worlds of their own: one skill, or the task from some stage to its end."""
+"""Parts of tidy-drawer as environments of their own: one skill, or the task from some stage to its end."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from robo_core.errors import ConfigError
-from robo_policies.rendering import import_mujoco
-from robo_policies.worlds import scene
-from robo_policies.worlds.progress import (
-    STAGE_SHARES,
-    STAGES,
-    Situation,
-    cube_held,
-    cube_in_tray,
-    is_success,
-    progress_of,
-    stage_of,
-    way_left,
-)
-from robo_policies.worlds.tidy_drawer import (
+from robo_policies.envs.base import EnvSettings, TaskState
+from robo_policies.envs.tidy_drawer import scene
+from robo_policies.envs.tidy_drawer.env import (
     CUBE,
     CUBE_X,
     CUBE_Y,
@@ -29,14 +19,26 @@ from robo_policies.worlds.tidy_drawer import (
     DRAWER,
     MAX_STEPS,
     START_OPENING,
-    TidyDrawer,
+    TidyDrawerEnv,
 )
-from robo_policies.worlds.world import Actions
+from robo_policies.envs.tidy_drawer.progress import (
+    STAGE_SHARES,
+    STAGES,
+    Situation,
+    is_success,
+    progress_of,
+    stage_of,
+    way_left,
+)
+from robo_policies.rendering import import_mujoco
+
+if TYPE_CHECKING:
+    import mujoco
 
 SKILLS = ("open", "reach", "grasp", "carry", "close")
 """One for each of the stages; ``tidy_drawer/open`` is the first stage alone."""
 FROM = "from_"
-"""``tidy_drawer/from_carry`` begins with that stage and goes on to the end of the task."""
+"""``tidy_drawer/from_carry`` begins with that stage and continues to the end of the task."""
 
 SHORTEST_LIMIT = 100
 OPENINGS = (0.080, 0.100)
@@ -64,45 +66,35 @@ _SENTENCES = (
 )
 
 
-class DrawerSkill(TidyDrawer):
+class TidyDrawerSkillEnv(TidyDrawerEnv):
     """Stages ``first`` to ``last`` of tidy-drawer, in the same scene and with the same actions and observations.
 
-    An episode begins as the stage before would have ended, with some spread, and succeeds when the stage after
+    An episode begins as the stage before would have ended, with some variation, and succeeds when the stage after
     the last one begins (after the last stage of all: when the whole task is done). Progress counts from 0 at
     the beginning of the first stage to 1 on success; falling back behind the first stage is 0. Stages count from 0;
     ``open`` and ``carry`` alone have finer ones, because a reward model learns from failures what stage they stayed in.
 
     Args:
         part: ``open``, ``reach``, ``grasp``, ``carry``, ``close``, or one of them after ``from_``.
-        render: preset; these and what follows as in `TidyDrawer`.
-        image_size: pixels.
-        cameras: in the observations.
-        max_steps: None for the share of the whole task's limit that these stages take.
+        settings: see `EnvSettings`; ``max_steps`` defaults to these stages' fraction of the whole task's limit.
 
     Raises:
-        ConfigError: an unknown part; and as `TidyDrawer`.
+        ConfigError: an unknown part; and as `TidyDrawerEnv`.
     """
 
-    def __init__(
-        self,
-        part: str,
-        render: str = "fast",
-        image_size: int = 128,
-        cameras: Sequence[str] = (),
-        max_steps: int | None = None,
-    ) -> None:
+    def __init__(self, part: str, **settings: Unpack[EnvSettings]) -> None:
         self.first, self.last = stages_of(part)
         shares = STAGE_SHARES[self.first : self.last + 1]
-        limit = max(SHORTEST_LIMIT, round(MAX_STEPS * sum(shares))) if max_steps is None else max_steps
-        super().__init__(render, image_size, cameras, limit)
+        self.default_max_steps = max(SHORTEST_LIMIT, round(MAX_STEPS * sum(shares)))
         self.name = f"tidy_drawer/{part}"
         self._finer = _FINER.get((self.first, self.last))
         self.stages = self._finer[0] if self._finer else STAGES[self.first : self.last + 1]
         self.task = " ".join(_SENTENCES[self.first : self.last + 1])
         self._before, self._share = sum(STAGE_SHARES[: self.first]), sum(shares)
+        super().__init__(**settings)
 
-    def judge(self) -> tuple[bool, int, float]:
-        """Success, stage and progress of the present state, of these stages alone."""
+    def task_state(self) -> TaskState:
+        """Success, stage and progress of the present state, counting these stages alone."""
         situation = self.situation()
         stage, whole = progress_of(situation)
         success = is_success(situation) if self.last == len(STAGES) - 1 else stage > self.last
@@ -110,13 +102,7 @@ class DrawerSkill(TidyDrawer):
         if self._finer:
             local = self._finer[1](situation)
         progress = min(max((whole - self._before) / self._share, 0.0), 0.999)
-        return success, local, 1.0 if success else progress
-
-    def demonstrate(self, quality: str, random: np.random.Generator) -> Actions:
-        """Actions of one demonstration of these stages; step the environment between them."""
-        from robo_policies.worlds.skill_operator import demonstrate_skill
-
-        return demonstrate_skill(self, quality, random)
+        return TaskState(success, local, 1.0 if success else progress)
 
     def _arrange(self, random: np.random.Generator) -> None:
         super()._arrange(random)
@@ -175,11 +161,6 @@ class DrawerSkill(TidyDrawer):
         self._mujoco.mj_kinematics(self.model, self.data)
         self.data.time = 0.0
 
-    def holds_cube(self) -> bool:
-        """Whether the cube is in the gripper, which must then stay shut."""
-        situation = self.situation()
-        return cube_held(situation) and not cube_in_tray(situation)
-
 
 def opening_stage(situation: Situation) -> int:
     """Index into ``OPENING_STAGES``."""
@@ -217,29 +198,31 @@ def stages_of(part: str) -> tuple[int, int]:
     return first, len(SKILLS) - 1 if part.startswith(FROM) else first
 
 
-def point_down(model: object, data: object, place: np.ndarray, yaw: float, iterations: int = 60) -> np.ndarray:
+def point_down(
+    model: mujoco.MjModel, data: mujoco.MjData, place: np.ndarray, yaw: float, iterations: int = 60
+) -> np.ndarray:
     """Joint angles (6,) rad that bring the tip to ``place`` (3,) m, the tool pointing down, its fingers along ``yaw``.
 
     Damped least squares on the site's Jacobian, from the pose in ``data``, whose arm joints it moves.
     """
     mujoco = import_mujoco()
-    site = model.site("tip").id  # type: ignore[attr-defined]
+    site = model.site("tip").id
     low, high = np.array(scene.ARM_RANGES).T
     cosine, sine = math.cos(yaw), math.sin(yaw)
     wanted = np.array([[0.0, -sine, cosine], [0.0, cosine, sine], [-1.0, 0.0, 0.0]])
-    across, turning = np.zeros((3, model.nv)), np.zeros((3, model.nv))  # type: ignore[attr-defined]
+    across, turning = np.zeros((3, model.nv)), np.zeros((3, model.nv))
     quaternion, turn = np.zeros(4), np.zeros(3)
-    joints = data.qpos[:6]  # type: ignore[attr-defined]
+    joints = data.qpos[:6]
     # The tool can turn about its own axis with the forearm or with the wrist; this keeps the forearm's roll near zero.
     rest = np.diag([0.0, 0.0, 0.0, 1e-3, 0.0, 0.0])
     for _ in range(iterations):
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)
         mujoco.mj_jacSite(model, data, across, turning, site)
-        present = data.site_xmat[site].reshape(3, 3)  # type: ignore[attr-defined]
+        present = data.site_xmat[site].reshape(3, 3)
         mujoco.mju_mat2Quat(quaternion, (wanted @ present.T).ravel())
         mujoco.mju_quat2Vel(turn, quaternion, 1.0)
-        left = np.concatenate([place - data.site_xpos[site], 0.1 * turn])  # type: ignore[attr-defined]
+        left = np.concatenate([place - data.site_xpos[site], 0.1 * turn])
         jacobian = np.concatenate([across[:, :6], 0.1 * turning[:, :6]])
         step = np.linalg.solve(jacobian.T @ jacobian + rest + 1e-6 * np.eye(6), jacobian.T @ left - rest @ joints)
         joints[:] = np.clip(joints + np.clip(step, -0.3, 0.3), low, high)

@@ -6,7 +6,7 @@ The same names as in tidy-drawer:
 ``clean``               straight through, at a pace that differs between operators
 ``slow``                slower, and hesitating: mostly when a stage begins, now and then within one
 ``wandering``           detours from the way, an unsteady hand, some hesitation
-``drop_and_regrasp``    lets go of the object on its way and draws the hand back, once or twice; then goes on
+``drop_and_regrasp``    lets go of the object on its way and draws the hand back, once or twice; then continues
 ``stops_partway``       the operator gives up at some point and keeps still until the recording ends: a failure
 ``wrong_order``         the hand goes where the object should come to before it has the object (where nothing is
                         grasped: the other way), and leaves it at that: a failure
@@ -18,15 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robo_policies.worlds.metaworld_tasks import GRASPING
-from robo_policies.worlds.world import QUALITIES, Actions, check_quality
-
-if TYPE_CHECKING:
-    from robo_policies.worlds.metaworld import MetaWorld
+from robo_policies.envs.demonstrations import QUALITIES, Actions, check_quality
+from robo_policies.envs.metaworld.env import MetaWorldEnv
+from robo_policies.envs.metaworld.tasks import GRASPING
 
 LONGEST_SECONDS = 14.0
 """After this the operator has tried for long enough, whatever the quality."""
@@ -52,7 +49,7 @@ class Style:
     detour_chance: float = 0.0
 
 
-def demonstrate(env: MetaWorld, quality: str, random: np.random.Generator) -> Actions:
+def demonstrate(env: MetaWorldEnv, quality: str, random: np.random.Generator) -> Actions:
     """Actions (4,) float32 of one demonstration from the environment's present state; step the env between them.
 
     Raises:
@@ -65,7 +62,7 @@ def demonstrate(env: MetaWorld, quality: str, random: np.random.Generator) -> Ac
 class Operator:
     """Drives one environment with its expert; every random draw comes from ``random``."""
 
-    def __init__(self, env: MetaWorld, random: np.random.Generator, style: Style) -> None:
+    def __init__(self, env: MetaWorldEnv, random: np.random.Generator, style: Style) -> None:
         self.env, self.random, self.style = env, random, style
         self._wander: np.ndarray = np.zeros(3)
         self._grip = GRIP_OPEN
@@ -74,8 +71,8 @@ class Operator:
     def work(self, until: Callable[[float], bool] = lambda progress: False) -> Actions:
         """Follow the expert until ``until(progress)``, or until it takes too long."""
         for _ in range(round(LONGEST_SECONDS * self.env.fps)):
-            stage = self.env.stage()
-            if until(self.env.progress()):
+            _, stage, progress = self.env.task_state()
+            if until(progress):
                 return
             begun, self._stage = stage > self._stage, stage
             second = 1.0 / self.env.fps
@@ -125,7 +122,7 @@ class Operator:
         # The experts close the grip while they descend, so over the object, until it is held, they keep their own
         # speed; and a limit, not a factor, leaves their fine motions the strength to overcome friction.
         descending = np.linalg.norm(self.env.object_from_fingers()[:2]) < ABOVE
-        if descending and self.env.stage() < len(self.env.stages) - 1:
+        if descending and self.env.task_state().stage < len(self.env.stages) - 1:
             return np.clip(way, -1.0, 1.0)
         fastest = float(np.abs(way).max())
         return way * min(1.0, self.style.pace / max(fastest, 1e-6))
@@ -141,15 +138,15 @@ class Operator:
         return np.append(np.clip(way + tremor * self._wander, -1.0, 1.0), self._grip).astype(np.float32)
 
 
-def _clean(env: MetaWorld, random: np.random.Generator) -> Actions:
+def _clean(env: MetaWorldEnv, random: np.random.Generator) -> Actions:
     yield from Operator(env, random, Style(pace=random.uniform(0.6, 0.9))).work()
 
 
-def _slow(env: MetaWorld, random: np.random.Generator) -> Actions:
+def _slow(env: MetaWorldEnv, random: np.random.Generator) -> Actions:
     yield from Operator(env, random, _slow_style(random)).work()
 
 
-def _wandering(env: MetaWorld, random: np.random.Generator) -> Actions:
+def _wandering(env: MetaWorldEnv, random: np.random.Generator) -> Actions:
     style = Style(
         pace=random.uniform(0.55, 0.85),
         tremor=0.12,
@@ -160,7 +157,7 @@ def _wandering(env: MetaWorld, random: np.random.Generator) -> Actions:
     yield from Operator(env, random, style).work()
 
 
-def _drop_and_regrasp(env: MetaWorld, random: np.random.Generator) -> Actions:
+def _drop_and_regrasp(env: MetaWorldEnv, random: np.random.Generator) -> Actions:
     operator = Operator(env, random, Style(pace=random.uniform(0.6, 0.85), think_chance=0.2))
     for _ in range(1 + (random.random() < 0.35)):
         # With one stage only there is nothing to lose: it draws back halfway.
@@ -170,7 +167,7 @@ def _drop_and_regrasp(env: MetaWorld, random: np.random.Generator) -> Actions:
     yield from operator.work()
 
 
-def _stops_partway(env: MetaWorld, random: np.random.Generator) -> Actions:
+def _stops_partway(env: MetaWorldEnv, random: np.random.Generator) -> Actions:
     style = _slow_style(random) if random.random() < 0.4 else Style(pace=random.uniform(0.6, 0.85))
     operator = Operator(env, random, style)
     limit = random.uniform(0.1, 0.75)
@@ -178,7 +175,7 @@ def _stops_partway(env: MetaWorld, random: np.random.Generator) -> Actions:
     yield from operator.hold(random.uniform(3.0, 6.0))
 
 
-def _wrong_order(env: MetaWorld, random: np.random.Generator) -> Actions:
+def _wrong_order(env: MetaWorldEnv, random: np.random.Generator) -> Actions:
     operator = Operator(env, random, Style(pace=random.uniform(0.6, 0.85), think_chance=0.3))
     if random.random() < 0.5:
         yield from operator.work(until=lambda progress: progress > 0.2)
@@ -194,6 +191,6 @@ def _slow_style(random: np.random.Generator) -> Style:
     return Style(pace=random.uniform(0.3, 0.5), tremor=0.06, think_chance=0.8, pause_chance=0.15, pause=(0.5, 2.0))
 
 
-_SCRIPTS: dict[str, Callable[[MetaWorld, np.random.Generator], Actions]] = dict(
+_SCRIPTS: dict[str, Callable[[MetaWorldEnv, np.random.Generator], Actions]] = dict(
     zip(QUALITIES, (_clean, _slow, _wandering, _drop_and_regrasp, _stops_partway, _wrong_order), strict=True)
 )

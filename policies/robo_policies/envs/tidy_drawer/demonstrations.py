@@ -17,17 +17,17 @@ from itertools import islice
 
 import numpy as np
 
-from robo_policies.worlds import scene
-from robo_policies.worlds.operator import GRIP_OPEN, GRIP_SHUT, TRAVEL_HEIGHT, Operator, Style
-from robo_policies.worlds.progress import cube_in_tray
-from robo_policies.worlds.tidy_drawer import TidyDrawer
-from robo_policies.worlds.world import QUALITIES, Actions, check_quality
+from robo_policies.envs.demonstrations import QUALITIES, Actions, check_quality
+from robo_policies.envs.tidy_drawer import scene
+from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
+from robo_policies.envs.tidy_drawer.operator import GRIP_OPEN, GRIP_SHUT, TRAVEL_HEIGHT, Operator, Style
+from robo_policies.envs.tidy_drawer.progress import cube_in_tray
 
 ROOF = (scene.DRAWER_FRONT_X + 0.03, scene.DRAWER_Y, scene.CABINET_TOP + scene.CUBE_HALF)
 BESIDE = (0.20, -0.02, scene.CUBE_HALF)
 
 
-def demonstrate(env: TidyDrawer, quality: str, random: np.random.Generator) -> Actions:
+def demonstrate(env: TidyDrawerEnv, quality: str, random: np.random.Generator) -> Actions:
     """Actions (7,) float32 of one demonstration from the environment's present state; step the env between them.
 
     Raises:
@@ -38,15 +38,15 @@ def demonstrate(env: TidyDrawer, quality: str, random: np.random.Generator) -> A
     return _SCRIPTS[quality](env, random)
 
 
-def _clean(env: TidyDrawer, random: np.random.Generator) -> Actions:
+def _clean(env: TidyDrawerEnv, random: np.random.Generator) -> Actions:
     yield from _through(Operator(env, random, Style(pace=random.uniform(0.85, 1.15))))
 
 
-def _slow(env: TidyDrawer, random: np.random.Generator) -> Actions:
+def _slow(env: TidyDrawerEnv, random: np.random.Generator) -> Actions:
     yield from _through(Operator(env, random, slow_style(random)))
 
 
-def _wandering(env: TidyDrawer, random: np.random.Generator) -> Actions:
+def _wandering(env: TidyDrawerEnv, random: np.random.Generator) -> Actions:
     style = Style(
         pace=random.uniform(0.75, 1.05),
         tremor=0.004,
@@ -62,7 +62,7 @@ def _wandering(env: TidyDrawer, random: np.random.Generator) -> Actions:
     yield from operator.close_drawer()
 
 
-def _drop_and_regrasp(env: TidyDrawer, random: np.random.Generator) -> Actions:
+def _drop_and_regrasp(env: TidyDrawerEnv, random: np.random.Generator) -> Actions:
     operator = Operator(env, random, Style(pace=random.uniform(0.8, 1.1), think_chance=0.2))
     yield from operator.open_drawer()
     for _ in range(1 + (random.random() < 0.35)):
@@ -76,7 +76,7 @@ def _drop_and_regrasp(env: TidyDrawer, random: np.random.Generator) -> Actions:
     yield from operator.close_drawer()
 
 
-def _stops_partway(env: TidyDrawer, random: np.random.Generator) -> Actions:
+def _stops_partway(env: TidyDrawerEnv, random: np.random.Generator) -> Actions:
     style = slow_style(random) if random.random() < 0.4 else Style(pace=random.uniform(0.8, 1.1))
     operator = Operator(env, random, style)
     parts = (operator.open_drawer, operator.reach, operator.grasp, operator.carry, operator.close_drawer)
@@ -89,7 +89,7 @@ def _stops_partway(env: TidyDrawer, random: np.random.Generator) -> Actions:
     yield from operator.hold(random.uniform(5.0, 12.0))
 
 
-def _wrong_order(env: TidyDrawer, random: np.random.Generator) -> Actions:
+def _wrong_order(env: TidyDrawerEnv, random: np.random.Generator) -> Actions:
     operator = Operator(env, random, Style(pace=random.uniform(0.7, 1.1), think_chance=0.3))
     variant = random.choice(["cube_first", "shut_too_early", "left_beside", "put_back"], p=[0.4, 0.2, 0.2, 0.2])
     if variant == "cube_first":
@@ -150,6 +150,6 @@ def cut(actions: Actions, steps: float) -> Actions:
     yield from islice(actions, int(steps))
 
 
-_SCRIPTS: dict[str, Callable[[TidyDrawer, np.random.Generator], Actions]] = dict(
+_SCRIPTS: dict[str, Callable[[TidyDrawerEnv, np.random.Generator], Actions]] = dict(
     zip(QUALITIES, (_clean, _slow, _wandering, _drop_and_regrasp, _stops_partway, _wrong_order), strict=True)
 )

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: where failures stopped, how soon successes came, and strips of films."""
+"""Plots of an evaluation: where failures stopped, how soon successes came, and film strips."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from robo_policies.evaluation.evaluate import Evaluation
+from robo_policies.evaluation.results import Evaluation
 from robo_rm.report.style import FAINT, GRID, INK, UNKNOWN, WEIGHT, new_figure, place, write_title
 
 COLOURS = (UNKNOWN, WEIGHT)
-"""Of the policy compared with, and of the one that is judged, as in the chart of success."""
+"""Of the policy compared with, and of the one that is evaluated, as in the chart of success."""
 
 
 def stopped_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
-    """Failures by the furthest stage they reached, as shares of all episodes; one bar a policy and stage."""
+    """Failures by the furthest stage they reached, as fractions of all episodes; one bar per policy and stage."""
     stages = next(iter(evaluations.values())).stages
     height = 0.24 * len(evaluations) * len(stages) + 0.16 * len(stages)
     left = 0.4 + 0.075 * max(len(stage) for stage in stages)
@@ -35,8 +35,8 @@ def stopped_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
             axes.text(count / total + 0.008, y, str(count), va="center", fontsize=8.5, color=INK if count else FAINT)
     axes.set(yticks=ticks, xlim=(0, 1), ylim=(-0.7, max(ticks) + len(evaluations) / 2 + 0.4))
     axes.set_yticklabels(stages, color=INK, fontsize=9)
-    axes.set_xticks(np.linspace(0, 1, 6), [f"{share:.0%}" for share in np.linspace(0, 1, 6)])
-    axes.set_xlabel("share of all episodes that failed and came no further; the number is their count", labelpad=4)
+    axes.set_xticks(np.linspace(0, 1, 6), [f"{tick:.0%}" for tick in np.linspace(0, 1, 6)])
+    axes.set_xlabel("fraction of all episodes that failed at this stage; the number is their count", labelpad=4)
     axes.grid(axis="x", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)
@@ -47,20 +47,25 @@ def stopped_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
 
 
 def time_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
-    """Share of the episodes that had succeeded by each second."""
+    """Fraction of the episodes that had succeeded by each second."""
     figure = new_figure(7.2, 2.9)
     write_title(figure, "How soon they succeed", 0.12)
     axes = place(figure, 0.65, 0.5, 6.1, 1.8)
-    # A little beyond the longest episode, so that a success in its last moment is still seen to rise.
+    # A little beyond the longest episode, so that a success in its last moment is visible.
     end = 1.03 * max(rollout.seconds for one in evaluations.values() for rollout in one.rollouts)
     for colour, (name, evaluation) in zip(_colours(len(evaluations)), evaluations.items(), strict=True):
         times = sorted(rollout.seconds for rollout in evaluation.rollouts if rollout.success)
-        shares = np.arange(1, len(times) + 1) / len(evaluation.rollouts)
+        fractions = np.arange(1, len(times) + 1) / len(evaluation.rollouts)
         axes.step(
-            [0, *times, end], [0, *shares, shares[-1] if times else 0], where="post", color=colour, lw=2, label=name
+            [0, *times, end],
+            [0, *fractions, fractions[-1] if times else 0],
+            where="post",
+            color=colour,
+            lw=2,
+            label=name,
         )
-    axes.set(xlim=(0, end), ylim=(0, 1.03), xlabel="seconds of the world's own time")
-    axes.set_yticks(np.linspace(0, 1, 5), [f"{share:.0%}" for share in np.linspace(0, 1, 5)])
+    axes.set(xlim=(0, end), ylim=(0, 1.03), xlabel="simulated seconds")
+    axes.set_yticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     if len(evaluations) > 1:
@@ -69,13 +74,13 @@ def time_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
 
 
 def strip_figure(strip: np.ndarray, title: str) -> Figure:
-    """Pictures (N, H, W, 3) uint8 of one episode side by side."""
+    """Frames (N, H, W, 3) uint8 of one episode side by side."""
     width = 9.6 / len(strip)
     figure = new_figure(9.6, width * strip.shape[1] / strip.shape[2] + 0.36)
     write_title(figure, title, 0.02)
-    for number, picture in enumerate(strip):
+    for number, image in enumerate(strip):
         axes = place(figure, number * width, 0.36, width * 0.985, width * strip.shape[1] / strip.shape[2])
-        axes.imshow(picture, aspect="auto", interpolation="lanczos")
+        axes.imshow(image, aspect="auto", interpolation="lanczos")
         axes.set_axis_off()
     return figure
 

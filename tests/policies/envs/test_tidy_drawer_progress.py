@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robo_policies.worlds.progress import (
+from robo_policies.envs.tidy_drawer.progress import (
     OPEN_ENOUGH,
     STAGE_SHARES,
     STAGES,
@@ -21,7 +21,7 @@ from robo_policies.worlds.progress import (
     stage_of,
     way_left,
 )
-from robo_policies.worlds.scene import CABINET_TOP, CUBE_HALF, DRAWER_Y, TRAY_CENTRE_X, TRAY_FLOOR
+from robo_policies.envs.tidy_drawer.scene import CABINET_TOP, CUBE_HALF, DRAWER_Y, TRAY_CENTRE_X, TRAY_FLOOR
 
 ON_TABLE = (0.19, -0.11, CUBE_HALF)
 AWAY = (0.16, 0.0, 0.16)

@@ -10,9 +10,10 @@ import pytest
 
 from robo_core.errors import ConfigError
 from robo_policies import make_env
-from robo_policies.worlds.operator import FASTEST_JOINT_STEP
-from robo_policies.worlds.progress import STAGES
-from robo_policies.worlds.qualities import QUALITIES, demonstrate
+from robo_policies.envs.demonstrations import QUALITIES
+from robo_policies.envs.tidy_drawer.demonstrations import demonstrate
+from robo_policies.envs.tidy_drawer.operator import FASTEST_JOINT_STEP
+from robo_policies.envs.tidy_drawer.progress import STAGES
 
 
 class Run(NamedTuple):

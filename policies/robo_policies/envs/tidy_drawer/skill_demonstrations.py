@@ -15,18 +15,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from robo_policies.worlds import scene
-from robo_policies.worlds.drawer_skill import DrawerSkill
-from robo_policies.worlds.operator import Operator, Style
-from robo_policies.worlds.progress import cube_in_tray
-from robo_policies.worlds.qualities import BESIDE, ROOF, cut, miss, slow_style
-from robo_policies.worlds.world import Actions, check_quality
+from robo_policies.envs.demonstrations import Actions, check_quality
+from robo_policies.envs.tidy_drawer import scene
+from robo_policies.envs.tidy_drawer.demonstrations import BESIDE, ROOF, cut, miss, slow_style
+from robo_policies.envs.tidy_drawer.operator import Operator, Style
+from robo_policies.envs.tidy_drawer.progress import cube_in_tray
+from robo_policies.envs.tidy_drawer.skills import TidyDrawerSkillEnv
 
 _LENGTHS = (60, 45, 32, 55, 75)
 """About how many control steps each part takes an operator of pace 1."""
 
 
-def demonstrate_skill(env: DrawerSkill, quality: str, random: np.random.Generator) -> Actions:
+def demonstrate(env: TidyDrawerSkillEnv, quality: str, random: np.random.Generator) -> Actions:
     """Actions (7,) float32 of one demonstration from the environment's present state; step the env between them.
 
     Raises:
@@ -37,7 +37,7 @@ def demonstrate_skill(env: DrawerSkill, quality: str, random: np.random.Generato
     return _actions(env, quality, random)
 
 
-def _actions(env: DrawerSkill, quality: str, random: np.random.Generator) -> Actions:
+def _actions(env: TidyDrawerSkillEnv, quality: str, random: np.random.Generator) -> Actions:
     style = {
         "slow": lambda: slow_style(random),
         "wandering": lambda: Style(
@@ -63,12 +63,12 @@ def _actions(env: DrawerSkill, quality: str, random: np.random.Generator) -> Act
         yield from _through(env, operator)
 
 
-def _through(env: DrawerSkill, operator: Operator) -> Actions:
+def _through(env: TidyDrawerSkillEnv, operator: Operator) -> Actions:
     for part in _parts(env, operator):
         yield from part
 
 
-def _parts(env: DrawerSkill, operator: Operator) -> Iterator[Actions]:
+def _parts(env: TidyDrawerSkillEnv, operator: Operator) -> Iterator[Actions]:
     first, last = env.first, env.last
     if first <= 0 <= last:
         yield operator.open_drawer()
@@ -86,7 +86,7 @@ def _parts(env: DrawerSkill, operator: Operator) -> Iterator[Actions]:
         yield operator.close_drawer()
 
 
-def _wrong(env: DrawerSkill, operator: Operator) -> Actions:
+def _wrong(env: TidyDrawerSkillEnv, operator: Operator) -> Actions:
     if env.first == 0:
         yield from operator.fetch_cube()
         yield from operator.carry(ROOF)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from robo_core.errors import ConfigError
-from robo_policies import make_env
-from robo_policies.worlds.drawer_skill import SKILLS, DrawerSkill
-from robo_policies.worlds.progress import STAGES, stage_of
+from robo_policies.envs import demonstrate, make_env
+from robo_policies.envs.tidy_drawer.progress import STAGES, stage_of
+from robo_policies.envs.tidy_drawer.skills import SKILLS, TidyDrawerSkillEnv
 
 PARTS = (*SKILLS, "from_carry")
 
 
-def skill(part: str, max_steps: int | None = None) -> DrawerSkill:
+def skill(part: str, max_steps: int | None = None) -> TidyDrawerSkillEnv:
     env = make_env(f"tidy_drawer/{part}", max_steps=max_steps)
-    assert isinstance(env, DrawerSkill)
+    assert isinstance(env, TidyDrawerSkillEnv)
     return env
 
 
@@ -43,7 +43,7 @@ def test_a_clean_demonstration_ends_the_part_and_no_more(part: str) -> None:
     before = info["progress"]
     best = before
     seen = [info["stage"]]
-    for action in env.demonstrate("clean", np.random.default_rng(0)):
+    for action in demonstrate(env, "clean", np.random.default_rng(0)):
         _, reward, terminated, truncated, info = env.step(action)
         best = max(best, info["progress"])
         assert info["stage_name"] == env.stages[info["stage"]]
@@ -64,7 +64,7 @@ def test_qualities_mean_what_they_say(quality: str, success: bool) -> None:
     env = skill("from_carry", max_steps=900)
     env.reset(seed=0)
     info: dict[str, object] = {}
-    for action in env.demonstrate(quality, np.random.default_rng(0)):
+    for action in demonstrate(env, quality, np.random.default_rng(0)):
         *_, terminated, _, info = env.step(action)
         if terminated:
             break

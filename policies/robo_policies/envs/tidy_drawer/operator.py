@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from robo_core.errors import MissingPartError
+from robo_policies.envs.demonstrations import Actions
+from robo_policies.envs.tidy_drawer import scene
+from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
+from robo_policies.envs.tidy_drawer.progress import SHUT, cube_held, cube_in_tray
 from robo_policies.rendering import SIM_FIX, import_mujoco
-from robo_policies.worlds import scene
-from robo_policies.worlds.progress import SHUT, cube_held, cube_in_tray
-from robo_policies.worlds.tidy_drawer import TidyDrawer
-from robo_policies.worlds.world import Actions
 
 Point = tuple[float, float, float]
 
@@ -59,7 +59,7 @@ class Operator:
         MissingPartError: mink is not installed.
     """
 
-    def __init__(self, env: TidyDrawer, random: np.random.Generator, style: Style) -> None:
+    def __init__(self, env: TidyDrawerEnv, random: np.random.Generator, style: Style) -> None:
         self.env, self.random, self.style = env, random, style
         self._ik = _InverseKinematics(env.data.qpos[:6])
         self._place = np.array(env.situation().tip)

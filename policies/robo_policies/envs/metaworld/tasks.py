@@ -6,8 +6,8 @@ task has three facts beside its name: whether the object is grasped, how far the
 fingers when it begins to move, and what is left of the way when the task counts as done. They were measured on the
 scripted experts.
 
-    moved    share of the way from the object's start to where the task is done, from ``obj_to_target``
-    reached  share of the hand's way to the object
+    moved    fraction of the way from the object's start to where the task is done, from ``obj_to_target``
+    reached  fraction of the hand's way to the object
     progress moved + (1 - moved) * reached / 2, and 1 on success
 """
 
@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +40,7 @@ class TaskFacts:
         stages: names of its stages.
         touch: distance (m) of the fingers from the object's reference point when it begins to move.
         arrival: what is left of the object's way when the task is done, in the measure's unit.
-        measure: what tells the way left: ``target`` is info's ``obj_to_target`` (m), ``object`` the distance of the
+        measure: what gives the way left: ``target`` is info's ``obj_to_target`` (m), ``object`` the distance of the
             object from the goal in the observation (m), ``place`` one minus info's ``in_place_reward``.
     """
 
@@ -120,7 +119,7 @@ class Start:
     height: float
 
 
-def way_left(facts: TaskFacts, observation: npt.NDArray[np.float64], info: Mapping[str, Any]) -> float:
+def way_left(facts: TaskFacts, observation: npt.NDArray[np.float64], info: Mapping[str, float]) -> float:
     """What is left of the object's way, by the task's own measure.
 
     Args:
@@ -140,7 +139,7 @@ def stage_and_progress(
     start: Start,
     observation: npt.NDArray[np.float64],
     fingers: npt.NDArray[np.float64],
-    info: Mapping[str, Any],
+    info: Mapping[str, float],
 ) -> tuple[int, float]:
     """Stage (index into ``facts.stages``) and progress in [0, 1], exactly 1 on success.
 

@@ -5,17 +5,17 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from robo_core.errors import ConfigError, MissingPartError
-from robo_policies import make_env
-from robo_policies.worlds.metaworld_tasks import GRASPING, PUSHING, REACHING, TASKS
-from robo_policies.worlds.world import QUALITIES
+from robo_policies.envs import demonstrate, make_env
+from robo_policies.envs.demonstrations import QUALITIES
+from robo_policies.envs.metaworld.tasks import GRASPING, PUSHING, REACHING, TASKS
 
 
-def run(world, quality, seed):
+def run(env, quality, seed):
     """(progress of every frame, stage of every frame, the last info) of one demonstration."""
-    _, info = world.reset(seed=seed)
+    _, info = env.reset(seed=seed)
     infos = [info]
-    for action in world.demonstrate(quality, np.random.default_rng([seed, 1])):
-        _, _, terminated, truncated, info = world.step(action)
+    for action in demonstrate(env, quality, np.random.default_rng([seed, 1])):
+        _, _, terminated, truncated, info = env.step(action)
         infos.append(info)
         if terminated or truncated:
             break
@@ -57,15 +57,15 @@ def test_the_same_seed_and_actions_give_the_same_episode_bit_for_bit_whatever_ca
     assert not np.array_equal(starts[0], starts[1])
 
 
-@pytest.mark.parametrize("world", ["drawer", "picking"])
-def test_clean_demonstrations_succeed_through_all_stages_with_rising_progress(world, request):
-    world = request.getfixturevalue(world)
+@pytest.mark.parametrize("env", ["drawer", "picking"])
+def test_clean_demonstrations_succeed_through_all_stages_with_rising_progress(env, request):
+    env = request.getfixturevalue(env)
     for seed in range(3):
-        progress, stages, info = run(world, "clean", seed)
+        progress, stages, info = run(env, "clean", seed)
         assert info["success"]
         assert info["progress"] == 1.0
         assert progress[0] < 0.05
-        assert sorted(set(stages)) == list(range(len(world.stages)))
+        assert sorted(set(stages)) == list(range(len(env.stages)))
         assert np.max(np.maximum.accumulate(progress) - progress) < 0.2
         assert progress[-2] > 0.8, "success comes as the end of a way, not as a leap"
 
@@ -93,8 +93,8 @@ def test_a_dropped_object_takes_stage_and_progress_back(picking):
 def test_actions_last_as_long_as_asked_for():
     slow, fast = (make_env("metaworld/reach-v3", action_repeat=repeat) for repeat in (4, 1))
     assert (slow.fps, fast.fps, slow.max_steps, fast.max_steps) == (20, 80, 125, 500)
-    for world in (slow, fast):
-        world.reset(seed=0)
+    for env in (slow, fast):
+        env.reset(seed=0)
     action = np.array([0.3, -0.2, 0.1, 1.0], np.float32)
     after = slow.step(action)[0]
     for _ in range(4):
@@ -103,25 +103,25 @@ def test_actions_last_as_long_as_asked_for():
 
 
 def test_episodes_end_at_their_limit():
-    world = make_env("metaworld/drawer-open-v3", max_steps=3)
-    world.reset(seed=0)
-    ends = [world.step(np.zeros(4))[2:4] for _ in range(3)]
+    env = make_env("metaworld/drawer-open-v3", max_steps=3)
+    env.reset(seed=0)
+    ends = [env.step(np.zeros(4))[2:4] for _ in range(3)]
     assert ends == [(False, False), (False, False), (False, True)]
 
 
 def test_pictures_stand_upright():
-    world = make_env("metaworld/drawer-open-v3", image_size=64)
+    env = make_env("metaworld/drawer-open-v3", image_size=64)
     heights = []
     for way in (1.0, -1.0):
-        world.reset(seed=0)
+        env.reset(seed=0)
         for _ in range(15):
-            world.step(np.array([0.0, 0.0, way, -1.0]))
-        pictures = world.render_cameras(("front", "wrist", "topview"))
+            env.step(np.array([0.0, 0.0, way, -1.0]))
+        pictures = env.render_cameras(("front", "wrist", "topview"))
         assert all(picture.shape == (64, 64, 3) and picture.dtype == np.uint8 for picture in pictures.values())
         front = pictures["observation.images.front"].astype(int)
         rows, _ = np.nonzero((front[..., 0] > front[..., 1] + 60) & (front[..., 0] > front[..., 2] + 60))
         heights.append(rows.mean())
-    world.close()
+    env.close()
     assert heights[0] < heights[1], "a hand that is raised stands higher in the picture"
 
 
@@ -129,9 +129,9 @@ def test_pictures_stand_upright():
     ("name", "settings", "words"),
     [
         ("metaworld/drawer-opn-v3", {}, "drawer-open-v3"),
-        ("metaworld/", {}, "is no world"),
+        ("metaworld/", {}, "is not an environment"),
         ("metaworld/reach-v3", {"cameras": ("side",)}, "no camera 'side'"),
-        ("metaworld/reach-v3", {"cameras": ("front", "front")}, "comes twice"),
+        ("metaworld/reach-v3", {"cameras": ("front", "front")}, "named twice"),
         ("metaworld/reach-v3", {"render": "slow"}, "render preset"),
         ("metaworld/reach-v3", {"action_repeat": 0}, "action_repeat=0"),
         ("metaworld/reach-v3", {"max_steps": 0}, "max_steps=0"),
@@ -157,7 +157,7 @@ def test_touching_is_told_as_meta_world_tells_it(picking):
 
     inner, touched = picking._inner, 0
     picking.reset(seed=1)
-    for action in picking.demonstrate("clean", np.random.default_rng(1)):
+    for action in demonstrate(picking, "clean", np.random.default_rng(1)):
         picking.step(action)
         for thing in (inner._get_id_main_object(), 0, picking.model.ngeom - 1):
             theirs = SawyerXYZEnv.touching_object(inner, thing)
@@ -191,8 +191,8 @@ def test_every_task_is_recorded_in_mixed_quality(task, run_command, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", list(TASKS))
 def test_clean_demonstrations_of_every_task_mostly_succeed(task):
-    world = make_env(f"metaworld/{task}-v3", max_steps=900)
-    assert sum(run(world, "clean", seed)[2]["success"] for seed in range(4)) >= 3
+    env = make_env(f"metaworld/{task}-v3", max_steps=900)
+    assert sum(run(env, "clean", seed)[2]["success"] for seed in range(4)) >= 3
 
 
 def test_a_missing_package_is_told_with_the_command_that_brings_it(monkeypatch):
@@ -200,5 +200,5 @@ def test_a_missing_package_is_told_with_the_command_that_brings_it(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "metaworld", None)
     monkeypatch.delitem(sys.modules, "metaworld.env_dict", raising=False)
-    with pytest.raises(MissingPartError, match=r"robo-rm\[worlds\]"):
+    with pytest.raises(MissingPartError, match=r"robo-rm\[envs\]"):
         make_env("metaworld/reach-v3")
