@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,11 +20,11 @@ from robo_core.errors import (
     StoreWriteError,
 )
 from robo_datasets.importers.content import Content
+from robo_datasets.importers.processes import settle_worker, worker_context
 from robo_datasets.importers.source import Source, SourceEpisode, episode_content, source_record
 from robo_datasets.store.demo_store import DemoStore
 from robo_datasets.store.layout import EPISODES
 
-_PARENT_CHECK_S = 0.25
 _BUSY_WAIT_S = 0.2
 # A step between time stamps of this many seconds, and of this many usual steps, is told.
 _HOLE_S, _HOLE_STEPS = 1.0, 3.0
@@ -74,9 +72,10 @@ def run_job(job: Job, todo: list[int], workers: int | None, done: list[Done], ad
             done.append(import_episode(job, store, position))
             advance()
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _start_worker, (job,)) as pool:
-        futures = [pool.submit(_work, position) for position in todo]
+    # The longest first, so that no process is left with a long one when the others have ended.
+    longest_first = sorted(todo, key=lambda position: -job.source.episodes[position].length)
+    with ProcessPoolExecutor(count, worker_context(), _start_worker, (job,)) as pool:
+        futures = [pool.submit(_work, position) for position in longest_first]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -96,15 +95,8 @@ _worker: tuple[Job, DemoStore] | None = None
 
 def _start_worker(job: Job) -> None:
     global _worker
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    settle_worker()
     _worker = job, DemoStore.open(job.store)
-
-
-def _end_with_parent(parent: int) -> None:
-    """A worker whose parent was killed would wait for work for ever, and hold the episode that it is at."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_S)
-    os._exit(1)
 
 
 def _work(position: int) -> Done:
@@ -158,16 +150,12 @@ def _write_episode(
         created=job.created,
         sequence=position,
     )
-    times = np.empty(episode.length)
+    stages = None if labels is None else labels.tolist()
+    times: list[float] = []
     with writer:
-        for number, frame in enumerate(job.source.frames(episode)):
-            times[min(number, episode.length - 1)] = frame.timestamp
-            writer.add(
-                frame.values,
-                frame.timestamp,
-                stage=-1 if labels is None else int(labels[number]),
-                receive_timestamp=frame.receive_timestamp,
-            )
+        for number, (values, time_stamp, received) in enumerate(job.source.frames(episode)):
+            times.append(time_stamp)
+            writer.add(values, time_stamp, None if stages is None else stages[number], received)
         if len(writer) != episode.length:
             raise ImportSourceError(
                 f"{job.source.path}: episode {episode.number} has {len(writer)} frames, {episode.length} are declared"
@@ -177,7 +165,7 @@ def _write_episode(
         writer.attributes.update({key: [list(run) for run in runs] for key, runs in details.runs.items()})
         if details.task is not None:
             writer.task = details.task
-    return (*details.notes, *_odd_times(episode.number, times))
+    return (*details.notes, *_odd_times(episode.number, np.array(times)))
 
 
 def _odd_times(number: int, times: np.ndarray) -> Iterator[str]:

@@ -234,11 +234,15 @@ class LeRobotSource(Source):
             columns[TASK_INDEX] = task_rows(self._task_runs(episode, table)[0], episode.length)[0]
         stamps = time_stamps(table, where)
         times, received = self._own_times(table, where)
-        images = {key: self._pictures(episode, key) for key in self._readings}
+        images = [(key, self._pictures(episode, key), reading.shape) for key, reading in self._readings.items()]
+        fits = {key: shape == tuple(self.features[key]["shape"]) for key, _, shape in images}
         for row in range(episode.length):
             values = {key: column[row] for key, column in columns.items()}
-            for key, pictures in images.items():
-                values[key] = self._fitted(next(pictures, None), key, row, where)
+            for key, pictures, shape in images:
+                picture = next(pictures, None)
+                if picture is None or picture.shape != shape or not fits[key]:
+                    picture = self._fitted(picture, key, row, where)
+                values[key] = picture
             yield SourceFrame(
                 values,
                 float(stamps[row] if times is None else times[row]),
@@ -328,7 +332,11 @@ class LeRobotSource(Source):
         reading, where = self._readings[key], self._where(episode)
         if key in self._videos():
             path, ticks = self._video(episode, key).path, self._match(episode, key).ticks
-            for row, frame in enumerate(frames_shown_at(path, ticks, reading.decode)):
+            frames = frames_shown_at(path, ticks, reading.decode)
+            if reading.as_decoded:
+                yield from frames
+                return
+            for row, frame in enumerate(frames):
                 yield reading.finish(frame, f"{path} (episode {episode.number}, frame {row})")
             return
         for row, cell in enumerate(self._rows(episode)[key]):
@@ -345,7 +353,7 @@ class LeRobotSource(Source):
             picture = picture[..., :1]
         if self._reading.size is not None:
             picture = resize(picture, self._reading.size).reshape(*self._reading.size, channels)
-        return np.ascontiguousarray(picture)
+        return picture
 
     # --- video ---
 
