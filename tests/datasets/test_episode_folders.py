@@ -236,6 +236,38 @@ def test_marks_and_folders_that_are_added_bring_nothing_in_twice(tmp_path, bring
     assert {episode.uuid for episode in first} <= {episode.uuid for episode in again}
 
 
+def test_grades_and_instructions_that_change_are_told_and_relabelled(tmp_path, bring_in):
+    for number in (1, 2):
+        write_video(tmp_path / f"s/e{number}/cam.mp4", smooth_frames(6, 48, 64, number), np.arange(6) / 10)
+    labels = tmp_path / "s/labels.json"
+    labels.write_text(json.dumps({"e1": {"label": "success", "task": "push"}, "e2": "failure"}))
+    bring_in(tmp_path / "s")
+    labels.write_text(json.dumps({"e1": {"label": "half success", "task": "push the chair"}, "e2": "failure"}))
+    store, said = bring_in(tmp_path / "s")
+    assert "the store says otherwise than this command (success of 1, instruction of 1, attributes of 1)" in said
+    assert [episode.attributes["grade"] for episode in store] == ["success", "failure"]
+    store, said = bring_in(tmp_path / "s", "relabel=true")
+    assert "1 of these were relabelled" in said
+    first = store[0]
+    assert (first.success, first.task) == (False, "push the chair")
+    assert (first.attributes["grade"], first.attributes["grade_value"]) == ("half success", 0.5)
+    assert first.attributes["folder"] == "e1"
+    assert store.tasks == ["", "push the chair"][1:]
+    _, said = bring_in(tmp_path / "s", "relabel=true")
+    assert "relabel" not in said
+
+
+def test_an_outcome_noted_in_the_store_is_not_taken_away_by_a_source_that_says_none(tmp_path, bring_in):
+    write_video(tmp_path / "s/e1/cam.mp4", smooth_frames(6, 48, 64, 1), np.arange(6) / 10)
+    store, _ = bring_in(tmp_path / "s")
+    store.set_success(store[0].uuid, True)
+    store, said = bring_in(tmp_path / "s", "relabel=true")
+    assert store[0].success is True
+    assert "relabelled" not in said
+    store, _ = bring_in(tmp_path / "s", "relabel=true", "success=unknown")
+    assert store[0].success is None
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

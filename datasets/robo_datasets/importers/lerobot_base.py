@@ -278,6 +278,11 @@ class LeRobotSource(Source):
         ]
         return EpisodeDetails(found.task or None, found.attributes, found.runs, notes)
 
+    def instruction(self, episode: SourceEpisode) -> str:
+        """That of the first frame, where frames have one: the list of episodes may say another."""
+        runs = self._task_runs(episode, self._rows(episode))[0]
+        return (runs[0][2] if runs else "") or episode.task
+
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
         """Numbers, and the packets or images that the pictures are decoded from.
 

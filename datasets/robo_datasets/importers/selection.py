@@ -189,6 +189,10 @@ class SelectedSource(Source):
         picks = self.picks(whole.length)
         return replace(details, runs={key: _picked_runs(runs, picks) for key, runs in details.runs.items()})
 
+    def instruction(self, episode: SourceEpisode) -> str:
+        """As the source."""
+        return self._source.instruction(self._whole[episode.number])
+
     def known_keys(self) -> Collection[str]:
         """As the source."""
         return self._source.known_keys()

@@ -100,6 +100,14 @@ class Source(ABC):
         """
         return EpisodeDetails()
 
+    def instruction(self, episode: SourceEpisode) -> str:
+        """The instruction that the episode has in a store, told without its pictures; empty where there is none.
+
+        Raises:
+            ImportSourceError: names file and episode.
+        """
+        return episode.task
+
     def drop(self, keys: Collection[str]) -> None:
         """Leave features out, also such as cannot be read; keys that are not in ``features`` are ignored."""
         self.features = {key: entry for key, entry in self.features.items() if key not in keys}
