@@ -23,7 +23,7 @@ from robo_datasets.importers.lerobot_cameras import (
     image_reading,
     video_reading,
 )
-from robo_datasets.importers.lerobot_features import choose_cameras, declared_features
+from robo_datasets.importers.lerobot_features import choose_cameras, declared_features, undeclared_cameras
 from robo_datasets.importers.lerobot_text import task_rows, text_details
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import EpisodeDetails, Source, SourceEpisode, SourceFrame
@@ -133,6 +133,8 @@ class LeRobotSource(Source):
         undeclared = [name for name in there if name not in self._info["features"]]
         if undeclared:
             yield f"the columns {undeclared} of the data files are not declared in meta/info.json and were left out"
+        if cameras := undeclared_cameras(self.path, self._info["features"]):
+            yield f"the videos of {cameras} are not declared in meta/info.json and were left out"
         if self._tasks_change:
             yield (
                 "the instruction changes within episodes: an episode's task is that of its first frame, and those of "
