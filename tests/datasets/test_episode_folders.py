@@ -257,6 +257,22 @@ def test_grades_and_instructions_that_change_are_told_and_relabelled(tmp_path, b
     assert "relabel" not in said
 
 
+def test_files_with_states_and_actions_beside_the_videos_are_named(tmp_path, bring_in):
+    write_video(tmp_path / "s/e1/cam.mp4", smooth_frames(6, 48, 64, 1), np.arange(6) / 10)
+    (tmp_path / "s/e1/trajectory.h5").write_bytes(b"x")
+    (tmp_path / "s/e1/notes.txt").write_text("x")
+    _, said = bring_in(tmp_path / "s")
+    assert f"1 files beside the videos were not read, for example {tmp_path / 's/e1/trajectory.h5'}" in said
+
+
+def test_a_lerobot_data_set_is_not_taken_for_folders_of_videos(tmp_path, bring_in):
+    write_video(tmp_path / "s/videos/chunk-000/front/episode_0.mp4", smooth_frames(6, 48, 64, 1), np.arange(6) / 10)
+    (tmp_path / "s/meta").mkdir()
+    (tmp_path / "s/meta/info.json").write_text("{}")
+    _, said = bring_in(tmp_path / "s")
+    assert "is a LeRobot data set: robo-rm import lerobot reads it with states and actions" in said
+
+
 def test_an_outcome_noted_in_the_store_is_not_taken_away_by_a_source_that_says_none(tmp_path, bring_in):
     write_video(tmp_path / "s/e1/cam.mp4", smooth_frames(6, 48, 64, 1), np.arange(6) / 10)
     store, _ = bring_in(tmp_path / "s")
