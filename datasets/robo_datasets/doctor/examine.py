@@ -24,7 +24,7 @@ from robo_datasets.doctor.integrity import (
     check_staging,
     check_store_files,
 )
-from robo_datasets.doctor.pictures import Looks, check_frozen, check_pictures, look, usual_edges
+from robo_datasets.doctor.pictures import Looks, check_frozen, check_pictures, check_twins, look, usual_edges
 from robo_datasets.doctor.signals import (
     check_idle,
     check_jumps,
@@ -93,6 +93,7 @@ def _examine_signals(root: Path, report: Report) -> None:
     for place, uuid in enumerate(whole):
         found = {key: looks[key][place] for key in store.cameras}
         report.findings += check_pictures(store.episode(uuid), store, found, usual)
+        report.findings += check_twins(store.episode(uuid), store, found)
     report.findings += check_constant(scales, len(whole))
     report.findings += check_units(store, whole, scales)
     report.findings += check_duplicates(store, whole)
