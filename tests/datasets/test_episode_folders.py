@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -271,6 +273,24 @@ def test_a_lerobot_data_set_is_not_taken_for_folders_of_videos(tmp_path, bring_i
     (tmp_path / "s/meta/info.json").write_text("{}")
     _, said = bring_in(tmp_path / "s")
     assert "is a LeRobot data set: robo-rm import lerobot reads it with states and actions" in said
+
+
+@pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
+def test_videos_of_a_turned_phone_stand_as_players_show_them(tmp_path, bring_in, matrix, turns):
+    frames = smooth_frames(6, 48, 64, 1)
+    write_video(tmp_path / "s/e1/cam.mp4", frames, np.arange(6) / 10)
+    plain, _ = bring_in(tmp_path / "s")
+    before = plain[0].frames("observation.images.cam", [3])[0]
+    shutil.rmtree(plain.path)
+    data = bytearray((tmp_path / "s/e1/cam.mp4").read_bytes())
+    at = data.find(b"tkhd") + 44
+    a, b, c, d = (value << 16 for value in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "s/e1/cam.mp4").write_bytes(data)
+    store, said = bring_in(tmp_path / "s")
+    shown = store[0].frames("observation.images.cam", [3])[0]
+    assert np.abs(shown.astype(int) - np.rot90(before, turns)).mean() < 2
+    assert "its pictures were turned as players show them" in said
 
 
 def test_an_outcome_noted_in_the_store_is_not_taken_away_by_a_source_that_says_none(tmp_path, bring_in):
