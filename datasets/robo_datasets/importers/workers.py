@@ -30,6 +30,8 @@ _PARENT_CHECK_S = 0.25
 _BUSY_WAIT_S = 0.2
 # A step between time stamps of this many seconds, and of this many usual steps, is told.
 _HOLE_S, _HOLE_STEPS = 1.0, 3.0
+# Share by which the usual step may differ from the declared rate.
+_OTHER_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -177,12 +179,19 @@ def _write_episode(
         writer.attributes.update({key: [list(run) for run in runs] for key, runs in details.runs.items()})
         if details.task is not None:
             writer.task = details.task
-    return (*details.notes, *_odd_times(episode.number, times))
+    return (*details.notes, *_odd_times(episode.number, times, job.source.fps))
 
 
-def _odd_times(number: int, times: np.ndarray) -> Iterator[str]:
-    """Time stamps (T,) that no clock gives: the frames are kept as they are, and it is said."""
+def _odd_times(number: int, times: np.ndarray, fps: float) -> Iterator[str]:
+    """Time stamps (T,) that no clock gives, or of another rate than ``fps``: frames are kept as they are, and it is
+    said."""
     steps = np.diff(times)
+    usual = float(np.median(steps)) if len(steps) else 1 / fps
+    if usual > 0 and abs(usual * fps - 1) > _OTHER_RATE:
+        yield (
+            f"episode {number}: by the time stamps frames are {usual:.4g} s apart ({1 / usual:.4g} per second), and "
+            f"the data set says {fps:g} frames per second, which everything counted in seconds goes by"
+        )
     back = np.flatnonzero(steps <= 0)
     if len(back):
         at = int(back[0]) + 1
