@@ -113,6 +113,7 @@ class DiffusionPolicySource(Source):
                     attributes if isinstance(attributes, dict) else {},
                     segments.get(number, ()),
                     problem="" if end > start else empty,
+                    exported=str(note.get("uuid") or ""),
                 )
             )
 
@@ -220,6 +221,10 @@ class DiffusionPolicySource(Source):
         skipped = self._buffer.skipped
         names = (f"{prefix}{key}" for key in skipped for prefix in ("", OBSERVATION, IMAGES))
         return {*self.features, *names}
+
+    def numbers(self, episode: SourceEpisode) -> dict[str, np.ndarray]:
+        """The arrays that are features by themselves."""
+        return {feature: self._buffer.rows(key, episode.number) for feature, key in self._rows.items()}
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
         """Give ``content`` the arrays as they stand, and the packets of the videos."""

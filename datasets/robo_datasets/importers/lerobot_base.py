@@ -285,6 +285,11 @@ class LeRobotSource(Source):
         runs = self._task_runs(episode, self._rows(episode))[0]
         return (runs[0][2] if runs else "") or episode.task
 
+    def numbers(self, episode: SourceEpisode) -> dict[str, np.ndarray]:
+        """The episode's columns."""
+        where, table = self._where(episode), self._rows(episode)
+        return {key: self._column(table, key, where) for key in self._declared.rows if key in self.features}
+
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
         """Numbers, and the packets or images that the pictures are decoded from.
 

@@ -193,6 +193,11 @@ class SelectedSource(Source):
         """As the source."""
         return self._source.instruction(self._whole[episode.number])
 
+    def numbers(self, episode: SourceEpisode) -> Mapping[str, np.ndarray]:
+        """As the source, under the keys of the store."""
+        found = self._source.numbers(self._whole[episode.number])
+        return {self._rename.get(key, key): rows for key, rows in found.items()}
+
     def known_keys(self) -> Collection[str]:
         """As the source."""
         return self._source.known_keys()

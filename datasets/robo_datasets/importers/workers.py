@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robo_datasets.episode import Episode
 from robo_datasets.errors import (
     CorruptionError,
     EpisodeBusyError,
@@ -133,6 +134,14 @@ def import_episode(job: Job, store: DemoStore, position: int) -> Done:
 
 def _import_episode(job: Job, store: DemoStore, position: int) -> Done:
     episode = job.source.episodes[position]
+    changed: tuple[str, ...] = ()
+    if episode.exported in store:
+        if _same_numbers(store.episode(episode.exported), job.source.numbers(episode)):
+            return Done(position, episode.exported)  # back from an export, which may have encoded its pictures anew
+        changed = (
+            f"episode {episode.number} was exported from {episode.exported}, which the store holds; its numbers are "
+            "others now, and it was added beside it",
+        )
     content = episode_content(job.source, episode)
     name = content.uuid
     while not (job.store / EPISODES / name).exists():
@@ -143,8 +152,22 @@ def _import_episode(job: Job, store: DemoStore, position: int) -> Done:
         except EpisodeBusyError:
             time.sleep(_BUSY_WAIT_S)  # another import is at the same episode: it will be there, or free again
             continue
-        return Done(position, name, added=True, notes=notes)
+        return Done(position, name, added=True, notes=(*changed, *notes))
     return Done(position, name)
+
+
+def _same_numbers(episode: Episode, numbers: Mapping[str, np.ndarray]) -> bool:
+    """Whether an episode of a store has these low-dimensional features (T, ...), to the last bit."""
+    compared = 0
+    for key, rows in numbers.items():
+        if key in episode:
+            kept = episode[key][:]
+            if len(rows) != len(kept) or not np.array_equal(
+                np.asarray(rows, kept.dtype).reshape(kept.shape), kept, equal_nan=kept.dtype.kind == "f"
+            ):
+                return False
+            compared += 1
+    return compared > 0
 
 
 def _write_episode(
