@@ -263,8 +263,9 @@ def test_files_with_states_and_actions_beside_the_videos_are_named(tmp_path, bri
     write_video(tmp_path / "s/e1/cam.mp4", smooth_frames(6, 48, 64, 1), np.arange(6) / 10)
     (tmp_path / "s/e1/trajectory.h5").write_bytes(b"x")
     (tmp_path / "s/e1/notes.txt").write_text("x")
+    (tmp_path / "s/labels.csv").write_text("e1,success")
     _, said = bring_in(tmp_path / "s")
-    assert f"1 files beside the videos were not read, for example {tmp_path / 's/e1/trajectory.h5'}" in said
+    assert f"2 files beside the videos were not read, for example {tmp_path / 's/labels.csv'}" in said
 
 
 def test_a_lerobot_data_set_is_not_taken_for_folders_of_videos(tmp_path, bring_in):

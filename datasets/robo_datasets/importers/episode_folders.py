@@ -77,7 +77,7 @@ def find_episodes(root: Path, outcomes: Mapping[str, bool | None], report: Folde
         grade = label.grade or graded.get(place)
         instructions = (label.task,) if label.task else tuple(_instructions(place, top))
         found.append(EpisodeFolder(place, names[place], videos_of(place), instructions, grade))
-    _note_data(places, report)
+    _note_data(list(dict.fromkeys([root, *places])), report)
     if labels:
         _note_labels(labels, used, found, whole, report)
     unknown = sorted({item.grade.word for item in found if item.grade is not None and item.grade.value is None})
