@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,6 +23,19 @@ _MOST_TURNS = 4
 """So often a stamp may go back between others that go on; a network that reorders does it now and then."""
 
 
+def never_all_zero(contract: RobotContract, joints: Sequence[int]) -> list[int]:
+    """Which of ``joints`` (places in the contract), told of together, are never all exactly 0 but where a driver has no
+    reading; empty where they may be. Without the gripper: it often has a driver of its own, that reads already."""
+    if contract.safety.zero_pose == "allow":
+        return []
+    gripper = contract.gripper.joint if contract.gripper is not None else ""
+    names = contract.joint_names
+    arm = [place for place, name in enumerate(names) if name != gripper] or list(range(len(names)))
+    judged = [joint for joint in joints if joint in arm]
+    # One joint alone may well be at its zero.
+    return judged if len(judged) > 1 or judged == arm else []
+
+
 class JointSource:
     """``publisher``: who sends; ``joints``: places of its joints in the contract, ascending."""
 
@@ -37,6 +51,9 @@ class JointSource:
         """Positions in it."""
         self.plausible = 0
         """States in a row that each differ from the one before by no more than the joints can move."""
+        self._zeros = np.isin(joints, never_all_zero(contract, joints))
+        self._doubted: float | None = -np.inf
+        """Since when nobody knows whether what it says goes on from a pose that was believed; None: it does."""
         self._names = [contract.joints[joint] for joint in joints]
         self._velocity = contract.array("velocity")[list(joints)]
         self._travel = self._velocity / contract.rates.control
@@ -63,10 +80,32 @@ class JointSource:
         self._turns, self._forward = 0.0, False
         self._recent.clear()
 
-    def note_armed(self, values: np.ndarray) -> None:
-        """A state while armed: the core compares it with its command, so no more is asked here."""
-        self.last, self.arrived = values, self.watch.received_at
+    @property
+    def sure(self) -> bool:
+        """Whether what it says goes on from a pose that was armed on, or has rested long enough to be believed anew.
+
+        After a silence, or a step that no joint makes, the driver may have begun anew with a pose of its own.
+        """
+        return self._doubted is None
+
+    def trust(self) -> None:
+        """It was armed on."""
+        self._doubted = None
+
+    def note_armed(self, now: float, values: np.ndarray, stepped: bool) -> None:
+        """A state while armed, which the core compares with its command; ``stepped``: it is further from the one before
+        than the joints travel."""
+        if stepped or now - self.arrived > self._deadline:
+            self._doubted = now
+        elif self._doubted is not None and now - self._doubted > _QUIET:
+            self._doubted = None  # the arm followed its commands by what it said
+        self.last, self.arrived = values, now
         self._turns, self._forward = max(self._turns - 0.2, 0.0), True
+
+    def begins_anew(self, values: np.ndarray, stepped: np.ndarray) -> bool:
+        """Whether ``values`` (n,) of its joints are what a driver says before its first reading, and no motion led to
+        them. ``stepped`` (n,): which joints are further from where they were than they travel."""
+        return bool(stepped[self._zeros].any()) and not values[self._zeros].any()
 
     def note_conflict(self, now: float) -> None:
         """What it says jumps, in position or in time, as when two publishers speak by turns."""
@@ -81,10 +120,14 @@ class JointSource:
         self._turns, self._forward = self._turns + self._forward, False
         return self._turns >= _MOST_TURNS
 
-    def note(self, now: float, values: np.ndarray, velocities: np.ndarray | None, turning: np.ndarray) -> None:
+    def note(
+        self, now: float, values: np.ndarray, velocities: np.ndarray | None, turning: np.ndarray, stepped: bool
+    ) -> None:
         """A state while nothing is commanded; ``velocities`` NaN where not told, ``turning``: which joints are
-        continuous."""
+        continuous, ``stepped``: it is further from the last state of anybody than the joints travel."""
         taken, self._told = self.watch.taken_at, velocities
+        if stepped or now - self.arrived > self._deadline:
+            self._doubted = now
         if self._recent:
             self._silence = now - self.arrived
             if self._silence > self._deadline:
@@ -97,7 +140,7 @@ class JointSource:
             elapsed = max(taken - self._recent[-1][0], 0.0)
             self.plausible += 1
             if (step > self._travel + self._velocity * elapsed).any():
-                self.plausible = 1
+                self.plausible, self._doubted = 1, now
                 self.note_conflict(now)
         else:
             self.plausible = 1
@@ -106,6 +149,9 @@ class JointSource:
         while len(self._recent) > self._needed and self._recent[0][0] < taken - _WINDOW:
             self._recent.popleft()
         self._follow_run(now, values)
+        rested = self._doubted is not None and now - max(self._since, self._doubted) > _QUIET
+        if rested and self._count >= self._needed:
+            self._doubted = None
 
     def _follow_run(self, now: float, values: np.ndarray) -> None:
         if self._count:
