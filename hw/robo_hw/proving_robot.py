@@ -96,8 +96,10 @@ class ProvingRobot:
 
     def begin_anew(self) -> None:
         """Its driver falls silent, and then says for a while that the arm is somewhere else."""
-        self._wrong_at = self.at + self.random.uniform(-1, 1, len(self.at)) * np.minimum(self._jump, self.span)
         self._silent = int(self.random.choice([0, 10, 40]))
+        # Where a hand could have moved it meanwhile: nothing else gives it away.
+        reach = np.minimum(self._jump + self._silent * self._travel, self.span)
+        self._wrong_at = self.at + self.random.uniform(-1, 1, len(self.at)) * reach
 
     def pause_stamps(self) -> None:
         """From now on its senders' clocks stand still."""

@@ -134,6 +134,7 @@ def test_the_prover_sees_a_core_that_is_careless_before_and_after_motion(monkeyp
     cases = {
         ("stray", "disarm"): ((JointSource, "reasons", lambda self, now: []), "the first command lies"),
         ("e_stop", "hand"): ((FaultHold, "position", lambda self, now, states: self._held), "following errors from"),
+        ("e_stop", "joints_wrong"): ((JointSource, "sure", True), "from where the arm truly is"),
         ("e_stop", "joints_zeros"): ((FaultHold, "position", credulous), "from where the arm truly is"),
         ("robot_stop",): ((SafetyCore, "_let_go", lambda self, now, reason: None), "after the robot stopped"),
         ("policy_restart",): ((SafetyCore, "_end_hold", lambda self, now, why: None), "nobody had armed"),
