@@ -54,6 +54,9 @@ class JointSource:
         self._zeros = np.isin(joints, never_all_zero(contract, joints))
         self._doubted: float | None = -np.inf
         """Since when nobody knows whether what it says goes on from a pose that was believed; None: it does."""
+        self._anchor: np.ndarray = np.zeros(len(joints))
+        """What it said then, for it to stay there."""
+        self._turning = np.array([contract.joints[joint].kind == "continuous" for joint in joints])
         self._names = [contract.joints[joint] for joint in joints]
         self._velocity = contract.array("velocity")[list(joints)]
         self._travel = self._velocity / contract.rates.control
@@ -82,9 +85,10 @@ class JointSource:
 
     @property
     def sure(self) -> bool:
-        """Whether what it says goes on from a pose that was armed on, or has rested long enough to be believed anew.
+        """Whether what it says goes on from a pose that was armed on, or has been the same long enough to be believed.
 
-        After a silence, or a step that no joint makes, the driver may have begun anew with a pose of its own.
+        After a step that no joint makes, or elsewhere after a silence, the driver may have begun anew with a pose of
+        its own.
         """
         return self._doubted is None
 
@@ -95,8 +99,8 @@ class JointSource:
     def note_armed(self, now: float, values: np.ndarray, stepped: bool) -> None:
         """A state while armed, which the core compares with its command; ``stepped``: it is further from the one before
         than the joints travel."""
-        if stepped or now - self.arrived > self._deadline:
-            self._doubted = now
+        if self._breaks(now, values, stepped):
+            self._doubted, self._anchor = now, values
         elif self._doubted is not None and now - self._doubted > _QUIET:
             self._doubted = None  # the arm followed its commands by what it said
         self.last, self.arrived = values, now
@@ -120,14 +124,14 @@ class JointSource:
         self._turns, self._forward = self._turns + self._forward, False
         return self._turns >= _MOST_TURNS
 
-    def note(
-        self, now: float, values: np.ndarray, velocities: np.ndarray | None, turning: np.ndarray, stepped: bool
-    ) -> None:
-        """A state while nothing is commanded; ``velocities`` NaN where not told, ``turning``: which joints are
-        continuous, ``stepped``: it is further from the last state of anybody than the joints travel."""
+    def note(self, now: float, values: np.ndarray, velocities: np.ndarray | None, stepped: bool) -> None:
+        """A state while nothing is commanded; ``velocities`` NaN where not told, ``stepped``: it is further from the
+        last state of anybody than the joints travel."""
         taken, self._told = self.watch.taken_at, velocities
-        if stepped or now - self.arrived > self._deadline:
-            self._doubted = now
+        if self._breaks(now, values, stepped) or (self._doubted is not None and self._moved(values, self._anchor)):
+            self._doubted, self._anchor = now, values
+        elif self._doubted is not None and now - self._doubted > _QUIET:
+            self._doubted = None
         if self._recent:
             self._silence = now - self.arrived
             if self._silence > self._deadline:
@@ -135,12 +139,12 @@ class JointSource:
         if self._recent and self.last is not None:
             before = self._recent[-1][1]
             turn = np.round((values - before) / (2 * np.pi))
-            values = values - 2 * np.pi * np.where(turning, turn, 0.0)
+            values = values - 2 * np.pi * np.where(self._turning, turn, 0.0)
             step = np.abs(values - before)
             elapsed = max(taken - self._recent[-1][0], 0.0)
             self.plausible += 1
             if (step > self._travel + self._velocity * elapsed).any():
-                self.plausible, self._doubted = 1, now
+                self.plausible, self._doubted, self._anchor = 1, now, values
                 self.note_conflict(now)
         else:
             self.plausible = 1
@@ -149,9 +153,17 @@ class JointSource:
         while len(self._recent) > self._needed and self._recent[0][0] < taken - _WINDOW:
             self._recent.popleft()
         self._follow_run(now, values)
-        rested = self._doubted is not None and now - max(self._since, self._doubted) > _QUIET
-        if rested and self._count >= self._needed:
-            self._doubted = None
+
+    def _breaks(self, now: float, values: np.ndarray, stepped: bool) -> bool:
+        """Whether ``values`` do not go on from what it said before: after a step, or somewhere else after a silence."""
+        silent = now - self.arrived > self._deadline
+        return stepped or self.last is None or (silent and self._moved(values, self.last))
+
+    def _moved(self, values: np.ndarray, since: np.ndarray) -> bool:
+        """Whether ``values`` (n,) are further from ``since`` (n,) than the joints travel in one control period."""
+        gap = values - since
+        turn = np.where(self._turning, 2 * np.pi * np.round(gap / (2 * np.pi)), 0.0)
+        return bool((np.abs(gap - turn) > self._travel).any())
 
     def _follow_run(self, now: float, values: np.ndarray) -> None:
         if self._count:

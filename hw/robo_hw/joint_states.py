@@ -181,7 +181,7 @@ class JointStates:
             source.note_armed(now, values, bool(stepped.any()))
         else:
             speeds = _speeds(velocities, columns, len(values))
-            source.note(now, values, speeds, self._turning[joints], bool(stepped.any()))
+            source.note(now, values, speeds, bool(stepped.any()))
         self.leapt = self.leapt or leapt
         self.measured[joints] = values
         self._arrived[joints] = now

@@ -96,10 +96,11 @@ class ProvingRobot:
 
     def begin_anew(self) -> None:
         """Its driver falls silent, and then says for a while that the arm is somewhere else."""
-        self._silent = int(self.random.choice([0, 10, 40]))
+        self._silent = int(self.random.choice([0, 10, 25]))
         # Where a hand could have moved it meanwhile: nothing else gives it away.
         reach = np.minimum(self._jump + self._silent * self._travel, self.span)
-        self._wrong_at = self.at + self.random.uniform(-1, 1, len(self.at)) * reach
+        there = self.at + self.random.uniform(-1, 1, len(self.at)) * reach
+        self._wrong_at = np.asarray(np.where(self.turning, wrapped(there), np.clip(there, self.low, self.high)))
 
     def pause_stamps(self) -> None:
         """From now on its senders' clocks stand still."""

@@ -85,6 +85,20 @@ def test_a_wrong_pose_that_a_driver_says_for_less_than_a_second_is_not_followed(
         assert command is None or (np.abs(command.positions - true) < 0.1).all()
 
 
+def test_a_driver_that_was_silent_and_says_the_same_pose_again_is_believed_at_once():
+    """On a bad network there is always a silence; it must not end what only a step may end."""
+    arm = following().armed()
+    arm.core.estop("button")
+    arm.step(20)
+    for _ in range(3):
+        assert silent(arm, 0.1) is None
+        arm.step(6)
+    for _ in range(100):
+        arm.at = arm.at + np.array([0.02, 0, 0, 0, 0, 0])
+        command = arm.step(follow=False)
+        assert (np.abs(command.positions - arm.at) <= arm.contract.array("following_error")).all()
+
+
 def test_a_hand_that_takes_the_arm_right_after_a_stop_is_followed_without_a_rest():
     arm = following().armed(running=True)
     arm.core.estop("button")
