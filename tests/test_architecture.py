@@ -27,7 +27,7 @@ FORBIDDEN = {
     "robo_policies": {"rclpy"},
 }
 # robo_hw runs on a robot's own computer, so it is told what it may import, not what it may not.
-HW_ALLOWED = {"numpy", "msgpack", "yaml", "robo_hw"} | set(sys.stdlib_module_names)
+HW_ALLOWED = {"numpy", "msgpack", "yaml", "robo_core", "robo_hw"} | set(sys.stdlib_module_names)
 
 
 def imported_packages(path: Path) -> set[str]:
