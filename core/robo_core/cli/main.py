@@ -14,7 +14,6 @@ from types import FrameType
 
 from robo_core.cli.verbs import find_verbs, pick_verb
 from robo_core.errors import RoboError
-from robo_hw.errors import HardwareError
 
 # Modules of the optional parts, and the extra that brings each.
 EXTRAS = {
@@ -40,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         print_overview(verbs)
         return 0
     if words[0] == "--version":
-        from robo_rm import __version__
+        from robo_core import __version__
 
         print(f"robo-rm {__version__}")
         return 0
@@ -61,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
             _check_out(settings, getattr(verb.module, "OUT_HOLDS", ""))
         verb.module.run(settings)
         return 0
-    except (RoboError, HardwareError) as error:
+    except RoboError as error:
         return _fail(name, " ".join(str(error).split()))
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").split(".")[0])

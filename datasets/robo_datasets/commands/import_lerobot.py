@@ -42,7 +42,7 @@ def run(config: Config) -> None:
     """Import, then say what was added."""
     from robo_datasets.importers.processes import start_helper
 
-    start_helper(config.workers, config.store, "lerobot_v2", "lerobot_v3")
+    start_helper(config.workers, config.store, "lerobot.v2", "lerobot.v3")
     from dataclasses import replace
 
     from robo_core.errors import ConfigError

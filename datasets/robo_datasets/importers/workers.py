@@ -25,11 +25,14 @@ from robo_core.threads import available_cores
 from robo_datasets.importers.content import Content
 from robo_datasets.importers.source import Source, SourceEpisode, episode_content, source_record
 from robo_datasets.store.demo_store import DemoStore
+from robo_datasets.store.episode import Episode
 from robo_datasets.store.layout import EPISODES
 
 _BUSY_WAIT_S = 0.2
 # A step between time stamps of this many seconds, and of this many usual steps, is reported.
 _HOLE_S, _HOLE_STEPS = 1.0, 3.0
+# Share by which the usual step may differ from the declared rate.
+_OTHER_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,14 @@ def import_episode(job: Job, store: DemoStore, position: int) -> Done:
 
 def _import_episode(job: Job, store: DemoStore, position: int) -> Done:
     episode = job.source.episodes[position]
+    changed: tuple[str, ...] = ()
+    if episode.exported in store:
+        if _same_numbers(store.episode(episode.exported), job.source.numbers(episode)):
+            return Done(position, episode.exported)  # back from an export, which may have encoded its pictures anew
+        changed = (
+            f"episode {episode.number} was exported from {episode.exported}, which the store holds; its numbers are "
+            "others now, and it was added beside it",
+        )
     content = episode_content(job.source, episode)
     name = content.uuid
     while not (job.store / EPISODES / name).exists():
@@ -126,8 +137,22 @@ def _import_episode(job: Job, store: DemoStore, position: int) -> Done:
         except EpisodeBusyError:
             time.sleep(_BUSY_WAIT_S)  # another import is at the same episode: it will be there, or free again
             continue
-        return Done(position, name, added=True, notes=notes)
+        return Done(position, name, added=True, notes=(*changed, *notes))
     return Done(position, name)
+
+
+def _same_numbers(episode: Episode, numbers: Mapping[str, np.ndarray]) -> bool:
+    """Whether an episode of a store has these low-dimensional features (T, ...), to the last bit."""
+    compared = 0
+    for key, rows in numbers.items():
+        if key in episode:
+            kept = episode[key][:]
+            if len(rows) != len(kept) or not np.array_equal(
+                np.asarray(rows, kept.dtype).reshape(kept.shape), kept, equal_nan=kept.dtype.kind == "f"
+            ):
+                return False
+            compared += 1
+    return compared > 0
 
 
 def _write_episode(
@@ -158,12 +183,19 @@ def _write_episode(
         writer.attributes.update({key: [list(run) for run in runs] for key, runs in details.runs.items()})
         if details.task is not None:
             writer.task = details.task
-    return (*details.notes, *_odd_times(episode.number, np.array(times)))
+    return (*details.notes, *_odd_times(episode.number, np.array(times), job.source.fps))
 
 
-def _odd_times(number: int, times: np.ndarray) -> Iterator[str]:
-    """Time stamps (T,) that no clock gives: the frames are stored unmodified, and this is reported."""
+def _odd_times(number: int, times: np.ndarray, fps: float) -> Iterator[str]:
+    """Time stamps (T,) that no clock gives, or of another rate than ``fps``: frames are kept as they are, and it is
+    said."""
     steps = np.diff(times)
+    usual = float(np.median(steps)) if len(steps) else 1 / fps
+    if usual > 0 and abs(usual * fps - 1) > _OTHER_RATE:
+        yield (
+            f"episode {number}: by the time stamps frames are {usual:.4g} s apart ({1 / usual:.4g} per second), and "
+            f"the data set says {fps:g} frames per second, which everything counted in seconds goes by"
+        )
     back = np.flatnonzero(steps <= 0)
     if len(back):
         at = int(back[0]) + 1

@@ -46,7 +46,7 @@ def run(config: Config) -> None:
     """Import, then say what was added."""
     from robo_datasets.importers.processes import start_helper
 
-    start_helper(config.workers, config.store, "rosbag")
+    start_helper(config.workers, config.store, "rosbag.source")
     from pathlib import Path
 
     from robo_core.errors import ConfigError

@@ -97,6 +97,7 @@ def test_degrees_among_radians_are_found(data):
         (lambda d: d.update(contract=3), "contract: 3 must be between 2 and 2"),
         (lambda d: d["safety"].update(reserve=1.5), "safety.reserve: 1.5 must be at most 0.9"),
         (lambda d: d["cameras"][0].update(frozen_after=0.01), "cameras[0].frozen_after: 0.01 s is not longer"),
+        (lambda d: d["topics"].update(estop=[]), "topics.estop: a list is needed, found nothing; give emergency stops"),
     ],
 )
 def test_values_that_make_no_sense_are_named(data, change, message):

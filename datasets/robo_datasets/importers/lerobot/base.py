@@ -22,7 +22,7 @@ from robo_datasets.importers.lerobot.cameras import (
     image_reading,
     video_reading,
 )
-from robo_datasets.importers.lerobot.features import choose_cameras, declared_features
+from robo_datasets.importers.lerobot.features import choose_cameras, declared_features, undeclared_cameras
 from robo_datasets.importers.lerobot.text import task_rows, text_details
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import EpisodeDetails, Source, SourceEpisode, SourceFrame
@@ -133,6 +133,8 @@ class LeRobotSource(Source):
         undeclared = [name for name in there if name not in self._info["features"]]
         if undeclared:
             yield f"the columns {undeclared} of the data files are not declared in meta/info.json and were left out"
+        if cameras := undeclared_cameras(self.path, self._info["features"]):
+            yield f"the videos of {cameras} are not declared in meta/info.json and were left out"
         if self._tasks_change:
             yield (
                 "the instruction changes within episodes: an episode's task is that of its first frame, and those of "
@@ -281,6 +283,16 @@ class LeRobotSource(Source):
             if key in self.features and (count := column_with_holes(table, key))
         ]
         return EpisodeDetails(found.task or None, found.attributes, found.runs, notes)
+
+    def instruction(self, episode: SourceEpisode) -> str:
+        """That of the first frame, where frames have one: the list of episodes may say another."""
+        runs = self._task_runs(episode, self._rows(episode))[0]
+        return (runs[0][2] if runs else "") or episode.task
+
+    def numbers(self, episode: SourceEpisode) -> dict[str, np.ndarray]:
+        """The episode's columns."""
+        where, table = self._where(episode), self._rows(episode)
+        return {key: self._column(table, key, where) for key in self._declared.rows if key in self.features}
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
         """Numbers, and the packets or images that the pictures are decoded from.

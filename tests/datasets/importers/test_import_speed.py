@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
+import pkgutil
+import re
 import signal
 import subprocess
 import sys
@@ -89,7 +93,7 @@ def test_workers_load_neither_pandas_nor_arrows_data_sets(tmp_path):
     root = write_v21(tmp_path / "set", [4, 4])
     script = (
         "import sys\n"
-        "from robo_datasets.importers.lerobot_v2 import LeRobotV2Source\n"
+        "from robo_datasets.importers.lerobot.v2 import LeRobotV2Source\n"
         "from robo_datasets.importers.run import import_source\n"
         f"import_source(LeRobotV2Source({str(root)!r}), {str(tmp_path / 'd.zarr')!r}, workers=0)\n"
         "print([name for name in ('pandas', 'pyarrow.dataset', 'torch', 'zarr') if name in sys.modules])\n"
@@ -104,11 +108,11 @@ def test_a_helper_is_only_started_where_workers_may_be_needed(tmp_path, monkeypa
     monkeypatch.setattr(processes.forkserver, "set_forkserver_preload", started.append)
     monkeypatch.setattr(processes, "_helper_runs", False)
     store = tmp_path / "d.zarr"
-    start_helper(1, str(store), "lerobot_v2")
+    start_helper(1, str(store), "lerobot.v2")
     DemoStore.create(store, {"observation.state": {"dtype": "float32", "shape": (2,), "names": None}}, fps=10)
-    start_helper(2, str(store), "lerobot_v2")
+    start_helper(2, str(store), "lerobot.v2")
     assert started == []
-    start_helper(2, str(tmp_path / "new.zarr"), "lerobot_v2")
+    start_helper(2, str(tmp_path / "new.zarr"), "lerobot.v2")
     assert started[0][-1] == "robo_datasets.importers.lerobot.v2"
     assert started[1:] == [True]
     assert processes._helper_runs
@@ -188,3 +192,15 @@ def test_columns_become_the_numbers_that_arrow_itself_gives(kind, span):
         found = column_array(table, key, {"shape": shape, "dtype": dtype}, "here")
         assert found.dtype == dtype
         np.testing.assert_array_equal(found.ravel(), values.to_numpy(zero_copy_only=False))
+
+
+def test_every_module_that_a_command_preloads_exists():
+    named = set()
+    for package in ("robo_datasets.commands", "robo_policies.commands"):
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            text = Path(importlib.util.find_spec(f"{package}.{module.name}").origin).read_text()
+            for call in re.findall(r"start_helper\(config\.workers, config\.store, ([^)]*)\)", text):
+                named.update(re.findall(r'"([^"]+)"', call))
+    assert len(named) == 8
+    for name in named:
+        importlib.import_module(f"robo_datasets.importers.{name}")
