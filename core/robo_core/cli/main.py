@@ -48,7 +48,7 @@ def _run(words: list[str], name: list[str]) -> int:
         print_overview(commands)
         return 0
     if words[0] == "--version":
-        from robo_rm import __version__
+        from robo_core import __version__
 
         print(f"robo-rm {__version__}")
         return 0

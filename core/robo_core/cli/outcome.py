@@ -12,7 +12,6 @@ import select
 import sys
 
 from robo_core.errors import RoboError
-from robo_hw.errors import HardwareError
 
 # Modules of the optional parts, and the extra that brings each.
 EXTRAS = {
@@ -27,7 +26,7 @@ USER_ERRNOS = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUO
 
 def outcome(error: BaseException) -> tuple[int, str | None]:
     """Return the exit code of what a command raised, and a line for the user: empty for none, None for a defect."""
-    if isinstance(error, RoboError | HardwareError):
+    if isinstance(error, RoboError):
         return 2, " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError):
         extra = EXTRAS.get((error.name or "").split(".")[0])

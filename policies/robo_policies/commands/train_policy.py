@@ -107,6 +107,10 @@ def run(config: Config) -> None:
     env = next((one.attributes.get("env") for one in store), None)
     if env:
         say_next("eval-policy", policy=config.out, env=str(env), out=beside(config.out, "evaluation"))
+    elif config.contract:
+        say_next("deploy-check", policy=config.out, store=config.store, contract=config.contract)
     else:
-        contract = config.contract or "CONTRACT.yaml"
-        say_next("deploy-check", policy=config.out, store=config.store, contract=contract)
+        say(
+            "next: an arm takes this policy with a robot contract only; robo-rm make-contract --help says how to write "
+            f"one, robo-rm deploy-check policy={config.out} store={config.store} then takes it as contract="
+        )
