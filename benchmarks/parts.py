@@ -1,4 +1,4 @@
-"""Demonstrations annotated with equal parts of the way instead of their world's few stages, as dense keyframes are."""
+"""Demonstrations annotated with equal parts of the way instead of few stages, as dense keyframes are."""
 
 from __future__ import annotations
 

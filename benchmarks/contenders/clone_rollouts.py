@@ -5,7 +5,7 @@
 Demonstrations show a reward model how things look when an operator does them. A learner's first tries look otherwise,
 and a model that never saw such takes them for progress. The copy holds VIDEOS and, beside them, tries of the clone
 of STORE with noise on its actions (of each spread in turn), with the stages that the simulator tells, as a person would
-annotate them: the world's own, or so many equal parts of its progress as the stages of VIDEOS are, if those are others.
+annotate them: its own, or so many equal parts of its progress as the stages of VIDEOS are, if those are others.
 Seeds of their starts count up from FIRST_SEED, which lies far from those of demonstrations, training and evaluations.
 """
 

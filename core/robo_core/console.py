@@ -50,8 +50,12 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     for row in body:
         # Text, not markup: a file name such as "[1].mp4" must print as it is.
         table.add_row(*(Text(_cell(value)) for value in row))
-    console = Console(file=sys.stdout) if sys.stdout.isatty() else Console(file=sys.stdout, width=110)
-    console.print(table)
+
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # the error being handled; rich would end with exit code 1
+
+    Screen(file=sys.stdout, width=None if sys.stdout.isatty() else 110).print(table)
 
 
 def _reports() -> bool:

@@ -16,11 +16,13 @@ import numpy as np
 
 from robo_core.console import say
 from robo_core.errors import ConfigError, StoreError
+from robo_core.outputs import POLICY, OutputFolder, check_output
 from robo_policies.cloning.adapter import PolicyLearner
 from robo_policies.cloning.images import Pictures
 from robo_policies.cloning.learner import Learner, as_tensors
 from robo_policies.cloning.sample_weights import sample_weights, weight_warnings
 from robo_policies.cloning.settings import CloningSettings, WeightSettings
+from robo_policies.cloning.summary import READS_CONSTANT, READS_NONE, summarise_cloning
 from robo_policies.cloning.trainer import CloningResult, clone
 from robo_policies.cloning.training import cloning_fingerprint
 from robo_policies.cloning.windows import (
@@ -78,18 +80,24 @@ def train_lerobot_policy(
 
     Raises:
         StoreError: the store lacks a feature of the policy's, has it in another size, or lacks weights.
-        ConfigError: the policy normalises, or takes frames, in a way that is not supported; ``out`` holds another run.
+        ConfigError: the policy normalises, or takes frames, in a way that is not supported; ``out`` holds another run,
+            or files that are not ours.
         ModelError: the policy does not give a loss per sample, or the loss is not finite.
     """
     weights, training = weights or WeightSettings(), training or CloningSettings()
     for settings in (weights, training):
         settings.validate()
+    check_output(out, POLICY)
     config = policy.config
     device = str(config.device)
     learner = PolicyLearner(policy, constant)
     demonstrations = load_demonstrations(store)
     sizes = check_features(config, store)
     sampled = sample_weights(store, demonstrations, weights)
+    still = constant_dimensions(demonstrations, sampled.values)
+    held_out = np.zeros(demonstrations.frames, dtype=bool)
+    reads = READS_CONSTANT if constant else READS_NONE
+    summarise_cloning(store, demonstrations, sampled.values, held_out, weights, still, reads)
     for warning in weight_warnings(store, demonstrations, sampled):
         say(f"warning: {warning}")
     pictures = None
@@ -103,8 +111,9 @@ def train_lerobot_policy(
         **cloning_fingerprint(demonstrations, sampled, budget, training, seed),
         "policy": hashlib.sha256(repr(config).encode()).hexdigest(),
     }
+    OutputFolder(out, holds=POLICY)
     result = clone(learner, windows, budget, training, seed, out / "training", fingerprint, device)
-    kept = for_inference(statistics, constant_dimensions(demonstrations, sampled.values))
+    kept = for_inference(statistics, still)
     if processors:
         learner.keep_processors(Learner.processors(learner, as_tensors(kept)))
     if process_index() == 0:

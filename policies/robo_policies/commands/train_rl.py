@@ -13,6 +13,7 @@ Interrupt it when you like: the same command goes on where it stood.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,9 +66,9 @@ class Config:
     """Learn anew where `out` holds a run of other settings."""
 
 
-def group_schema(group: str, choice: str) -> type | None:
+def config_groups() -> dict[str, Mapping[str, type]]:
     """Each learner has settings of its own."""
-    return LEARNERS.get(choice) if group == "learner" else None
+    return {"learner": LEARNERS}
 
 
 def run(config: Config) -> None:

@@ -77,7 +77,7 @@ class RlTraining:
     """
 
     def __init__(self, settings: RunSettings, folder: Path, device: str = "cpu") -> None:
-        from robo_policies.worlds import make_env
+        from robo_policies.envs import make_env
 
         check_settings(settings.shaping)
         _check(settings)

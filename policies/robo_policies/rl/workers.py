@@ -103,7 +103,7 @@ class WorldProcesses:
         image_size: int = 128,
         cameras: Sequence[str] = ("front", "wrist"),
     ) -> None:
-        from robo_policies.worlds import make_env
+        from robo_policies.envs import make_env
 
         if count < 1 or not 1 <= processes <= count:
             raise ConfigError(f"{count} worlds in {processes} processes: give a world at least to each process")
@@ -250,7 +250,7 @@ def main() -> int:
     request: dict[str, Any] = json.loads(sys.stdin.readline())
     # Libraries may print; the answers must stay alone on their stream.
     answers, sys.stdout = sys.stdout, sys.stderr
-    from robo_policies.worlds import make_env
+    from robo_policies.envs import make_env
 
     try:
         arrays = _map(request["file"], request["layout"], request["count"])

@@ -127,6 +127,14 @@ def test_a_sample_of_weight_zero_trains_nothing_in_pi0(pi0, windows):
     assert float(gradients[0].abs().max()) > 0
 
 
+def test_that_pi0_trains_on_padding_is_told_once(pi0, windows, capsys):
+    learner = PolicyLearner(pi0, WORDS)
+    last = int(np.flatnonzero(np.diff(windows._ends))[0])
+    for _ in range(2):
+        learner.losses(windows.gather(np.array([last])))
+    assert capsys.readouterr().out.count("PI0Policy trains on what lies past the end of an episode too") == 1
+
+
 def test_pi0_is_trained_with_weights_and_its_frozen_part_stays(pi0, windows, quick, tmp_path):
     before = {name: value.clone() for name, value in pi0.named_parameters()}
     settings = dataclasses.replace(quick, batch_size=4)

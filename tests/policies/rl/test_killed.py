@@ -22,14 +22,14 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from line_world import LineWorld
 
-import robo_policies.worlds
+import robo_policies.envs
 from robo_policies.rl import learning
 from robo_policies.rl.settings import LearningSettings, SacSettings
 from robo_policies.verbs import train_rl
 from robo_rm.shaping.settings import ShapingSettings
 
 if __name__ == "__main__":
-    robo_policies.worlds.make_env = lambda name, max_steps=None: LineWorld(40)
+    robo_policies.envs.make_env = lambda name, max_steps=None: LineWorld(40)
     learning.SECONDS_BETWEEN_CHECKPOINTS = 0.05
     loop = LearningSettings(
         repeat=4, updates_per_decision=1, warmup=10, capacity=500, evaluate_every=120, evaluation_episodes=3

@@ -38,7 +38,7 @@ LEARNER = SacSettings(width=32, batch=64, learning_rate=2e-3, tau=0.02)
 
 @pytest.fixture(autouse=True)
 def line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: LineWorld(max_steps or 40))
+    monkeypatch.setattr("robo_policies.envs.make_env", lambda name, max_steps=None: LineWorld(max_steps or 40))
 
 
 @pytest.fixture(scope="module")
@@ -340,7 +340,7 @@ def test_a_store_of_another_world_is_told(tmp_path: Path, store: Path, monkeypat
             wide = type(box)(-2, 2, (3,), np.float32)
             self.observation_space.spaces["observation.state"] = wide
 
-    monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: Wide())
+    monkeypatch.setattr("robo_policies.envs.make_env", lambda name, max_steps=None: Wide())
     with pytest.raises(StoreError, match=r"has 2 values in .* and 3 in this world"):
         train_rl.run(settings(tmp_path, store, shaping=ShapingSettings("sparse")))
 
@@ -368,7 +368,7 @@ def test_only_episodes_that_are_learnt_from_with_a_potential_are_cut_off(
 def test_what_is_not_to_be_seen_changes_no_action_of_learner_clone_or_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learner: LearnerSettings, unseen: list[str]
 ) -> None:
-    monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: WeatheredLine(max_steps or 40))
+    monkeypatch.setattr("robo_policies.envs.make_env", lambda name, max_steps=None: WeatheredLine(max_steps or 40))
     store = line_store(tmp_path / "demos.zarr", world=WeatheredLine(200))
     loop = replace(LOOP, unseen=unseen)
     run = settings(tmp_path / "out", Path(store.path), learning=loop, learner=learner, potential="true", steps=100)
@@ -389,7 +389,7 @@ def test_what_is_not_to_be_seen_changes_no_action_of_learner_clone_or_policy(
 def test_scaling_goes_on_from_a_checkpoint_and_hides_what_it_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: WeatheredLine(max_steps or 40))
+    monkeypatch.setattr("robo_policies.envs.make_env", lambda name, max_steps=None: WeatheredLine(max_steps or 40))
     store = line_store(tmp_path / "demos.zarr", world=WeatheredLine(200))
     loop = replace(LOOP, unseen=["weather"])
     shaping = ShapingSettings("pbrs")
