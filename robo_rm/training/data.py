@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from robo_datasets.decoded_frames import DecodedFrames
+from robo_datasets.store.decoded_frames import DecodedFrames
 from robo_rm.encoders.stored import CachedFeatures, StoredFeatures
 from robo_rm.labels.progress import ProgressLabels, stored_labels
 from robo_rm.reward_models.frames import Size

@@ -12,7 +12,7 @@ import numpy as np
 
 from robo_core.console import say
 from robo_core.errors import ConfigError, StoreError
-from robo_datasets.decoded_frames import DecodedFrames, Size
+from robo_datasets.store.decoded_frames import DecodedFrames, Size
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore

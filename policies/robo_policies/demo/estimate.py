@@ -75,7 +75,7 @@ def step_seconds(image_size: int) -> float:
     import numpy as np
     import torch
 
-    from robo_datasets.decoded_frames import DecodedFrames
+    from robo_datasets.store.decoded_frames import DecodedFrames
     from robo_rm.labels.progress import label_frames
     from robo_rm.reward_models.stage.model import StageDescription
     from robo_rm.reward_models.stage.trainer import StageObjective
