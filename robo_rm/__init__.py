@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from robo_core import __version__
 
 # Each public name and the module that holds it; imported only when asked for, so that the command starts at once.
 _EXPORTS: dict[str, str] = {
@@ -21,7 +21,7 @@ _EXPORTS: dict[str, str] = {
 }
 _MODULES = ("metrics",)
 
-__all__ = [*_EXPORTS, *_MODULES]
+__all__ = [*_EXPORTS, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_core.errors import ConfigError, ModelError
+from robo_rm.reward_models.capabilities import StreamsMany, capability
 
 Observations = Mapping[str, npt.NDArray[Any]]
 """Observations of n environments by key, each (n, ...)."""
@@ -158,8 +159,8 @@ class _SingleStreams:
 
 
 def _streams(model: Any, count: int, task: str | None, every: int) -> Any:
-    if hasattr(model, "streams"):
-        return model.streams(count, task, every)
+    if (able := capability(model, StreamsMany)) is not None:
+        return able.streams(count, task, every)
     if every != 1:
         raise ModelError(
             f"this reward model needs every frame and was asked for every {every}th; score each step "

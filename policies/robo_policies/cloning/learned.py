@@ -11,8 +11,9 @@ import numpy as np
 
 from robo_core.errors import MissingPartError, ModelError
 from robo_datasets.store.jpeg import resize
-from robo_policies.cloning.checkpoint import pick_device, read_card
+from robo_policies.cloning.checkpoint import read_card
 from robo_policies.cloning.windows import ACTION
+from robo_rm.training.device import pick_device
 
 if TYPE_CHECKING:
     import torch

@@ -14,6 +14,7 @@ Interrupt it at any time, and run the same command again to resume.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
@@ -65,9 +66,9 @@ class Config:
     """Start again where `out` holds a run of other settings."""
 
 
-def group_schema(group: str, choice: str) -> type | None:
+def config_groups() -> dict[str, Mapping[str, type]]:
     """Each learner has settings of its own."""
-    return LEARNERS.get(choice) if group == "learner" else None
+    return {"learner": LEARNERS}
 
 
 def run(config: Config) -> None:
@@ -89,6 +90,7 @@ def run(config: Config) -> None:
     from robo_rm.report.style import save_picture
     from robo_rm.shaping.modes import describe_terms
     from robo_rm.training.budget import cut_off_warning
+    from robo_rm.training.device import pick_device
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=rl")

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from robo_core.errors import ConfigError, StoreError
 from robo_datasets import DemoStore, Episode
 from robo_policies.cloning.learned import load_policy
+from robo_policies.envs import make_env
 from robo_policies.rl.envs.macro_action import (
     ENVIRONMENT_STATE,
     STATE,
@@ -36,7 +37,6 @@ from robo_policies.rl.settings import IqlSettings, RunSettings
 from robo_policies.rl.storage.demonstrations import ACTION, demonstrated_reach, demonstrated_transitions
 from robo_policies.rl.storage.replay_buffer import ReplayBuffer
 from robo_policies.rl.types import BehaviorPrior
-from robo_policies.worlds import make_env
 from robo_rm import load_reward_model
 from robo_rm.reward_models.base import RewardModel
 from robo_rm.reward_models.baselines.ensemble import with_rule

@@ -24,7 +24,7 @@ from line_env import LineEnv
 
 from robo_policies.rl.runners import experiment, runner
 from robo_policies.rl.settings import LearningSettings, SacSettings
-from robo_policies.verbs import train_rl
+from robo_policies.commands import train_rl
 from robo_rm.shaping.settings import ShapingSettings
 
 if __name__ == "__main__":
