@@ -22,9 +22,9 @@ from robo_core.errors import ModelError, StoreError
 from robo_datasets.store.instructions import instruction_groups
 from robo_rm.labels.grouping import as_trained
 from robo_rm.labels.outcomes import finished_unknown
-from robo_rm.reward_models.base import RewardModel
 from robo_rm.reward_models.capabilities import StoresFeatures, capability
 from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.weights.freshness import MADE_FROM, made_from
 from robo_rm.weights.options import Advantage, Calibration, TopFraction
 from robo_rm.weights.rabc import Statistics, StoreWeights, store_weights

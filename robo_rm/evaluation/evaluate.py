@@ -26,10 +26,10 @@ from robo_rm.labels.progress import cumulative_priors, stored_labels
 from robo_rm.labels.tasks import priors_of
 from robo_rm.labels.training_overlap import TRAINED, Seen, seen_episodes
 from robo_rm.metrics import Interval
-from robo_rm.reward_models.base import RewardModel
 from robo_rm.reward_models.calibration import CalibratedModel
 from robo_rm.reward_models.capabilities import HasPriors, StoresFeatures, capability
 from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.scoring import check_model_fits, check_prediction, episode_kind
 
 SIMULATOR_PROGRESS = "simulator.progress"

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from robo_rm.reward_models.base import Observations, RewardStream
 from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.protocol import Observations, RewardStream
 from robo_rm.reward_models.saving import save_model_folder
 
 

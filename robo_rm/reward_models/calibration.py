@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from robo_core.errors import ModelError
 from robo_core.outputs import write_atomically
-from robo_rm.reward_models.base import Observations, RewardModel, RewardStream
 from robo_rm.reward_models.files import CALIBRATION, WEIGHTS
 from robo_rm.reward_models.prediction import Estimate, Prediction
+from robo_rm.reward_models.protocol import Observations, RewardModel, RewardStream
 
 VERSION = 2
 # Least distance of two knots of the map of progress: between closer ones a line is so steep that a stream's rounding,

@@ -7,8 +7,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy.typing as npt
 
-from robo_rm.reward_models.base import Observations, RewardModel
 from robo_rm.reward_models.calibration import CalibratedModel
+from robo_rm.reward_models.protocol import Observations, RewardModel
 from robo_rm.reward_models.streams import Said
 
 

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_core.errors import ModelError
-from robo_rm.reward_models.base import RewardModel
 from robo_rm.reward_models.capabilities import device_of
 from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.protocol import RewardModel
 
 STREAM_TOLERANCE = 1e-5
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".joblib", ".npy")

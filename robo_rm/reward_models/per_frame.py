@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from robo_rm.reward_models.base import BaseRewardModel, Observations
+from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, fill
 from robo_rm.reward_models.frames import EpisodeView, Size, checked_step
 from robo_rm.reward_models.placing import place_in_stages
 from robo_rm.reward_models.prediction import Estimate, Prediction
+from robo_rm.reward_models.protocol import Observations
 
 
 class Looks(NamedTuple):

@@ -18,7 +18,7 @@ from robo_rm.settings import ConvSettings, OptimiserSettings
 from robo_rm.training.budget import Budget
 
 if TYPE_CHECKING:
-    from robo_rm.reward_models.base import RewardModel
+    from robo_rm.reward_models.protocol import RewardModel
 
 ENTRY_POINT_GROUP = "robo_rm.reward_models"
 DEFAULT_KIND = "stage"

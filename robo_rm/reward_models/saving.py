@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_origin, get_type_hints
 
 from robo_core.errors import ModelError
 from robo_core.outputs import MARKER, write_atomically
-from robo_rm.reward_models.base import RewardModel
 from robo_rm.reward_models.calibration import CalibratedModel, read_calibration
 from robo_rm.reward_models.files import CALIBRATION, CARD, CONFIG, PROVENANCE, WEIGHTS
+from robo_rm.reward_models.protocol import RewardModel
 
 if TYPE_CHECKING:
     import torch

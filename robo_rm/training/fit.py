@@ -18,7 +18,7 @@ from robo_core.outputs import REWARD_MODEL, OutputFolder
 from robo_rm.labels.grouping import GroupedStore, named_groups
 from robo_rm.labels.split import labelled_episodes, split_episodes, store_split
 from robo_rm.labels.training_overlap import contents
-from robo_rm.reward_models.base import TrainedModel
+from robo_rm.reward_models.protocol import TrainedModel
 from robo_rm.reward_models.registry import FitRequest, FitResult
 from robo_rm.reward_models.saving import PROVENANCE, load_reward_model, read_provenance
 from robo_rm.scoring import model_hash

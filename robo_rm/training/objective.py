@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from robo_rm.reward_models.base import TrainedModel
+from robo_rm.reward_models.protocol import TrainedModel
 from robo_rm.settings import OptimiserSettings
 from robo_rm.training.device import autocast, computes_bf16
 from robo_rm.training.schedule import warmup_cosine

@@ -23,10 +23,11 @@ import torch
 
 from robo_core.console import say
 from robo_core.errors import ConfigError, ModelError
-from robo_rm.reward_models.base import BaseRewardModel, Observations, RewardModel
+from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.capabilities import StreamsMany, capability, device_of
 from robo_rm.reward_models.card import plain_card
 from robo_rm.reward_models.prediction import Estimate, Prediction
+from robo_rm.reward_models.protocol import Observations, RewardModel
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind, reward_kind
 from robo_rm.reward_models.saving import WEIGHTS, built, load_reward_model, save_model_folder
 from robo_rm.training.budget import MINUTES

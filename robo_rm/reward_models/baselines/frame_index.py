@@ -17,11 +17,12 @@ import numpy as np
 
 from robo_core.errors import ConfigError
 from robo_rm.labels.grouping import SINGLE, GroupedStore
-from robo_rm.reward_models.base import BaseRewardModel, Observations
+from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.baselines.episodes import OneStage, demonstrations, every_episode
 from robo_rm.reward_models.card import plain_card
 from robo_rm.reward_models.placing import place_in_stages, stages_and_priors
 from robo_rm.reward_models.prediction import Estimate, Prediction
+from robo_rm.reward_models.protocol import Observations
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.reward_models.stage.model import StageRewardModel
 from robo_rm.reward_models.stage.model_type import StagePlan

@@ -13,7 +13,7 @@ import torch
 
 from robo_core.errors import ModelError
 from robo_datasets.store.instructions import Phrasings
-from robo_rm.reward_models.base import BaseRewardModel, Observations
+from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, channels_last, exact_arithmetic, fill, to_pixels
 from robo_rm.reward_models.frames import EpisodeView, Looks, checked_step, resize, with_change
 from robo_rm.reward_models.grm.card import hop_model_card
@@ -24,6 +24,7 @@ from robo_rm.reward_models.grm.settings import check_hop_settings
 from robo_rm.reward_models.grm.streams import HopStreams
 from robo_rm.reward_models.placing import place_in_stages
 from robo_rm.reward_models.prediction import Estimate, Prediction
+from robo_rm.reward_models.protocol import Observations
 
 NAME = "hop"
 

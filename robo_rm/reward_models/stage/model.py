@@ -18,10 +18,11 @@ from robo_rm.encoders.frozen import FrozenEncoder
 from robo_rm.encoders.sentences import SentenceEncoder
 from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.plan import regular_window
-from robo_rm.reward_models.base import BaseRewardModel, Observations
+from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, channels_last, exact_arithmetic, fill, to_pixels
 from robo_rm.reward_models.frames import EpisodeView, Looks, checked_step, resize, with_change
 from robo_rm.reward_models.prediction import Estimate, Prediction
+from robo_rm.reward_models.protocol import Observations
 from robo_rm.reward_models.stage.card import stage_model_card
 from robo_rm.reward_models.stage.description import StageDescription
 from robo_rm.reward_models.stage.network import Heads, StageNetwork, compose

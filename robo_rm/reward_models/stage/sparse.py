@@ -15,9 +15,9 @@ from robo_core.errors import ConfigError, ModelError
 from robo_rm.labels.grouping import GroupedEpisode, GroupedStore, named_groups
 from robo_rm.labels.progress import training_priors
 from robo_rm.labels.tasks import task_priors
-from robo_rm.reward_models.base import RewardModel
 from robo_rm.reward_models.calibration import CalibratedModel
 from robo_rm.reward_models.capabilities import TwoHeaded, capability
+from robo_rm.reward_models.protocol import RewardModel
 
 DENSE, SPARSE = "dense", "sparse"
 
