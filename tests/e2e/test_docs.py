@@ -34,7 +34,9 @@ SMALLER = {
     "score": "",
     "train-policy": "steps=5",
     "eval-policy": "episodes=2",
-    "train-rl": "steps=60 max_steps=40 learning.learning_starts=4 learning.prior_steps=20 learning.evaluation_episodes=1",
+    "train-rl": (
+        "steps=60 max_steps=40 learning.learning_starts=4 learning.prior_steps=20 learning.evaluation_episodes=1"
+    ),
 }
 # Not run here: set-up and the whole line, which run as they are in a fresh checkout; and the slow comparisons.
 ELSEWHERE = ("make ", "pip install", "git clone", "cd ", "python benchmarks/", "source ")

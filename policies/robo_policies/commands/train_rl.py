@@ -82,7 +82,6 @@ def run(config: Config) -> None:
     from robo_core.console import print_table, progress_bar, say
     from robo_core.errors import ConfigError
     from robo_core.outputs import OutputFolder
-    from robo_policies.cloning.checkpoint import pick_device
     from robo_policies.rl.algorithms.compilation import decide_compiling
     from robo_policies.rl.logging.report import write_report
     from robo_policies.rl.logging.run_logger import RunLogger

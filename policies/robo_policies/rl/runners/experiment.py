@@ -38,8 +38,8 @@ from robo_policies.rl.storage.demonstrations import ACTION, demonstrated_reach, 
 from robo_policies.rl.storage.replay_buffer import ReplayBuffer
 from robo_policies.rl.types import BehaviorPrior
 from robo_rm import load_reward_model
-from robo_rm.reward_models.base import RewardModel
 from robo_rm.reward_models.baselines.ensemble import with_rule
+from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.scoring import model_hash, read_prediction, score_progress
 from robo_rm.shaping.potential import TRUE_PROGRESS, NoPotential, Potential, TrueProgress, VideoPotential
 
