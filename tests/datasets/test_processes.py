@@ -81,7 +81,7 @@ import sys
 from pathlib import Path
 from contextlib import nullcontext
 from functools import partial
-from robo_datasets.processes import run_in_processes
+from robo_core.processes import run_in_processes
 sys.path.insert(0, {helpers!r})
 from process_jobs import folder_state, hold
 Path({folder!r}, "script").open("a").write("x")

@@ -40,8 +40,8 @@ class Config:
 
 
 def run(config):
-    from robo_datasets.errors import ConfigError
-    from robo_datasets.outputs import OutputFolder
+    from robo_core.errors import ConfigError
+    from robo_core.outputs import OutputFolder
 
     if config.count < 0:
         raise ConfigError("count is negative")
