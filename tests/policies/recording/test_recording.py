@@ -158,7 +158,7 @@ def test_interrupted_workers_leave_a_good_store(tmp_path: Path):
     os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches every process of the group
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "goes on from here" in error
+    assert "run the same command again to resume" in error
     assert "Traceback" not in error
     store = DemoStore.open(path)
     assert 1 <= len(store) < 50
