@@ -37,9 +37,9 @@ import numpy as np
 from robo_core.console import print_table, say
 from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
+from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
 from robo_policies.recording.recorder import RecordingPlan, missing_indices, record_episode
 from robo_policies.rendering import import_mujoco
-from robo_policies.worlds.tidy_drawer import TidyDrawer
 from robo_rm.evaluation.evaluate import evaluate_reward_model
 from robo_rm.reward_models.grm.fusion import Perspectives
 from robo_rm.reward_models.grm.model import HopRewardModel
@@ -80,12 +80,12 @@ class Remembering(HopRewardModel):
 
 
 class OtherLook(RecordingPlan):
-    """The drawer world repainted, with its front camera moved to the other side."""
+    """The drawer environment repainted, with its front camera moved to the other side."""
 
-    def make_env(self) -> TidyDrawer:
-        """The world, changed."""
+    def make_env(self) -> TidyDrawerEnv:
+        """The environment, changed."""
         env = super().make_env()
-        assert isinstance(env, TidyDrawer)
+        assert isinstance(env, TidyDrawerEnv)
         model = env.model
         model.geom_rgba[:, :3] = model.geom_rgba[:, [2, 0, 1]]
         model.geom_rgba[model.geom("table").id, :3] = (0.45, 0.33, 0.24)
@@ -160,7 +160,7 @@ def copy_episodes(source: DemoStore, path: Path, uuids: Sequence[str]) -> DemoSt
 
 
 def recorded(path: Path, quality: str, seed: int, episodes: int) -> DemoStore:
-    """Episodes of the repainted world."""
+    """Episodes of the repainted environment."""
     plan = OtherLook("tidy_drawer", quality, seed, mixture=MIXTURE)
     if path.exists():
         store = DemoStore.open(path)

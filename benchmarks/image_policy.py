@@ -29,9 +29,10 @@ from robo_datasets import DemoStore
 from robo_policies import train_policy
 from robo_policies.cloning.holdout import held_out_errors, hold_out
 from robo_policies.cloning.images import Pictures
-from robo_policies.cloning.settings import POLICIES, Budget, CloningSettings, PolicySettings, WeightSettings
+from robo_policies.cloning.settings import POLICIES, CloningSettings, PolicySettings, WeightSettings
 from robo_policies.cloning.windows import ACTION, load_demonstrations, normalisation
 from robo_rm.labels.progress import episode_segments, progress_labels, training_priors
+from robo_rm.training.budget import Budget
 from robo_rm.weights.options import Calibration
 from robo_rm.weights.rabc import store_weights
 

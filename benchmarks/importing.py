@@ -2,58 +2,55 @@
 
     python benchmarks/importing.py [--data DIR] [--rounds 3] [--workers N] [--episodes N] [--json out.json]
 
-Both sides use the same number of processes, and a round of each includes starting them. The plain side decodes every
-frame of every video and encodes it as the store does (quality 95, 4:4:4), and writes nothing. Rounds take turns, so
-that what else the machine does meets both; the figure is the median of the rounds' ratios, of the clock's time and of
-the processors' (which other work on the machine does not lengthen). The import is repeated on the store that is there,
-which reads nothing but the files' times, and on a copy elsewhere, which reads all but decodes nothing.
+Two commands take turns, each from its start to its end and with the same number of processes: ``robo-rm import
+lerobot`` into a new store, and ``benchmarks/plain_decoding.py`` on the same videos, which writes nothing. Other work on
+the machine so meets both; the figure is the median of the rounds' ratios, of the clock's time and of the processors'
+(which other work lengthens less). The import is repeated on the store that is there, which reads nothing but the files'
+times, and on a copy elsewhere, which reads all but decodes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
-import multiprocessing
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 from robo_core.console import print_table, say
+from robo_datasets import DemoStore
 from robo_datasets.importers.lerobot.v2 import LeRobotV2Source
-from robo_datasets.importers.run import import_source
-from robo_datasets.importers.selection import SelectedSource, Selection
-from robo_datasets.store.jpeg import DEFAULT_QUALITY, DEFAULT_SUBSAMPLING, frame_encoder
-from robo_datasets.video.decoder import video_frames
+
+_PLAIN = Path(__file__).with_name("plain_decoding.py")
+_PR_SET_CHILD_SUBREAPER = 36
 
 
-def decode_and_encode(path: Path) -> int:
-    """Every frame of a video as JPEG; returns how many."""
-    count, encode = 0, frame_encoder(DEFAULT_QUALITY, DEFAULT_SUBSAMPLING)
-    for frame in video_frames(path):
-        encode(frame)
-        count += 1
-    return count
+def timed(command: Sequence[str], compiled: Path) -> tuple[float, float]:
+    """Seconds on the clock, and of all processors, until the command and every process of it have ended.
 
-
-def plain(videos: list[Path], workers: int) -> int:
-    """All videos, in as many processes as the import has."""
-    if workers < 2:
-        return sum(map(decode_and_encode, videos))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        return sum(pool.map(decode_and_encode, videos))
-
-
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the clock, and of all processors, worker processes included."""
+    ``compiled`` is where Python keeps compiled modules, which installed packages have.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(compiled)
     start, before = time.perf_counter(), os.times()
-    work()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    clock = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[:6])} failed: {done.stderr}")
+    try:
+        while True:
+            os.wait()  # helpers that outlive the command for a moment count too
+    except ChildProcessError:
+        pass
     after = os.times()
-    return time.perf_counter() - start, sum(after[:4]) - sum(before[:4])
+    return clock, after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def main() -> None:
@@ -67,38 +64,38 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (arguments.data / "meta/info.json").is_file():
         raise SystemExit(f"{arguments.data} is not a LeRobot v2.1 data set; give --data DIR")
+    # Processes whose parent has ended become children of this one, so that their time is counted.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     whole = LeRobotV2Source(arguments.data)
-    numbers = [episode.number for episode in whole.episodes[: arguments.episodes]]
-    selection = Selection([range(number, number + 1) for number in numbers])
-    videos = [
-        path
-        for episode in whole.episodes[: arguments.episodes]
-        for path in whole.files(episode)
-        if path.suffix == ".mp4"
-    ]
+    chosen = whole.episodes[: arguments.episodes]
+    videos = [str(path) for episode in chosen for path in whole.files(episode) if path.suffix == ".mp4"]
     figures: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        store, copy = Path(folder, "demos.zarr"), Path(folder, "copy")
+        store, copy, compiled = Path(folder, "demos.zarr"), Path(folder, "copy"), Path(folder, "compiled")
         shutil.copytree(arguments.data, copy)  # which also warms the file cache
-        frames = 0
 
-        def bring_in(source: Path) -> None:
-            nonlocal frames
-            chosen = SelectedSource(LeRobotV2Source(source), selection)
-            frames += import_source(chosen, store, workers=arguments.workers).frames
+        def bring_in(source: Path, count: int | None = arguments.episodes) -> list[str]:
+            words = [f"source={source}", f"store={store}", f"workers={arguments.workers}"]
+            words += [] if count is None else [f"episodes=[{','.join(str(e.number) for e in chosen[:count])}]"]
+            return [sys.executable, "-m", "robo_core.cli.main", "import", "lerobot", *words]
 
-        def measure(name: str, work: Callable[[], object]) -> None:
-            clock, processors = timed(work)
+        def decode(files: Sequence[str]) -> list[str]:
+            return [sys.executable, str(_PLAIN), "--workers", str(arguments.workers), *files]
+
+        def measure(name: str, command: Sequence[str]) -> None:
+            clock, processors = timed(command, compiled)
             figures.setdefault(f"{name}_s", []).append(clock)
             figures.setdefault(f"{name}_cpu_s", []).append(processors)
 
+        for command in (decode(videos[:2]), bring_in(arguments.data, 2)):
+            timed(command, compiled)  # once, to compile
         for _ in range(arguments.rounds):
             shutil.rmtree(store, ignore_errors=True)
-            frames = 0
-            measure("plain", lambda: plain(videos, arguments.workers))
-            measure("import", lambda: bring_in(arguments.data))
-            measure("again", lambda: bring_in(arguments.data))
-            measure("moved", lambda: bring_in(copy))
+            measure("plain", decode(videos))
+            measure("import", bring_in(arguments.data))
+            measure("again", bring_in(arguments.data))
+            measure("moved", bring_in(copy))
+        frames = sum(DemoStore.open(store).lengths.values())
     for kind in ("s", "cpu_s"):
         pairs = zip(figures[f"plain_{kind}"], figures[f"import_{kind}"], strict=True)
         figures[f"ratio_{kind.removesuffix('_s') if kind != 's' else 'clock'}"] = [one / two for one, two in pairs]

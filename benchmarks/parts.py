@@ -1,4 +1,4 @@
-"""Demonstrations annotated with equal parts of the way instead of their world's few stages, as dense keyframes are."""
+"""Demonstrations annotated with equal parts of the progress instead of their few stages, as dense keyframes are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from robo_datasets import DemoStore
-from robo_policies.rl.demonstrations import SIMULATOR_PROGRESS
+from robo_rm.shaping.potential import TRUE_PROGRESS
 
 
 def annotate_parts(given: DemoStore, path: Path, parts: int) -> None:
@@ -19,7 +19,7 @@ def annotate_parts(given: DemoStore, path: Path, parts: int) -> None:
     made = DemoStore.create(partial, given.features, given.fps, names)
     for episode in map(given.episode, given.uuids):
         frames = {key: np.asarray(episode[key][:]) for key in given.features}
-        stage = np.minimum((frames[SIMULATOR_PROGRESS].ravel() * parts).astype(np.int64), parts - 1)
+        stage = np.minimum((frames[TRUE_PROGRESS].ravel() * parts).astype(np.int64), parts - 1)
         with made.writer(task=episode.task, attributes=dict(episode.attributes)) as writer:
             writer.extend(frames, stage=stage)
             writer.success = episode.success

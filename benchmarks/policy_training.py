@@ -34,13 +34,15 @@ from robo_core.console import print_table, say
 from robo_datasets import DemoStore
 from robo_datasets.exporters.lerobot.exporter import LeRobotSettings, export_lerobot
 from robo_policies import train_policy
-from robo_policies.cloning import trainer
 from robo_policies.cloning.act import act_config
 from robo_policies.cloning.images import Pictures
-from robo_policies.cloning.learner import make_learner
+from robo_policies.cloning.learners import make_learner
 from robo_policies.cloning.sample_weights import sample_weights
-from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, WeightSettings
+from robo_policies.cloning.settings import ActSettings, CloningSettings, WeightSettings
+from robo_policies.cloning.trainer import CloningObjective
 from robo_policies.cloning.windows import Windows, load_demonstrations, normalisation
+from robo_rm.training.budget import Budget
+from robo_rm.training.engine import Engine, Recipe
 
 SIZE = (96, 128)
 WARM_UP = 10
@@ -108,7 +110,7 @@ def small_store(source: DemoStore, path: Path, episodes: int, pictures: bool) ->
 
 def ours(options: argparse.Namespace, store: DemoStore, case: str, weights: str, precision: str) -> float:
     """Samples per second of our loop."""
-    with tempfile.TemporaryDirectory() as folder, stamped(trainer._Run, "advance", options.clock) as ends:
+    with tempfile.TemporaryDirectory() as folder, stamped(Engine, "step", options.clock) as ends:
         train_policy(
             store,
             Path(folder) / "policy",
@@ -164,14 +166,13 @@ def stepper(options: argparse.Namespace, store: DemoStore, case: str, weights: s
     statistics = normalisation(demonstrations, values, pictures)
     windows = Windows(demonstrations, values, learner.span, statistics, options.device, pictures, shape.shift)
     how = CloningSettings(batch_size=BATCH[case], precision=options.precision)
-    run = trainer._Run(learner, Budget(BLOCK * (options.pairs + 1)), how, 0, {}, options.device)
-    learner.network.train()
-    batches = windows.batches(0, how.batch_size, 0)
+    objective = CloningObjective(learner, windows, how, 0, options.device)
+    engine = Engine(objective, Recipe(Budget(BLOCK * (options.pairs + 1)), how.ema_decay), options.device)
 
     def advance() -> float:
         start = CLOCKS[options.clock]()
         for _ in range(BLOCK):
-            run.advance(next(batches))
+            engine.step(objective.batch(engine.steps))
         return CLOCKS[options.clock]() - start
 
     return advance

@@ -3,8 +3,9 @@
     python benchmarks/rabc.py --out out/rabc [--studies tidy_drawer drawer_open ...] [--arms bc calibrated ...]
         [--seeds 0 1 2] [--steps 2000] [--episodes 100] [--processes 2] [--most CELLS] [--table]
 
-A study is a world, a policy and demonstrations of mixed quality. Its store is recorded, a reward model is trained on
-it and scores it; then every cell (study, weighting, seed) trains for the same steps and faces the same starts. Weights:
+A study is an environment, demonstrations of mixed quality, and a policy with its training, which are the recipe
+`robo-rm train-policy experiment=rabc_STUDY`. Its store is recorded, a reward model is trained on it and scores it; then
+every cell (study, weighting, seed) trains for the same steps and faces the same starts. Weights:
 
     bc            every frame alike
     calibrated    RA-BC, calibrated mode, as `robo-rm score` does it by default
@@ -15,7 +16,7 @@ it and scores it; then every cell (study, weighting, seed) trains for the same s
     top_fraction  the share of the episodes that made most progress, every frame alike
 
 Cells run one per core. Each leaves OUT/<study>/<weighting>_<seed>/cell.json; the same command goes on with those that
-are missing, and `--table` prints what there is at any time. `--steps`, where given, replaces the study's own.
+are missing, and `--table` prints what there is at any time. `--steps`, where given, replaces the recipe's.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ from typing import Any
 
 import numpy as np
 from contenders.rabc_weights import write_weights
+from omegaconf import OmegaConf
 
+from robo_core.cli.commands import find_commands
+from robo_core.cli.composed import compose_command
 from robo_core.console import print_table, progress_bar, say
 from robo_core.errors import StoreError
 from robo_core.outputs import write_atomically
@@ -52,11 +56,9 @@ class Study:
     """One comparison.
 
     Attributes:
-        env: the world.
+        env: the environment.
         arms: which weightings are compared.
         horizons: actions of a chunk carried out before the policy looks again; the first is the policy's default.
-        steps: training steps of every cell.
-        policy: words for train-policy.
         recorded: episodes in the store.
         record: further words for record.
         shares: the study whose reward model this one scores with, since its demonstrations look the same.
@@ -65,8 +67,6 @@ class Study:
     env: str
     arms: tuple[str, ...] = ("bc", "calibrated", "oracle")
     horizons: tuple[int, ...] = (5, 10)
-    steps: int = 2000
-    policy: tuple[str, ...] = ("policy=act",)
     recorded: int = 100
     record: tuple[str, ...] = ()
     shares: str = ""
@@ -74,22 +74,12 @@ class Study:
 
 STUDIES: dict[str, Study] = {
     "tidy_drawer": Study("tidy_drawer", arms=ARMS),
-    "drawer_open": Study("metaworld/drawer-open-v3", steps=1000),
-    "pick_place": Study("metaworld/pick-place-v3", steps=1000),
-    "door_open": Study("metaworld/door-open-v3", steps=1000),
-    "tidy_drawer_diffusion": Study(
-        "tidy_drawer", policy=("policy=diffusion",), steps=2000, horizons=(5,), shares="tidy_drawer"
-    ),
+    "drawer_open": Study("metaworld/drawer-open-v3"),
+    "pick_place": Study("metaworld/pick-place-v3"),
+    "door_open": Study("metaworld/door-open-v3"),
+    "tidy_drawer_diffusion": Study("tidy_drawer", horizons=(5,), shares="tidy_drawer"),
     "open_images": Study(
-        "tidy_drawer/open",
-        arms=("bc", "calibrated"),
-        policy=(
-            *("policy=act", "policy.cameras=[front]", "policy.image_size=[64,64]"),
-            *("training.batch_size=16", "training.learning_rate=3e-4"),
-        ),
-        record=("environment_state=false",),
-        steps=1000,
-        horizons=(5,),
+        "tidy_drawer/open", arms=("bc", "calibrated"), record=("environment_state=false",), horizons=(5,)
     ),
 }
 
@@ -171,13 +161,17 @@ def weight_words(store: DemoStore, arm: str) -> tuple[str, ...]:
     return ("weights=rabc", f"weights.name={write_weights(store, arm, CHUNK)}")
 
 
+def training_words(options: argparse.Namespace, name: str) -> tuple[str, ...]:
+    """The recipe of a study, and its steps where others were asked for."""
+    return (f"experiment=rabc_{name}", *([f"steps={options.steps}"] if options.steps else []))
+
+
 def settings_of(options: argparse.Namespace, name: str, store: DemoStore) -> dict[str, Any]:
     """What the outcome of a cell depends on, beside weighting and seed."""
-    study = STUDIES[name]
+    recipe = compose_command(find_commands()["train-policy"], training_words(options, name)).config
     return {
-        "env": study.env,
-        "policy": list(study.policy),
-        "steps": options.steps or study.steps,
+        "env": STUDIES[name].env,
+        **{key: OmegaConf.to_container(recipe)[key] for key in ("policy", "training", "steps")},
         "episodes": options.episodes,
         "evaluation_seed": options.evaluation_seed,
         "store": store.content_hash(),
@@ -193,7 +187,7 @@ def run_cell(
     folder = options.out / cell.folder
     robo_rm(
         core,
-        *("train-policy", f"store={store.path}", *study.policy, *words, f"steps={settings['steps']}"),
+        *("train-policy", *training_words(options, cell.study), f"store={store.path}", *words),
         *(f"seed={cell.seed}", f"out={folder}/policy", "device=cpu"),
     )
     result: dict[str, Any] = {

@@ -47,10 +47,11 @@ from robo_rm.reward_models.prediction import Prediction
 from robo_rm.reward_models.registry import FitRequest
 from robo_rm.reward_models.stage.model import StageRewardModel
 from robo_rm.reward_models.stage.model_type import describe
-from robo_rm.reward_models.stage.trainer import Trainer
+from robo_rm.reward_models.stage.trainer import StageObjective
 from robo_rm.settings import ConvSettings, FrozenSettings, OptimiserSettings, StageSettings
 from robo_rm.training.budget import Budget
 from robo_rm.training.data import TrainingData
+from robo_rm.training.engine import Engine, Recipe
 
 ROUNDS = 3
 PARTS = ("speed", "streaming", "cameras", "quality")
@@ -98,7 +99,7 @@ class Bench:
         self.kept = StoredFeatures(self.store, self.encoder.identity, [self.key])
         self.kept.make(lambda: self.encoder, self.episodes)
 
-    def ours(self, reward: StageSettings) -> Trainer:
+    def ours(self, reward: StageSettings) -> StageObjective:
         """Our model, fresh; every setting at its default but those of the shape."""
         request = FitRequest(
             store=self.store,
@@ -117,7 +118,7 @@ class Bench:
             2e9,
             features=self.kept,
         )
-        return Trainer(description, data, OptimiserSettings(), self.seed)
+        return StageObjective(description, data, OptimiserSettings(), self.seed)
 
     def sarm(self, bfloat16: bool, warmup: int = 500, shape: Shape = RELEASED) -> Sarm:
         """The released model, fresh."""
@@ -163,12 +164,18 @@ def describe_priors(episodes: list[Any], stages: int) -> npt.NDArray[np.float64]
     return training_priors(episodes, stages)
 
 
-def our_steps(trainer: Trainer, count: int) -> float:
+def engine_of(objective: StageObjective, steps: int) -> Engine:
+    """The engine that trains it, for so many steps."""
+    return Engine(objective, Recipe(Budget(steps), objective.settings.average), "cpu")
+
+
+def our_steps(engine: Engine, count: int) -> float:
     """Supervised frames a second over some steps, the making of batches included."""
-    frames = trainer.settings.batch * (trainer.description.reward.history + 1)
+    objective = engine.objective
+    frames = objective.settings.batch * (objective.description.reward.history + 1)
     start = time.perf_counter()
     for _ in range(count):
-        trainer.step(trainer.batch(trainer.steps), 0.5)
+        engine.step(objective.batch(engine.steps))
     return count * frames / (time.perf_counter() - start)
 
 
@@ -189,15 +196,16 @@ def timed(frames: int, work: Callable[[], Any]) -> float:
 def speed(bench: Bench) -> dict[str, Any]:
     """Training and offline scoring."""
     ours, large = bench.ours(StageSettings()), bench.ours(LARGE)
+    our_engine, large_engine = engine_of(ours, 1000), engine_of(large, 1000)
     theirs = {"fp32": bench.sarm(False), "bf16": bench.sarm(True)}
     training: dict[str, Callable[[], float]] = {
-        "ours": lambda: our_steps(ours, 60),
-        "ours, 768 wide, 8 layers": lambda: our_steps(large, 3),
+        "ours": lambda: our_steps(our_engine, 60),
+        "ours, 768 wide, 8 layers": lambda: our_steps(large_engine, 3),
         "SARM": lambda: sarm_steps(theirs["fp32"], 1),
         "SARM, bf16": lambda: sarm_steps(theirs["bf16"], 2),
     }
-    our_steps(ours, 5)
-    our_steps(large, 1)
+    our_steps(our_engine, 5)
+    our_steps(large_engine, 1)
     sarm_steps(theirs["bf16"], 1)
     models = {"ours": ours.model({}), "ours, 768 wide, 8 layers": large.model({})}
     episode = bench.held_out[0]
@@ -341,9 +349,11 @@ def our_quality(bench: Bench) -> dict[str, Any]:
     frames = sum(episode.length for episode in bench.train)
     steps = Budget(None, None, 7.0).over(frames, ours.settings.batch * 9).steps or 0
     start = time.monotonic()
+    engine = engine_of(ours, steps)
     for step in range(steps):
-        ours.step(ours.batch(step), step / steps)
+        engine.step(ours.batch(step))
     seconds = time.monotonic() - start
+    engine.finish()
     model, every = ours.model({}), bench.options.every
 
     def predict(episode: Any) -> Prediction:

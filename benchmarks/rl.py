@@ -1,31 +1,31 @@
-"""Does a reward that sees progress make learning faster, and does it change what is learnt?
+"""Does a progress reward speed up learning, and does it change what is learned?
 
     python benchmarks/rl.py --out out/rl [--tasks open drawer_open ...] [--arms sparse additive pbrs ...]
         [--seeds 0 1 2] [--minutes 12] [--processes 2] [--most CELLS] [--table]
 
-A task is a world, demonstrations that the learner is given, and videos that it is not. The demonstrations are those of
-operators who gave up somewhere: cloning them never succeeds. The videos show the whole task in mixed quality, but not
-what was commanded, as where somebody else's hand did it; only the reward model sees them, and beside them a few tries
-of the demonstrations' clone with the stages that the simulator tells: videos alone do not show it what a learner's
-failures look like, and it takes them for progress (--tries 0 shows that). The tasks `one_shot...` give the
-learner one clean demonstration instead, and have a hop model that learnt another skill and was adapted from that one
+A task is an environment, demonstrations for the learner, and videos for the reward model. The demonstrations are those
+of operators who gave up somewhere: cloning them never succeeds. The videos show the whole task in mixed quality, but
+not the commands, as a recording of somebody else's hand; only the reward model is trained on them, and beside them on a
+few rollouts of the demonstrations' clone with the simulator's stages: videos alone do not show what a learner's
+failures look like, and the model mistakes them for progress (--tries 0 shows that). The tasks `one_shot...` give the
+learner one clean demonstration instead, and a hop model that was trained on another skill and adapted from that one
 demonstration. Every cell (task, arm, seed) learns from the same demonstrations with the same settings but for the
 reward. Arms:
 
     sparse        success alone
-    unshaped      success alone, with all else that progress gives: aligned clone, cut-off episodes, potential seen
-    additive      success and the reward model's progress at every decision
-    pbrs          success and the potential-based difference of the reward model's progress F: the default of train-rl
-    pbrs_centred  the same with F - 1
+    unshaped      success alone, with all else that progress gives: filtered prior, early termination, potential
+    additive      success and the reward model's progress at every macro-action
+    pbrs          success and potential-based shaping by the reward model's progress Phi: the default of train-rl
+    pbrs_centred  the same with Phi - 1
     <mode>        any other shaping of `robo-rm train-rl`, from the reward model's progress
     <mode>_true   the same from the simulator's own progress: what a perfect reward model would give
-    <mode>_plain  the same, but the proposing clone learns from all demonstrated decisions, not from those that made
-                  progress: how much is the shaping's, how much the clone's
+    <mode>_plain  the same, but the behaviour prior is cloned from all demonstrations, not from what made progress:
+                  how much is due to shaping, how much to the prior
     worst, lcb    pbrs from an ensemble of three reward models: the least progress, or the mean less the variance
-    sb3_sac       Stable-Baselines3's SAC with pbrs, as a control
+    sb3_sac       Stable-Baselines3's SAC with pbrs, as a baseline
 
-Cells run one a core, at most --minutes each, and leave OUT/<task>/<arm>_<seed>/cell.json; the same command goes on with
-what is missing, also within a cell. `--table` prints what there is at any time: control steps until evaluations reach
+Cells run one a core, at most --minutes each, and leave OUT/<task>/<arm>_<seed>/cell.json; run the same command again
+for what is missing, also within a cell. `--table` prints what there is: control steps until evaluations reach
 50, 90 and 95 % success (median over the seeds, with their range, `>` where some seed never did), and the success at
 the end with a 95 % interval. OUT/curves_<task>.png shows the curves. Speed and memory are measured by rl_speed.py.
 """
@@ -52,26 +52,26 @@ from rl_tasks import TASKS, Task
 from robo_core.console import print_table, progress_bar, say
 from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_policies.rl.demonstrations import SIMULATOR_PROGRESS
 from robo_policies.rl.settings import LearningSettings, SacSettings
 from robo_rm.metrics.intervals import wilson_interval
 from robo_rm.scoring import model_hash
+from robo_rm.shaping.potential import TRUE_PROGRESS
 
 MILESTONES = (0.5, 0.9, 0.95)
 TRUE, PLAIN = "_true", "_plain"
 ENSEMBLES = ("worst", "lcb")
 ARMS = ("sparse", "additive", "pbrs", "pbrs_centred", "pbrs_true")
 ROLLOUTS = str(Path(__file__).parent / "contenders" / "clone_rollouts.py")
-# Seeds of the tries that reward models learn from, and of those that rl_potential.py judges them by.
-TRIES_FROM, JUDGED_FROM = 500_000_000, 600_000_000
+# First seeds of the rollouts that reward models learn from, and of those that rl_potential.py evaluates them on.
+TRIES_FROM, HELD_OUT_FROM = 500_000_000, 600_000_000
 # Evaluations at the end of a run that are pooled for its final success.
 LAST = 3
-# Demonstrations recorded for each that is kept, where only those are that gave up early.
+# Demonstrations recorded for each that is used, where only those are that gave up early.
 FOR_ONE = 6
 COLOURS = ("#3b6fb6", "#d1702b", "#3a8f4d", "#8a5fb0", "#b03a4e", "#6d6d6d", "#b09a2b", "#2b9ab0", "#c05fa0", "#5f7d3a")
 
 # The same for every arm and task; all else are the defaults of train-rl.
-LEARNING = ("learning.capacity=50000",)
+LEARNING = ("learning.buffer_size=50000",)
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="control steps of every run, instead of the task's own")
     parser.add_argument("--tries", type=int, help="of the clone, for the reward model, instead of the task's own")
-    parser.add_argument("--minutes", type=float, default=12.0, help="most minutes of a run")
-    parser.add_argument("--processes", type=int, default=0, help="0: one a core, two at most")
+    parser.add_argument("--minutes", type=float, default=12.0, help="maximum minutes of a run")
+    parser.add_argument("--processes", type=int, default=0, help="0: up to two")
     parser.add_argument("--most", type=int, help="stop after so many cells")
     parser.add_argument("--table", action="store_true", help="print what there is and run nothing")
     return parser.parse_args()
@@ -145,26 +145,26 @@ def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore
             robo_rm(None, *hop, f"store={videos}", f"out={folder}/base", "steps=400", "reward.plan.elsewhere=0.1")
             robo_rm(None, *hop, f"init={folder}/base", f"store={path}", f"out={folder}/reward")
             return DemoStore.open(path)
-        seen, tries = videos, task.tries if options.tries is None else options.tries
+        training, tries = videos, task.tries if options.tries is None else options.tries
         if tries:
-            seen = folder / "tries.zarr"
-            if not seen.exists():
-                numbers = map(str, (tries, task.repeat, TRIES_FROM, *task.noises))
-                run(None, ROLLOUTS, str(path), str(videos), str(seen), task.env, *numbers)
-        robo_rm(None, "train-reward", f"store={seen}", f"out={folder}/reward", *task.reward)
+            training = folder / "tries.zarr"
+            if not training.exists():
+                numbers = map(str, (tries, task.action_repeat, TRIES_FROM, *task.noises))
+                run(None, ROLLOUTS, str(path), str(videos), str(training), task.env, *numbers)
+        robo_rm(None, "train-reward", f"store={training}", f"out={folder}/reward", *task.reward)
     if several and not (folder / "ensemble" / "metrics.json").exists():
         if task.base:
             raise SystemExit(f"{name} has a hop model adapted from one demonstration; no ensemble is made of those")
-        seen = folder / "tries.zarr" if (folder / "tries.zarr").exists() else videos
+        training = folder / "tries.zarr" if (folder / "tries.zarr").exists() else videos
         settings = [word.replace("reward.", "reward.settings.") for word in task.reward]
         words = ("reward=ensemble", "reward.members=3", *settings)
-        robo_rm(None, "train-reward", f"store={seen}", f"out={folder}/ensemble", *words)
+        robo_rm(None, "train-reward", f"store={training}", f"out={folder}/ensemble", *words)
     return DemoStore.open(path)
 
 
 def record_demonstrations(task: Task, path: Path) -> None:
     """The demonstrations that the learner is given, unless they are there."""
-    if task.most >= 1:
+    if task.max_progress >= 1:
         record(task.env, path, task.quality, task.demonstrations, seed=77, parts=task.parts)
         return
     if path.exists():
@@ -173,18 +173,19 @@ def record_demonstrations(task: Task, path: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     record(task.env, partial, task.quality, FOR_ONE * wanted, seed=77, parts=task.parts)
     store = DemoStore.open(partial)
-    reached = {uuid: float(np.max(store.episode(uuid)[SIMULATOR_PROGRESS][:])) for uuid in store.uuids}
-    fitting = [uuid for uuid in store.uuids if reached[uuid] <= task.most][:wanted]
+    reached = {uuid: float(np.max(store.episode(uuid)[TRUE_PROGRESS][:])) for uuid in store.uuids}
+    fitting = [uuid for uuid in store.uuids if reached[uuid] <= task.max_progress][:wanted]
     if len(fitting) < wanted:
         raise SystemExit(
-            f"{task.env}: {len(fitting)} of {FOR_ONE * wanted} demonstrations gave up by {task.most}, not {wanted}"
+            f"{task.env}: {len(fitting)} of {FOR_ONE * wanted} demonstrations gave up by {task.max_progress}, "
+            f"not {wanted}"
         )
     store.remove([uuid for uuid in store.uuids if uuid not in fitting])
     partial.rename(path)
 
 
 def record(env: str, path: Path, quality: str, episodes: int, seed: int, parts: int = 0) -> None:
-    """Demonstrations of a world, unless they are there; annotated with so many parts of the way, 0 for its stages."""
+    """Demonstrations in an environment, unless they are there; annotated with so many parts, 0 for its own stages."""
     if path.exists() and len(DemoStore.open(path)) >= episodes:
         return
     recorded = path.with_name(f"recorded_{path.name}") if parts else path
@@ -202,7 +203,7 @@ def model_of(arm: str, out: Path, name: str) -> Path:
 
 
 def reward_words(arm: str, model: Path) -> tuple[str, ...]:
-    """What train-rl is told about the reward, from this model where it takes one, and the learner."""
+    """Settings of train-rl for the reward, from this model where it takes one, and the learner."""
     if arm == "sparse":
         return ("shaping=sparse", "potential=none")
     if arm == "unshaped":
@@ -212,7 +213,7 @@ def reward_words(arm: str, model: Path) -> tuple[str, ...]:
     if arm in ENSEMBLES:
         return ("shaping=pbrs", f"shaping.ensemble={arm}", f"reward_model={model}")
     if arm.endswith(PLAIN):
-        return (*reward_words(arm.removesuffix(PLAIN), model), "learning.clone_aligned=false")
+        return (*reward_words(arm.removesuffix(PLAIN), model), "learning.prior_filter=false")
     if arm.endswith(TRUE):
         return (f"shaping={arm.removesuffix(TRUE)}", "potential=true")
     return (f"shaping={arm}", f"reward_model={model}")
@@ -221,10 +222,11 @@ def reward_words(arm: str, model: Path) -> tuple[str, ...]:
 def settings_of(options: argparse.Namespace, name: str, store: DemoStore) -> dict[str, Any]:
     """What the outcome of a cell depends on, beside arm and seed; its steps and minutes, which may differ."""
     task = TASKS[name]
-    names = ("repeat", "discount", "evaluate_every", "patience")
+    names = ("action_repeat", "discount", "evaluate_every")
     learning = (*(f"learning.{name}={getattr(task, name)}" for name in names), *LEARNING)
-    if task.unseen:
-        learning = (*learning, f"learning.unseen=[{','.join(task.unseen)}]")
+    learning = (*learning, f"learning.early_termination_patience={task.patience}")
+    if task.ignored_states:
+        learning = (*learning, f"learning.ignored_states=[{','.join(task.ignored_states)}]")
     defaults = {**asdict(LearningSettings()), **asdict(SacSettings())}
     return {"env": task.env, "learning": list(learning), "defaults": defaults, "store": store.content_hash()}
 
@@ -243,7 +245,7 @@ def run_cell(options: argparse.Namespace, cell: Cell, store: DemoStore, core: in
         *(f"steps={steps}", f"minutes={options.minutes}", "device=cpu", *learning),
         *reward_words(cell.arm, model),
     )
-    note = json.loads((folder / "run" / "training" / "learning.json").read_text())
+    state = json.loads((folder / "run" / "training" / "learning.json").read_text())
     result = {
         "task": cell.task,
         "arm": cell.arm,
@@ -252,7 +254,7 @@ def run_cell(options: argparse.Namespace, cell: Cell, store: DemoStore, core: in
         "reward_model": model_hash(str(model)) if needs_model(cell.arm) else None,
         "steps": steps,
         "minutes": options.minutes,
-        "curve": note["curve"],
+        "curve": state["curve"],
         "metrics": json.loads((folder / "run" / "metrics.json").read_text()),
     }
     write_atomically(folder / "cell.json", json.dumps(result, indent=1))
@@ -301,7 +303,7 @@ def rows_of(cells: dict[Cell, dict[str, Any]], name: str) -> list[dict[str, Any]
 
 
 def show(options: argparse.Namespace) -> None:
-    """Print a table per task, write OUT/table.json and a picture of the curves per task."""
+    """Print a table per task, write OUT/table.json and a figure of the curves per task."""
     cells = read_cells(options)
     table = []
     for name in options.tasks:
@@ -380,12 +382,12 @@ def main() -> None:
     done = read_cells(options)
     missing = [cell for cell in wanted if cell not in done][: options.most]
     for name in options.tasks:
-        kept = [result for cell, result in done.items() if cell.task == name]
+        finished = [result for cell, result in done.items() if cell.task == name]
         left = [cell for cell in missing if cell.task == name]
         if not left:
             continue
         store = prepare(options, name, {cell.arm for cell in left})
-        for result in kept:
+        for result in finished:
             for key, value in settings_of(options, name, store).items():
                 if result["settings"].get(key) != value:
                     raise SystemExit(
@@ -393,7 +395,7 @@ def main() -> None:
                         "give another --out"
                     )
         with (
-            progress_bar(name, total=len(left) + len(kept), unit="cells", done=len(kept)) as bar,
+            progress_bar(name, total=len(left) + len(finished), unit="cells", done=len(finished)) as bar,
             ThreadPoolExecutor(free.qsize()) as pool,
         ):
             lock = threading.Lock()

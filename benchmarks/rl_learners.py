@@ -1,15 +1,15 @@
-"""How many control steps a second does learning take, against Stable-Baselines3's SAC?
+"""How many control steps per second does learning take, against Stable-Baselines3's SAC?
 
     python benchmarks/rl_learners.py --store DEMOS --model REWARD_MODEL [--env tidy_drawer/open] [--updates 20]
-        [--decisions 400] [--rounds 3] [--json FILE]
+        [--macro-actions 400] [--rounds 3] [--json FILE]
 
-Each learner learns the same task with the reward model in the loop and the same number of updates a decision, one
-thread, at its own sizes. Decisions after the first updates are timed, so neither setting up, compiling nor evaluating
-counts. The learners take turns, each in a process of its own, so that all see the same machine:
+Each learner learns the same task with the reward model in the loop and the same gradient steps per macro-action,
+one thread, at its own sizes. Only what follows the first updates is timed, so neither setting up, compiling nor
+evaluating counts. The learners take turns, each in a process of its own, so that all see the same machine:
 
     sac             ours with learner.compile=false, as short runs have it
     sac_compiled    ours with learner.compile=true, as long runs have it
-    sb3_sac         Stable-Baselines3's SAC as it comes
+    sb3_sac         Stable-Baselines3's SAC, unmodified
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,7 @@ from robo_core.console import print_table, progress_bar
 from robo_core.outputs import write_atomically
 
 LEARNERS = ("sac", "sac_compiled", "sb3_sac")
-# Decisions after warm-up that are not timed: what is compiled or made at its first call is done by then.
+# Macro-actions after the first update that are not timed: whatever is compiled at its first call is done by then.
 UNTIMED = 10
 
 
@@ -40,8 +39,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--store", type=Path, required=True, help="demonstrations of the task")
     parser.add_argument("--model", type=Path, required=True, help="folder of the reward model")
     parser.add_argument("--env", default="tidy_drawer/open")
-    parser.add_argument("--updates", type=int, default=20, help="a decision")
-    parser.add_argument("--decisions", type=int, default=400, help="timed, of each learner in each round")
+    parser.add_argument("--updates", type=int, default=20, help="gradient steps per macro-action")
+    parser.add_argument("--macro-actions", type=int, default=400, help="timed, of each learner in each round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--learner", choices=LEARNERS, help=argparse.SUPPRESS)
@@ -49,34 +48,35 @@ def parse() -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace) -> float:
-    """Control steps a second of one learner, in this process."""
+    """Control steps per second of one learner, in this process."""
     import torch
 
-    from robo_policies.rl.settings import ControlSacSettings, LearningSettings, SacSettings
-    from robo_policies.rl.training import RlTraining, RunSettings
+    from robo_policies.rl.runners.experiment import Experiment
+    from robo_policies.rl.runners.runner import RunState
+    from robo_policies.rl.settings import LearningSettings, RunSettings, SacSettings, Sb3SacSettings
     from robo_rm.shaping.modes import ShapingSettings
 
     torch.set_num_threads(1)
     never = 10**9
-    loop = LearningSettings(updates_per_decision=options.updates, evaluate_every=never, evaluation_episodes=1)
+    loop = LearningSettings(gradient_steps=options.updates, evaluate_every=never, evaluation_episodes=1)
     compiled = options.learner == "sac_compiled"
-    learner = ControlSacSettings() if options.learner == "sb3_sac" else SacSettings(compile=compiled)
+    learner = Sb3SacSettings() if options.learner == "sb3_sac" else SacSettings(compile=compiled)
     settings = RunSettings(
         env=options.env, store=str(options.store), demonstrations=None, reward_model=str(options.model),
         potential="model", policy=None, shaping=ShapingSettings("pbrs"), learning=loop, learner=learner, seed=0,
         max_steps=None,
     )  # fmt: skip
-    first = loop.warmup + UNTIMED
-    seen: list[tuple[int, float]] = []
+    first = loop.learning_starts + UNTIMED
+    times: list[tuple[int, float]] = []
 
-    def tell(note: Any, _: Mapping[str, float]) -> None:
-        if note.decisions >= first:
-            seen.append((note.steps, time.monotonic()))
+    def on_step(state: RunState, _: Mapping[str, float]) -> None:
+        if state.macro_actions >= first:
+            times.append((state.steps, time.monotonic()))
 
     with tempfile.TemporaryDirectory() as folder:
-        learning = RlTraining(settings, Path(folder)).learning
-        learning.run((first + options.decisions) * loop.repeat, tell)
-    (steps, began), (taken, ended) = seen[0], seen[-1]
+        runner = Experiment(settings, Path(folder)).runner
+        runner.run((first + options.macro_actions) * loop.action_repeat, on_step)
+    (steps, began), (taken, ended) = times[0], times[-1]
     return (taken - steps) / (ended - began)
 
 
@@ -102,7 +102,7 @@ def main() -> None:
         for name, values in rates.items()
     }
     body = [(name, f"{one['steps_per_second']:.1f}", f"{one['ratio']:.2f}") for name, one in figures.items()]
-    title = f"{options.env}, {options.updates} updates a decision, median of {options.rounds} rounds in turn"
+    title = f"{options.env}, {options.updates} updates per macro-action, median of {options.rounds} rounds in turn"
     print_table(title, ["learner", "control steps/s", "of sb3_sac"], body)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)

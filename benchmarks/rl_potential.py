@@ -1,12 +1,12 @@
-"""Does a reward model see progress where a learner will look for it?
+"""Does a reward model measure progress right where a learner will need it?
 
     python benchmarks/rl_potential.py --out out/rl --task open [--models FOLDER ...] [--tries 24]
 
-In the folder of rl.py. Records tries of the clone of the task's demonstrations, with noise of .1, .3 and .5 on its
-actions in turn, from starts that no reward model has seen, and compares what each model says at every decision with
-the simulator's own progress. Figures on demonstrations say nothing of this. The columns: correlation over all
-decisions; correlation of the changes from one decision to the next, which is what shaping pays; of the changes over
-three; mean difference; mean squared difference.
+In the folder of rl.py. Records rollouts of the clone of the task's demonstrations, with noise of .1, .3 and .5 on its
+actions in turn, from initial states that no reward model was trained on, and compares each model at every macro-action
+with the simulator's own progress. Metrics on demonstrations say nothing about this. The columns: correlation over all
+macro-actions; correlation of the changes from one macro-action to the next, which is what shaping pays; of the changes
+over three; mean difference; mean squared difference.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rl import JUDGED_FROM, ROLLOUTS, model_of, record_demonstrations, run
+from rl import HELD_OUT_FROM, ROLLOUTS, model_of, record_demonstrations, run
 from rl_tasks import TASKS
 
 from robo_core.console import print_table
 from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_policies.rl.demonstrations import SIMULATOR_PROGRESS
 from robo_rm import load_reward_model
 from robo_rm.scoring import model_hash, read_prediction, score_progress
+from robo_rm.shaping.potential import TRUE_PROGRESS
 
 NOISES = (0.1, 0.3, 0.5)
 
@@ -40,30 +40,30 @@ def parse() -> argparse.Namespace:
 
 
 def recorded(out: Path, name: str, tries: int) -> DemoStore:
-    """The task's demonstrations and, beside them, the tries, unless they are there."""
+    """The task's demonstrations and, beside them, the rollouts, unless they are there."""
     task, folder = TASKS[name], out / name
-    shown, judged = folder / "demos.zarr", folder / f"judged_{tries}.zarr"
-    record_demonstrations(task, shown)
-    if not judged.exists():
-        numbers = map(str, (tries, task.repeat, JUDGED_FROM, *NOISES))
-        run(None, ROLLOUTS, str(shown), str(shown), str(judged), task.env, *numbers)
-    return DemoStore.open(judged)
+    demonstrations, held_out = folder / "demos.zarr", folder / f"held_out_{tries}.zarr"
+    record_demonstrations(task, demonstrations)
+    if not held_out.exists():
+        numbers = map(str, (tries, task.action_repeat, HELD_OUT_FROM, *NOISES))
+        run(None, ROLLOUTS, str(demonstrations), str(demonstrations), str(held_out), task.env, *numbers)
+    return DemoStore.open(held_out)
 
 
-def figures(said: list[npt.NDArray[np.float64]], true: list[npt.NDArray[np.float64]]) -> dict[str, float]:
-    """Agreement of progress (decisions,) of each try with the simulator's."""
+def agreement_of(predicted: list[npt.NDArray[np.float64]], true: list[npt.NDArray[np.float64]]) -> dict[str, float]:
+    """Agreement of progress (macro-actions,) of each rollout with the simulator's."""
 
-    def changes(values: list[npt.NDArray[np.float64]], ahead: int) -> npt.NDArray[np.float64]:
-        return np.concatenate([one[ahead:] - one[:-ahead] for one in values])
+    def changes(values: list[npt.NDArray[np.float64]], lag: int) -> npt.NDArray[np.float64]:
+        return np.concatenate([one[lag:] - one[:-lag] for one in values])
 
     def agreement(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
         return float(np.corrcoef(first, second)[0, 1])
 
-    error = np.concatenate(said) - np.concatenate(true)
+    error = np.concatenate(predicted) - np.concatenate(true)
     return {
-        "correlation": agreement(np.concatenate(said), np.concatenate(true)),
-        "of changes": agreement(changes(said, 1), changes(true, 1)),
-        "over three": agreement(changes(said, 3), changes(true, 3)),
+        "correlation": agreement(np.concatenate(predicted), np.concatenate(true)),
+        "of changes": agreement(changes(predicted, 1), changes(true, 1)),
+        "over three": agreement(changes(predicted, 3), changes(true, 3)),
         "bias": float(error.mean()),
         "mse": float(np.square(error).mean()),
     }
@@ -71,18 +71,18 @@ def figures(said: list[npt.NDArray[np.float64]], true: list[npt.NDArray[np.float
 
 def main() -> None:
     options = parse()
-    store, repeat = recorded(options.out, options.task, options.tries), TASKS[options.task].repeat
+    store, every = recorded(options.out, options.task, options.tries), TASKS[options.task].action_repeat
     episodes = [store.episode(uuid) for uuid in store.uuids]
     tries = [episode for episode in episodes if episode.attributes.get("quality") == "clone"]
-    true = [np.asarray(one[SIMULATOR_PROGRESS][:], dtype=np.float64).ravel()[::repeat] for one in tries]
+    true = [np.asarray(one[TRUE_PROGRESS][:], dtype=np.float64).ravel()[::every] for one in tries]
     table = []
     for folder in options.models or [model_of("pbrs", options.out, options.task)]:
         derived = score_progress(load_reward_model(str(folder)), model_hash(str(folder)), store)
-        said = [read_prediction(derived, one.uuid).progress.astype(np.float64)[::repeat] for one in tries]
-        table.append({"model": str(folder), "tries": len(tries), **figures(said, true)})
+        predicted = [read_prediction(derived, one.uuid).progress.astype(np.float64)[::every] for one in tries]
+        table.append({"model": str(folder), "tries": len(tries), **agreement_of(predicted, true)})
     names = list(table[0])[2:]
     body = [(row["model"], *(f"{row[name]:.3f}" for name in names)) for row in table]
-    print_table(f"{options.task}: {len(tries)} tries, progress at every decision", ["model", *names], body)
+    print_table(f"{options.task}: {len(tries)} rollouts, progress at every macro-action", ["model", *names], body)
     write_atomically(options.out / options.task / "potential.json", json.dumps(table, indent=1))
 
 

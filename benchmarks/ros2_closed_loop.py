@@ -3,7 +3,7 @@
     python benchmarks/ros2_closed_loop.py --policy demo_out/policy_rabc --episodes 50 --out out/ros2_closed_loop
 
 Policy server, bridge and simulated arm are three processes joined by DDS, in real time; direct evaluation steps the
-world itself. Both start episode i from the same seed. Prints success with Wilson intervals, the control loop's
+environment itself. Both start episode i from the same seed. Prints success with Wilson intervals, the control loop's
 regularity and the latency from observation to command; writes results.json. The same command goes on where it stood.
 Bridge and arm take a real-time priority, as on a robot, where that is permitted.
 """
@@ -24,7 +24,7 @@ DRIVER = ROOT / "benchmarks" / "contenders" / "ros2_driver.py"
 
 
 def direct(policy: Path, episodes: int, seed: int, out: Path) -> dict[str, float]:
-    """Success of the policy in the world itself."""
+    """Success of the policy in the environment itself."""
     words = [sys.executable, "-m", "robo_core.cli.main", "eval-policy", f"policy={policy}", "env=tidy_drawer"]
     words += [f"episodes={episodes}", f"seed={seed}", f"out={out}"]
     if not (out / "metrics.json").is_file():

@@ -24,19 +24,17 @@ ARM = 6  # joints; the gripper opens and shuts as fast as it may
 
 def jerks(policy, contract: RobotContract, seed: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """The largest joint's share of its jerk limit at every tick: those that straddle a splice, and the others."""
-    from robo_policies.rendering import import_mujoco
-    from robo_policies.worlds.scene import FINGER_TRAVEL
-    from robo_policies.worlds.tidy_drawer import TidyDrawer
+    from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
 
-    mujoco, world = import_mujoco(), TidyDrawer()
-    world.reset(seed=seed)
+    env = TidyDrawerEnv()
+    env.reset(seed=seed)
     clock = ManualClock()
     core = SafetyCore(contract, clock, mode=mode)
     every = round(policy.execution_horizon / contract.rates.actions / PERIOD)
     commands, splices, waiting = [], [], None
     for tick in range(round(SECONDS / PERIOD) + contract.safety.arm_states):
         now = clock.advance(PERIOD)
-        observation, info = world.look()
+        observation, info = env.observe()
         if info["success"]:
             break
         core.observe(contract.joint_names, observation["observation.state"].astype(np.float64), stamp=now)
@@ -54,10 +52,7 @@ def jerks(policy, contract: RobotContract, seed: int, mode: str) -> tuple[np.nda
             waiting = ActionChunk(actions, contract.joint_names, core.epoch, tick, now)
         command = core.tick()
         commands.append(command.positions)
-        world.data.ctrl[:ARM] = command.positions[:ARM]
-        world.data.ctrl[ARM] = command.positions[ARM] * FINGER_TRAVEL
-        mujoco.mj_step(world.model, world.data, nstep=4)
-        mujoco.mj_kinematics(world.model, world.data)
+        env.apply(command.positions, round(PERIOD / env.physics_seconds))
     share = np.abs(np.diff(np.stack(commands), 3, axis=0)) / PERIOD**3 / contract.array("jerk")
     share = share[:, :ARM].max(axis=1)
     near = np.zeros(len(share), bool)

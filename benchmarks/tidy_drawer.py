@@ -1,4 +1,4 @@
-"""The tidy-drawer world: what each quality of demonstration comes to, and how fast the world runs.
+"""The tidy-drawer environment: what each quality of demonstration comes to, and how fast it runs.
 
     python benchmarks/tidy_drawer.py [--clean 300] [--others 60] [--skip-speed] [--json tidy_drawer_benchmark.json]
 
@@ -21,8 +21,9 @@ import numpy as np
 from robo_core.console import print_table, progress_bar, say
 from robo_core.outputs import write_atomically
 from robo_policies import make_env
+from robo_policies.envs import demonstrate
+from robo_policies.envs.demonstrations import QUALITIES
 from robo_policies.recording.recorder import LONGEST
-from robo_policies.worlds.qualities import QUALITIES, demonstrate
 from robo_rm.metrics.intervals import wilson_interval
 
 IMAGE_SIZES = (84, 128, 240)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from robo_core import __version__
 
 # Each public name and the module that holds it; imported only when asked for, so that the command starts at once.
 _EXPORTS: dict[str, str] = {
@@ -16,12 +16,12 @@ _EXPORTS: dict[str, str] = {
     "load_reward_model": "robo_rm.reward_models.saving",
     "check_reward_model": "robo_rm.reward_models.checker",
     "store_weights": "robo_rm.weights.rabc",
-    "shaped_reward": "robo_rm.shaping.core",
+    "shaped_reward": "robo_rm.shaping.potential_based",
     "check_shaping": "robo_rm.shaping.checker",
 }
 _MODULES = ("metrics",)
 
-__all__ = [*_EXPORTS, *_MODULES]
+__all__ = [*_EXPORTS, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

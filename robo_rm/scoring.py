@@ -22,8 +22,9 @@ from robo_core.errors import ModelError, StoreError
 from robo_datasets.store.instructions import instruction_groups
 from robo_rm.labels.grouping import as_trained
 from robo_rm.labels.outcomes import finished_unknown
-from robo_rm.reward_models.base import RewardModel
+from robo_rm.reward_models.capabilities import StoresFeatures, capability
 from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.weights.freshness import MADE_FROM, made_from
 from robo_rm.weights.options import Advantage, Calibration, TopFraction
 from robo_rm.weights.rabc import Statistics, StoreWeights, store_weights
@@ -93,8 +94,8 @@ def score_progress(model: RewardModel, model_id: str, store: Any) -> Any:
     provenance = {"source": "model", "model_sha256": model_id, "stages": list(model.stages)}
     derived = store.derive(PROGRESS, provenance)
     waiting = [uuid for uuid in store.uuids if uuid not in derived]
-    if hasattr(model, "store_features"):
-        model.store_features(store, [store.episode(uuid) for uuid in waiting])
+    if (frozen := capability(model, StoresFeatures)) is not None:
+        frozen.store_features(store, [store.episode(uuid) for uuid in waiting])
     lengths = store.lengths
     total = sum(lengths.values())
     done = total - sum(lengths[uuid] for uuid in waiting)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rig import Process, Rig, RunningServer, packaged_contract, patient_contract
 
-SECONDS = 30.0  # the world's own time limit, 600 steps at 20 Hz
+SECONDS = 30.0  # the environment's own time limit, 600 steps at 20 Hz
 VECTOR = "[observation.environment_state=/environment_state]"
 
 

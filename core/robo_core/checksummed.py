@@ -11,6 +11,7 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from robo_core.errors import CorruptionError
 _SEAL = re.compile(rb'"seal": ?"([0-9a-f]{8})"[\s}]*\Z')
 _BLANK = "0" * 8
 _SYNC_THREADS = 8
+_kept: ThreadPoolExecutor | None = None
 
 
 def crc32c(data: bytes | np.ndarray) -> int:
@@ -128,14 +130,24 @@ def sync_tree(folder: Path) -> None:
     All at once, from several threads: the file system then makes them durable together, several times faster than
     one after another.
     """
-    paths = [Path(parent) for parent, _, _ in os.walk(folder)]
-    paths += [Path(parent) / name for parent, _, names in os.walk(folder) for name in names]
-    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
+    paths: list[str] = []
+    for parent, _, names in os.walk(folder):
+        paths += [parent, *(os.path.join(parent, name) for name in names)]
+    with nullcontext(_kept) if _kept is not None else ThreadPoolExecutor(_SYNC_THREADS) as pool:
         for _ in pool.map(sync_folder, paths):
             pass
 
 
-def sync_folder(path: Path) -> None:
+def keep_sync_threads() -> None:
+    """Keep the threads of ``sync_tree`` for as long as this process lives.
+
+    For a process that writes many episodes and forks no other: a fork has none of the threads.
+    """
+    global _kept
+    _kept = ThreadPoolExecutor(_SYNC_THREADS, "sync")
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
     """Wait until a folder's entries, or a file's bytes, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

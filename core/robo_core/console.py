@@ -30,7 +30,8 @@ class Bar(Protocol):
 
 def say(text: str) -> None:
     """Print one line to the user, unwrapped."""
-    print(text, flush=True)
+    if _reports():
+        print(text, flush=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -39,6 +40,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     from rich.table import Table
     from rich.text import Text
 
+    if not _reports():
+        return
     body = [list(row) for row in rows]
     table = Table(title=title or None, title_justify="left", title_style="bold")
     for index, name in enumerate(columns):
@@ -47,8 +50,17 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     for row in body:
         # Text, not markup: a file name such as "[1].mp4" must print as it is.
         table.add_row(*(Text(_cell(value)) for value in row))
-    console = Console(file=sys.stdout) if sys.stdout.isatty() else Console(file=sys.stdout, width=110)
-    console.print(table)
+
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # the error being handled; rich would end with exit code 1
+
+    Screen(file=sys.stdout, width=None if sys.stdout.isatty() else 110).print(table)
+
+
+def _reports() -> bool:
+    """Of several processes that train together (``torchrun`` numbers them), the first one reports."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _cell(value: Any) -> str:
@@ -68,7 +80,9 @@ def progress_bar(name: str, total: float | None, unit: str = "it", done: float =
         done: units finished by an earlier run that is being resumed; they do not count in the rate.
     """
     report_to = os.environ.get(PROGRESS_FILE_VARIABLE)
-    if report_to:
+    if not _reports():
+        yield _SilentBar()
+    elif report_to:
         reported = _ReportedBar(Path(report_to), name, total, unit, done)
         yield reported
         reported.report()
@@ -110,6 +124,11 @@ def _live_bar(name: str, total: float | None, unit: str, done: float) -> Iterato
                 progress.update(task, advance=amount, rate=f"{rate:.3g}/s", note=note)
 
         yield _Live()
+
+
+class _SilentBar:
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        """Count nothing."""
 
 
 class _ReportedBar:

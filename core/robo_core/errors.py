@@ -46,5 +46,9 @@ class ModelError(RoboError, ValueError):
     """A saved model is missing, corrupt, foreign or does not fit the data it is given."""
 
 
+class WorkerDiedError(RoboError, RuntimeError):
+    """A worker process was killed or crashed; says what it was at and how to go on."""
+
+
 class MissingPartError(RoboError, ImportError):
     """An optional part (simulator, LeRobot, a GL backend) is not installed; says how to install it."""

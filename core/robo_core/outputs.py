@@ -51,8 +51,8 @@ def check_output(folder: str | os.PathLike[str], holds: str = "") -> None:
             nothing.
 
     Raises:
-        ConfigError: the place is a file, lies in a store, holds what no command of ours wrote or a model that the
-            command would write over, or cannot be written to.
+        ConfigError: the place is a file, lies in a store (for one that trains: in a model's folder), holds what no
+            command of ours wrote or a model that the command would write over, or cannot be written to.
     """
     place = Path(folder)
     made: list[Path] = []
@@ -60,6 +60,8 @@ def check_output(folder: str | os.PathLike[str], holds: str = "") -> None:
         if place.exists() and not place.is_dir():
             raise ConfigError(f"out={place} is a file; give a folder")
         _refuse_store(place)
+        if holds:
+            _refuse_inside_model(place)
         if place.is_dir():
             _refuse_foreign(place)
             _refuse_model(place, holds)
@@ -100,6 +102,14 @@ def _refuse_store(place: Path) -> None:
     for folder in place.resolve().parents:
         if (folder / "zarr.json").is_file() and (folder / "index.json").is_file() and (folder / "episodes").is_dir():
             raise ConfigError(f"out={place} lies inside the demo store {folder}; give a folder outside of it")
+
+
+def _refuse_inside_model(place: Path) -> None:
+    """Raise ConfigError inside a model's folder, which is copied, loaded and removed as one thing."""
+    for folder in place.resolve().parents:
+        if found := _model_in(folder):
+            article = "an" if found == RL_POLICY else "a"
+            raise ConfigError(f"out={place} lies inside {folder}, {article} {found}; give a folder beside it")
 
 
 def _refuse_model(place: Path, holds: str) -> None:

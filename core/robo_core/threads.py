@@ -22,6 +22,11 @@ _pool_process = 0
 _wanted: int | None = None
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def set_decode_threads(count: int | None) -> None:
     """Decode with ``count`` threads in this process: 1 for none besides the caller, None for one a core."""
     global _pool, _wanted
@@ -41,7 +46,7 @@ def decode_threads() -> int:
         return _wanted
     if multiprocessing.parent_process() is not None:
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available_cores()
 
 
 def share(work: Callable[[Part], Any], parts: Sequence[Part]) -> list[Any]:

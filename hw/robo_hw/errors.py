@@ -1,13 +1,15 @@
 """What can go wrong on the robot's side, each with one message: what is wrong, where, and what to do.
 
-This floor stands alone on a robot's own computer, so it has its own base class; the command knows it by name.
+Without the other packages' dependencies: a robot's own computer needs ``robo_core.errors`` only.
 """
 
 from __future__ import annotations
 
+from robo_core.errors import RoboError
 
-class HardwareError(Exception):
-    """Base of every error of this package: a mistake that a person at the robot can mend."""
+
+class HardwareError(RoboError):
+    """Base of every error of this package: a mistake that a person at the robot can fix."""
 
 
 class ContractError(HardwareError, ValueError):

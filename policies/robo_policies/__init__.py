@@ -1,4 +1,4 @@
-"""Simulated worlds, scripted experts, policies trained from demonstrations, and their evaluation."""
+"""Simulated environments, scripted experts, policies trained from demonstrations, and their evaluation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _EXPORTS: dict[str, str] = {
     "Execution": "robo_policies.cloning.settings",
     "evaluate": "robo_policies.evaluation.evaluate",
     "load_policy": "robo_policies.cloning.learned",
-    "make_env": "robo_policies.worlds",
+    "make_env": "robo_policies.envs",
     "train_lerobot_policy": "robo_policies.cloning.lerobot_training",
     "train_policy": "robo_policies.cloning.training",
 }

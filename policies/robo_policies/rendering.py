@@ -36,7 +36,7 @@ def import_mujoco() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "mujoco":
             raise
-        raise MissingPartError(f"MuJoCo is not installed, and this world runs in it: {SIM_FIX}") from error
+        raise MissingPartError(f"MuJoCo is not installed, and this environment runs in it: {SIM_FIX}") from error
     return mujoco
 
 

@@ -102,4 +102,10 @@ def run(config: Config) -> None:
     camera = model.cameras[0] if model.cameras else None
     write_report(evaluation, advice, store, camera, f"Reward model {Path(config.model).name}", out.path("report.html"))
     out.announce()
-    say_next("score", model=config.model, head=config.head or "", store=config.store)
+    if any(item.use == "weighting" and item.mark == "no" for item in advice):
+        say(
+            f"next: no weights of this model (see above): {out.path('report.html')} shows where it fails, the worst "
+            "episodes first; correct stage labels or add failures, train again, and score with a model that passes"
+        )
+    else:
+        say_next("score", model=config.model, head=config.head or "", store=config.store)

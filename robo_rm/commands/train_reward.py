@@ -9,6 +9,7 @@ Interrupt it when you like: the same command goes on where it stood. The setting
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,18 +74,11 @@ class Config:
     """Train anew where `out` holds a model of other settings."""
 
 
-def group_schema(group: str, choice: str) -> type | None:
-    """The settings of a kind of reward model or of an image encoder."""
-    from robo_rm.reward_models.registry import reward_kind
+def config_groups() -> dict[str, Mapping[str, type]]:
+    """Each reward model and each image encoder has settings of its own."""
+    from robo_rm.reward_models.registry import RewardSettings
 
-    return {"reward": lambda: reward_kind(choice).settings, "encoder": lambda: ENCODERS[choice]}[group]()
-
-
-def further_choices() -> dict[str, list[str]]:
-    """Reward models of other distributions, which have no YAML among ours."""
-    from robo_rm.reward_models.registry import reward_kinds
-
-    return {"reward": reward_kinds()}
+    return {"reward": RewardSettings(), "encoder": ENCODERS}
 
 
 def run(config: Config) -> None:
@@ -103,6 +97,7 @@ def run(config: Config) -> None:
     from robo_rm.reward_models.registry import FitRequest, kind_of_settings
     from robo_rm.training.budget import Budget
     from robo_rm.training.curves import loss_figure
+    from robo_rm.training.device import process_index
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=rm")
@@ -132,6 +127,8 @@ def run(config: Config) -> None:
         config=asdict(config),
     )
     fitted = kind.fit(request)
+    if process_index():
+        return
     out = OutputFolder(config.out, holds=OUT_HOLDS)
     if fitted.already:
         say(f"{config.out} already holds this model; nothing was trained")

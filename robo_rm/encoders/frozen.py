@@ -20,6 +20,7 @@ import torch
 from robo_core.errors import MissingPartError, ModelError
 from robo_rm.reward_models.frames import resize
 from robo_rm.settings import FrozenSettings
+from robo_rm.training.device import autocast, computes_bf16
 
 # Counts up where the same weights would give other features, so that cached ones are made anew.
 PREPROCESSING = 1
@@ -103,7 +104,7 @@ class FrozenEncoder:
     def encode(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         """Features (n, F) of frames (n, H, W, 3)."""
         # Without bfloat16 the sums of a batch round otherwise than those of a single frame.
-        block = BLOCK if self._bfloat16() else 1
+        block = BLOCK if computes_bf16(self.device) else 1
         parts = []
         for start in range(0, len(frames), block):
             part = torch.from_numpy(resize(frames[start : start + block], self.size)).to(self.device)
@@ -130,16 +131,11 @@ class FrozenEncoder:
         return np.asarray(output[name].to(torch.float16).cpu().numpy())
 
     def _run(self, pixels: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self._bfloat16()):
+        with torch.inference_mode(), autocast(self.device, computes_bf16(self.device)):
             output = self._vision(pixel_values=pixels)
         name = "image_embeds" if self._family.output == "embeds" else self._family.output
         features: torch.Tensor = output[name]
         return features
-
-    def _bfloat16(self) -> bool:
-        from robo_rm.training.trainer import has_fast_bfloat16
-
-        return has_fast_bfloat16(self.device)
 
     def _check_family(self) -> None:
         kind = str(self._config.get("model_type", "")).replace("_vision_model", "")

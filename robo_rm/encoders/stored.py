@@ -29,7 +29,6 @@ class StoredFeatures:
     """
 
     def __init__(self, store: Any, identity: Mapping[str, Any], cameras: Sequence[str]) -> None:
-        self.row_bytes = 2 * int(identity["features"]) * len(cameras)
         self._sets = {key: store.derive(NAME, {"encoder": dict(identity), "camera": key}) for key in cameras}
 
     def has(self, uuid: str) -> bool:
@@ -67,3 +66,27 @@ class StoredFeatures:
                     bar.advance(len(block))
                 self._sets[key].write(episode.uuid, {NAME: np.concatenate(parts)})
         return left
+
+
+class CachedFeatures:
+    """The features of some episodes; those of the first ones stay in memory until a budget is used up.
+
+    Args:
+        features: where they are.
+        uuids: the episodes.
+        budget: bytes of memory.
+    """
+
+    def __init__(self, features: StoredFeatures, uuids: Sequence[str], budget: float) -> None:
+        self._features, self._uuids, self._left = features, list(uuids), budget
+        self._kept: dict[tuple[int, str], npt.NDArray[np.float16]] = {}
+
+    def read(self, episode: int, key: str, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
+        """Features (S, F) of the frames of an episode, given by its place."""
+        rows = self._kept.get((episode, key))
+        if rows is None:
+            rows = self._features.read(self._uuids[episode], key)
+            if rows.nbytes <= self._left:
+                self._kept[episode, key] = rows
+                self._left -= rows.nbytes
+        return rows[frames]

@@ -17,9 +17,9 @@ from robo_rm.labels.outcomes import HOW_TO_MARK
 from robo_rm.labels.progress import stored_labels
 from robo_rm.labels.split import split_episodes
 from robo_rm.labels.tasks import priors_of
-from robo_rm.reward_models.base import RewardModel
 from robo_rm.reward_models.calibration import CalibratedModel, Calibration, apply, fit_calibration
 from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.scoring import check_model_fits
 
 FEWEST = 2

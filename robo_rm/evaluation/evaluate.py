@@ -26,8 +26,10 @@ from robo_rm.labels.progress import cumulative_priors, stored_labels
 from robo_rm.labels.tasks import priors_of
 from robo_rm.labels.training_overlap import TRAINED, Seen, seen_episodes
 from robo_rm.metrics import Interval
-from robo_rm.reward_models.base import RewardModel
+from robo_rm.reward_models.calibration import CalibratedModel
+from robo_rm.reward_models.capabilities import HasPriors, StoresFeatures, capability
 from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.scoring import check_model_fits, check_prediction, episode_kind
 
 SIMULATOR_PROGRESS = "simulator.progress"
@@ -193,9 +195,8 @@ def evaluate_reward_model(
         probe_store = as_trained(probe_store, model.provenance)
         check_model_fits(model, probe_store)
         _check_labels(probe_store, probe_store.uuids)
-    if hasattr(model, "store_features"):
-        # A frozen encoder's features are kept in the store, so that each frame is encoded once, whoever asks.
-        model.store_features(store, [store.episode(uuid) for uuid in uuids])
+    if (frozen := capability(model, StoresFeatures)) is not None:
+        frozen.store_features(store, [store.episode(uuid) for uuid in uuids])
     judged, seconds = _judge(model, store, uuids, priors, probes)
     if labels is not None:
         judged = [replace(episode, label=labels[episode.uuid]) for episode in judged]
@@ -225,7 +226,8 @@ def model_priors(model: RewardModel) -> npt.NDArray[np.float64]:
     Raises:
         ModelError: it carries none, or another number of them than stages.
     """
-    priors = model.provenance.get("priors", getattr(model, "priors", None))
+    known = capability(model, HasPriors)
+    priors = model.provenance.get("priors", None if known is None else known.priors)
     if priors is None:
         raise ModelError("the model carries no stage priors (provenance 'priors'), so progress labels cannot be made")
     array = np.asarray(priors, dtype=np.float64)
@@ -278,10 +280,9 @@ def _judge(
 
 def _chance_of_success(model: RewardModel, prediction: Prediction) -> float | None:
     """What a calibrated model makes of the final progress; None where it was not calibrated for that."""
-    calibration = getattr(model, "calibration", None)
-    if calibration is None or calibration.success is None:
+    if not isinstance(model, CalibratedModel) or model.calibration.success is None:
         return None
-    return float(np.interp(prediction.progress[-1], *calibration.success))
+    return float(np.interp(prediction.progress[-1], *model.calibration.success))
 
 
 def _judged(

@@ -27,7 +27,7 @@ from robo_rm.labels.progress import stored_labels, training_priors
 from robo_rm.labels.tasks import priors_of, task_priors
 from robo_rm.labels.training_overlap import seen_episodes
 from robo_rm.metrics import Interval, bootstrap_interval, holm, swap_p_value
-from robo_rm.reward_models.base import RewardModel
+from robo_rm.reward_models.protocol import RewardModel
 
 LEVEL = 0.05
 # What decides a place, failures first; every figure is shown.

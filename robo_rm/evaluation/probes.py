@@ -33,7 +33,7 @@ import numpy.typing as npt
 
 from robo_datasets.store.instructions import Phrasings
 from robo_rm.evaluation.clips import Clip, backwards, hovering, paused, rewound, shuffled
-from robo_rm.reward_models.base import RewardModel
+from robo_rm.reward_models.protocol import RewardModel
 
 HOVER_SECONDS = 1.0
 # Distance of still pictures from a change of stage, where the stage is clear.

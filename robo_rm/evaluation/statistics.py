@@ -232,8 +232,21 @@ def _mean_of(values: npt.NDArray[np.float64]) -> Figure:
 
 
 def _correlation(values: npt.NDArray[np.float64]) -> Figure:
-    """A mean over episodes of rank correlations, which of a model that rises are 1 for all but for chance."""
-    return replace(_mean_of(values), enough=int(np.isfinite(values).sum()) >= FEWEST)
+    """A mean over episodes of rank correlations, which of a model that rises are 1 for all but for chance.
+
+    Episodes that are all alike say nothing about how far others may differ, so the interval reaches at least to where
+    one more episode, of correlation 0, would bring the mean.
+    """
+    mean = _mean_of(values)
+    count = int(np.isfinite(values).sum())
+
+    def bounds(value: float) -> Interval:
+        diluted = value * count / (count + 1)
+        student = mean.bounds(value)
+        other = Interval(value, *sorted((value, diluted)))
+        return other if student is None else hull(other, student)
+
+    return replace(mean, bounds=bounds, enough=count >= FEWEST)
 
 
 def _auroc(score: npt.NDArray[np.float64], good: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> Statistic:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -99,6 +100,8 @@ def needed_for(figure: str, bound: float) -> int:
         return trials_needed(bound)
     if figure in ("stage_accuracy", "stage_accuracy_failures", "boundary_f1", "recall_at_gold"):
         return trials_needed(1 - bound)
+    if figure == "voc":  # one more episode, of correlation 0, would leave n / (n + 1)
+        return max(FEWEST, math.ceil(bound / (1 - bound) - 1e-9))
     return FEWEST
 
 

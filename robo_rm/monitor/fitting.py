@@ -18,7 +18,7 @@ from robo_rm.monitor.images import PictureModel
 from robo_rm.monitor.promise import MonitorCalibration
 from robo_rm.monitor.scores import RunScores, ScoreSettings
 from robo_rm.monitor.watch import DONE, ON_TRACK, MonitoredRun
-from robo_rm.reward_models.base import RewardModel
+from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.scoring import check_model_fits
 
 DEFAULT_DONE = 0.97

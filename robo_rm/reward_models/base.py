@@ -1,65 +1,87 @@
-"""The protocol that every reward model meets; `check_reward_model` tests an implementation against it."""
+"""The base of reward models: what they read, episodes one by one, and their folder."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from dataclasses import asdict
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import torch
 
-from robo_rm.reward_models.prediction import Estimate, Prediction
-
-# A stored episode (`robo_datasets` Episode: .length, .task, episode[key][indices]) or its arrays by key,
-# for example {"observation.images.front": (T, H, W, 3) uint8 RGB, "observation.state": (T, D) float32}.
-Observations: TypeAlias = Any
+from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.protocol import Observations, RewardStream
+from robo_rm.reward_models.saving import save_model_folder
 
 
-@runtime_checkable
-class RewardStream(Protocol):
-    """Estimates frame by frame, in the order of time, at the store's rate."""
+class BaseRewardModel:
+    """What reward models have in common; a type gives `predict`, `stream` and `card`, and says what makes it.
 
-    def step(self, frames: Mapping[str, npt.NDArray[np.uint8]], state: npt.ArrayLike | None = None) -> Estimate:
-        """Estimate for the newest frame; one new encode per camera.
+    Args:
+        stages: names of the K stages.
+        cameras: keys of the images it reads.
+        state_key: key of the state it reads, or None.
+        provenance: where it came from.
+        device: cpu or cuda.
 
-        Args:
-            frames: one uint8 RGB image (H, W, 3) per camera key.
-            state: joint state (D,), where the model uses one.
-        """
-
-    def reset(self) -> None:
-        """Begin a new episode."""
-
-
-@runtime_checkable
-class RewardModel(Protocol):
-    """A model of task progress.
-
-    What the contract asks: the outputs at frame t do not change, bit for bit, when later frames change; a stream
-    equals `predict` to 1e-5; progress lies in [0, 1]; an episode alone equals the same one in a batch; a second call
-    gives the same answer; a saved and loaded model is the same model.
+    Attributes:
+        type_name: of the reward model type, as in ``reward=NAME``.
+        description: a dataclass of plain values that, with the weights, makes the model.
+        network: its weights; models without a network override `tensors`.
     """
 
-    stages: list[str]
-    """Names of the K stages."""
-    cameras: list[str]
-    """Keys of the images it reads, "observation.images.<camera>"."""
-    state_key: str | None
-    """Key of the state it reads, or None."""
-    provenance: Mapping[str, Any]
-    """Where it came from: train_uuids, holdout_uuids, store, store_hash, stage priors, code version, ..."""
-    frames_encoded: int
-    """Images put through an encoder since the model was made; a stream adds one per camera and step."""
+    type_name: str
+    description: Any
+    network: torch.nn.Module
+
+    def __init__(
+        self,
+        stages: Sequence[str],
+        cameras: Sequence[str],
+        state_key: str | None,
+        provenance: Mapping[str, Any],
+        device: str = "cpu",
+    ) -> None:
+        self.stages, self.cameras, self.state_key = list(stages), list(cameras), state_key
+        self.provenance: Mapping[str, Any] = dict(provenance)
+        self.device = device
+        self.frames_encoded = 0
 
     def predict(self, episode: Observations, task: str | None = None) -> Prediction:
-        """Estimates for every frame of one episode; ``task`` is the instruction, the episode's own if not given."""
+        """Estimates for every frame of one episode."""
+        raise NotImplementedError
 
     def predict_batch(self, episodes: Sequence[Observations], task: str | None = None) -> list[Prediction]:
-        """Estimates for several episodes, in their order."""
+        """Estimates for several episodes; a batch is made of frames, so one episode already fills it."""
+        return [self.predict(episode, task) for episode in episodes]
 
     def stream(self, task: str | None = None) -> RewardStream:
-        """Begin to follow one episode frame by frame."""
+        """Follow an episode frame by frame."""
+        raise NotImplementedError
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model folder that `load_reward_model` reads."""
+    def card(self) -> str:
+        """The model card, in Markdown."""
+        raise NotImplementedError
+
+    def described(self) -> Mapping[str, Any]:
+        """The description as plain values; the type's ``load`` gets it back."""
+        return asdict(self.description)
+
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """The weights."""
+        return self.network.state_dict()
+
+    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
+        """Write the model folder, which `robo_rm.load_reward_model` reads back exactly.
+
+        ``settings`` are further sections of its config.yaml, such as the command's.
+        """
+        save_model_folder(
+            folder,
+            kind=self.type_name,
+            description=self.described(),
+            tensors=self.tensors(),
+            provenance=self.provenance,
+            card=self.card(),
+            settings=settings,
+        )

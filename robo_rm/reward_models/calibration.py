@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from robo_core.errors import ModelError
 from robo_core.outputs import write_atomically
-from robo_rm.reward_models.base import Observations, RewardModel, RewardStream
+from robo_rm.reward_models.files import CALIBRATION, WEIGHTS
 from robo_rm.reward_models.prediction import Estimate, Prediction
+from robo_rm.reward_models.protocol import Observations, RewardModel, RewardStream
 
-CALIBRATION = "calibration.json"
 VERSION = 2
 # Least distance of two knots of the map of progress: between closer ones a line is so steep that a stream's rounding,
 # 1e-7, would be seen in what comes out.
@@ -217,16 +217,12 @@ def apply(calibration: Calibration, guess: Prediction) -> Prediction:
 
 def check_can_keep(folder: Path) -> None:
     """Raise ModelError where a folder holds no weights that a calibration could belong to."""
-    from robo_rm.reward_models.saving import WEIGHTS
-
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder} holds no {WEIGHTS}, to which a calibration belongs; this kind cannot be calibrated")
 
 
 def write_calibration(folder: str | os.PathLike[str], calibration: Calibration) -> None:
     """Keep a calibration beside the model it belongs to."""
-    from robo_rm.reward_models.saving import WEIGHTS
-
     root = Path(folder)
     check_can_keep(root)
     checksum = hashlib.sha256((root / WEIGHTS).read_bytes()).hexdigest()

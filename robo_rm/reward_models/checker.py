@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_core.errors import ModelError
-from robo_rm.reward_models.base import RewardModel
+from robo_rm.reward_models.capabilities import device_of
 from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.protocol import RewardModel
 
 STREAM_TOLERANCE = 1e-5
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".joblib", ".npy")
@@ -233,9 +234,9 @@ def _save(model: RewardModel, arrays: Arrays, task: str | None, load: Callable[[
 
 
 @contextmanager
-def _same_device(model: Any, loaded: Any) -> Iterator[None]:
+def _same_device(model: RewardModel, loaded: RewardModel) -> Iterator[None]:
     """Bits are compared on one kind of arithmetic only."""
-    here, there = getattr(model, "device", None), getattr(loaded, "device", None)
+    here, there = device_of(model), device_of(loaded)
     if here is not None and there is not None and str(here) != str(there):
         raise _Broken(f"the model is on {here} and was loaded on {there}; give load= that loads it on {here}")
     yield

@@ -5,19 +5,19 @@ A kind gives `features`, a fixed-size block of frames to vectors, and `read`, ve
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from robo_rm.reward_models.base import Observations
+from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, fill
 from robo_rm.reward_models.frames import EpisodeView, Size, checked_step
 from robo_rm.reward_models.placing import place_in_stages
 from robo_rm.reward_models.prediction import Estimate, Prediction
+from robo_rm.reward_models.protocol import Observations
 
 
 class Looks(NamedTuple):
@@ -31,18 +31,15 @@ class Looks(NamedTuple):
     fps: float
 
 
-class PerFrameModel:
+class PerFrameModel(BaseRewardModel):
     """A reward model whose estimate at a frame depends on that frame and the episode's first.
 
     The uncertainty is what `read` says.
     """
 
     def __init__(self, looks: Looks, provenance: Mapping[str, Any], device: str) -> None:
-        self.looks, self.device = looks, device
-        self.stages, self.priors = list(looks.stages), list(looks.priors)
-        self.cameras, self.state_key = list(looks.cameras), looks.state_key
-        self.provenance: Mapping[str, Any] = dict(provenance)
-        self.frames_encoded = 0
+        super().__init__(looks.stages, list(looks.cameras), looks.state_key, provenance, device)
+        self.looks, self.priors = looks, list(looks.priors)
 
     def features(
         self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None
@@ -52,10 +49,6 @@ class PerFrameModel:
 
     def read(self, features: torch.Tensor, first: torch.Tensor, task: str | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Progress (n,) in [0, 1] and uncertainty (n,) from vectors (n, D) and that of the first frame (D,)."""
-        raise NotImplementedError
-
-    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
-        """Write the model folder."""
         raise NotImplementedError
 
     def predict(self, episode: Observations, task: str | None = None) -> Prediction:
@@ -79,10 +72,6 @@ class PerFrameModel:
             return Prediction(empty, np.zeros((0, len(self.stages)), dtype=np.float32), empty)
         progress, spread = (_plain(torch.cat(part)) for part in zip(*rows, strict=True))
         return Prediction(progress, place_in_stages(progress, spread, self.priors), spread)
-
-    def predict_batch(self, episodes: Sequence[Observations], task: str | None = None) -> list[Prediction]:
-        """Estimates for several episodes."""
-        return [self.predict(episode, task) for episode in episodes]
 
     def stream(self, task: str | None = None) -> PerFrameStream:
         """Follow an episode frame by frame."""

@@ -7,7 +7,7 @@ go through here, so a kind of another distribution is used like a built-in one (
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,7 @@ from robo_rm.settings import ConvSettings, OptimiserSettings
 from robo_rm.training.budget import Budget
 
 if TYPE_CHECKING:
-    from robo_rm.reward_models.base import RewardModel
+    from robo_rm.reward_models.protocol import RewardModel
 
 ENTRY_POINT_GROUP = "robo_rm.reward_models"
 DEFAULT_KIND = "stage"
@@ -133,6 +133,32 @@ def reward_kind(name: str) -> RewardKind:
             f"{points[name].value} must be a RewardKind named '{name}' whose settings are a dataclass, not {kind!r}"
         )
     return kind
+
+
+class RewardSettings(Mapping[str, type]):
+    """The settings dataclass of each installed kind by its name; a kind is imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> type:
+        """The settings of a kind.
+
+        Raises:
+            KeyError: there is no such kind. ModelError: its package is broken.
+        """
+        if name not in reward_kinds():
+            raise KeyError(name)
+        return reward_kind(name).settings
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a kind; imports none."""
+        return name in reward_kinds()
+
+    def __iter__(self) -> Iterator[str]:
+        """Names, the default first."""
+        return iter(reward_kinds())
+
+    def __len__(self) -> int:
+        """How many kinds are installed."""
+        return len(reward_kinds())
 
 
 def kind_of_settings(settings: Any) -> RewardKind:

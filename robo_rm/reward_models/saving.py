@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_origin, get_type_hints
 
 from robo_core.errors import ModelError
 from robo_core.outputs import MARKER, write_atomically
-from robo_rm.reward_models.base import RewardModel
-from robo_rm.reward_models.calibration import CALIBRATION, CalibratedModel, read_calibration
+from robo_rm.reward_models.calibration import CalibratedModel, read_calibration
+from robo_rm.reward_models.files import CALIBRATION, CARD, CONFIG, PROVENANCE, WEIGHTS
+from robo_rm.reward_models.protocol import RewardModel
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 FORMAT = "robo-rm reward model"
 VERSION = 1
 Described = TypeVar("Described")
-CONFIG, WEIGHTS, PROVENANCE, CARD = "config.yaml", "model.safetensors", "provenance.json", "card.md"
 
 
 def load_reward_model(folder: str | os.PathLike[str], device: str = "auto") -> RewardModel:

@@ -8,7 +8,7 @@ rendering and encoding.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,34 @@ Said = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.fl
 """Progress (n,), stage probabilities (n, K) and uncertainty (n,)."""
 
 
-class Streams:
+class _Described(Protocol):
+    @property
+    def state_size(self) -> int: ...
+
+
+class Followed(Protocol):
+    """A model whose episodes can be followed."""
+
+    stages: list[str]
+    cameras: list[str]
+    state_key: str | None
+
+    @property
+    def description(self) -> _Described:
+        """With ``state_size``, the length of a state."""
+
+    def look(self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None = None) -> Looks:
+        """What the network takes of n frames (n, H, W, 3) by key and their states (n, D)."""
+
+
+Model = TypeVar("Model", bound=Followed)
+
+
+class Streams(Generic[Model]):
     """N episodes of one model, step by step; each image is encoded once. Models fill in `_say`.
 
     Args:
-        model: with ``cameras``, ``state_key``, ``stages``, ``description.state_size`` and ``look(images, state)``.
+        model: whose episodes these are.
         count: N.
         gap: frames at the store's rate between those that the model looks back at.
         every: frames at the store's rate between two steps; must divide the gap.
@@ -33,7 +56,7 @@ class Streams:
         ModelError: ``every`` does not divide the gap, or counts below 1.
     """
 
-    def __init__(self, model: Any, count: int, gap: int, every: int) -> None:
+    def __init__(self, model: Model, count: int, gap: int, every: int) -> None:
         if count < 1 or every < 1:
             raise ModelError(f"streams of {count} episodes, every {every} frames: both must be 1 at least")
         if gap % every:

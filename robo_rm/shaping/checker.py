@@ -4,9 +4,9 @@
     from robo_rm.shaping.checker import check_shaping
     check_shaping(shaped_reward)
 
-A rule that passes keeps the best policy on every task it was tried on. Wrong variants that are in use (the potential
-of terminal states kept, differences without the discount, progress added as a reward, g instead of g^k) each fail a
-clause; the tests hold that.
+A rule that passes preserves the optimal policy on every task it was tried on. Wrong variants that are in use (the
+potential of terminal states included, differences without the discount, progress added as a reward, g instead of g^k)
+each fail a clause; tests check that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SUCCESS_RATES = (0.005, 0.01, 0.02)
 
 
 class Clause(NamedTuple):
-    """One clause and whether the rule keeps it."""
+    """One clause and whether the rule satisfies it."""
 
     name: str
     passed: bool
@@ -34,10 +34,10 @@ class Clause(NamedTuple):
 
 
 def check_shaping(rule: ShapingRule, *, seed: int = 0, raise_on_failure: bool = True) -> list[Clause]:
-    """Test a rule ``rule(gold, potential, next_potential, terminated, discount, steps)``, arrays in, array out.
+    """Test ``rule(task_reward, potential, next_potential, terminated, discount, steps)``, arrays in, array out.
 
     The clauses: the agent advances where the last step rarely works and a failure looks nearly done, neither hovering
-    nor giving up; optimal actions of random tasks stay, at every state, with decisions of 1 and 5 steps; their
+    nor giving up; optimal actions of random tasks stay, at every state, with actions of 1 and 5 steps; their
     maximum-entropy policies stay too; over an episode only the endpoints' potentials are left, at a terminal state and
     at a time limit.
 
@@ -47,7 +47,9 @@ def check_shaping(rule: ShapingRule, *, seed: int = 0, raise_on_failure: bool = 
     clauses = list(_clauses(rule, np.random.default_rng(seed)))
     broken = [clause for clause in clauses if not clause.passed]
     if broken and raise_on_failure:
-        raise ModelError("the shaping changes what is best: " + "; ".join(f"{c.name}: {c.detail}" for c in broken))
+        raise ModelError(
+            "the shaping changes the optimal policy: " + "; ".join(f"{c.name}: {c.detail}" for c in broken)
+        )
     return clauses
 
 
@@ -61,7 +63,7 @@ def _clauses(rule: ShapingRule, rng: np.random.Generator) -> Iterator[Clause]:
     ]
     for name, try_it in tried:
         fault = try_it()
-        yield Clause(name, not fault, fault or "kept")
+        yield Clause(name, not fault, fault or "satisfied")
 
 
 def _advances(rule: ShapingRule) -> str:
@@ -81,7 +83,7 @@ def _same_best_actions(rule: ShapingRule, rng: np.random.Generator) -> str:
         shaped = task.shaped(rule)
         if not np.array_equal(task.best_actions(), shaped.best_actions()):
             where = np.argwhere(task.best_actions() != shaped.best_actions())[0]
-            return f"random task {number} (decisions of {task.steps} steps): another action is best in state {where[0]}"
+            return f"random task {number} (actions of {task.steps} steps): another action is best in state {where[0]}"
     return ""
 
 
@@ -107,5 +109,5 @@ def _telescopes(rule: ShapingRule, rng: np.random.Generator, terminal: bool) -> 
         total = float(np.sum(made * discount**before))
         expected = -potential[0] + (0.0 if terminal else discount ** float(steps.sum()) * potential[-1])
         if abs(total - expected) > TOLERANCE:
-            return f"an episode of {count} decisions sums to {total:.4f}, its endpoints alone give {expected:.4f}"
+            return f"an episode of {count} actions sums to {total:.4f}, its endpoints alone give {expected:.4f}"
     return ""

@@ -1,110 +1,114 @@
-"""Ways to make a learning reward from gold and a potential: the right one, and those it is compared with.
+"""Compose the learning reward from task reward and potential: the policy-invariant way, and the alternatives.
 
-``pbrs`` keeps the best policy; the others do not in general, and are there so that the difference can be seen. Modes
-that change the learner as well (one critic per term, an adapted blend, a penalty towards the demonstrations) compose
-their reward here and have their other half in the learner.
+``pbrs`` preserves the optimal policies; the others do not in general, and are there for comparison. Modes that change
+the learner as well (one critic per term, an adapted blend, a penalty towards the demonstrations) compose their reward
+here and have their other half in the learner.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from robo_core.errors import ConfigError
-from robo_rm.shaping.core import check_discount, shaped_reward
+from robo_rm.shaping.potential_based import check_discount, shaped_reward
 from robo_rm.shaping.settings import ENSEMBLE_RULES, LEARNER_MODES, MODES, ShapingSettings
 
-Array = npt.NDArray[np.float64]
+Array: TypeAlias = npt.NDArray[np.float64]
+Floats: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Decisions:
-    """What is known of a batch of decisions; all arrays (B,).
+class Transitions:
+    """A batch of macro-actions, as far as rewards depend on them; all arrays (B,).
 
     Attributes:
-        gold: discounted sum of gold within the decision.
-        potential: F(h) where it was taken.
-        next_potential: F(h') where it ended, of the final observation for a truncated episode.
-        start_potential: F at the start of its episode.
+        task_reward: discounted sum of the task reward over the macro-action's steps.
+        potential: Phi(h) where it was chosen.
+        next_potential: Phi(h') where it ended, of the final observation for a truncated episode.
+        start_potential: Phi at the start of its episode.
         terminated: the task ended there.
         truncated: the time ran out there.
         steps: environment steps it took.
     """
 
-    gold: Array
-    potential: Array
-    next_potential: Array
-    start_potential: Array
+    task_reward: Floats
+    potential: Floats
+    next_potential: Floats
+    start_potential: Floats
     terminated: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
     steps: npt.NDArray[np.int64]
 
 
-def compose_reward(settings: ShapingSettings, decisions: Decisions, discount: float) -> Array:
+def compose_reward(settings: ShapingSettings, transitions: Transitions, discount: float) -> Array:
     """(B,) the reward to learn from.
 
     Raises:
         ConfigError: unknown mode, a bad setting, NaN or infinity in what the mode uses.
     """
-    terms = reward_terms(settings, decisions, discount)
+    terms = reward_terms(settings, transitions, discount)
     return np.asarray(sum(terms.values()), dtype=np.float64)
 
 
-def reward_terms(settings: ShapingSettings, decisions: Decisions, discount: float) -> dict[str, Array]:
-    """The parts that `compose_reward` adds up, by name: ``gold`` and, except for sparse, ``shaping``; each (B,)."""
+def reward_terms(settings: ShapingSettings, transitions: Transitions, discount: float) -> dict[str, Array]:
+    """The terms that `compose_reward` adds up, by name: ``task`` and, except for sparse, ``shaping``; each (B,)."""
     check_settings(settings)
     check_discount(discount)
-    gold = _finite("gold", decisions.gold)
+    task = _finite("task reward", transitions.task_reward)
     if settings.mode == "sparse":
-        return {"gold": gold}
-    before = settings.scale * _finite("potential", decisions.potential)
-    # What a model says of a terminal state may be anything; only modes that wrongly use it look at it.
-    after = settings.scale * np.asarray(decisions.next_potential, dtype=np.float64)
-    return {"gold": gold, "shaping": _shaping(settings, decisions, gold, before, after, discount)}
+        return {"task": task}
+    before = settings.scale * _finite("potential", transitions.potential)
+    # What a model says of a terminal state may be anything; only modes that (wrongly) use it read it.
+    after = settings.scale * np.asarray(transitions.next_potential, dtype=np.float64)
+    return {"task": task, "shaping": _shaping(settings, transitions, task, before, after, discount)}
 
 
 def _shaping(
-    settings: ShapingSettings, decisions: Decisions, gold: Array, before: Array, after: Array, discount: float
+    settings: ShapingSettings, transitions: Transitions, task: Array, before: Array, after: Array, discount: float
 ) -> Array:
-    zero = np.zeros_like(gold)
+    zero = np.zeros_like(task)
     if settings.mode in ("pbrs", "pbrs_centred"):
         shift = settings.scale if settings.mode == "pbrs_centred" else 0.0
-        return np.asarray(
-            shaped_reward(zero, before - shift, after - shift, decisions.terminated, discount, decisions.steps)
-        )
+        return shaped_reward(
+            zero, before - shift, after - shift, transitions.terminated, discount, transitions.steps
+        )  # fmt: skip
     after = _finite("next potential", after)
     if settings.mode == "additive" or settings.mode in LEARNER_MODES:
         return after
     if settings.mode == "difference":
         return np.asarray(after - before)
-    start = settings.scale * _finite("start potential", decisions.start_potential)
+    start = settings.scale * _finite("start potential", transitions.start_potential)
     if settings.mode == "gated":
-        paid = (decisions.terminated | decisions.truncated) & (gold >= settings.gate)
+        paid = (transitions.terminated | transitions.truncated) & (task >= settings.gate)
         return np.where(paid, after - start, zero)
     return np.asarray(1.0 / (1.0 + np.exp(-(after - start) / (settings.scale * settings.temperature))))
 
 
 def value_bounds(settings: ShapingSettings, potential: npt.ArrayLike) -> tuple[Array, Array] | None:
-    """What the value of a state can be at least and at most, given its potential (B,): two arrays (B,).
+    """Lower and upper bound (B,) of a state's value, given its potential (B,); None for modes without bounds.
 
-    Gold is paid once, 1 at most, where the task ends, so without shaping a value lies in [0, 1]; potential-based
-    shaping moves it by -F(h) (Wiewiora 2003). A critic that claims more, or less, is wrong, and learning from its
-    claims can be bounded without moving what is best. None for modes that have no such bounds.
+    The task reward is paid once, 1 at most, where the task ends, so without shaping 0 <= V <= 1. Potential-based
+    shaping moves every value by -Phi(h) (Wiewiora 2003), hence
+
+        -Phi(h) <= V_shaped(h) <= 1 - Phi(h)
+
+    A critic outside that interval is wrong, and clipping it does not change which policy is optimal.
     """
     if settings.occupancy or settings.mode not in ("sparse", "pbrs", "pbrs_centred"):
         return None
-    moved = np.zeros_like(np.asarray(potential, dtype=np.float64))
+    phi = np.zeros_like(np.asarray(potential, dtype=np.float64))
     if settings.mode != "sparse":
         shift = settings.scale if settings.mode == "pbrs_centred" else 0.0
-        moved = settings.scale * _finite("potential", potential) - shift
-    return -moved, 1.0 - moved
+        phi = settings.scale * _finite("potential", potential) - shift
+    return -phi, 1.0 - phi
 
 
 def check_settings(settings: ShapingSettings) -> None:
-    """Raise ConfigError for an unknown mode or a scale or temperature that makes no sense."""
+    """Raise ConfigError for an unknown mode, or a number out of range."""
     if settings.mode not in MODES:
         raise ConfigError(f"shaping mode {settings.mode!r} is not known; choose one of: {', '.join(MODES)}")
     if not settings.scale > 0 or not settings.temperature > 0:
@@ -120,42 +124,38 @@ def check_settings(settings: ShapingSettings) -> None:
 
 
 def check_plain(settings: ShapingSettings) -> None:
-    """Raise ConfigError for modes that a reward alone cannot be, since one half of them is in the learner."""
+    """Raise ConfigError for modes that a reward alone cannot express, since one half of them is in the learner."""
     check_settings(settings)
-    learnt = settings.mode if settings.mode in LEARNER_MODES else ("occupancy" if settings.occupancy else "")
-    if learnt:
-        raise ConfigError(f"shaping {learnt} needs a learner made for it; use robo-rm train-rl with learner=sac")
+    learned = settings.mode if settings.mode in LEARNER_MODES else ("occupancy" if settings.occupancy else "")
+    if learned:
+        raise ConfigError(f"shaping {learned} needs a learner made for it; use robo-rm train-rl with learner=sac")
 
 
 def describe_terms(settings: ShapingSettings, discount: float) -> list[list[str]]:
-    """Rows (term, formula) of the reward to be learnt from, for the table at the start of a training."""
-    rows = [["gold", "1 where the environment says success, summed with g^i within a decision"]]
+    """Rows (term, formula) of the learning reward, for the table at the start of a training."""
+    rows = [["task reward", "1 where the environment reports success, summed with g^i within a macro-action"]]
     if settings.mode != "sparse":
         rows.append([settings.mode, MODES[settings.mode]])
         rows.append(["scale", f"{settings.scale:g}"])
     if settings.ensemble:
         rows.append(["ensemble", ENSEMBLE_RULES[settings.ensemble].format(pessimism=settings.pessimism)])
     if settings.occupancy:
-        rows.append(
-            [
-                "occupancy",
-                f"- {settings.occupancy:g} sigma (e^d - 1) / sqrt(X): leaving the demonstrations costs (ORPO)",
-            ]
-        )
+        penalty = f"- {settings.occupancy:g} sigma (e^d - 1) / sqrt(X): leaving the demonstrations costs (ORPO)"
+        rows.append(["occupancy", penalty])
     rows.append(["discount", f"{discount:g} for one environment step"])
     return rows
 
 
-def variance_shares(terms: dict[str, Array]) -> dict[str, float]:
-    """Each term's share of the sum of the terms' variances; 0 for all where nothing varies."""
-    spread = {name: float(np.var(values)) for name, values in terms.items()}
-    total = sum(spread.values())
-    return {name: value / total if total > 0 else 0.0 for name, value in spread.items()}
+def variance_fractions(terms: dict[str, Array]) -> dict[str, float]:
+    """Each term's fraction of the sum of the terms' variances; 0 for all where nothing varies."""
+    variances = {name: float(np.var(values)) for name, values in terms.items()}
+    total = sum(variances.values())
+    return {name: value / total if total > 0 else 0.0 for name, value in variances.items()}
 
 
-def _finite(name: str, values: Any) -> Array:
+def _finite(name: str, values: npt.ArrayLike) -> Array:
     array = np.asarray(values, dtype=np.float64)
     if not np.isfinite(array).all():
-        place = int(np.flatnonzero(~np.isfinite(array.ravel()))[0])
-        raise ConfigError(f"{name} of decision {place} of the batch is {array.ravel()[place]}; shaping needs numbers")
+        index = int(np.flatnonzero(~np.isfinite(array.ravel()))[0])
+        raise ConfigError(f"{name} of transition {index} of the batch is {array.ravel()[index]}; it must be finite")
     return array

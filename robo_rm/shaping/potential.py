@@ -1,4 +1,4 @@
-"""Potentials: a number for each observation, followed over the episodes of one or many environments."""
+"""Potentials Phi(h): a number for each observation, tracked over the episodes of one or many environments."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_core.errors import ConfigError, ModelError
+from robo_rm.reward_models.capabilities import StreamsMany, capability
 
 Observations = Mapping[str, npt.NDArray[Any]]
 """Observations of n environments by key, each (n, ...)."""
@@ -17,18 +18,18 @@ TRUE_PROGRESS = "simulator.progress"
 
 
 class Potential(Protocol):
-    """F(h) of N episodes that go on at once; h is all that was observed since the episode began."""
+    """Phi(h) of N episodes in parallel; h is everything observed since the episode began."""
 
     @property
     def version(self) -> str:
-        """Changes whenever the numbers would; replay refuses to mix versions."""
+        """Changes whenever the values would; the replay buffer refuses to mix versions."""
 
     @property
     def cameras(self) -> Sequence[str]:
-        """Image keys it looks at; nothing has to be rendered for a potential without any."""
+        """Keys of the images it reads; nothing has to be rendered for a potential without any."""
 
     def begin(self, which: npt.NDArray[np.int64]) -> None:
-        """New episodes begin at the environments given; their next observations are the first."""
+        """Start new episodes in the given environments; their next observations are the first."""
 
     def score(self, observations: Observations, which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """(n,) potentials of the newest observations of the n environments given."""
@@ -37,9 +38,9 @@ class Potential(Protocol):
 class VideoPotential:
     """Progress in [0, 1] after a reward model that streams, batched over environments.
 
-    Each episode's observations must come at the model's rate times ``every``: after each decision of ``every`` steps of
-    a world that runs at the store's frames per second. The images of decisions in between are neither rendered nor
-    encoded. The estimate depends on a window of the past, so the critic must see the potential itself.
+    Each episode's observations must come at the model's rate times ``every``: after each macro-action of ``every``
+    steps of an environment at the store's frames per second. Images in between are neither rendered nor encoded. The
+    estimate depends on a window of the past, so the critic must observe the potential itself.
 
     Args:
         model: a reward model (`robo_rm.load_reward_model`).
@@ -47,16 +48,16 @@ class VideoPotential:
         every: environment steps between two scores.
         task: the instruction; the model's own if None.
         pessimism: lambda >= 0; the potential is the estimate minus lambda times the squared uncertainty. For an
-            ensemble, whose uncertainty is the spread of its members, this is UWO (mean - lambda * variance).
+            ensemble, whose uncertainty is its members' standard deviation, this is UWO (mean - lambda * variance).
         version: of the potential; by default a name that only this process knows.
         reference_uncertainty: the model's mean uncertainty on demonstrations, to compare with; 0 if not known.
 
     Attributes:
-        uncertainty: (N,) what the model said of it at each environment's newest score; of an ensemble, the spread of
-            its members.
+        uncertainty: (N,) the model's uncertainty at each environment's newest score; of an ensemble, the standard
+            deviation of its members.
 
     Raises:
-        ModelError: the model cannot be looked at every ``every`` frames.
+        ModelError: the model cannot be evaluated every ``every`` frames.
     """
 
     def __init__(
@@ -79,18 +80,20 @@ class VideoPotential:
         self._streams = _streams(model, environments, task, every)
 
     def begin(self, which: npt.NDArray[np.int64]) -> None:
-        """New episodes begin at the environments given."""
+        """Start new episodes in the given environments."""
         self._streams.reset(which)
 
     def score(self, observations: Observations, which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """(n,) progress, less what pessimism takes off.
+        """(n,) progress minus the pessimism term.
 
         Raises:
             ModelError: an image or the state is missing or of another shape than the model was trained on.
         """
         missing = [key for key in (*self.cameras, self._state_key) if key and key not in observations]
         if missing:
-            raise ModelError(f"the reward model reads {missing[0]}; the world shows {', '.join(sorted(observations))}")
+            raise ModelError(
+                f"the reward model reads {missing[0]}; the environment has {', '.join(sorted(observations))}"
+            )
         images = {key: observations[key] for key in self.cameras}
         state = observations[self._state_key] if self._state_key else None
         progress, _, uncertainty = self._streams.step(images, state, which)
@@ -108,16 +111,16 @@ class TrueProgress:
     cameras: tuple[str, ...] = ()
 
     def begin(self, which: npt.NDArray[np.int64]) -> None:
-        """Nothing is remembered."""
+        """Stateless."""
 
     def score(self, observations: Observations, which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """(n,) what the world says of its progress.
+        """(n,) the progress that the environment reports.
 
         Raises:
-            ConfigError: the world does not tell its progress.
+            ConfigError: the environment does not report its progress.
         """
         if TRUE_PROGRESS not in observations:
-            raise ConfigError("this world does not tell its true progress; use a learned reward model as the potential")
+            raise ConfigError("this environment does not report its true progress; use a reward model as the potential")
         return np.asarray(observations[TRUE_PROGRESS], dtype=np.float64).reshape(len(which))
 
 
@@ -128,7 +131,7 @@ class NoPotential:
     cameras: tuple[str, ...] = ()
 
     def begin(self, which: npt.NDArray[np.int64]) -> None:
-        """Nothing is remembered."""
+        """Stateless."""
 
     def score(self, observations: Observations, which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """(n,) zeros."""
@@ -156,11 +159,11 @@ class _SingleStreams:
 
 
 def _streams(model: Any, count: int, task: str | None, every: int) -> Any:
-    if hasattr(model, "streams"):
-        return model.streams(count, task, every)
+    if (able := capability(model, StreamsMany)) is not None:
+        return able.streams(count, task, every)
     if every != 1:
         raise ModelError(
-            f"this reward model looks at every frame and was asked to look at every {every}th; score each step "
-            "(decisions of 1 step), or use a model that has streams(count, task, every)"
+            f"this reward model needs every frame and was asked for every {every}th; score each step "
+            "(action_repeat=1), or use a model that has streams(count, task, every)"
         )
     return _SingleStreams(model, count, task)

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
-# rule(gold, potential, next_potential, terminated, discount, steps) -> reward: the signature of `shaped_reward`.
-ShapingRule: TypeAlias = Callable[[Any, Any, Any, Any, float, Any], Any]
+# rule(task_reward, potential, next_potential, terminated, discount, steps) -> reward: the signature of `shaped_reward`.
+ShapingRule: TypeAlias = Callable[
+    [
+        npt.NDArray[np.float64],
+        npt.NDArray[np.float64],
+        npt.NDArray[np.float64],
+        npt.NDArray[np.bool_],
+        float,
+        npt.ArrayLike,
+    ],
+    npt.ArrayLike,
+]
 
 HOVER, ADVANCE, GIVE_UP = 0, 1, 2
 
@@ -27,7 +37,7 @@ class TabularTask:
         terminal: (S,) bool; nothing is gained after them.
         discount: g.
         potential: (S,) what a reward model says of each state, terminal ones included.
-        steps: environment steps that each decision takes, for g^k.
+        steps: environment steps that each action lasts, for g^k.
     """
 
     transition: Array
@@ -83,8 +93,8 @@ def hover_task(success: float = 0.01, length: int = 10, discount: float = 0.99, 
     """The trap of progress rewards: the last step rarely works, and a failure looks nearly done.
 
     States 0 .. length - 1 advance one by one and look from 0 to 95 % done. From the last one, advancing succeeds with
-    the given probability (gold 1, looks done) and otherwise ends in a failure that looks 90 % done. Hovering stays
-    where it is; giving up, possible anywhere, ends in that failure at once. Only advancing ever gains gold.
+    the given probability (task reward 1, looks done) and otherwise ends in a failure that looks 90 % done. Hovering
+    stays in place; giving up, possible anywhere, ends in that failure at once. Only advancing ever gains task reward.
     """
     goal, failed = length, length + 1
     count = length + 2
@@ -108,7 +118,7 @@ def hover_task(success: float = 0.01, length: int = 10, discount: float = 0.99, 
 def random_task(
     rng: np.random.Generator, states: int = 7, actions: int = 3, discount: float = 0.95, steps: int = 1
 ) -> TabularTask:
-    """A random task with one terminal state at least, random gold and a potential from [-2, 2] everywhere."""
+    """A random task with one terminal state at least, random task reward and a potential from [-2, 2] everywhere."""
     transition = rng.dirichlet(np.full(states, 0.5), size=(states, actions))
     terminal = rng.random(states) < 0.25
     terminal[-1] = True

@@ -62,5 +62,5 @@ def cut_off_warning(minutes: float, steps: int, total: int) -> str:
     """What to say of a training that the cap ended."""
     return (
         f"minutes={minutes:g} ended the training at step {steps} of {total}, before its learning rate had fallen: the "
-        "speed of the machine decided what came out. The same command with more minutes, or without, goes on from here"
+        "speed of the machine decided what came out. Run it again with more minutes, or without, to resume"
     )

@@ -10,7 +10,7 @@ import numpy as np
 from robo_rm import metrics
 from robo_rm.labels.progress import stored_labels
 from robo_rm.labels.tasks import priors_of
-from robo_rm.reward_models.base import RewardModel
+from robo_rm.reward_models.protocol import RewardModel
 
 
 def held_out_figures(model: RewardModel, episodes: Sequence[Any]) -> dict[str, float]:

@@ -9,89 +9,98 @@ cut from the training split; those held out choose nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from robo_core.errors import ConfigError
-from robo_rm.training.held_out import held_out_figures
+from robo_rm.training.budget import EARLY_STOPPING
+from robo_rm.training.device import wait_for_all
+from robo_rm.training.engine import Batch, Engine
 
 BEST = "best.safetensors"
-# Shares of the budget between two looks, and before the first one: early on the ranks are chance.
+# Fractions of the budget between two evaluations, and before the first one: early on the ranks are chance.
 EVERY, FROM = 0.1, 0.3
+# Evaluations fall on the points of the loss curve.
+STEPS_PER_POINT = 10
 
 
-class Kept(Protocol):
-    """What of a trainer is needed here."""
+class _Outcome(Protocol):
+    success: bool | None
 
-    def save(self, path: Path, note: Mapping[str, Any]) -> None:
-        """Write a checkpoint."""
 
-    def load(self, path: Path) -> dict[str, Any]:
-        """Go back to a checkpoint."""
+def check_validation(episodes: Sequence[_Outcome], patience: int) -> None:
+    """Refuse validation episodes that cannot decide when to stop.
 
-    def model(self, provenance: Mapping[str, Any]) -> Any:
-        """The model as it is now."""
+    Raises:
+        ConfigError: there is no failure, or no success, among the episodes; or the patience is below 1.
+    """
+    outcomes = [episode.success for episode in episodes]
+    for outcome, name in ((False, "failure"), (True, "success")):
+        if outcome not in outcomes:
+            raise ConfigError(
+                f"validation={len(episodes)} holds no {name}, and stopping early needs both; "
+                "give more, or validation=0 (record or keep failures: see docs/reward_model.md)"
+            )
+    if patience < 1:
+        raise ConfigError(f"patience={patience}: give a number above 0")
 
 
 class EarlyStopping:
-    """Keeps the best model of a training by its figures on validation episodes.
+    """Keeps the best weights of a training by their metrics on validation episodes; a callback of the engine.
 
     Args:
-        episodes: validation episodes.
-        patience: looks without a better figure after which training ends.
+        measure: the metrics of the network as it is.
+        patience: evaluations without a better score after which training ends.
         folder: where the best checkpoint is kept while training runs.
-
-    Raises:
-        ConfigError: there is no failure, or no success, among the episodes.
     """
 
-    def __init__(self, episodes: Sequence[Any], patience: int, folder: Path) -> None:
-        outcomes = [episode.success for episode in episodes]
-        for outcome, name in ((False, "failure"), (True, "success")):
-            if outcome not in outcomes:
-                raise ConfigError(
-                    f"validation={len(episodes)} holds no {name}, and stopping early needs both; "
-                    "give more, or validation=0 (record or keep failures: see docs/reward_model.md)"
-                )
-        if patience < 1:
-            raise ConfigError(f"patience={patience}: give a number above 0")
-        self.episodes, self.patience, self._path = list(episodes), patience, folder / BEST
-        self.best, self.waited, self.looked = -math.inf, 0, 0.0
+    note = ""
 
-    def state(self) -> dict[str, float]:
+    def __init__(self, measure: Callable[[], Mapping[str, float]], patience: int, folder: Path) -> None:
+        self._measure, self.patience, self._path = measure, patience, folder / BEST
+        self.best, self.waited, self.evaluated = -math.inf, 0, 0.0
+
+    def state(self) -> dict[str, object]:
         """Plain numbers for a checkpoint's note."""
         best = self.best if math.isfinite(self.best) else None
-        return {"best": best, "waited": self.waited, "looked": self.looked}  # type: ignore[dict-item]
+        return {"best": best, "waited": self.waited, "evaluated": self.evaluated}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
-        self.best = -math.inf if state["best"] is None else float(state["best"])
-        self.waited, self.looked = int(state["waited"]), float(state["looked"])
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Take up a `state`."""
+        self.best = -math.inf if state["best"] is None else float(str(state["best"]))
+        self.waited, self.evaluated = int(str(state["waited"])), float(str(state["evaluated"]))
 
     def due(self, spent: float) -> bool:
-        """Whether it is time to look again, at a share of the budget."""
-        return spent >= max(FROM, self.looked + EVERY)
+        """Whether it is time to evaluate again, at a fraction of the budget."""
+        return spent >= max(FROM, self.evaluated + EVERY)
 
-    def look(self, trainer: Kept, provenance: Mapping[str, Any], spent: float) -> bool:
-        """Judge the model as it is, keep it if it is the best so far; whether training should end."""
-        self.looked = spent
-        score = rollout_score(held_out_figures(trainer.model(provenance), self.episodes))
+    def after_step(self, engine: Engine[Batch]) -> str:
+        """Evaluate when it is time, keep the weights if they are the best so far; whether training should end."""
+        spent = engine.recipe.budget.spent(engine.steps)
+        at_point = engine.ended_by or engine.steps % STEPS_PER_POINT == 0
+        if not at_point or not self.due(spent):
+            return ""
+        self.evaluated = spent
+        with engine.averaged():
+            score = rollout_score(self._measure())
         if score > self.best:
             self.best, self.waited = score, 0
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            trainer.save(self._path, {"score": score})
+            engine.save(self._path, {"score": score})
         else:
             self.waited += 1
-        return self.waited >= self.patience
+        return EARLY_STOPPING if self.waited >= self.patience else ""
 
-    def go_back(self, trainer: Kept) -> None:
-        """Take the best model, if there was a look at all."""
-        if self._path.exists():
-            trainer.load(self._path)
+    def take_best(self, engine: Engine[Batch]) -> int:
+        """Take the best weights, if there was an evaluation at all; returns their step."""
+        wait_for_all()
+        if not self._path.exists():
+            return engine.steps
+        return int(str(engine.load_weights(self._path)["steps"]))
 
     def forget(self) -> None:
-        """Remove the file of the best model, which the finished folder has now."""
+        """Remove the file of the best weights, which the finished folder has now."""
         self._path.unlink(missing_ok=True)
 
 

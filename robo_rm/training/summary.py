@@ -221,10 +221,12 @@ def _warnings(split: Split, tasks: Sequence[str], unseen: Sequence[str]) -> list
 
 
 def _unknown(split: Split, count: int) -> str:
+    which = "1 training episode has" if count == 1 else f"{count} training episodes have"
     if not split.labelled:
-        return f"{count} training episodes have no outcome (success) and are taken for demonstrations that went well"
+        taken = "is taken for a demonstration" if count == 1 else "are taken for demonstrations"
+        return f"{which} no outcome (success) and {taken} that went well"
     return (
-        f"{count} training episodes have no outcome (success): those that end in the last stage of their task count as "
+        f"{which} no outcome (success): those that end in the last stage of their task count as "
         f"finished, in the others the last stage counts as unfinished; {HOW_TO_MARK}"
     )
 

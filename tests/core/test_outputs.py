@@ -130,6 +130,17 @@ def test_a_model_is_never_written_over_by_a_report_or_another_kind_of_model(tmp_
     check_output(tmp_path, held)
 
 
+@pytest.mark.parametrize("holds", [REWARD_MODEL, POLICY, RL_POLICY])
+def test_no_model_is_trained_into_the_folder_of_another(tmp_path, holds):
+    rm = foreign(tmp_path / "rm", "model.safetensors")
+    (rm / "config.yaml").write_text("model:\n  format: robo-rm stage 3\n")
+    for place in (rm / "second", rm / "runs" / "second"):
+        with pytest.raises(ConfigError, match=r"lies inside .*/rm, a reward model; give a folder beside it"):
+            check_output(place, holds)
+    assert sorted(path.name for path in rm.iterdir()) == ["config.yaml", "model.safetensors"]
+    check_output(rm / "report")  # a report on the model may stand with it
+
+
 def test_nothing_is_written_into_a_store(tmp_path):
     store = tmp_path / "demos.zarr"
     (store / "episodes").mkdir(parents=True)

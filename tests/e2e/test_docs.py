@@ -3,8 +3,8 @@
 The README runs first, in a folder that holds what a user would bring (a small LeRobot data set called
 ``my_lerobot_data`` with its ``subtasks.json``, and a small recording in every other format); each other page runs in a
 copy of what the README left. Settings that only cost time are cut down by adding words to the command; everything else
-runs as printed. Blocks marked ``sh`` name files that only the reader has: their verbs and settings are checked, and the
-tests of each verb run it.
+runs as printed. Blocks marked ``sh`` name files that only the reader has: their settings are composed, and the tests
+of each command run it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 import small_recordings
 
-from robo_core.cli.compose import compose_settings
+from robo_core.cli.app import settings_of
+from robo_core.cli.commands import find_commands, pick_command
+from robo_core.cli.composed import compose_command
 from robo_core.cli.main import main
-from robo_core.cli.verbs import find_verbs, pick_verb
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = find_verbs()
+COMMANDS = find_commands()
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 # Added behind a command so that it ends in seconds; sizes only.
@@ -33,7 +34,9 @@ SMALLER = {
     "score": "",
     "train-policy": "steps=5",
     "eval-policy": "episodes=2",
-    "train-rl": "steps=60 max_steps=40 learning.warmup=4 learning.clone_steps=20 learning.evaluation_episodes=1",
+    "train-rl": (
+        "steps=60 max_steps=40 learning.learning_starts=4 learning.prior_steps=20 learning.evaluation_episodes=1"
+    ),
 }
 # Not run here: set-up and the whole line, which run as they are in a fresh checkout; and the slow comparisons.
 ELSEWHERE = ("make ", "pip install", "git clone", "cd ", "python benchmarks/", "source ")
@@ -73,8 +76,8 @@ def run_page(page: Path) -> int:
                 count += 1
         elif language == "sh":
             for command in commands(text):
-                verb, rest = pick_verb(shlex.split(command)[1:], VERBS)
-                assert isinstance(compose_settings(verb, rest), verb.module.Config)
+                chosen, rest = pick_command(shlex.split(command)[1:], COMMANDS)
+                assert isinstance(settings_of(chosen, compose_command(chosen, rest).config), chosen.schema)
                 count += 1
         else:
             assert language in ("text", "yaml", "json"), f"{page.name}: unknown block language {language}"

@@ -11,7 +11,7 @@ import torch
 
 from robo_policies.cloning.checkpoint import write_card
 from robo_policies.cloning.learned import load_policy
-from robo_policies.cloning.learner import make_learner
+from robo_policies.cloning.learners import make_learner
 from robo_policies.cloning.settings import ActSettings, DiffusionSettings
 
 PLAIN = {"mean": 0, "std": 1, "min": -1, "max": 1}

@@ -12,7 +12,8 @@ import pytest
 from gymnasium import spaces
 
 from robo_datasets import DemoStore
-from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings
+from robo_policies.cloning.settings import ActSettings, CloningSettings
+from robo_rm.training.budget import Budget
 
 FEATURES: dict[str, dict[str, Any]] = {
     "observation.state": {"shape": (2,), "dtype": "float32"},

@@ -1,1 +1,1 @@
-"""The command ``robo-rm VERB key=value ...``."""
+"""The command ``robo-rm COMMAND key=value ...``."""

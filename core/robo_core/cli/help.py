@@ -1,36 +1,38 @@
-"""The help texts: all verbs in the order a user needs them, and every setting of one verb."""
+"""The help texts: all commands in the order a user needs them, and every setting of one command."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
 import inspect
-import sys
 import textwrap
 import types
-import typing
-from typing import Any
+from collections.abc import Mapping
+from functools import cache
+from typing import Union, get_args, get_origin
 
-from robo_core.cli.compose import chosen_schemas, config_folder_of, flat_fields, verb_groups
-from robo_core.cli.verbs import HEADINGS, Verb
+from robo_core.cli.commands import HEADINGS, Command
 from robo_core.console import say
+from robo_core.errors import ConfigError
 
 HEAD = """robo-rm: robot demonstrations into reward models, better policies and safe motion.
 
-usage: robo-rm VERB key=value ...
-       robo-rm VERB --help        every setting of a verb
+usage: robo-rm COMMAND key=value ...
+       robo-rm COMMAND --help        every setting of a command
        robo-rm --version"""
+FLAGS = """Hydra's flags: --cfg job (show the config; --resolve, --package), --multirun (-m; key=a,b: one job for each),
+--info, --config-dir, --config-name, --shell-completion; robo-rm COMMAND --hydra-help says more."""
 
 
-def print_overview(verbs: dict[str, Verb]) -> None:
-    """Print every verb with its one-line summary, under headings."""
+def print_overview(commands: Mapping[str, Command]) -> None:
+    """Print every command with its one-line summary, under headings."""
     say(HEAD)
     rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
-    for verb in verbs.values():
+    for command in commands.values():
         try:
-            rows.setdefault(verb.heading, []).append((verb.words, verb.summary))
-        except ImportError as error:  # one broken third-party verb must not take the help away
-            rows.setdefault("cannot be loaded", []).append((verb.words, str(error)))
+            rows.setdefault(command.heading, []).append((command.words, command.summary))
+        except ImportError as error:  # one broken third-party command must not take the help away
+            rows.setdefault("cannot be loaded", []).append((command.words, str(error)))
     width = max((len(words) for lines in rows.values() for words, _ in lines), default=0)
     for heading, lines in rows.items():
         if lines:
@@ -39,40 +41,52 @@ def print_overview(verbs: dict[str, Verb]) -> None:
                 say(f"  {words:<{width}} {summary}")
 
 
-def print_verb_help(verb: Verb, words: list[str] | None = None) -> None:
-    """Print the verb's docstring and its settings with type, default and meaning.
+def print_command_help(command: Command, words: list[str]) -> None:
+    """Print the command's docstring and its settings with type, default and meaning.
 
     ``words`` may choose groups, so that ``policy=diffusion --help`` shows the settings of that policy.
+
+    Raises:
+        ConfigError: the words do not compose.
     """
-    chosen = chosen_schemas(verb, words or [])
-    say(f"usage: robo-rm {verb.words} key=value ...\n")
-    say(inspect.cleandoc(verb.module.__doc__ or ""))
-    groups = verb_groups(verb)
-    say(f"\nsettings (defaults from configs/{verb.config_name}.yaml)")
-    picked = [word for word in words or [] if word.partition("=")[0] in groups]
-    defaults = _defaults(verb, picked, chosen)
-    sentences = field_sentences(verb.module.Config, chosen=chosen)
-    for key, kind in flat_fields(verb.module.Config, chosen=chosen).items():
-        if dataclasses.is_dataclass(kind):
-            if key in groups:
-                say(f"  {key}={'|'.join(groups[key])}")
-                _say_indented(sentences.get(key, ""))
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from robo_core.cli.composed import compose_command
+    from robo_core.cli.mistakes import explain
+    from robo_core.cli.overrides import parse_flags
+
+    options = parse_flags(words)
+    try:
+        composed = compose_command(command, options.overrides, options.config_dir)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(explain(error, command, options)) from error
+    say(f"usage: robo-rm {command.words} key=value ...\n")
+    say(inspect.cleandoc(command.module.__doc__ or ""))
+    say("\nsettings")
+    for setting in composed.settings():
+        name = setting.key.rpartition(".")[2]
+        if dataclasses.is_dataclass(setting.kind):
+            if setting.key in composed.groups:
+                say(f"  {setting.key}={'|'.join(composed.groups[setting.key])}")
+                _say_indented(field_sentences(setting.owner).get(name, ""))
             continue
-        default = defaults.get(key, "???")
-        given = "mandatory" if default == "???" else f"default {_shown(default)}"
-        say(f"  {key}  ({_kind_name(kind)}, {given})")
-        _say_indented(sentences.get(key, ""))
+        given = "mandatory" if setting.value == "???" else f"default {_shown(setting.value)}"
+        say(f"  {setting.key}  ({_type_name(setting.kind)}, {given})")
+        _say_indented(field_sentences(setting.owner).get(name, ""))
+    for group, choices in composed.groups.items():
+        if choices and group not in {setting.key for setting in composed.settings()}:
+            say(f"  {group}={'|'.join(choices)}")
+    say(f"\n{FLAGS}")
 
 
-def field_sentences(schema: type, prefix: str = "", chosen: typing.Mapping[str, type] | None = None) -> dict[str, str]:
-    """Return the sentence that stands under each field of a dataclass, nested ones as ``outer.inner``.
-
-    A field that a class inherits has its sentence there.
-    """
+@cache
+def field_sentences(schema: type) -> dict[str, str]:
+    """Return the sentence that stands under each field of a dataclass, or of the class that it inherits it from."""
     sentences: dict[str, str] = {}
     for base in schema.__bases__:
         if dataclasses.is_dataclass(base):
-            sentences.update(field_sentences(base, prefix))
+            sentences.update(field_sentences(base))
     body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0]
     if isinstance(body, ast.ClassDef):
         for field, text in zip(body.body, body.body[1:], strict=False):
@@ -82,47 +96,19 @@ def field_sentences(schema: type, prefix: str = "", chosen: typing.Mapping[str, 
                 and isinstance(text, ast.Expr)
                 and isinstance(text.value, ast.Constant)
             ):
-                sentences[prefix + field.target.id] = " ".join(str(text.value.value).split())
-    for name, kind in {**typing.get_type_hints(schema), **(chosen or {})}.items():
-        if dataclasses.is_dataclass(kind):
-            sentences.update(field_sentences(typing.cast(type, kind), f"{prefix}{name}."))
+                sentences[field.target.id] = " ".join(str(text.value.value).split())
     return sentences
 
 
-def _defaults(verb: Verb, picked: list[str], chosen: dict[str, type]) -> dict[str, Any]:
-    """The composed defaults; the schema's own where the verb has no YAML."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    from robo_core.cli.compose import _register_schema
-
-    _register_schema(verb, chosen)
-    folder = config_folder_of(verb)
-    has_yaml = (folder / f"{verb.config_name}.yaml").exists()
-    with initialize_config_dir(str(folder), version_base="1.3"):
-        overrides = [f"{verb.config_name}/{key}@{word}" for word in picked for key in [word.partition("=")[0]]]
-        node = compose(verb.config_name if has_yaml else f"{verb.config_name}_schema", overrides=overrides)
-    return _flatten(OmegaConf.to_container(node))
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat[prefix + key] = value
-        if isinstance(value, dict):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-    return flat
-
-
-def _kind_name(kind: Any) -> str:
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return " or ".join(_kind_name(part) for part in typing.get_args(kind))
+def _type_name(kind: object) -> str:
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(_type_name(part) for part in get_args(kind))
     if kind is type(None):
         return "null"
-    return str(kind) if typing.get_args(kind) else getattr(kind, "__name__", str(kind))
+    return str(kind) if get_args(kind) else getattr(kind, "__name__", str(kind))
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, dict):
@@ -133,4 +119,3 @@ def _shown(value: Any) -> str:
 def _say_indented(text: str) -> None:
     if text:
         say(textwrap.fill(text, width=100, initial_indent="      ", subsequent_indent="      "))
-    sys.stdout.flush()

@@ -1,30 +1,15 @@
-"""The entry point: pick the verb, compose its settings, run it, turn a user's mistake into one line.
-
-Exit codes: 0 done, 1 the verb's own finding (``doctor`` found errors), 2 a mistake the user can mend,
-130 interrupted.
-"""
+"""The entry point: pick the command, run it, turn a user's mistake into one line and an exit code."""
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
 import signal
 import sys
 from types import FrameType
 
-from robo_core.cli.verbs import find_verbs, pick_verb
-from robo_core.errors import RoboError
-from robo_hw.errors import HardwareError
-
-# Modules of the optional parts, and the extra that brings each.
-EXTRAS = {
-    "mujoco": "sim",
-    "gymnasium": "sim",
-    "mink": "sim",
-    "lerobot": "lerobot",
-}
-# Faults of the machine that the user can mend; any other OSError is a defect of ours and keeps its traceback.
-USER_ERRNOS = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT)
+from robo_core.cli.commands import find_commands, pick_command
+from robo_core.cli.outcome import outcome, reader_gone
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,74 +18,65 @@ def main(arguments: list[str] | None = None) -> int:
     # the machine; read by the OpenMP of torch when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    verbs = find_verbs()
-    if not words or words[0] in ("-h", "--help", "help"):
-        from robo_core.cli.help import print_overview
-
-        print_overview(verbs)
-        return 0
-    if words[0] == "--version":
-        from robo_rm import __version__
-
-        print(f"robo-rm {__version__}")
-        return 0
-    name = ""
     previous = signal.signal(signal.SIGTERM, _interrupt)
+    # A log line that nobody reads any more would show a traceback.
+    loud, logging.raiseExceptions = logging.raiseExceptions, False
+    name = ["robo-rm"]
     try:
-        verb, rest = pick_verb(words, verbs)
-        name = f" {verb.words}"
-        if any(word in ("-h", "--help") for word in rest):
-            from robo_core.cli.help import print_verb_help
-
-            print_verb_help(verb, rest)
-            return 0
-        from robo_core.cli.compose import compose_settings
-
-        settings = compose_settings(verb, rest)
-        if not getattr(verb.module, "OUT_IS_A_FILE", False):
-            _check_out(settings, getattr(verb.module, "OUT_HOLDS", ""))
-        verb.module.run(settings)
-        return 0
-    except (RoboError, HardwareError) as error:
-        return _fail(name, " ".join(str(error).split()))
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
-            raise
-        return _fail(name, f"needs {error.name}, which is not installed: pip install 'robo-rm[{extra}]'")
-    except SystemExit as finished:  # a verb's own finding, such as doctor's errors
-        return finished.code if isinstance(finished.code, int) else 1
+        code = _run(words, name)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone; nothing more can be told to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if error.errno not in USER_ERRNOS:
+        if not reader_gone():
             raise
-        return _fail(name, f"{error.filename or 'writing'}: {error.strerror}")
-    except KeyboardInterrupt:
-        print(f"robo-rm{name}: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return 128 + signal.SIGPIPE
+    except BaseException as error:
+        code, line = outcome(error)
+        if line is None:
+            raise
+        return _end(code, f"{' '.join(name)}: {line}" if line else "")
     finally:
+        logging.raiseExceptions = loud
         signal.signal(signal.SIGTERM, previous)
 
 
-def _check_out(settings: object, holds: str) -> None:
-    """Refuse an ``out`` that cannot be written to before the work that would be lost.
+def _run(words: list[str], name: list[str]) -> int:
+    commands = find_commands()
+    if not words or words[0] in ("-h", "--help", "help"):
+        from robo_core.cli.help import print_overview
 
-    Raises:
-        ConfigError: see `robo_core.outputs.check_output`.
-    """
-    out = getattr(settings, "out", None)
-    if isinstance(out, str) and out:  # an empty one is the command's own matter
-        from robo_core.outputs import check_output
+        print_overview(commands)
+        return 0
+    if words[0] == "--version":
+        from robo_core import __version__
 
-        check_output(out, holds)
+        print(f"robo-rm {__version__}")
+        return 0
+    if words[0] in ("-sc", "--shell-completion"):
+        from robo_core.cli.completion import complete
+
+        return complete(commands, words)
+    command, rest = pick_command(words, commands)
+    name.append(command.words)
+    if any(word in ("-h", "--help") for word in rest):
+        from robo_core.cli.help import print_command_help
+
+        print_command_help(command, rest)
+        return 0
+    from robo_core.cli.app import run_app
+
+    return run_app(command, rest)
 
 
-def _fail(name: str, message: str) -> int:
-    print(f"robo-rm{name}: {message}", file=sys.stderr)
-    return 2
+def _end(code: int, line: str) -> int:
+    try:
+        sys.stdout.flush()
+        if line:
+            print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        reader_gone()
+        return 128 + signal.SIGPIPE
+    return code
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

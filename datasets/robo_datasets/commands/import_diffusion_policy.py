@@ -43,6 +43,9 @@ class Config(PictureConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
+    from robo_datasets.importers.processes import start_helper
+
+    start_helper(config.workers, config.store, "zarr.diffusion_policy")
     from dataclasses import replace
 
     from robo_core.errors import ConfigError

@@ -45,6 +45,9 @@ class Config(ImportConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
+    from robo_datasets.importers.processes import start_helper
+
+    start_helper(config.workers, config.store, "keyframes.source")
     from robo_core.errors import ConfigError
     from robo_datasets.importers.command import check_places, run_import
     from robo_datasets.importers.grades import check_outcomes

@@ -40,6 +40,9 @@ class Config(ImportConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
+    from robo_datasets.importers.processes import start_helper
+
+    start_helper(config.workers, config.store, "lerobot.v2", "lerobot.v3")
     from dataclasses import replace
 
     from robo_core.errors import ConfigError

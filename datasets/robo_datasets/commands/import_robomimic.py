@@ -40,6 +40,9 @@ class Config(PictureConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
+    from robo_datasets.importers.processes import start_helper
+
+    start_helper(config.workers, config.store, "hdf5.robomimic", "hdf5.episodes")
     from pathlib import Path
 
     from robo_core.errors import ConfigError, ImportSourceError

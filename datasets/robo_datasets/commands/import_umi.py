@@ -35,6 +35,9 @@ class Config(PictureConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
+    from robo_datasets.importers.processes import start_helper
+
+    start_helper(config.workers, config.store, "zarr.umi")
     from robo_core.errors import ConfigError
     from robo_datasets.importers.command import check_places, run_import
     from robo_datasets.importers.options import frame_size, picture_settings, plan_import

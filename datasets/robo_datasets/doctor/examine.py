@@ -18,7 +18,7 @@ from robo_datasets.doctor.across_episodes import (
     state_action_lag,
 )
 from robo_datasets.doctor.findings import Report
-from robo_datasets.doctor.images import Looks, check_frozen, check_pictures, look, usual_edges
+from robo_datasets.doctor.images import Looks, check_frozen, check_pictures, check_twins, look, usual_edges
 from robo_datasets.doctor.integrity import (
     check_annotations,
     check_derived,
@@ -93,6 +93,7 @@ def _examine_signals(root: Path, report: Report) -> None:
     for place, uuid in enumerate(whole):
         found = {key: looks[key][place] for key in store.cameras}
         report.findings += check_pictures(store.episode(uuid), store, found, usual)
+        report.findings += check_twins(store.episode(uuid), store, found)
     report.findings += check_constant(scales, len(whole))
     report.findings += check_units(store, whole, scales)
     report.findings += check_duplicates(store, whole)

@@ -10,7 +10,7 @@ WARNING = "warning"
 
 CHECKS = (
     "store", "index", "staging", "files", "annotations", "derived",
-    "timestamps", "nan", "frozen_camera", "dead_camera", "idle", "jump", "stage_gap", "stage",
+    "timestamps", "nan", "frozen_camera", "dead_camera", "twin_camera", "idle", "jump", "stage_gap", "stage",
     "constant", "mixed_units", "lag", "duplicate",
 )  # fmt: skip
 """Every check by name; metrics.json holds a count of findings for each."""

@@ -88,6 +88,26 @@ def check_pictures(
                 yield Finding("dead_camera", severity, episode.uuid, message)
 
 
+def check_twins(episode: Episode, store: DemoStore, looks: Mapping[str, Looks]) -> Iterator[Finding]:
+    """Two cameras that show the same pictures: one device recorded under two names, which leaves the other out.
+
+    Args:
+        episode: the episode.
+        store: its store.
+        looks: by camera.
+    """
+    first: dict[bytes, str] = {}
+    for key, found in looks.items():
+        figures = np.stack([found.frames, found.bright, found.contrast, found.edges])
+        if len(found.frames) < 3 or float(np.median(found.contrast)) < PLAIN:
+            continue  # nothing to know a view by
+        name = str(store.schema[key].dtype).encode() + figures.tobytes()
+        other = first.setdefault(name, key)
+        if other != key:
+            message = f"{key} shows the same pictures as {other}: one camera recorded twice?"
+            yield Finding("twin_camera", WARNING, episode.uuid, message)
+
+
 def usual_edges(looks: Mapping[str, list[Looks]]) -> dict[str, float]:
     """The median of the edges of a camera's pictures that show anything."""
     usual = {}

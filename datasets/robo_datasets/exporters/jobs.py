@@ -8,19 +8,22 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from robo_core.checksummed import digest, replace_durably
 from robo_core.console import progress_bar, say
 from robo_core.errors import StoreError
+from robo_core.processes import run_in_processes
+from robo_core.threads import available_cores
 
+Function = Callable[[Any, Path], dict[str, Any]]
+"""A job and the data folder to what it found, as plain JSON; importable from a module."""
 _PLAN = "plan.json"
 
 
@@ -59,7 +62,7 @@ class Building:
     def run(
         self,
         name: str,
-        function: Callable[[Any, Path], dict[str, Any]],
+        function: Function,
         jobs: Mapping[str, Any],
         workers: int | None,
         weights: Mapping[str, int],
@@ -69,54 +72,35 @@ class Building:
 
         Args:
             name: shown with the progress bar.
-            function: ``function(job, data folder)``, importable from a module; returns plain JSON.
+            function: does one job.
             jobs: job name to job, picklable.
             workers: processes; the machine's cores by default, 0 for none besides this one.
             weights: job name to its units of work.
             unit: what is counted.
 
         Raises:
-            StoreError: a job failed, or a worker process died.
+            StoreError: a job failed.
+            WorkerDiedError: a worker process died.
         """
         todo = [job for job in jobs if not (self._done / f"{job}.json").exists()]
         before = sum(weights[job] for job in jobs) - sum(weights[job] for job in todo)
-        count = min(len(todo), (os.cpu_count() or 1) if workers is None else workers)
         with progress_bar(name, total=sum(weights[job] for job in jobs), unit=unit, done=before) as bar:
-            if count < 2:
-                for job in todo:
-                    self._finish(job, function(jobs[job], self.data))
-                    bar.advance(weights[job])
-            else:
-                self._run_in_processes(function, {job: jobs[job] for job in todo}, count, weights, bar.advance)
+
+            def finish(result: tuple[str, dict[str, Any]]) -> None:
+                job, found = result
+                replace_durably(self._done / f"{job}.json", json.dumps(found).encode())
+                bar.advance(weights[job])
+
+            run_in_processes(
+                partial(_work, function, self.data),
+                [(job, jobs[job]) for job in todo],
+                min(len(todo), available_cores() if workers is None else workers),
+                nullcontext,
+                finish,
+                f"exporting to {self.target}",
+                "finished parts are stored; run the same command again to resume",
+            )
         return {job: json.loads((self._done / f"{job}.json").read_bytes()) for job in jobs}
-
-    def _run_in_processes(
-        self,
-        function: Callable[[Any, Path], dict[str, Any]],
-        jobs: Mapping[str, Any],
-        count: int,
-        weights: Mapping[str, int],
-        advance: Callable[[float], None],
-    ) -> None:
-        context = multiprocessing.get_context("spawn")
-        try:
-            with ProcessPoolExecutor(count, context) as pool:
-                futures = {pool.submit(function, job, self.data): name for name, job in jobs.items()}
-                try:
-                    for future in as_completed(futures):
-                        self._finish(futures[future], future.result())
-                        advance(weights[futures[future]])
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-        except BrokenProcessPool as error:
-            raise StoreError(
-                f"a worker process died while exporting to {self.target} (out of memory?); the same command goes on "
-                "from what is done"
-            ) from error
-
-    def _finish(self, job: str, found: dict[str, Any]) -> None:
-        replace_durably(self._done / f"{job}.json", json.dumps(found).encode())
 
     def put_in_place(self) -> None:
         """Give the finished folder its name.
@@ -131,6 +115,10 @@ class Building:
         except OSError as error:
             raise StoreError(f"{self.target} cannot be put in place: {error.strerror}") from error
         shutil.rmtree(self._place, ignore_errors=True)
+
+
+def _work(function: Function, data: Path, state: None, job: tuple[str, Any]) -> tuple[str, dict[str, Any]]:
+    return job[0], function(job[1], data)
 
 
 def group_episodes(lengths: Sequence[int], weight: Callable[[int], float], most: float) -> list[list[int]]:

@@ -19,29 +19,26 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a parquet file.
 
     Raises:
-        ImportSourceError: it is missing, truncated, or lacks a column.
+        ImportSourceError: it is missing, truncated, lacks a column, or has one twice.
     """
-    if columns:
-        names = parquet_schema(path).names
-        missing = [name for name in columns if name not in names]
-        if missing:
-            raise ImportSourceError(f"{path} lacks the columns {missing}; it has {names}")
-    elif not path.is_file():
+    if not path.is_file():
         raise ImportSourceError(f"{path} is missing")
-    with _reading(path):
-        return pq.read_table(path, columns=columns, use_threads=False, page_checksum_verification=True)
+    # Not pq.read_table: it brings in pyarrow.dataset, and with that pandas where it is installed, in every worker.
+    with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        names = file.schema_arrow.names
+        _check_names(path, names if columns is None else columns, names)
+        table = file.read(columns=columns, use_threads=False)
+        return table if columns is None else table.select(columns)
 
 
 def read_row_range(path: Path, columns: list[str], start: int, length: int) -> pa.Table:
     """Read rows [start, start + length) of a parquet file, touching only the row groups that hold them.
 
     Raises:
-        ImportSourceError: the file is missing, truncated, shorter, or lacks a column.
+        ImportSourceError: the file is missing, truncated, shorter, lacks a column, or has one twice.
     """
     metadata = _metadata(path)
-    missing = [name for name in columns if name not in parquet_schema(path).names]
-    if missing:
-        raise ImportSourceError(f"{path} lacks the columns {missing}")
+    _check_names(path, columns, metadata.schema.to_arrow_schema().names)
     groups: list[int] = []
     first = seen = 0
     for number in range(metadata.num_row_groups):
@@ -55,6 +52,15 @@ def read_row_range(path: Path, columns: list[str], start: int, length: int) -> p
     with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         table = file.read_row_groups(groups, columns=columns, use_threads=False)
     return table.slice(start - first, length)
+
+
+def _check_names(path: Path, wanted: list[str], names: list[str]) -> None:
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise ImportSourceError(f"{path} lacks the columns {missing}; it has {names}")
+    twice = next((name for name in wanted if names.count(name) > 1), None)
+    if twice is not None:
+        raise ImportSourceError(f"{path} has the column {twice} twice; which of them is meant nothing says")
 
 
 def parquet_schema(path: Path) -> pa.Schema:
@@ -122,7 +128,7 @@ def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str
         raise ImportSourceError(f"{where}: column {key} is {values.type}, the data set declares {dtype}")
     if values.null_count and pa.types.is_integer(values.type):
         values = values.cast(pa.float64())
-    array = values.to_numpy(zero_copy_only=False)
+    array = _numbers(values)
     with np.errstate(over="ignore"):
         converted = array.astype(dtype)
     if rounded and array.dtype.kind == dtype.kind == "f" and not (np.isinf(converted) & np.isfinite(array)).any():
@@ -133,6 +139,22 @@ def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str
         raise ImportSourceError(f"{where}: column {key} is {array.dtype} and does not fit in the declared {dtype}")
     _check_rows(column, size, where, key)
     return converted.reshape(rows, *shape)
+
+
+def _numbers(values: pa.Array) -> np.ndarray:
+    """A flat array of numbers or truth values, (n,); missing ones are NaN.
+
+    Arrow's ``to_numpy`` loads pandas where it is installed, which takes a worker longer than an episode.
+    """
+    kind, count, start = values.type, len(values), values.offset
+    if values.null_count or not count:
+        return values.to_numpy(zero_copy_only=False)
+    data = values.buffers()[1]
+    if pa.types.is_boolean(kind):  # eight a byte
+        return np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[start : start + count].astype(bool)
+    letter = "f" if pa.types.is_floating(kind) else "u" if pa.types.is_unsigned_integer(kind) else "i"
+    dtype = np.dtype(f"{letter}{kind.bit_width // 8}")
+    return np.frombuffer(data, dtype, count, start * dtype.itemsize)
 
 
 def time_stamps(table: pa.Table, where: str, key: str = "timestamp") -> np.ndarray:
@@ -195,7 +217,7 @@ def _check_rows(column: pa.Array, size: int, where: str, key: str) -> None:
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         inner = column.type.value_type
         nested = pa.types.is_list(inner) or pa.types.is_large_list(inner) or pa.types.is_fixed_size_list(inner)
-        lengths = np.diff(column.offsets.to_numpy())
+        lengths = np.diff(_numbers(column.offsets))
         if len(lengths) and (lengths.min() != lengths.max() or (not nested and lengths[0] != size)):
             raise ImportSourceError(f"{where}: column {key} has rows of different lengths")
 

@@ -91,9 +91,8 @@ def _report(config: ImportConfig, source: Source, result: ImportResult, seconds:
     if result.relabelled:
         say(f"{result.relabelled} of these were relabelled; previous labels stay in the history")
     if result.differing:
-        say(f"{result.differing} of these have other stages than this command gives; relabel=true replaces them")
-    if result.other_tasks:
-        say(f"episodes {_listed(result.other_tasks)} keep the instruction that they have in the store")
+        counts = ", ".join(f"{what} of {number}" for what, number in result.differing.items())
+        say(f"of these, the store says otherwise than this command ({counts}); relabel=true replaces what it says")
     for number, reason in result.bad.items():
         say(f"episode {number} was left out: {reason}")
     for number, other in result.copies.items():

@@ -87,7 +87,7 @@ def plan_import(
             # A task that was given up before its last stage failed; one that was gone through may still have.
             found = segments.get(episode.number)
             outcome[episode.number] = False if found and found[-1][0] != names[-1] else None
-    return ImportPlan(names, labels, outcome)
+    return ImportPlan(names, labels, outcome, success == "auto")
 
 
 def unknown_outcomes(success: Mapping[int, bool | None], wanted: str) -> str:

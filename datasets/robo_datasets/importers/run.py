@@ -10,17 +10,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from robo_core.checksummed import replace_durably
 from robo_core.console import progress_bar
-from robo_core.errors import ImportSourceError, LabelError, StoreError
+from robo_core.errors import ImportSourceError, StoreError, WorkerDiedError
 from robo_datasets.importers.ledger import Ledger, Stamps
+from robo_datasets.importers.relabelling import ImportPlan, label_again, store_labels
 from robo_datasets.importers.selection import SelectedSource, Selection
 from robo_datasets.importers.source import Source
 from robo_datasets.importers.workers import Done, Job, run_job
@@ -28,18 +26,6 @@ from robo_datasets.store.demo_store import DemoStore
 from robo_datasets.store.features import parse_features
 from robo_datasets.store.layout import EPISODES, GROUP_FILE, STAGING, is_uuid, utc_now
 from robo_datasets.store.writer import lock_folder
-
-
-@dataclass(frozen=True)
-class ImportPlan:
-    """What to do with each episode beyond its frames."""
-
-    stages: Sequence[str] = ()
-    """Stage names of a store that is made."""
-    labels: Mapping[int, np.ndarray] | None = None
-    """Episode number to per-frame stages (T,), indices into ``stages``."""
-    success: Mapping[int, bool | None] | None = None
-    """Episode number to success."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +37,16 @@ class ImportResult:
     skipped: int
     """Episodes whose content was in the store already."""
     relabelled: int = 0
-    """Of those that were there: given other stages or another success."""
-    differing: int = 0
-    """Of those that were there: left with stages that differ from the plan's."""
+    """Of those that were there: given other stages, success, instruction or attributes."""
+    differing: Mapping[str, int] = field(default_factory=dict)
+    """Of those that were there: how many were left with other stages, another success and so on than the source and
+    the plan give, by what differs."""
     bad: Mapping[int, str] = field(default_factory=dict)
     """Episodes that were left out, by number, and why."""
     copies: Mapping[int, int] = field(default_factory=dict)
     """Episodes that were left out because an earlier one of the source has the same content, by number."""
     notes: Sequence[str] = ()
     """What is odd about episodes that were added."""
-    other_tasks: Sequence[int] = ()
-    """Episodes that are in the store with another instruction than the source gives, by number."""
 
 
 def import_source(
@@ -80,12 +65,14 @@ def import_source(
         store_path: a store to append to, or to make with ``store_options`` (codec, quality, subsampling).
         plan: stage labels and success by episode number.
         workers: processes; the machine's cores by default, 0 for none besides this one.
-        relabel: give episodes that are in the store already the plan's stages and success.
+        relabel: give episodes that are in the store already the stages, success, instruction and attributes that the
+            source and the plan have now.
         skip_bad: leave out episodes that cannot be read.
 
     Raises:
         ImportSourceError: the source cannot be read; the store is as it was.
         StoreError: the store has another schema or cannot be written to; it is as it was.
+        WorkerDiedError: a worker process died; whole episodes are kept.
     """
     plan = plan or ImportPlan()
     path = Path(store_path)
@@ -109,7 +96,7 @@ def import_source(
     if todo:
         store, made = (existing, False) if existing is not None else _make(path, source, plan, store_options)
         job = Job(
-            source, path, _store_labels(store, plan), plan.success or {}, _time_of_creation(store, source), skip_bad
+            source, path, store_labels(store, plan), plan.success or {}, _time_of_creation(store, source), skip_bad
         )
         try:
             with progress_bar("import", total=len(names) + len(todo), unit="episodes", done=len(names)) as bar:
@@ -117,11 +104,8 @@ def import_source(
             if skip_bad and not names and not any(one.uuid for one in done):
                 bad |= {source.episodes[one.position].number: one.problem for one in done}
                 raise _nothing_left(source, bad)
-        except BrokenProcessPool as error:
-            raise StoreError(
-                f"a worker process died while importing into {path} (out of memory?); whole episodes are kept and the "
-                "same command goes on from them"
-            ) from error
+        except WorkerDiedError:
+            raise  # whole episodes are kept
         except Exception:
             # Only what this run added: another one may be importing the same source.
             if before is not None:
@@ -221,14 +205,12 @@ def _finish(
         for position, name in sorted(names.items())
         if position not in added and source.episodes[position].number not in copies
     }
-    changed, differing, tasks = (0, 0, ()) if store is None else _label_again(store, source, there, plan, relabel)
+    changed, differing = (0, {}) if store is None else label_again(store, source, there, plan, relabel)
     frames = sum(source.episodes[position].length for position in added)
     notes = [note for one in sorted(done, key=lambda one: one.position) for note in one.notes]
     if store is not None:
         notes += _encoded_again(store, source, {names[position]: position for position in sorted(added)})
-    return ImportResult(
-        len(added), frames, len(there), changed, differing, dict(sorted(bad.items())), copies, notes, tasks
-    )
+    return ImportResult(len(added), frames, len(there), changed, differing, dict(sorted(bad.items())), copies, notes)
 
 
 def _encoded_again(store: DemoStore, source: Source, added: Mapping[str, int]) -> list[str]:
@@ -266,55 +248,6 @@ def _copies(source: Source, names: Mapping[int, str], added: set[int]) -> dict[i
         for position, name in sorted(names.items())
         if first[name] != position
     }
-
-
-def _store_labels(store: DemoStore, plan: ImportPlan) -> dict[int, np.ndarray]:
-    """The plan's labels as numbers of the store's stages."""
-    table = np.array([*(store.stages.index(name) for name in plan.stages), -1], np.int16)  # the last: unlabelled
-    return {number: table[labels] for number, labels in (plan.labels or {}).items()}
-
-
-def _label_again(
-    store: DemoStore, source: Source, there: Mapping[int, str], plan: ImportPlan, relabel: bool
-) -> tuple[int, int, tuple[int, ...]]:
-    """Compare the episodes that were there with the plan.
-
-    Returns:
-        How many were relabelled, how many differ and stay, and the numbers of those with another instruction.
-    """
-    episodes = {position: source.episodes[position] for position in there}
-    tasks = tuple(
-        episode.number
-        for position, episode in episodes.items()
-        if episode.task and store.episode(there[position]).task != episode.task
-    )
-    if not (plan.labels or relabel):
-        return 0, 0, tasks
-    if not set(plan.stages) <= set(store.stages):  # it has none, and was not to be given these
-        return 0, sum(episode.number in (plan.labels or {}) for episode in episodes.values()), tasks
-    wanted = _store_labels(store, plan)
-    changed = differing = 0
-    for position, name in there.items():
-        number = episodes[position].number
-        episode, labels = store.episode(name), wanted.get(number)
-        if labels is not None and len(labels) != episode.length:
-            raise LabelError(
-                f"{source.path}: episode {number} has {len(labels)} labels, it is in {store.path} with "
-                f"{episode.length} frames"
-            )
-        other_stages = labels is not None and not np.array_equal(episode.stage, labels)
-        success = (plan.success or {}).get(number, episode.success)
-        if not relabel:
-            differing += other_stages
-            continue
-        if labels is not None and other_stages:
-            store.set_stages(name, labels)
-        if success != episode.success:
-            store.set_success(name, success)
-        elif not other_stages:
-            continue
-        changed += 1
-    return changed, differing, tasks
 
 
 def _time_of_creation(store: DemoStore, source: Source) -> str:

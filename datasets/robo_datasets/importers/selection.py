@@ -189,6 +189,15 @@ class SelectedSource(Source):
         picks = self.picks(whole.length)
         return replace(details, runs={key: _picked_runs(runs, picks) for key, runs in details.runs.items()})
 
+    def instruction(self, episode: SourceEpisode) -> str:
+        """As the source."""
+        return self._source.instruction(self._whole[episode.number])
+
+    def numbers(self, episode: SourceEpisode) -> Mapping[str, np.ndarray]:
+        """As the source, under the keys of the store."""
+        found = self._source.numbers(self._whole[episode.number])
+        return {self._rename.get(key, key): rows for key, rows in found.items()}
+
     def known_keys(self) -> Collection[str]:
         """As the source."""
         return self._source.known_keys()

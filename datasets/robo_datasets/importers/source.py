@@ -36,6 +36,8 @@ class SourceEpisode:
     problem: str = ""
     """Why the episode cannot be read, where that was found when the source was opened: ``skip_bad`` leaves it out,
     otherwise it ends the import before anything is written."""
+    exported: str = ""
+    """Name of the store's episode that this one was exported from, where robo-rm wrote the source."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,22 @@ class Source(ABC):
             ImportSourceError: names file and episode.
         """
         return EpisodeDetails()
+
+    def instruction(self, episode: SourceEpisode) -> str:
+        """The instruction that the episode has in a store, told without its pictures; empty where there is none.
+
+        Raises:
+            ImportSourceError: names file and episode.
+        """
+        return episode.task
+
+    def numbers(self, episode: SourceEpisode) -> Mapping[str, np.ndarray]:
+        """Low-dimensional features (T, ...) of an episode that robo-rm exported, told without its pictures.
+
+        Raises:
+            ImportSourceError: names file and episode.
+        """
+        return {}
 
     def drop(self, keys: Collection[str]) -> None:
         """Leave features out, also such as cannot be read; keys that are not in ``features`` are ignored."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from robo_core.checksummed import keep_sync_threads
 from robo_core.errors import (
     CorruptionError,
     EpisodeBusyError,
@@ -21,15 +20,19 @@ from robo_core.errors import (
     StoreError,
     StoreWriteError,
 )
+from robo_core.processes import run_in_processes
+from robo_core.threads import available_cores
 from robo_datasets.importers.content import Content
 from robo_datasets.importers.source import Source, SourceEpisode, episode_content, source_record
 from robo_datasets.store.demo_store import DemoStore
+from robo_datasets.store.episode import Episode
 from robo_datasets.store.layout import EPISODES
 
-_PARENT_CHECK_S = 0.25
 _BUSY_WAIT_S = 0.2
-# A step between time stamps of this many seconds, and of this many usual steps, is told.
+# A step between time stamps of this many seconds, and of this many usual steps, is reported.
 _HOLE_S, _HOLE_STEPS = 1.0, 3.0
+# Share by which the usual step may differ from the declared rate.
+_OTHER_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -65,52 +68,37 @@ def run_job(job: Job, todo: list[int], workers: int | None, done: list[Done], ad
     Raises:
         ImportSourceError: an episode cannot be read, and bad ones are not to be skipped.
         StoreError: the store cannot be written to.
-        BrokenProcessPool: a worker process died.
+        WorkerDiedError: a worker process died.
     """
-    count = min(len(todo), os.cpu_count() or 1) if workers is None else min(len(todo), workers)
-    if count < 2:
-        store = DemoStore.open(job.store)
-        for position in todo:
-            done.append(import_episode(job, store, position))
-            advance()
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _start_worker, (job,)) as pool:
-        futures = [pool.submit(_work, position) for position in todo]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                advance()
-        finally:
-            # After an error: waits for the episodes in work, so that nothing is added later.
-            pool.shutdown(wait=True, cancel_futures=True)
-            done += [
-                future.result()
-                for future in futures
-                if not future.cancelled() and future.done() and future.exception() is None
-            ]
+
+    def note(one: Done) -> None:
+        done.append(one)
+        advance()
+
+    count = min(len(todo), available_cores() if workers is None else workers)
+    if count > 1:
+        # The longest first, so that no process is left with a long one when the others have ended.
+        todo = sorted(todo, key=lambda position: -job.source.episodes[position].length)
+    run_in_processes(
+        _import_in_worker,
+        todo,
+        count,
+        partial(_open_store, job, in_worker=count > 1),
+        note,
+        f"importing into {job.store}",
+        "whole episodes are stored; run the same command again to resume",
+    )
 
 
-_worker: tuple[Job, DemoStore] | None = None
+@contextmanager
+def _open_store(job: Job, in_worker: bool) -> Iterator[tuple[Job, DemoStore]]:
+    if in_worker:
+        keep_sync_threads()
+    yield job, DemoStore.open(job.store)
 
 
-def _start_worker(job: Job) -> None:
-    global _worker
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    _worker = job, DemoStore.open(job.store)
-
-
-def _end_with_parent(parent: int) -> None:
-    """A worker whose parent was killed would wait for work for ever, and hold the episode that it is at."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_S)
-    os._exit(1)
-
-
-def _work(position: int) -> Done:
-    if _worker is None:
-        raise StoreError("an import worker was not started properly")
-    return import_episode(*_worker, position)
+def _import_in_worker(state: tuple[Job, DemoStore], position: int) -> Done:
+    return import_episode(*state, position)
 
 
 def import_episode(job: Job, store: DemoStore, position: int) -> Done:
@@ -131,6 +119,14 @@ def import_episode(job: Job, store: DemoStore, position: int) -> Done:
 
 def _import_episode(job: Job, store: DemoStore, position: int) -> Done:
     episode = job.source.episodes[position]
+    changed: tuple[str, ...] = ()
+    if episode.exported in store:
+        if _same_numbers(store.episode(episode.exported), job.source.numbers(episode)):
+            return Done(position, episode.exported)  # back from an export, which may have encoded its pictures anew
+        changed = (
+            f"episode {episode.number} was exported from {episode.exported}, which the store holds; its numbers are "
+            "others now, and it was added beside it",
+        )
     content = episode_content(job.source, episode)
     name = content.uuid
     while not (job.store / EPISODES / name).exists():
@@ -141,8 +137,22 @@ def _import_episode(job: Job, store: DemoStore, position: int) -> Done:
         except EpisodeBusyError:
             time.sleep(_BUSY_WAIT_S)  # another import is at the same episode: it will be there, or free again
             continue
-        return Done(position, name, added=True, notes=notes)
+        return Done(position, name, added=True, notes=(*changed, *notes))
     return Done(position, name)
+
+
+def _same_numbers(episode: Episode, numbers: Mapping[str, np.ndarray]) -> bool:
+    """Whether an episode of a store has these low-dimensional features (T, ...), to the last bit."""
+    compared = 0
+    for key, rows in numbers.items():
+        if key in episode:
+            kept = episode[key][:]
+            if len(rows) != len(kept) or not np.array_equal(
+                np.asarray(rows, kept.dtype).reshape(kept.shape), kept, equal_nan=kept.dtype.kind == "f"
+            ):
+                return False
+            compared += 1
+    return compared > 0
 
 
 def _write_episode(
@@ -158,16 +168,12 @@ def _write_episode(
         created=job.created,
         sequence=position,
     )
-    times = np.empty(episode.length)
+    stages = None if labels is None else labels.tolist()
+    times: list[float] = []
     with writer:
-        for number, frame in enumerate(job.source.frames(episode)):
-            times[min(number, episode.length - 1)] = frame.timestamp
-            writer.add(
-                frame.values,
-                frame.timestamp,
-                stage=-1 if labels is None else int(labels[number]),
-                receive_timestamp=frame.receive_timestamp,
-            )
+        for number, (values, time_stamp, received) in enumerate(job.source.frames(episode)):
+            times.append(time_stamp)
+            writer.add(values, time_stamp, None if stages is None else stages[number], received)
         if len(writer) != episode.length:
             raise ImportSourceError(
                 f"{job.source.path}: episode {episode.number} has {len(writer)} frames, {episode.length} are declared"
@@ -177,12 +183,19 @@ def _write_episode(
         writer.attributes.update({key: [list(run) for run in runs] for key, runs in details.runs.items()})
         if details.task is not None:
             writer.task = details.task
-    return (*details.notes, *_odd_times(episode.number, times))
+    return (*details.notes, *_odd_times(episode.number, np.array(times), job.source.fps))
 
 
-def _odd_times(number: int, times: np.ndarray) -> Iterator[str]:
-    """Time stamps (T,) that no clock gives: the frames are kept as they are, and it is said."""
+def _odd_times(number: int, times: np.ndarray, fps: float) -> Iterator[str]:
+    """Time stamps (T,) that no clock gives, or of another rate than ``fps``: frames are kept as they are, and it is
+    said."""
     steps = np.diff(times)
+    usual = float(np.median(steps)) if len(steps) else 1 / fps
+    if usual > 0 and abs(usual * fps - 1) > _OTHER_RATE:
+        yield (
+            f"episode {number}: by the time stamps frames are {usual:.4g} s apart ({1 / usual:.4g} per second), and "
+            f"the data set says {fps:g} frames per second, which everything counted in seconds goes by"
+        )
     back = np.flatnonzero(steps <= 0)
     if len(back):
         at = int(back[0]) + 1

@@ -1,6 +1,7 @@
-"""Edits to an episode after its commit: stage labels and success, one small file a version.
+"""Edits to an episode after its commit: stage labels, success, task and attributes, one small file a version.
 
-    annotations/<uuid>/00000001.json    {"version", "uuid", "edits": {"success": ..., "stage": [[start, end, stage]]}}
+    annotations/<uuid>/00000001.json    {"version", "uuid", "edits": {"success": ..., "stage": [[start, end, stage]],
+                                                                      "task": ..., "attributes": {...}}}
 
 Each version holds all edits in force, so the newest file alone counts and the older ones are the history. A version
 is made by linking a finished file to its name, which fails when another writer was first: then the next number is
@@ -24,7 +25,8 @@ _ATTEMPTS = 1000
 
 
 def read_edits(root: Path, uuid: str) -> dict[str, Any]:
-    """The edits in force for an episode: any of ``success`` and ``stage`` (runs), empty where nothing was edited.
+    """The edits in force for an episode: any of ``success``, ``stage`` (runs), ``task`` and ``attributes`` (those that
+    replace or join the writer's); empty where nothing was edited.
 
     Raises:
         CorruptionError: the newest annotation file is damaged.
@@ -61,7 +63,9 @@ def add_edit(root: Path, uuid: str, key: str, value: Any) -> None:
         for _ in range(_ATTEMPTS):
             names = _versions(folder)
             version = int(names[-1].split(".")[0]) + 1 if names else 1
-            edits = {**read_edits(root, uuid), key: value}
+            edits = read_edits(root, uuid)
+            # Names in a mapping are edits of their own: another writer's stay.
+            edits[key] = {**edits.get(key, {}), **value} if isinstance(value, dict) else value
             document = {"version": version, "uuid": uuid, "created": utc_now(), "edits": edits}
             if _claim(folder, version, seal(document)):
                 return

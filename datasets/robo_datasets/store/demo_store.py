@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from robo_core.checksummed import digest, open_seal
-from robo_core.errors import LabelError, StoreError
+from robo_core.errors import StoreError
 from robo_core.lru_cache import Kept
-from robo_datasets.store.annotations import add_edit, newest_file, runs_of
+from robo_datasets.edits import Edits
+from robo_datasets.store.annotations import newest_file
 from robo_datasets.store.derived import Derived, make_derived, newest_derived
 from robo_datasets.store.description import check_fps, check_stages, make_root, name_stages, read_description
 from robo_datasets.store.episode import Episode
@@ -59,7 +60,7 @@ INDEX_SLACK = 0.05
 INDEX_SLACK_EPISODES = 32
 
 
-class DemoStore:
+class DemoStore(Edits):
     """A store of episodes; make one with ``DemoStore.create`` or ``DemoStore.open``.
 
     It shows the episodes committed when it was opened and those written through it; ``refresh`` picks up those of
@@ -233,7 +234,7 @@ class DemoStore:
     @property
     def tasks(self) -> list[str]:
         """The instructions of the episodes, each once, in the order of the alphabet; from the index."""
-        return sorted({entry.task for entry in self._entries.values() if entry.task})
+        return sorted({episode.task for episode in self if episode.task})
 
     def __len__(self) -> int:
         """Number of committed episodes."""
@@ -369,7 +370,7 @@ class DemoStore:
         Raises:
             StoreError: the UUID is malformed.
         """
-        self._check_local()
+        self.check_local()
         name = str(uuids.uuid4()) if uuid is None else uuid
         if not is_uuid(name):
             raise StoreError(f"{name!r} is not a UUID in lower case")
@@ -384,7 +385,7 @@ class DemoStore:
         Raises:
             StoreError: one of them is not in the store; none is removed.
         """
-        self._check_local()
+        self.check_local()
         for uuid in removed:
             self.episode(uuid)
         trash = self.path / STAGING
@@ -401,49 +402,15 @@ class DemoStore:
         self._order = None
         self._save_index()
 
-    def set_stages(self, uuid: str, stages_per_frame: Sequence[int] | np.ndarray) -> None:
-        """Replace an episode's stage labels, (T,) ints, -1 for unlabelled; the old ones stay as history.
-
-        Raises:
-            StoreError: no such episode.
-            LabelError: another number of frames or an unknown stage; names episode and frame.
-        """
-        self._check_local()
-        length = self.episode(uuid).length
-        stage = np.asarray(stages_per_frame)
-        if stage.shape != (length,):
-            raise LabelError(f"episode {uuid} has {length} frames, the labels have shape {stage.shape}")
-        if stage.dtype.kind not in "iu":
-            raise LabelError(f"episode {uuid}: stage labels are whole numbers, got {stage.dtype}")
-        wrong = np.flatnonzero((stage < -1) | (stage >= len(self.stages)))
-        if len(wrong):
-            raise LabelError(
-                f"episode {uuid}, frame {wrong[0]}: stage {stage[wrong[0]]} is outside -1 to {len(self.stages) - 1} "
-                f"({self.stages})"
-            )
-        add_edit(self.path, uuid, "stage", runs_of(stage))
-
     def name_stages(self, stages: Sequence[str]) -> None:
         """Name the stages of a store that was made without any, so that its episodes can be labelled.
 
         Raises:
             StoreError: it has other stages, or the names repeat.
         """
-        self._check_local()
+        self.check_local()
         self._description = name_stages(self.path, stages)
         self.stages = list(self._description["stages"])
-
-    def set_success(self, uuid: str, success: bool | None) -> None:
-        """Replace an episode's success.
-
-        Raises:
-            StoreError: no such episode, or a value that is no bool or None.
-        """
-        self._check_local()
-        self.episode(uuid)
-        if success is not None and not isinstance(success, bool | np.bool_):
-            raise StoreError(f"success is true, false or null, got {success!r}")
-        add_edit(self.path, uuid, "success", None if success is None else bool(success))
 
     def derive(self, name: str, provenance: Mapping[str, Any]) -> Derived:
         """The set of derived arrays of a name and provenance, to write to or read; made at the first write.
@@ -466,7 +433,8 @@ class DemoStore:
             self._order = [entry.uuid for entry in sorted(self._entries.values(), key=lambda entry: entry.order)]
         return self._order
 
-    def _check_local(self) -> None:
+    def check_local(self) -> None:
+        """Raise StoreError where the store is on a URL, which can only be read."""
         if isinstance(self.path, RemotePath):
             raise StoreError(f"{self.path} is on a URL and can only be read; write to a folder and upload it")
 

@@ -106,8 +106,8 @@ class Episode:
 
     @property
     def task(self) -> str:
-        """The instruction."""
-        return self.entry.task
+        """The instruction, with edits."""
+        return str(self._edits().get("task", self.entry.task))
 
     @property
     def source(self) -> Any:
@@ -153,13 +153,13 @@ class Episode:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Free attributes given by the writer.
+        """Free attributes given by the writer, with edits.
 
         Raises:
             CorruptionError: the episode's records are damaged.
         """
         attributes: dict[str, Any] = read_attributes(self.path, read_commit(self.path))["attributes"]
-        return attributes
+        return {**attributes, **self._edits().get("attributes", {})}
 
     @property
     def features(self) -> dict[str, dict[str, Any]]:

@@ -30,7 +30,7 @@ _RGB_FLAG: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
 
 
 def frame_encoder(quality: int, subsampling: str) -> Callable[[np.ndarray], bytes]:
-    """A function from one RGB (H, W, 3) or grey (H, W, 1) uint8 frame to JPEG bytes.
+    """A function from one RGB (H, W, 3) or grey (H, W, 1) uint8 frame, in any layout, to JPEG bytes.
 
     Raises:
         StoreError: quality outside 1 to 100 or an unknown subsampling.
@@ -48,8 +48,12 @@ def frame_encoder(quality: int, subsampling: str) -> Callable[[np.ndarray], byte
 
     def encode(frame: np.ndarray) -> bytes:
         if frame.shape[2] == 3:
-            frame = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        done, data = cv2.imencode(".jpg", frame, options)
+            # OpenCV wants blue first. Frames that are a view of such rows are taken as they stand in memory.
+            blue_first = frame[..., ::-1]
+            if not blue_first.flags.c_contiguous:
+                blue_first = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2BGR)
+            frame = blue_first
+        done, data = cv2.imencode(".jpg", np.ascontiguousarray(frame), options)
         if not done:
             raise StoreError(f"OpenCV could not encode a frame of shape {frame.shape} as JPEG")
         return data.tobytes()
@@ -102,4 +106,4 @@ def resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     shrinking = size[0] <= height and size[1] <= width
     method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
     method = cv2.INTER_NEAREST if frame.dtype == np.uint16 else method
-    return cv2.resize(frame, (size[1], size[0]), interpolation=method)
+    return cv2.resize(np.ascontiguousarray(frame), (size[1], size[0]), interpolation=method)

@@ -51,7 +51,7 @@ class ShardWriter:
 
     def add(self, frame: np.ndarray) -> None:
         """Append one frame of the feature's shape and dtype."""
-        data = self._encode(np.ascontiguousarray(frame))
+        data = self._encode(frame)
         self._entries.append((self._end, len(data) + _CRC.size))
         self._write(data)
 

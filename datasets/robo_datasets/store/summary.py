@@ -34,10 +34,9 @@ def summarise(store: DemoStore) -> list[tuple[str, str]]:
         span = f"{lengths.min()} to {lengths.max()} frames, median {np.median(lengths):.0f}"
         rows.append(("episode length", f"{span} ({np.median(lengths) / store.fps:.1f} s)"))
     rows.append(("size", f"{_bytes(size)}, {_bytes(size / frames)} a frame" if frames else _bytes(size)))
-    if derived:
-        rows.append(
-            ("derived", f"{_bytes(derived)} that can be computed again: {', '.join(_derived_names(store.path))}")
-        )
+    names = _derived_names(store.path)
+    if names:  # an empty store has the folder with its own record, which says nothing
+        rows.append(("derived", f"{_bytes(derived)} that can be computed again: {', '.join(names)}"))
     if store.robot:
         rows.append(("robot", store.robot))
     for key, feature in store.schema.items():
@@ -64,7 +63,7 @@ def _origins(store: DemoStore) -> list[tuple[str, str]]:
             counts[f"{source['format']} {source.get('path') or source.get('name') or ''}".rstrip()] += 1
         else:
             counts["recorded, or of unknown origin"] += 1
-    rows = [("source", f"{origin} ({count} episodes)") for origin, count in counts.most_common(MAX_LISTED)]
+    rows = [("source", f"{origin} ({_episodes(count)})") for origin, count in counts.most_common(MAX_LISTED)]
     if len(counts) > MAX_LISTED:
         rows.append(("source", f"and {len(counts) - MAX_LISTED} more"))
     return rows
@@ -85,7 +84,7 @@ def _outcomes(store: DemoStore) -> list[tuple[str, str]]:
             if value >= 0:
                 episodes_in[value] += 1
                 frames_in[value] += count
-    rows = [("task", f"{task} ({count} episodes)") for task, count in tasks.most_common(MAX_LISTED)]
+    rows = [("task", f"{task} ({_episodes(count)})") for task, count in tasks.most_common(MAX_LISTED)]
     if len(tasks) > MAX_LISTED:
         rows.append(("task", f"and {len(tasks) - MAX_LISTED} more"))
     rows.append(("success", f"{success[True]} yes, {success[False]} no, {success[None]} unknown"))
@@ -93,13 +92,19 @@ def _outcomes(store: DemoStore) -> list[tuple[str, str]]:
     for number, name in enumerate(store.stages):
         episodes = episodes_in[number]
         mean = frames_in[number] / episodes / store.fps if episodes else 0.0
-        rows.append((f"stage {number}", f"{name}: {episodes} episodes, {mean:.1f} s on average"))
+        rows.append((f"stage {number}", f"{name}: {_episodes(episodes)}, {mean:.1f} s on average"))
     return rows
+
+
+def _episodes(count: int) -> str:
+    return f"{count} episode" if count == 1 else f"{count} episodes"
 
 
 def _derived_names(root: Path) -> list[str]:
     """Names of the derived sets, and how many of each."""
-    sets = Counter(folder.name.rsplit("-", 1)[0] for folder in (root / DERIVED).iterdir() if folder.is_dir())
+    folder = root / DERIVED
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    sets = Counter(made.name.rsplit("-", 1)[0] for made in found if made.is_dir())
     return [f"{name} ({count} set{'' if count == 1 else 's'})" for name, count in sorted(sets.items())]
 
 

@@ -66,6 +66,10 @@ class EpisodeWriter:
         self._root, self._features, self._stages = root, features, list(stages)
         self._fps, self._schema_hash, self._entry, self._committed = fps, schema_hash, entry, committed
         self._folder = root / STAGING / entry.uuid
+        self._forms = [
+            (key, feature, np.dtype(feature.dtype), feature.shape, feature.is_frames)
+            for key, feature in features.items()
+        ]
         self._shards: dict[str, ShardWriter] = {}
         self._rows: dict[str, list[np.ndarray]] = {}
         self._timestamps: list[float] = []
@@ -141,12 +145,12 @@ class EpisodeWriter:
         """
         if self._lock is None:
             raise StoreError("frames are added inside the block: with store.writer(...) as episode: episode.add(...)")
-        number = len(self)
-        label = self._check_stage(stage, number)
+        number = len(self._stage)
+        label = -1 if stage is None else self._check_stage(stage, number)
         self._check_times(timestamp, receive_timestamp, number)
         values = self._check_values(frame, number)
         try:
-            for key, value in values.items():
+            for key, value in values:
                 if key in self._shards:
                     self._shards[key].add(value)
                 else:
@@ -186,9 +190,7 @@ class EpisodeWriter:
                 stage=None if stage is None else int(stage[row]),
             )
 
-    def _check_stage(self, stage: int | str | None, number: int) -> int:
-        if stage is None:
-            return -1
+    def _check_stage(self, stage: int | str, number: int) -> int:
         if isinstance(stage, str):
             if stage not in self._stages:
                 raise LabelError(f"frame {number}: unknown stage {stage!r}; the store has {self._stages}")
@@ -203,16 +205,26 @@ class EpisodeWriter:
             self._timed = timed
         if timed != self._timed:
             raise StoreError(f"frame {number}: give time stamps for all frames of an episode or for none")
-        for value in (timestamp, received):
-            if value is not None and not math.isfinite(value):
-                raise StoreError(f"frame {number}: the time stamp is {value}")
+        if timestamp is not None and not math.isfinite(timestamp):
+            raise StoreError(f"frame {number}: the time stamp is {timestamp}")
+        if received is not None and not math.isfinite(received):
+            raise StoreError(f"frame {number}: the time stamp is {received}")
 
-    def _check_values(self, frame: Mapping[str, Any], number: int) -> dict[str, np.ndarray]:
+    def _check_values(self, frame: Mapping[str, Any], number: int) -> list[tuple[str, np.ndarray]]:
+        """What is stored by key, in the schema's order."""
         if frame.keys() != self._features.keys():
             missing = sorted(self._features.keys() - frame.keys())
             unknown = sorted(map(str, frame.keys() - self._features.keys()))
             raise StoreError(f"frame {number}: missing features {missing}, unknown features {unknown}")
-        return {key: _fit(frame[key], feature, number) for key, feature in self._features.items()}
+        values = []
+        for key, feature, dtype, shape, is_frames in self._forms:
+            value = frame[key]
+            if type(value) is not np.ndarray or value.dtype != dtype or value.shape != shape:
+                value = _fit(value, feature, number)
+            elif not is_frames:  # a copy: a caller may use one buffer for all its frames
+                value = value.copy()
+            values.append((key, value))
+        return values
 
     def _commit(self) -> None:
         if not len(self):

@@ -6,13 +6,14 @@ rate) says this. Packets that an edit list hides, as ``ffmpeg -c copy`` leaves i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from robo_core.errors import ImportSourceError
 from robo_datasets.video.decoder import opened_video
@@ -108,8 +109,8 @@ def frames_shown_at(path: Path, ticks: np.ndarray, kind: str = "rgb", threads: i
     Args:
         path: the video.
         ticks: (n,) presentation times in the stream's own units, not falling; a frame may be asked for again.
-        kind: "rgb" gives uint8 (H, W, 3), "grey" uint8 (H, W, 1), "codes" the first plane of a format of more than
-            8 bits as it was encoded, uint16 (H, W, 1).
+        kind: "rgb" gives uint8 (H, W, 3), a view of rows that are kept blue first; "grey" uint8 (H, W, 1); "codes" the
+            first plane of a format of more than 8 bits as it was encoded, uint16 (H, W, 1).
         threads: decoder threads.
 
     Raises:
@@ -125,15 +126,19 @@ def frames_shown_at(path: Path, ticks: np.ndarray, kind: str = "rgb", threads: i
             # From the key frame in front of it; the first of a file needs no search.
             if ticks[0] * unit > (stream.start_time or 0) * unit + 1.0:
                 container.seek(int(ticks[0]), stream=stream)
-            frames = container.decode(stream)
-            frame, picture, at = next(frames, None), None, None
-            for tick in ticks:
-                while frame is not None and _tick(frame) < tick:
+            frames, pixels = container.decode(stream), pixel_reader(kind)
+            frame: av.VideoFrame | None = None
+            picture, at, shown = np.empty(0), None, None
+            for tick in ticks.tolist():
+                while at is None or at < tick:
                     frame = next(frames, None)
-                if frame is None or _tick(frame) != tick or frame.is_corrupt:
+                    if frame is None:
+                        break
+                    at = _tick(frame)
+                if frame is None or at != tick or frame.is_corrupt:
                     raise ImportSourceError(f"{path} is damaged: its frame at {tick * unit:.3f} s cannot be decoded")
-                if at != tick or picture is None:
-                    picture, at = _pixels(frame, kind), tick
+                if shown != tick:
+                    picture, shown = pixels(frame), tick
                 yield picture
         except av.FFmpegError as error:
             raise ImportSourceError(f"{path} is truncated or damaged: {error.strerror}") from error
@@ -144,11 +149,31 @@ def _tick(frame: av.VideoFrame) -> int:
     return -1 << 62 if tick is None else int(tick)
 
 
-def _pixels(frame: av.VideoFrame, kind: str) -> np.ndarray:
-    if kind == "rgb":
-        return frame.to_ndarray(format="rgb24")
-    if kind == "grey":
-        return frame.to_ndarray(format="gray")[..., None]
+def pixel_reader(kind: str) -> Callable[[av.VideoFrame], np.ndarray]:
+    """A function from the decoded frames of one video to their pixels; ``kind`` as in ``frames_shown_at``."""
+    if kind == "codes":
+        return _codes
+    # Kept for all frames: PyAV's own to_ndarray sets up a scaler for each of them.
+    scale = VideoReformatter().reformat
+
+    def colours(frame: av.VideoFrame) -> np.ndarray:
+        # Blue first, as OpenCV's JPEG encoder takes it: encoding then copies no pixels.
+        return _plane(scale(frame, format="bgr24"), 3)[..., ::-1]
+
+    return colours if kind == "rgb" else lambda frame: _plane(scale(frame, format="gray"), 1)
+
+
+def _plane(frame: av.VideoFrame, channels: int) -> np.ndarray:
+    """Pixels (H, W, C) of a frame of bytes; a view of the frame's own memory, which is nobody else's."""
+    (plane,) = frame.planes
+    height, width, line = frame.height, frame.width, plane.line_size
+    pixels = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]
+    if line != width * channels:  # rows are filled up to whole words
+        pixels = np.ascontiguousarray(pixels.reshape(-1, line)[:height, : width * channels])
+    return pixels.reshape(height, width, channels)
+
+
+def _codes(frame: av.VideoFrame) -> np.ndarray:
     plane = frame.planes[0]
     words = np.frombuffer(memoryview(plane), np.dtype("<u2")).reshape(-1, plane.line_size // 2)
     return words[: frame.height, : frame.width, None].copy()

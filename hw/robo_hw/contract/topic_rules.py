@@ -94,10 +94,12 @@ class Topics:
         self.status = quality(status, "reliable", "transient_local", "robo_rm/status")
         status.finish()
         self.stop = tuple(_stop_signal(reader) for reader in topics.items("stop", "stop signals", empty=True))
-        sources = topics.items("estop", "emergency stops", empty=True)
-        self.estop = tuple(_estop_source(reader) for reader in sources)
-        if not topics.has("estop"):
-            self.estop = (EstopSource("/estop", 0.0),)
+        self.estop: tuple[EstopSource, ...] = (EstopSource("/estop", 0.0),)
+        if topics.has("estop"):  # an empty list is refused: nobody is to believe that a button stops the arm
+            sources = topics.items("estop", "emergency stops, one at least, or leave it out for /estop")
+            self.estop = tuple(_estop_source(reader) for reader in sources)
+        else:
+            topics.ignore("estop")
         topics.finish()
         listened = [topic.name for topic in self.joint_states] + [source.name for source in self.estop]
         spoken = [self.command.name, self.status.name] + ([self.gripper.name] if self.gripper else [])

@@ -23,8 +23,8 @@ class Cameras:
         self.degraded: tuple[str, ...] = ()
         """Those that were late within the last second of motion."""
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._all
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._all
 
     def forget(self) -> None:
         """Start anew with the next pictures."""

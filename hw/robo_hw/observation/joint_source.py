@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,6 +23,19 @@ _MOST_TURNS = 4
 """So often a stamp may go back between others that go on; a network that reorders does it now and then."""
 
 
+def never_all_zero(contract: RobotContract, joints: Sequence[int]) -> list[int]:
+    """Which of ``joints`` (places in the contract), told of together, are never all exactly 0 but where a driver has no
+    reading; empty where they may be. Without the gripper: it often has a driver of its own, that reads already."""
+    if contract.safety.zero_pose == "allow":
+        return []
+    gripper = contract.gripper.joint if contract.gripper is not None else ""
+    names = contract.joint_names
+    arm = [place for place, name in enumerate(names) if name != gripper] or list(range(len(names)))
+    judged = [joint for joint in joints if joint in arm]
+    # One joint alone may well be at its zero.
+    return judged if len(judged) > 1 or judged == arm else []
+
+
 class JointSource:
     """``publisher``: who sends; ``joints``: places of its joints in the contract, ascending."""
 
@@ -37,6 +51,12 @@ class JointSource:
         """Positions in it."""
         self.plausible = 0
         """States in a row that each differ from the one before by no more than the joints can move."""
+        self._zeros = np.isin(joints, never_all_zero(contract, joints))
+        self._doubted: float | None = -np.inf
+        """Since when nobody knows whether what it says goes on from a pose that was believed; None: it does."""
+        self._anchor: np.ndarray = np.zeros(len(joints))
+        """What it said then, for it to stay there."""
+        self._turning = np.array([contract.joints[joint].kind == "continuous" for joint in joints])
         self._names = [contract.joints[joint] for joint in joints]
         self._velocity = contract.array("velocity")[list(joints)]
         self._travel = self._velocity / contract.rates.control
@@ -63,10 +83,33 @@ class JointSource:
         self._turns, self._forward = 0.0, False
         self._recent.clear()
 
-    def note_armed(self, values: np.ndarray) -> None:
-        """A state while armed: the core compares it with its command, so no more is asked here."""
-        self.last, self.arrived = values, self.watch.received_at
+    @property
+    def sure(self) -> bool:
+        """Whether what it says goes on from a pose that was armed on, or has been the same long enough to be believed.
+
+        After a step that no joint makes, or elsewhere after a silence, the driver may have begun anew with a pose of
+        its own.
+        """
+        return self._doubted is None
+
+    def trust(self) -> None:
+        """It was armed on."""
+        self._doubted = None
+
+    def note_armed(self, now: float, values: np.ndarray, stepped: bool) -> None:
+        """A state while armed, which the core compares with its command; ``stepped``: it is further from the one before
+        than the joints travel."""
+        if self._breaks(now, values, stepped):
+            self._doubted, self._anchor = now, values
+        elif self._doubted is not None and now - self._doubted > _QUIET:
+            self._doubted = None  # the arm followed its commands by what it said
+        self.last, self.arrived = values, now
         self._turns, self._forward = max(self._turns - 0.2, 0.0), True
+
+    def begins_anew(self, values: np.ndarray, stepped: np.ndarray) -> bool:
+        """Whether ``values`` (n,) of its joints are what a driver says before its first reading, and no motion led to
+        them. ``stepped`` (n,): which joints are further from where they were than they travel."""
+        return bool(stepped[self._zeros].any()) and not values[self._zeros].any()
 
     def note_conflict(self, now: float) -> None:
         """What it says jumps, in position or in time, as when two publishers speak by turns."""
@@ -81,10 +124,14 @@ class JointSource:
         self._turns, self._forward = self._turns + self._forward, False
         return self._turns >= _MOST_TURNS
 
-    def note(self, now: float, values: np.ndarray, velocities: np.ndarray | None, turning: np.ndarray) -> None:
-        """A state while nothing is commanded; ``velocities`` NaN where not told, ``turning``: which joints are
-        continuous."""
+    def note(self, now: float, values: np.ndarray, velocities: np.ndarray | None, stepped: bool) -> None:
+        """A state while nothing is commanded; ``velocities`` NaN where not told, ``stepped``: it is further from the
+        last state of anybody than the joints travel."""
         taken, self._told = self.watch.taken_at, velocities
+        if self._breaks(now, values, stepped) or (self._doubted is not None and self._moved(values, self._anchor)):
+            self._doubted, self._anchor = now, values
+        elif self._doubted is not None and now - self._doubted > _QUIET:
+            self._doubted = None
         if self._recent:
             self._silence = now - self.arrived
             if self._silence > self._deadline:
@@ -92,12 +139,12 @@ class JointSource:
         if self._recent and self.last is not None:
             before = self._recent[-1][1]
             turn = np.round((values - before) / (2 * np.pi))
-            values = values - 2 * np.pi * np.where(turning, turn, 0.0)
+            values = values - 2 * np.pi * np.where(self._turning, turn, 0.0)
             step = np.abs(values - before)
             elapsed = max(taken - self._recent[-1][0], 0.0)
             self.plausible += 1
             if (step > self._travel + self._velocity * elapsed).any():
-                self.plausible = 1
+                self.plausible, self._doubted, self._anchor = 1, now, values
                 self.note_conflict(now)
         else:
             self.plausible = 1
@@ -106,6 +153,17 @@ class JointSource:
         while len(self._recent) > self._needed and self._recent[0][0] < taken - _WINDOW:
             self._recent.popleft()
         self._follow_run(now, values)
+
+    def _breaks(self, now: float, values: np.ndarray, stepped: bool) -> bool:
+        """Whether ``values`` do not go on from what it said before: after a step, or somewhere else after a silence."""
+        silent = now - self.arrived > self._deadline
+        return stepped or self.last is None or (silent and self._moved(values, self.last))
+
+    def _moved(self, values: np.ndarray, since: np.ndarray) -> bool:
+        """Whether ``values`` (n,) are further from ``since`` (n,) than the joints travel in one control period."""
+        gap = values - since
+        turn = np.where(self._turning, 2 * np.pi * np.round(gap / (2 * np.pi)), 0.0)
+        return bool((np.abs(gap - turn) > self._travel).any())
 
     def _follow_run(self, now: float, values: np.ndarray) -> None:
         if self._count:

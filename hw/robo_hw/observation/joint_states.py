@@ -105,8 +105,13 @@ class JointStates:
     ) -> Reading:
         """Take one message, see ``SafetyCore.observe``. ``armed``: only trusted sources, no jumps; ``lenient``: a
         sender may begin a new clock."""
-        key = (publisher, tuple(names))
-        layout = self._layouts.get(key) or self._learn(key)
+        try:
+            key = (publisher, tuple(names))
+            layout = self._layouts.get(key)
+        except TypeError:
+            return Reading(False, True, "the joint state has no list of joint names, or its publisher is no text")
+        if layout is None:
+            layout = self._learn(key)
         source = layout.source
         if source is None:
             if layout.problem:
@@ -114,7 +119,10 @@ class JointStates:
             self._foreign = tuple(map(str, key[1][:8])) or self._foreign
             return Reading(False)  # no joint of ours: not about this arm, neither good nor bad
         try:
-            numbers = np.asarray(positions, dtype=np.float64)
+            numbers = np.asarray(positions)
+            if numbers.dtype.kind not in "fiu" and numbers.size:
+                raise TypeError(f"{numbers.dtype} is no number")
+            numbers = numbers.astype(np.float64, copy=False)
         except (TypeError, ValueError, OverflowError) as error:
             return self._broken(source, f"the joint state holds something that is no number ({error})")
         if numbers.shape != (len(key[1]),):
@@ -155,7 +163,7 @@ class JointStates:
     ) -> Reading:
         joints = source.places
         before, since = self.measured[joints], self._arrived[joints]
-        reading = _FRESH
+        reading, told = _FRESH, values
         if armed and self._turns:
             values = self._near(values, before, joints)
         gap = values - before
@@ -163,13 +171,18 @@ class JointStates:
         room = self._jump[joints] + self._velocity[joints] * np.maximum(now - since, 0.0)
         # A comparison with a joint that never came is false, and nothing is said of it.
         leapt = bool((gap > room).any())
-        self.leapt = self.leapt or leapt
+        stepped = gap > room - self._jump[joints] + self._travel[joints]
         if armed:
             if leapt:
                 reading = self._jumped(source, gap, room)
-            source.note_armed(values)
+            elif source.begins_anew(told, stepped):
+                # However loose the contract's state_jump is: a driver that begins anew must not pass as the arm.
+                leapt, reading = True, self._begun_anew(source)
+            source.note_armed(now, values, bool(stepped.any()))
         else:
-            source.note(now, values, _speeds(velocities, columns, len(values)), self._turning[joints])
+            speeds = _speeds(velocities, columns, len(values))
+            source.note(now, values, speeds, bool(stepped.any()))
+        self.leapt = self.leapt or leapt
         self.measured[joints] = values
         self._arrived[joints] = now
         self._taken[joints] = source.watch.taken_at
@@ -182,6 +195,15 @@ class JointStates:
         value, most = float(gap[worst]), float(room[worst])
         text = f"{joint.name} jumped by {value:.4g} {joint.unit}, the limit is {most:.4g}"
         return Reading(True, True, text, joint.name, value, most)
+
+    def _begun_anew(self, source: JointSource) -> Reading:
+        names = ", ".join(self._names[joint] for joint in source.joints)
+        text = (
+            f"joint states of {names} became exactly 0 at once, faster than any joint moves, as drivers say before "
+            "their first reading; see why the driver began anew, or, if the arm really says that, give "
+            "safety.zero_pose: allow"
+        )
+        return Reading(True, True, text)
 
     def _near(self, values: np.ndarray, reference: np.ndarray, joints: np.ndarray | slice) -> np.ndarray:
         """Angles of continuous joints on the turn that is nearest to ``reference``."""
@@ -240,6 +262,8 @@ class JointStates:
             del self._sources[key]
             self._layouts.clear()
         self._trusted = frozenset(id(source) for source in self._sources.values())
+        for source in self._sources.values():
+            source.trust()
         self.leapt = False
 
     def release(self) -> None:
@@ -283,10 +307,12 @@ class JointStates:
         )
 
     def believed(self, now: float) -> bool:
-        """Whether every joint's state is in time and its source said plausible things several times in a row."""
+        """Whether every joint's state is in time, and what its source says goes on, several times in a row, from a pose
+        that was armed on or that has rested for a second."""
         if self.age(now) > self._contract.deadlines.joint_states:
             return False
-        return all(source.plausible >= self._contract.safety.arm_states for source in self._live(now))
+        needed = self._contract.safety.arm_states
+        return all(source.sure and source.plausible >= needed for source in self._live(now))
 
     def speeds(self) -> np.ndarray:
         """The joints' speeds (D,) as told or estimated, the greater of both; zero where nothing is known."""

@@ -3,7 +3,7 @@
     margins = prove(RobotContract.load("my_robot.yaml"), sequences=200, seed=0)
 
 One *sequence* is a few seconds of a robot, its cameras, a policy and a person at the switch, into which faults are
-thrown. The world knows the truth (when the last honest sample came, when a fault was latched), so it can tell a
+thrown. The simulation knows the truth (when the last honest sample came, when a fault was latched), so it can tell a
 false pass.
 """
 
@@ -33,7 +33,7 @@ CHUNK_FAULTS = (
 )  # fmt: skip
 ROBOT_FAULTS = (
     "joints_silent", "joints_missing", "joints_nan", "joints_jump", "joints_short", "joints_shuffled", "joints_foreign",
-    "joints_zeros", "part_silent", "stray", "robot_stop", "hand",
+    "joints_zeros", "joints_wrong", "part_silent", "stray", "robot_stop", "hand",
 )  # fmt: skip
 CLOCK_FAULTS = ("stamps_paused", "stamps_back", "stamps_ahead", "tick_late", "steady_back")
 CAMERA_FAULTS = ("camera_silent", "camera_frozen", "camera_stamps_back")
@@ -186,6 +186,8 @@ class _World:
             self.robot.shift_stamps(-0.01 - 5 * fault.strength)
         elif kind == "stamps_ahead":
             self.robot.shift_stamps(0.01 + 5 * fault.strength)
+        elif kind == "joints_wrong":
+            self.robot.begin_anew()
         elif kind == "hand":
             self.robot.take_hold()
         elif kind == "robot_stop":
@@ -382,7 +384,7 @@ class _World:
     def check_watchdogs(self, now: float) -> None:
         core, deadlines = self.core, self.contract.deadlines
         # Without names, what a stray says near the arm's pose is a joint state like the driver's.
-        heard = self.robot.honest if self.robot.named else self.robot.taken
+        heard = self.robot.credible if self.robot.named else self.robot.taken
         age = now - float(heard.min())
         if core.state in (State.HOLDING, State.RUNNING) and age > deadlines.joint_states + _CLOCK_ROUNDING:
             self.wrong(f"{core.state.value} on joint states {age:.3f} s old")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from robo_hw.contract.robot_contract import RobotContract
+from robo_hw.observation.joint_source import never_all_zero
 from robo_hw.observation.joint_states import wrapped
 from robo_hw.observation.states import State
 from robo_hw.safety.safety_core import SafetyCore
 
+_ROUNDING = 1e-9
 _BOX = 3.0
 """Continuous joints are sent this far (rad) from zero."""
 
@@ -48,6 +51,7 @@ class ProvingRobot:
         self._stray_shift = float(random.choice([0.0, random.uniform(-5, 5)]))
         self._stray_gap, self._stray_left = int(random.integers(1, 12)), 0
         self._stray_at = self.low + self.span * random.uniform(0, 1, size)
+        self._silent = 0
         self._stop: list[float | None] = [None] * len(self.parts)
         self._sent = [core._clock.now() + shift for shift in self.shifts]
         self._floor = [-np.inf] * len(self.parts)
@@ -55,8 +59,12 @@ class ProvingRobot:
         """The joints as the core took them last, from whomever."""
         self.said: deque[np.ndarray] = deque([np.full(size, np.nan)], maxlen=8)
         """The joints as they were said lately by anybody, taken or not: a jump is refused and noted."""
-        self.honest = np.full(size, -np.inf)
-        """When the core last took an honest state of each joint, s."""
+        self.credible = np.full(size, -np.inf)
+        """When the core last took a state of each joint that was true, or that nobody could have told from a true one,
+        s."""
+        self._jump, self._travel = contract.array("state_jump"), self.velocity / contract.rates.control
+        self._zeros = [never_all_zero(contract, part) for part in self.parts]
+        self._wrong_at = self.at
         self.taken = np.full(size, -np.inf)
         """When the core last took anybody's state of each joint, s."""
         self.speed: np.ndarray = np.zeros(size)
@@ -86,6 +94,14 @@ class ProvingRobot:
         if not self.active("hand"):
             self.speed = np.zeros(len(self.at))
 
+    def begin_anew(self) -> None:
+        """Its driver falls silent, and then says for a while that the arm is somewhere else."""
+        self._silent = int(self.random.choice([0, 10, 25]))
+        # Where a hand could have moved it meanwhile: nothing else gives it away.
+        reach = np.minimum(self._jump + self._silent * self._travel, self.span)
+        there = self.at + self.random.uniform(-1, 1, len(self.at)) * reach
+        self._wrong_at = np.asarray(np.where(self.turning, wrapped(there), np.clip(there, self.low, self.high)))
+
     def pause_stamps(self) -> None:
         """From now on its senders' clocks stand still."""
         self._stop = list(self._sent)
@@ -97,15 +113,15 @@ class ProvingRobot:
     def was_reset(self) -> None:
         """A reset lets the senders begin new clocks."""
         self._floor = [-np.inf] * len(self.parts)
-        self.honest[:] = self.taken[:] = -np.inf
+        self.credible[:] = self.taken[:] = -np.inf
 
     def reported(self) -> np.ndarray:
         """What an honest driver reads: continuous joints within a turn."""
         return np.where(self.turning, wrapped(self.at), self.at)
 
-    def gap(self, position: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """|difference| of two poses (D,), the shorter way round for continuous joints."""
-        return np.abs(np.where(self.turning, wrapped(position - other), position - other))
+    def gap(self, position: np.ndarray, other: np.ndarray, joints: Any = slice(None)) -> np.ndarray:
+        """|difference| of two poses (D,), or of ``joints`` of them (n,), the shorter way for continuous joints."""
+        return np.abs(np.where(self.turning[joints], wrapped(position - other), position - other))
 
     # What is said ---------------------------------------------------------------------------------------------------
 
@@ -151,6 +167,22 @@ class ProvingRobot:
         said[joints] = values
         self.said.append(said)
 
+    def _could_be(self, part: int, values: np.ndarray, now: float) -> bool:
+        """Whether a wrong state could be a true one for whoever knows no more than the states before it.
+
+        The core believes joint states (``docs/safety_core.md``): where no joint moved by more than ``state_jump``
+        beyond what it can travel, a wrong state is as fresh as a true one, and no deadline is broken. That a driver
+        without a reading says exactly 0 is known, so the core may not take that where the arm cannot have got to.
+        """
+        joints = self.parts[part]
+        gone = now - self.taken[joints]
+        room = self._jump[joints].copy()
+        if not values.any():
+            strict = np.isin(joints, self._zeros[part])
+            room[strict] = self._travel[joints][strict]
+        gap = self.gap(values, self.told[joints], joints)
+        return bool((gap <= (room + self.velocity[joints] * gone) * (1 + _ROUNDING)).all() and np.isfinite(gone).all())
+
     def _driver(self, now: float, elapsed: float, part: int, wrong: Callable[[str], None]) -> None:
         if not self.active("stamps_paused"):
             self._stop[part] = None
@@ -164,6 +196,13 @@ class ProvingRobot:
         names = [self.contract.state_names[joint] for joint in joints]
         honest = elapsed >= self.zeros_until and not self.active("joints_zeros")  # it begins anew
         values = self.reported()[joints] if honest else np.zeros(len(joints))
+        # Only in a fault: armed on, or driven by, a wrong pose at rest could not be told from a true one.
+        if self.active("joints_wrong") and self.core.state is State.FAULT:
+            if part == 0:
+                self._silent -= 1
+            if self._silent >= 0:
+                return
+            honest, values = False, self._wrong_at[joints]
         velocities = {"nothing": None, "nan": np.full(len(joints), np.nan), "truth": self.speed[joints],
                       "zero": np.zeros(len(joints))}[self.tells]  # fmt: skip
         order, sent = list(names), values.copy()
@@ -185,12 +224,15 @@ class ProvingRobot:
                 (joints[names.index(name)], value) for name, value in zip(order, sent, strict=True) if name in names
             ]
             self._say([joint for joint, _ in ours], np.array([value for _, value in ours]))
+        credible = honest or self._could_be(part, values, now)
         if self.core.observe(order, sent, velocities, stamp, self._name(f"driver {part}")):
             for name, value in zip(order, sent, strict=True):
                 if name in names:
                     joint = joints[names.index(name)]
                     self.told[joint], self.taken[joint] = value, now
-                    self.honest[joint] = now if honest else self.honest[joint]
+                    self.credible[joint] = now if credible else self.credible[joint]
+            if not credible and self.core.state in (State.HOLDING, State.RUNNING):
+                wrong("a pose that the arm cannot have got to passed as its own")
             if stamp == self._floor[part] and self.core.state not in (State.DISARMED, State.FAULT):
                 wrong("a repeated stamp passed as fresh")
         self._sent[part] = stamp

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from robo_hw.contract.robot_contract import Joint, RobotContract
+from robo_hw.observation.joint_source import never_all_zero
 from robo_hw.observation.joint_states import JointStates, wrapped
 
 _ROOM = 0.5
@@ -47,17 +48,13 @@ def pose_reasons(contract: RobotContract, measured: np.ndarray) -> list[str]:
 def unread_reasons(contract: RobotContract, states: JointStates) -> list[str]:
     """Why the pose may be what a driver says before its first reading; empty: it is a reading.
 
-    Each source is judged by itself, and without the gripper: it often has a driver of its own, that reads already.
+    Each source is judged by itself.
     """
-    if contract.safety.zero_pose == "allow":
-        return []
-    gripper = contract.gripper.joint if contract.gripper is not None else ""
     names = contract.joint_names
-    arm = [place for place, name in enumerate(names) if name != gripper] or list(range(len(names)))
+    arm = never_all_zero(contract, range(len(names)))
     for joints in (tuple(range(len(names))), *states.parts()):
-        judged = [joint for joint in joints if joint in arm]
-        # One joint alone may well be at its zero.
-        if (len(judged) > 1 or judged == arm) and not states.measured[judged].any():
+        judged = never_all_zero(contract, joints)
+        if judged and not states.measured[judged].any():
             which = "every joint" if judged == arm else f"each of {', '.join(names[joint] for joint in judged)}"
             return [
                 f"{which} reads exactly 0, as drivers say before their first reading; wait for a reading, or, if the "

@@ -7,6 +7,7 @@ deadline fires.
 
 from __future__ import annotations
 
+import numbers
 import zlib
 from collections import deque
 from collections.abc import Sequence
@@ -55,7 +56,12 @@ class StreamWatch:
         if stamp is None:
             self.taken_at = self.received_at = now
             return None
-        stamp = float(stamp)
+        try:
+            if isinstance(stamp, bool) or not isinstance(stamp, numbers.Real):
+                raise TypeError
+            stamp = float(stamp)
+        except (TypeError, OverflowError):
+            return f"{self.name}: a stamp of type {type(stamp).__name__} is no time in seconds"
         if not np.isfinite(stamp):
             return f"{self.name}: stamp {stamp} is not finite"
         if self._offset is None or self._stamp is None:
@@ -100,6 +106,8 @@ class CameraWatch(StreamWatch):
     def picture(self, now: float, stamp: float | None, digest: int, keep: float = 2.0) -> str | None:
         """Note a picture by its digest; returns why it does not count as fresh, or None. ``keep``: seconds for which
         ``gap`` is asked."""
+        if not isinstance(digest, (int, np.integer)):
+            return f"{self.name}: a digest of type {type(digest).__name__} is no whole number"
         if digest != self._digest:
             self._digest = digest
             self.still_while_moving = 0.0

@@ -16,6 +16,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from robo_core.console import say
 from robo_core.errors import ConfigError, ModelError
 from robo_policies.cloning.learner import Learner
 from robo_policies.cloning.windows import ACTION, Span
@@ -82,6 +83,11 @@ class PolicyLearner(Learner):
                 with torch.random.fork_rng(devices=devices), torch.no_grad():
                     found.append(self._losses(one).float())
             self._masks = torch.allclose(found[0], found[1], rtol=1e-4, atol=1e-6)
+            if not self._masks:
+                say(
+                    f"note: {type(self.policy).__name__} trains on what lies past the end of an episode too, the last "
+                    "action again and again, as LeRobot trains it; other policies leave that out here"
+                )
         return self._masks
 
     def _losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The folder of a policy: its card, the checksums of LeRobot's files, and where the network runs.
+"""The folder of a policy: its card and the checksums of LeRobot's files.
 
 Beside LeRobot's own files stands ``robo_policy.json``: what the policy was trained on, how it is to be executed, and a
 checksum of each of LeRobot's files.
@@ -12,28 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robo_core.errors import ConfigError, ModelError
+from robo_core.errors import ModelError
 from robo_core.outputs import write_atomically
 
 CARD = "robo_policy.json"
 FORMAT = 1
-
-
-def pick_device(name: str) -> str:
-    """``auto`` becomes cuda where there is one and cpu elsewhere; anything else must exist.
-
-    Raises:
-        ConfigError: the device does not exist here.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise ConfigError(f"device={name!r} is not known; use auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: no CUDA device was found; use device=auto")
-    return name
 
 
 def policy_files(folder: Path) -> list[Path]:

@@ -1,7 +1,6 @@
 """Pictures for policies: the cameras of a demo store by frame number, decoded once, and shifted at random.
 
-Frames come straight from the memory-mapped JPEG shards, resized while they are decoded. Where all of them fit into the
-memory that is allowed, each is decoded once.
+Frames come straight from the memory-mapped JPEG shards, resized while they are decoded.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import numpy as np
 
 from robo_core.console import say
 from robo_core.errors import ConfigError, StoreError
+from robo_datasets.store.decoded_frames import DecodedFrames, Size
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
@@ -21,7 +21,6 @@ SHORTER_SIDE = 96
 PREFIX = "observation.images."
 RGB = ("uint8", "video", "image")
 """Kinds of frames that are colour pictures, if they have three channels."""
-Size = tuple[int, int]
 
 
 def pick_cameras(
@@ -90,21 +89,14 @@ class Pictures:
         uuids: the episodes in order.
         starts: (E + 1,) number of the first frame of each.
         cameras: key -> (height, width) to bring them to.
-        cache_gb: most memory for decoded frames; a set that does not fit is not kept at all.
+        cache_gb: most memory for decoded frames.
     """
 
     def __init__(
         self, store: DemoStore, uuids: Sequence[str], starts: np.ndarray, cameras: Mapping[str, Size], cache_gb: float
     ) -> None:
-        self.cameras = dict(cameras)
-        self._store, self._uuids, self._starts = store, list(uuids), starts
-        total = int(starts[-1])
-        size = sum(height * width * 3 for height, width in cameras.values()) * total
-        self._kept: dict[str, np.ndarray] = {}
-        if size <= cache_gb * 1e9:
-            # Pages are only taken when a frame is written to them.
-            self._kept = {key: np.empty((total, *size, 3), np.uint8) for key, size in cameras.items()}
-            self._known = np.zeros(total, bool)
+        self.cameras, self._starts = dict(cameras), starts
+        self._frames = DecodedFrames([store.episode(uuid) for uuid in uuids], cameras, cache_gb * 1e9)
 
     def read(self, frames: np.ndarray) -> dict[str, np.ndarray]:
         """Frames by number (n,): key -> (n, height, width, 3) uint8.
@@ -112,25 +104,12 @@ class Pictures:
         Raises:
             CorruptionError: stored bytes are damaged.
         """
-        if not self._kept:
-            unique, places = np.unique(frames, return_inverse=True)
-            return {key: values[places] for key, values in self._decode(unique).items()}
-        missing = np.unique(frames[~self._known[frames]])
-        if len(missing):
-            for key, values in self._decode(missing).items():
-                self._kept[key][missing] = values
-            self._known[missing] = True
-        return {key: values[frames] for key, values in self._kept.items()}
-
-    def _decode(self, frames: np.ndarray) -> dict[str, np.ndarray]:
-        """Sorted frame numbers, episode by episode."""
         episodes = np.searchsorted(self._starts, frames, side="right") - 1
         result = {key: np.empty((len(frames), *size, 3), np.uint8) for key, size in self.cameras.items()}
-        for number in np.unique(episodes):
+        for number in np.unique(episodes).tolist():
             rows = episodes == number
-            episode = self._store.episode(self._uuids[number])
-            for key, size in self.cameras.items():
-                result[key][rows] = episode.frames(key, frames[rows] - self._starts[number], size)
+            for key, values in result.items():
+                values[rows] = self._frames.read(number, key, frames[rows] - self._starts[number])
         return result
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from robo_core.errors import MissingPartError, ModelError
 from robo_datasets.store.jpeg import resize
-from robo_policies.cloning.checkpoint import pick_device, read_card
+from robo_policies.cloning.checkpoint import read_card
 from robo_policies.cloning.windows import ACTION
+from robo_rm.training.device import pick_device
 
 if TYPE_CHECKING:
     import torch
@@ -201,7 +202,7 @@ def load_policy(folder: str | Path, device: str = "auto") -> Any:
     if (folder / "rl_policy.json").is_file():
         from robo_policies.rl.policy import load_rl_policy
 
-        return load_rl_policy(folder, pick_device(device))
+        return load_rl_policy(folder, pick_device(device), load_policy)
     if not (folder / "config.json").is_file():
         unfinished = (folder / "training").is_dir()
         hint = "its training is unfinished, repeat the same train-policy command" if unfinished else "train one first"

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robo_core.errors import MissingPartError
-from robo_policies.cloning.settings import ActSettings, DiffusionSettings, PolicySettings
+from robo_policies.cloning.settings import ActSettings, DiffusionSettings
 from robo_policies.cloning.windows import ACTION, ENVIRONMENT_STATE, STATE, Span
 
 if TYPE_CHECKING:
@@ -82,37 +81,6 @@ def as_tensors(statistics: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, 
     return {
         key: {name: torch.from_numpy(value) for name, value in values.items()} for key, values in statistics.items()
     }
-
-
-def make_learner(
-    settings: PolicySettings, dims: Mapping[str, int], cameras: Mapping[str, Size], device: str = "cpu"
-) -> Learner:
-    """The learner that ``settings`` ask for.
-
-    Args:
-        settings: which policy, and its shape.
-        dims: key -> D for the observation keys and the action.
-        cameras: key -> (height, width) of the pictures.
-        device: "cpu" or "cuda".
-
-    Raises:
-        MissingPartError: LeRobot is not installed.
-    """
-    try:
-        import lerobot  # noqa: F401
-    except ImportError as error:
-        raise MissingPartError(
-            f"LeRobot is needed for this policy ({error}); pip install 'robo-rm[lerobot]'"
-        ) from error
-    if isinstance(settings, ActSettings):
-        from robo_policies.cloning.act import ActLearner
-
-        return ActLearner(settings, dims, cameras, device)
-    if isinstance(settings, DiffusionSettings):
-        from robo_policies.cloning.diffusion import DiffusionLearner
-
-        return DiffusionLearner(settings, dims, cameras, device)
-    raise NotImplementedError(f"{type(settings).__name__} has no learner")
 
 
 def common_configuration(

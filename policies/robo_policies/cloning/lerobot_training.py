@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,15 @@ import numpy as np
 
 from robo_core.console import say
 from robo_core.errors import ConfigError, StoreError
+from robo_core.outputs import POLICY, OutputFolder, check_output
 from robo_policies.cloning.adapter import PolicyLearner
 from robo_policies.cloning.images import Pictures
 from robo_policies.cloning.learner import Learner, as_tensors
 from robo_policies.cloning.sample_weights import sample_weights, weight_warnings
-from robo_policies.cloning.settings import Budget, CloningSettings, WeightSettings
+from robo_policies.cloning.settings import CloningSettings, WeightSettings
+from robo_policies.cloning.summary import READS_CONSTANT, READS_NONE, summarise_cloning
 from robo_policies.cloning.trainer import CloningResult, clone
+from robo_policies.cloning.training import cloning_fingerprint
 from robo_policies.cloning.windows import (
     ACTION,
     ENVIRONMENT_STATE,
@@ -34,8 +36,9 @@ from robo_policies.cloning.windows import (
     load_demonstrations,
     normalisation,
 )
-from robo_rm.training.budget import MINUTES, cut_off_warning
+from robo_rm.training.budget import Budget
 from robo_rm.training.constant import constant
+from robo_rm.training.device import process_count, process_index, wait_for_all
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +71,7 @@ def train_lerobot_policy(
         policy: any ``lerobot.policies.pretrained.PreTrainedPolicy``, on its device; it is trained in place.
         store: demonstrations with the state, actions and cameras of the policy's configuration.
         out: folder for the policy.
-        budget: steps, and a cap in minutes.
+        budget: steps or passes, and a cap in minutes.
         weights: where sample weights come from.
         training: optimiser settings.
         constant: entries of a batch that are the same for every sample, such as the tokens of the instruction.
@@ -77,18 +80,24 @@ def train_lerobot_policy(
 
     Raises:
         StoreError: the store lacks a feature of the policy's, has it in another size, or lacks weights.
-        ConfigError: the policy normalises, or takes frames, in a way that is not supported; ``out`` holds another run.
+        ConfigError: the policy normalises, or takes frames, in a way that is not supported; ``out`` holds another run,
+            or files that are not ours.
         ModelError: the policy does not give a loss per sample, or the loss is not finite.
     """
     weights, training = weights or WeightSettings(), training or CloningSettings()
-    for settings in (weights, training, budget):
+    for settings in (weights, training):
         settings.validate()
+    check_output(out, POLICY)
     config = policy.config
     device = str(config.device)
     learner = PolicyLearner(policy, constant)
     demonstrations = load_demonstrations(store)
     sizes = check_features(config, store)
     sampled = sample_weights(store, demonstrations, weights)
+    still = constant_dimensions(demonstrations, sampled.values)
+    held_out = np.zeros(demonstrations.frames, dtype=bool)
+    reads = READS_CONSTANT if constant else READS_NONE
+    summarise_cloning(store, demonstrations, sampled.values, held_out, weights, still, reads)
     for warning in weight_warnings(store, demonstrations, sampled):
         say(f"warning: {warning}")
     pictures = None
@@ -97,23 +106,19 @@ def train_lerobot_policy(
     plain = normalisation(demonstrations, sampled.values, pictures)
     statistics, span = with_quantiles(plain, demonstrations, sampled.values), learner.span
     windows = Windows(demonstrations, sampled.values, span, as_configured(config, statistics), device, pictures)
+    budget = budget.over(len(windows), training.batch_size * process_count())
     fingerprint = {
+        **cloning_fingerprint(demonstrations, sampled, budget, training, seed),
         "policy": hashlib.sha256(repr(config).encode()).hexdigest(),
-        "store": demonstrations.content_hash,
-        "weights": sampled.provenance,
-        "weights_hash": hashlib.sha256(sampled.values.tobytes()).hexdigest(),
-        "steps": budget.steps,
-        **asdict(training),
-        "seed": seed,
     }
+    OutputFolder(out, holds=POLICY)
     result = clone(learner, windows, budget, training, seed, out / "training", fingerprint, device)
-    if result.ended_by == MINUTES:
-        assert budget.minutes is not None
-        say(f"warning: {cut_off_warning(budget.minutes, len(result.losses), budget.steps)}")
-    kept = for_inference(statistics, constant_dimensions(demonstrations, sampled.values))
+    kept = for_inference(statistics, still)
     if processors:
         learner.keep_processors(Learner.processors(learner, as_tensors(kept)))
-    learner.save(out, kept)
+    if process_index() == 0:
+        learner.save(out, kept)
+    wait_for_all()
     return result
 
 

@@ -215,31 +215,6 @@ class WeightSettings:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How long to train: a number of steps, whatever machine does them."""
-
-    steps: int
-    """Training steps; the learning rate follows them."""
-    minutes: float | None = None
-    """A cap: a run that takes longer is cut off, and says so."""
-
-    def validate(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            ConfigError: steps or minutes is not above zero.
-        """
-        if self.steps < 1:
-            raise ConfigError(f"steps={self.steps} must be at least 1")
-        if self.minutes is not None and not self.minutes > 0:
-            raise ConfigError(f"minutes={self.minutes} must be above 0")
-
-    def cut_off(self, seconds: float) -> bool:
-        """Whether the cap in minutes is reached."""
-        return self.minutes is not None and seconds >= 60 * self.minutes
-
-
-@dataclass(frozen=True)
 class CloningSettings:
     """How to train."""
 

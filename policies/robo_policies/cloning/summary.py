@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 
+READS_NONE = (
+    "this policy reads none: it learns a mixture of them. Give it a store of one task, or clone a policy that reads "
+    "instructions (see docs/policies.md)"
+)
+READS_CONSTANT = (
+    "every sample is given the same words (constant=): the policy learns a mixture of them. Give it a store of one task"
+)
+"""What becomes of several instructions in a policy that reads none, and in one that is given one for all."""
+
 
 def summarise_cloning(
     store: DemoStore,
@@ -28,6 +37,7 @@ def summarise_cloning(
     held: np.ndarray,
     settings: WeightSettings,
     still: Mapping[str, np.ndarray],
+    reads: str = READS_NONE,
 ) -> None:
     """Print the episodes by task and what matters about them, before anything is trained.
 
@@ -38,12 +48,13 @@ def summarise_cloning(
         held: (N,) bool, the frames held out.
         settings: where the weights come from.
         still: key -> (D,) bool, the dimensions that never change.
+        reads: what becomes of several instructions.
     """
     parts = _parts(store, demonstrations, weights, held)
     columns, rows = task_rows({name: group for name, group in parts.items() if name == "train" or group})
     print_table("Episodes", columns, rows)
     used = np.logical_or.reduceat(weights > 0, demonstrations.starts[:-1])
-    for note in cloning_notes(demonstrations, used, settings, still, names_of(store)):
+    for note in cloning_notes(demonstrations, used, settings, still, names_of(store), reads):
         say(note)
 
 
@@ -77,17 +88,14 @@ def cloning_notes(
     settings: WeightSettings,
     still: Mapping[str, np.ndarray],
     names: Mapping[str, Sequence[str] | None],
+    reads: str = READS_NONE,
 ) -> list[str]:
     """What should be known about the episodes that are trained on, (E,) bool; arguments as above."""
     notes = []
     instructions = sorted({task for task, has in zip(demonstrations.tasks, used, strict=True) if has and task})
     if len(instructions) > 1:
         shown = ", ".join(repr(text) for text in instructions[:SHOWN]) + (", ..." if len(instructions) > SHOWN else "")
-        notes.append(
-            f"warning: the episodes have {len(instructions)} instructions ({shown}) and this policy reads none: it "
-            "learns a mixture of them. Give it a store of one task, or clone a policy that reads instructions (see "
-            "docs/policies.md)"
-        )
+        notes.append(f"warning: the episodes have {len(instructions)} instructions ({shown}) and {reads}")
     outcomes = [outcome for outcome, has in zip(demonstrations.success, used, strict=True) if has]
     failed, unknown = outcomes.count(False), outcomes.count(None)
     if failed and settings.mode == "none":

@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from robo_core.console import say
 from robo_core.errors import ConfigError, StoreError
 from robo_core.outputs import POLICY, OutputFolder
-from robo_policies.cloning.checkpoint import CARD, pick_device, policy_files, read_card, write_card
+from robo_policies.cloning.checkpoint import CARD, policy_files, read_card, write_card
 from robo_policies.cloning.holdout import held_out_errors, hold_out
 from robo_policies.cloning.images import Pictures, pick_cameras
 from robo_policies.cloning.learned import LearnedPolicy, load_policy
-from robo_policies.cloning.learner import Learner, make_learner
-from robo_policies.cloning.sample_weights import effective_samples, sample_weights, weight_warnings
+from robo_policies.cloning.learner import Learner
+from robo_policies.cloning.learners import make_learner
+from robo_policies.cloning.sample_weights import SampleWeights, effective_samples, sample_weights, weight_warnings
 from robo_policies.cloning.settings import (
     ActSettings,
-    Budget,
     CloningSettings,
     DiffusionSettings,
     PolicySettings,
@@ -46,7 +47,8 @@ from robo_policies.cloning.windows import (
     normalisation,
 )
 from robo_policies.feature_names import NamesError, flat_names
-from robo_rm.training.budget import MINUTES, cut_off_warning
+from robo_rm.training.budget import MINUTES, Budget
+from robo_rm.training.device import first_process_first, pick_device, process_count, process_index, wait_for_all
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
@@ -97,7 +99,7 @@ def train_policy(
         store: demonstrations with ``action``, and ``observation.environment_state`` or cameras; ``observation.state``
             where it has it.
         out: the policy's folder, in LeRobot's own layout.
-        budget: steps, and a cap in minutes.
+        budget: steps or passes, and a cap in minutes.
         policy: which policy, its cameras and the shape of its network.
         weights: where sample weights come from.
         training: optimiser settings.
@@ -115,7 +117,7 @@ def train_policy(
         MissingPartError: LeRobot is not installed.
     """
     policy, weights, training = policy or ActSettings(), weights or WeightSettings(), training or CloningSettings()
-    for settings in (policy, weights, training, budget):
+    for settings in (policy, weights, training):
         settings.validate()
     device = pick_device(device)
     demonstrations = load_demonstrations(store)
@@ -131,15 +133,10 @@ def train_policy(
             "cameras alone"
         )
     cameras = pick_cameras(store, policy.cameras, policy.image_size, ENVIRONMENT_STATE in dims)
+    budget = budget.over(int(np.count_nonzero(trained)), training.batch_size * process_count())
     fingerprint = {
-        "store": demonstrations.content_hash,
-        "weights": sampled.provenance,
-        "weights_hash": hashlib.sha256(sampled.values.tobytes()).hexdigest(),
+        **cloning_fingerprint(demonstrations, sampled, budget, training, seed),
         "policy": dataclasses.asdict(policy),
-        # A cap in minutes cuts a run off; it does not make another one.
-        "steps": budget.steps,
-        **{key: value for key, value in dataclasses.asdict(training).items() if key not in NOT_IN_THE_RESULT},
-        "seed": seed,
         "holdout": holdout,
     }
     check_cloning_split(store, demonstrations, trained, held, holdout)
@@ -151,11 +148,10 @@ def train_policy(
 
     still = constant_dimensions(demonstrations, trained)
     summarise_cloning(store, demonstrations, trained, held, weights, still)
-    OutputFolder(out, holds=POLICY)
+    with first_process_first():
+        OutputFolder(out, holds=POLICY)
     for warning in weight_warnings(store, demonstrations, sampled):
         say(f"warning: {warning}")
-    import torch
-
     torch.manual_seed(seed)
     learner = make_learner(policy, dims, cameras, device)
     pictures = None
@@ -178,20 +174,39 @@ def train_policy(
         title=title,
         held_out=watch,
     )
-    learner.save(out, for_inference(statistics, still))
-    np.save(out / TRAINING_FOLDER / "losses.npy", result.losses)
-    np.save(out / TRAINING_FOLDER / "held_out.npy", np.array(result.held_out, np.float64).reshape(-1, 2))
-    metrics = _metrics(result, windows, effective_samples(trained), demonstrations.frames, training.batch_size)
-    metrics["planned_steps"] = budget.steps
-    if result.ended_by == MINUTES:
-        assert budget.minutes is not None
-        say(f"warning: {cut_off_warning(budget.minutes, metrics['steps'], budget.steps)}")
-    card: dict[str, Any] = {
+    if process_index() == 0:
+        learner.save(out, for_inference(statistics, still))
+        np.save(out / TRAINING_FOLDER / "losses.npy", result.losses)
+        np.save(out / TRAINING_FOLDER / "held_out.npy", np.array(result.held_out, np.float64).reshape(-1, 2))
+        metrics = _metrics(result, windows, effective_samples(trained), demonstrations.frames, training.batch_size)
+        metrics["planned_steps"] = budget.total
+        card = {
+            **_card(store, demonstrations, held, policy),
+            "cameras": {key: list(size) for key, size in cameras.items()},
+            "trained_with": json.loads(json.dumps(fingerprint)),
+            "constant": {key: np.flatnonzero(mask).tolist() for key, mask in still.items()},
+        }
+        # Whole before it is evaluated: what happens there loses nothing, and the same command only evaluates again.
+        write_card(out, card | {"metrics": metrics})
+        if held.any():
+            weighed = sampled.values if weights.mode == "rabc" else None
+            metrics |= held_out_errors(load_policy(out, device), demonstrations, held, statistics, pictures, weighed)
+            write_card(out, card | {"metrics": metrics})
+        if result.ended_by != MINUTES:
+            # A run that was cut off can be resumed.
+            (out / TRAINING_FOLDER / CHECKPOINT).unlink(missing_ok=True)
+    wait_for_all()
+    trained_policy = load_policy(out, device)
+    return TrainedPolicy(trained_policy, trained_policy.card["metrics"], result.losses, False, result.held_out)
+
+
+def _card(store: DemoStore, demonstrations: Demonstrations, held: np.ndarray, policy: PolicySettings) -> dict[str, Any]:
+    """What the policy's card says of its data and of how it is carried out."""
+    return {
         "policy": policy.name,
         "task": demonstrations.task,
         "fps": demonstrations.fps,
-        "dims": dims,
-        "cameras": {key: list(size) for key, size in cameras.items()},
+        "dims": {key: values.shape[1] for key, values in demonstrations.arrays.items()},
         "actions": _names(store, ACTION),
         "state": _names(store, STATE) if STATE in store.features else None,
         "start_poses": start_poses(store, demonstrations),
@@ -208,20 +223,23 @@ def train_policy(
                 uuid for uuid, first in zip(demonstrations.uuids, demonstrations.starts, strict=False) if held[first]
             ],
         },
-        "trained_with": json.loads(json.dumps(fingerprint)),
         "versions": {name: version(name) for name in ("robo-rm", "lerobot", "torch")},
-        "constant": {key: np.flatnonzero(mask).tolist() for key, mask in still.items()},
     }
-    # Whole before it is evaluated: what happens there loses nothing, and the same command only evaluates again.
-    write_card(out, card | {"metrics": metrics})
-    if held.any():
-        weighed = sampled.values if weights.mode == "rabc" else None
-        metrics |= held_out_errors(load_policy(out, device), demonstrations, held, statistics, pictures, weighed)
-        write_card(out, card | {"metrics": metrics})
-    if result.ended_by != MINUTES:
-        # A run that was cut off can be gone on with.
-        (out / TRAINING_FOLDER / CHECKPOINT).unlink(missing_ok=True)
-    return TrainedPolicy(load_policy(out, device), metrics, result.losses, resumed=False, held_out=result.held_out)
+
+
+def cloning_fingerprint(
+    demonstrations: Demonstrations, sampled: SampleWeights, budget: Budget, training: CloningSettings, seed: int
+) -> dict[str, Any]:
+    """What the result of a training depends on, besides the policy."""
+    return {
+        "store": demonstrations.content_hash,
+        "weights": sampled.provenance,
+        "weights_hash": hashlib.sha256(sampled.values.tobytes()).hexdigest(),
+        # A cap in minutes cuts a run off; it does not make another one.
+        "steps": budget.steps,
+        **{key: value for key, value in dataclasses.asdict(training).items() if key not in NOT_IN_THE_RESULT},
+        "seed": seed,
+    }
 
 
 def _metrics(result: CloningResult, windows: Windows, effective: float, frames: int, batch_size: int) -> dict[str, Any]:

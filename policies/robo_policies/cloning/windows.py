@@ -1,16 +1,14 @@
 """Training windows for policies: the low-dimensional arrays of a demo store in memory, cut by fancy indexing.
 
 A sample is one frame: its observation, and the chunk of actions that starts there. Chunks that run over the end of
-their episode are padded, and the padding is marked so that it trains nothing. Pictures are read ahead by a thread.
+their episode are padded, and the padding is marked so that it trains nothing.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
 STATE = "observation.state"
 ENVIRONMENT_STATE = "observation.environment_state"
 ACTION = "action"
-
-# Batches of pictures that are read before they are needed.
-AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -230,6 +225,13 @@ class Span:
     bounded: bool = False
 
 
+class Drawn(NamedTuple):
+    """Samples of a batch: their frames (B,), and their pictures (B, n, H, W, 3) uint8 by key."""
+
+    frames: np.ndarray
+    pictures: Mapping[str, np.ndarray]
+
+
 class Windows:
     """Draws batches of (observation, action chunk) from demonstrations held in memory, already normalised.
 
@@ -291,33 +293,18 @@ class Windows:
         """Number of frames with a weight above zero."""
         return len(self._eligible)
 
-    def batches(self, step: int, size: int, seed: int) -> Generator[dict[str, torch.Tensor]]:
-        """The batches of training step ``step`` and all later ones; pictures are read ahead by a thread. Close it."""
-        with ThreadPoolExecutor(1, "pictures") as pool:
-            waiting: deque[tuple[np.ndarray, Future[dict[str, np.ndarray]] | None]] = deque()
-            while True:
-                while len(waiting) < AHEAD:
-                    frames = self._draw(step * size, size, seed)
-                    reading = pool.submit(self._read, frames, (seed, step)) if self._pictures else None
-                    waiting.append((frames, reading))
-                    step += 1
-                frames, reading = waiting.popleft()
-                yield self._join(frames, reading.result() if reading else {})
+    def draw(self, number: int, size: int, seed: int) -> Drawn:
+        """The samples of batch ``number`` with their pictures, as they are read; `join` makes tensors of them."""
+        frames = self._draw(number * size, size, seed)
+        return Drawn(frames, self._read(frames, (seed, number)))
 
-    def batch(self, step: int, size: int, seed: int) -> dict[str, torch.Tensor]:
-        """The batch of training step ``step``.
-
-        Returns:
-            The observation keys, (B, D), or (B, n, D) where observations are stacked; pictures are (B, 3, H, W) or
-            (B, n, 3, H, W). Further ``action`` (B, H, A) from the first observation's frame on, ``action_is_pad``
-            (B, H) bool and ``weight`` (B,), whose mean over the data set is 1.
-        """
-        frames = self._draw(step * size, size, seed)
-        return self._join(frames, self._read(frames, (seed, step)))
+    def batch(self, number: int, size: int, seed: int) -> dict[str, torch.Tensor]:
+        """Batch ``number``; see :meth:`join`."""
+        return self.join(self.draw(number, size, seed))
 
     def gather(self, frames: np.ndarray) -> dict[str, torch.Tensor]:
-        """The samples of ``frames`` (B,) int64, pictures as they are; see :meth:`batch`."""
-        return self._join(frames, self._read(frames, None))
+        """The samples of ``frames`` (B,) int64, pictures as they are; see :meth:`join`."""
+        return self.join(Drawn(frames, self._read(frames, None)))
 
     def _read(self, frames: np.ndarray, draw: tuple[int, int] | None) -> dict[str, np.ndarray]:
         """The pictures of samples, (B, n, H, W, 3) uint8, shifted as ``draw`` (seed, step) says."""
@@ -331,9 +318,17 @@ class Windows:
             result = {key: shifted(values, self._shift, random) for key, values in result.items()}
         return result
 
-    def _join(self, frames: np.ndarray, pictures: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    def join(self, drawn: Drawn) -> dict[str, torch.Tensor]:
+        """Samples as tensors on the device, normalised.
+
+        Returns:
+            The observation keys, (B, D), or (B, n, D) where observations are stacked; pictures are (B, 3, H, W) or
+            (B, n, 3, H, W). Further ``action`` (B, H, A) from the first observation's frame on, ``action_is_pad``
+            (B, H) bool and ``weight`` (B,), whose mean over the data set is 1.
+        """
         import torch
 
+        frames, pictures = drawn
         at = torch.from_numpy(frames).to(self._device)
         first, last = self._bounds[:, at, None]
         seen = (

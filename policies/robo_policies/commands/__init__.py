@@ -1,1 +1,1 @@
-"""Verbs of the command that need worlds and policies."""
+"""Verbs of the command that need environments and policies."""

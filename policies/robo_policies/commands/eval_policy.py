@@ -2,7 +2,7 @@
 
 Starts depend on `seed` and the number of the episode alone, so every policy faces the same ones. With `baseline=OTHER`
 both are run and compared start by start: the difference with its interval, and McNemar's exact test of whether it is
-one. Runs on all cores, two at most. Writes a page with pictures, report.html, and films of the best and worst episodes.
+one. Uses up to two processes. Writes a page with plots, report.html, and videos of the best and worst episodes.
 
 `steering.reward=FILE.py:FUNCTION` steers a diffusion policy while it acts; with `baseline=` the same folder it is
 compared with itself unsteered. `contract=` refuses a policy that was trained under another robot contract.
@@ -10,13 +10,18 @@ compared with itself unsteered. `contract=` refuses a policy that was trained un
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
 from robo_policies.cloning.settings import Execution
 from robo_policies.cloning.steering_settings import SteeringSettings
+
+if TYPE_CHECKING:
+    from robo_core.outputs import OutputFolder
+    from robo_policies.evaluation.results import Evaluation
 
 GROUP = "policies"
 
@@ -30,7 +35,7 @@ class Config:
     baseline: str | None = None
     """Folder of another policy to compare it with on the same starts."""
     env: str = "tidy_drawer"
-    """World to evaluate in: tidy_drawer, metaworld/<task> or gym/<id>."""
+    """Environment to evaluate in: tidy_drawer, metaworld/<task> or gym/<id>."""
     episodes: int = 100
     """How many episodes."""
     out: str = MISSING
@@ -38,21 +43,21 @@ class Config:
     seed: int = 0
     """Names the starts."""
     execution: Execution = field(default_factory=Execution)
-    """How chunks are carried out: execution.horizon=..., or execution.ensemble=0.01."""
+    """How chunks are executed: execution.horizon=..., or execution.ensemble=0.01."""
     steering: SteeringSettings = field(default_factory=SteeringSettings)
     """What steers the policy (not the baseline) while it acts; diffusion policies only."""
     contract: str = ""
-    """Robot contract of the arm in the world, a file or a packaged name; a policy trained under another is refused."""
+    """Robot contract of the arm in the environment, a file or a packaged name; refuses a policy of another."""
     processes: int | None = None
-    """Worker processes; null for one per core, two at most."""
+    """Worker processes; null for up to two, one per core."""
     videos: int = 0
-    """Film so many of the best episodes and of the worst; they are run once more for it."""
+    """Number of best episodes and of worst ones to write videos of; they are run once more for it."""
     device: str = "cpu"
     """Where a single process runs the network; worker processes use the cpu."""
 
 
 def run(config: Config) -> None:
-    """Evaluate, print the table, write the figures."""
+    """Evaluate, print the table, write the metrics."""
     from pathlib import Path
 
     from robo_core.console import print_table, say
@@ -62,7 +67,7 @@ def run(config: Config) -> None:
     from robo_policies.cloning.learned import load_policy
     from robo_policies.evaluation.comparison import compare
     from robo_policies.evaluation.evaluate import check_request, evaluate
-    from robo_policies.evaluation.report import figure_rows, pair_rows, verdict, write_report
+    from robo_policies.evaluation.report import metric_rows, pair_rows, verdict, write_report
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=eval")
@@ -94,9 +99,9 @@ def run(config: Config) -> None:
             title="evaluate" if len(policies) == 1 else f"evaluate {name}",
             steering=steering[name],
         )
-    judged = results[list(results)[-1]]
-    metrics = _metrics(judged)
-    print_table(f"{' and '.join(results)} in {config.env}", ["figure", *results], figure_rows(results))
+    evaluated = results[list(results)[-1]]
+    metrics = _metrics(evaluated)
+    print_table(f"{' and '.join(results)} in {config.env}", ["metric", *results], metric_rows(results))
     comparison = None
     if config.baseline is not None:
         first, second = results.values()
@@ -121,7 +126,7 @@ def run(config: Config) -> None:
 
 
 def _names(folders: list[str]) -> list[str]:
-    """What tells the folders apart: their last parts, as many as it takes."""
+    """Distinct names of the folders: their last parts, as many as it takes."""
     from pathlib import Path
 
     parts = [Path(folder).resolve().parts for folder in folders]
@@ -132,14 +137,13 @@ def _names(folders: list[str]) -> list[str]:
     return list(folders) if folders[0] != folders[-1] else [parts[0][-1]] * len(folders)
 
 
-def _metrics(result: Any) -> dict[str, Any]:
+def _metrics(result: Evaluation) -> dict[str, float | None]:
     stopped = {f"stopped_at_{number}": count for number, count in enumerate(result.stopped_at().values())}
-    metrics: dict[str, Any] = result.metrics() | stopped
-    return metrics
+    return {**result.metrics(), **stopped}
 
 
-def _write_episodes(out: Any, results: Any) -> None:
-    """The rollouts of the judged policy in episodes.json, of the baseline in baseline_episodes.json."""
+def _write_episodes(out: OutputFolder, results: Mapping[str, Evaluation]) -> None:
+    """The rollouts of the evaluated policy in episodes.json, of the baseline in baseline_episodes.json."""
     import json
 
     from robo_core.outputs import write_atomically

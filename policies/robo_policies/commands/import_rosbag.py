@@ -44,6 +44,9 @@ class Config(ImportConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
+    from robo_datasets.importers.processes import start_helper
+
+    start_helper(config.workers, config.store, "rosbag.source")
     from pathlib import Path
 
     from robo_core.errors import ConfigError

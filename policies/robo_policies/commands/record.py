@@ -1,7 +1,7 @@
-"""Record scripted demonstrations of a simulated task into a demo store, one process a core.
+"""Record scripted demonstrations of a simulated task into a demo store, one process per core.
 
-Run again with more episodes, or after an interruption, it goes on where it stopped: an episode is fixed by world,
-quality, seed and index, and those that the store holds are skipped.
+Run it again with more episodes, or after an interruption, to resume: an episode is fixed by environment, quality, seed
+and index, and those that the store holds are skipped.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ class Config:
     store: str = MISSING
     """Demo store to record into; made where there is none."""
     env: str = "tidy_drawer"
-    """World to record: tidy_drawer, or metaworld/<task> such as metaworld/drawer-open-v3."""
+    """Environment to record: tidy_drawer, or metaworld/<task> such as metaworld/drawer-open-v3."""
     episodes: int = 80
-    """Episodes that the store shall hold of this world, quality and seed."""
+    """Total number of episodes to record of this environment, quality and seed."""
     quality: str = "mixed"
-    """clean, slow, wandering, drop_and_regrasp, stops_partway, wrong_order, or mixed: all, in the mixture's shares."""
+    """clean, slow, wandering, drop_and_regrasp, stops_partway, wrong_order, or mixed: all of them,
+    in the mixture's frequencies."""
     seed: int = 0
     """Episodes of another seed are other episodes."""
     cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
@@ -54,16 +55,16 @@ class Config:
     render: str = "fast"
     """Render preset: fast (no shadows, multisampling, reflections) or default."""
     contract: str | None = "auto"
-    """Robot contract to record under, a file or a packaged name; auto: the world's own where pictures and rate are the
-    contract's; null: none."""
+    """Robot contract to record under, a file or a packaged name; auto: the environment's own where images and rate are
+    the contract's; null: none."""
     environment_state: bool = True
-    """Record what the simulator knows of the objects; false for policies that shall see them through cameras."""
+    """Record what the simulator knows of the objects; false for policies that have to see them through cameras."""
     action_repeat: int | None = None
-    """Control steps that one action lasts, in metaworld/<task>; null for the world's own."""
+    """Control steps that one action lasts, in metaworld/<task>; null for the environment's own."""
     mixture: Mixture = field(default_factory=Mixture)
     """Relative frequency of each quality in quality=mixed."""
     processes: int = 0
-    """Recording processes; 0 for one a core."""
+    """Recording processes; 0 for one per core."""
     out: str | None = None
     """Folder to write metrics.json to; nothing is written without it."""
 
@@ -77,18 +78,23 @@ def run(config: Config) -> None:
     from robo_core.console import progress_bar, say
     from robo_core.errors import ConfigError
     from robo_core.outputs import OutputFolder
+    from robo_core.threads import available_cores
     from robo_datasets import DemoStore
     from robo_datasets.store.layout import utc_now
     from robo_policies.recording.contract import recorded_contract
-    from robo_policies.recording.pool import cores, record_here, record_in_processes
-    from robo_policies.recording.recorder import Recorded, RecordingPlan, creation_time, missing_indices
+    from robo_policies.recording.recorder import (
+        Recorded,
+        RecordingPlan,
+        creation_time,
+        missing_indices,
+        record_episodes,
+    )
     from robo_policies.recording.summary import print_summary, summarise
-    from robo_policies.worlds.world import QUALITIES
 
     if config.episodes < 1:
         raise ConfigError(f"episodes={config.episodes} must be at least 1")
     if config.processes < 0:
-        raise ConfigError(f"processes={config.processes} must be 0 (one a core) or more")
+        raise ConfigError(f"processes={config.processes} must be 0 (one per core) or more")
     plan = RecordingPlan(
         config.env,
         config.quality,
@@ -103,8 +109,8 @@ def run(config: Config) -> None:
     env = plan.make_env()
     try:
         env.reset(seed=0)
-        # A world without a scripted operator says so.
-        env.demonstrate(QUALITIES[0], np.random.default_rng(0))
+        # An environment without a scripted operator says so.
+        plan.demonstrate(env, 0, np.random.default_rng(0))
         # Rendering once finds a wrong camera or a missing GL backend before anything is written.
         env.render_cameras(plan.cameras)
         contract = recorded_contract(config.contract, plan, env.fps)
@@ -135,11 +141,8 @@ def run(config: Config) -> None:
             frames += recorded.length
             bar.advance(1, note=f"{frames} frames, {successes} successes")
 
-        processes = min(config.processes or cores(), len(missing))
-        if processes > 1:
-            record_in_processes(config.store, plan, missing, created, processes, note)
-        elif missing:
-            record_here(store, plan, missing, created, note)
+        if missing:
+            record_episodes(config.store, plan, missing, created, config.processes or available_cores(), note)
     store.refresh()
     metrics = summarise(store, [plan.uuid_of(index) for index in wanted])
     print_summary(config.store, metrics)

@@ -1,7 +1,7 @@
 """Record episodes in which nothing is being achieved, to probe a reward model with: eval-reward probe_store=STORE.
 
 An empty scene in which the arm goes through the motions, the wrong object in the cube's place, a hand that only hovers.
-Each frame carries the stage that is really true. Run again, it goes on where it stopped.
+Each frame carries the stage that is really true. Run it again to resume.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class Config:
     store: str = MISSING
     """Demo store to record into, made where there is none; one of its own, not that of the demonstrations."""
     env: str = "tidy_drawer"
-    """World to record."""
+    """Environment to record."""
     probes: list[str] = field(default_factory=lambda: ["empty_scene", "wrong_object", "hovering_hand"])
     """Which probes."""
     episodes: int = 4
-    """Episodes of each probe that the store shall hold of this seed."""
+    """Total number of episodes to record of each probe and seed."""
     seed: int = 0
     """Episodes of another seed are other episodes."""
     cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
@@ -41,16 +41,12 @@ def run(config: Config) -> None:
     from robo_core.errors import ConfigError
     from robo_datasets import DemoStore
     from robo_datasets.store.layout import utc_now
-    from robo_policies.recording.pool import record_here
     from robo_policies.recording.probes import probe_plans
-    from robo_policies.recording.recorder import Recorded, creation_time, missing_indices
-    from robo_policies.worlds.tidy_drawer import check_cameras
+    from robo_policies.recording.recorder import Recorded, creation_time, missing_indices, record_episodes
 
     if config.episodes < 1:
         raise ConfigError(f"episodes={config.episodes} must be at least 1")
-    check_cameras(config.cameras)
-    picture = {"image_size": config.image_size, "cameras": tuple(config.cameras), "render": config.render}
-    plans = probe_plans(config.env, config.probes, config.seed, **picture)
+    plans = probe_plans(config.env, config.probes, config.seed, config.image_size, config.cameras, config.render)
     first = plans[0].make_env()
     try:
         # Rendering once finds a missing GL backend before anything is written.
@@ -71,7 +67,7 @@ def run(config: Config) -> None:
         for plan, indices in zip(plans, missing, strict=True):
             created = creation_time(store, plan, range(config.episodes)) or utc_now()
             if indices:
-                record_here(store, plan, indices, created, note)
+                record_episodes(config.store, plan, indices, created, 1, note)
     store.refresh()
     known = store.lengths
     for plan in plans:

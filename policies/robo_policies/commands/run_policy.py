@@ -11,6 +11,7 @@ This is software and not safety-rated: a switch that cuts the arm's power is req
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,14 +72,12 @@ class Config:
     """Folder to write metrics.json to at the end; nothing is written without it."""
 
 
-def group_schema(group: str, choice: str) -> type | None:
+def config_groups() -> dict[str, Mapping[str, type]]:
     """Each robot has settings of its own."""
-    if group != "robot":
-        return None
     from robo_policies.robots.lerobot_arm import LeRobotSettings
     from robo_policies.robots.simulated_arm import SimulatedSettings
 
-    return {"lerobot": LeRobotSettings, "simulated": SimulatedSettings}.get(choice)
+    return {"robot": {"lerobot": LeRobotSettings, "simulated": SimulatedSettings}}
 
 
 def run(config: Config) -> None:

@@ -11,6 +11,7 @@ Interrupt it when you like: the same command goes on where it stood.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
@@ -55,9 +56,9 @@ class Config:
     """Start again where `out` holds a policy trained with other settings."""
 
 
-def group_schema(group: str, choice: str) -> type | None:
+def config_groups() -> dict[str, Mapping[str, type]]:
     """Each policy has settings of its own."""
-    return POLICIES.get(choice) if group == "policy" else None
+    return {"policy": POLICIES}
 
 
 def run(config: Config) -> None:
@@ -69,10 +70,11 @@ def run(config: Config) -> None:
     from robo_core.errors import ConfigError
     from robo_core.outputs import OutputFolder
     from robo_datasets import DemoStore
-    from robo_policies.cloning.settings import Budget
     from robo_policies.cloning.training import train_policy
     from robo_rm.report.style import save_picture
+    from robo_rm.training.budget import Budget
     from robo_rm.training.curves import curve_figure
+    from robo_rm.training.device import process_index
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=policy")
@@ -93,6 +95,8 @@ def run(config: Config) -> None:
         config.overwrite,
         config.holdout,
     )
+    if process_index():
+        return
     if trained.resumed:
         say(f"{config.out} already holds this policy; nothing was trained")
     out = OutputFolder(config.out, config, OUT_HOLDS)
@@ -106,6 +110,10 @@ def run(config: Config) -> None:
     env = next((one.attributes.get("env") for one in store), None)
     if env:
         say_next("eval-policy", policy=config.out, env=str(env), out=beside(config.out, "evaluation"))
+    elif config.contract:
+        say_next("deploy-check", policy=config.out, store=config.store, contract=config.contract)
     else:
-        contract = config.contract or "CONTRACT.yaml"
-        say_next("deploy-check", policy=config.out, store=config.store, contract=contract)
+        say(
+            "next: an arm takes this policy with a robot contract only; robo-rm make-contract --help says how to write "
+            f"one, robo-rm deploy-check policy={config.out} store={config.store} then takes it as contract="
+        )

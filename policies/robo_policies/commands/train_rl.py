@@ -1,25 +1,26 @@
-"""Learn a policy by reinforcement in a simulated world, from demonstrations and a policy-invariant shaped reward.
+"""Learn a policy by reinforcement in simulation, from demonstrations and a policy-invariant shaped reward.
 
-The reward is the world's own success (gold) plus `g^k F(h') - F(h)`, with F the progress that a reward model sees in
-the camera images: learning is led towards progress, and what is best stays what it is. `shaping=pbrs_centred` takes
-F - 1 for F, `shaping=sparse` leaves F out; the other choices of `shaping` are there to be compared with. The
-demonstrations fill half of each batch, and a policy cloned from them proposes actions from the start.
+The reward is the task reward, 1 on the environment's success, plus `g^k Phi(h') - Phi(h)`, with Phi the progress that a
+reward model predicts from the camera images: progress is rewarded at once, and the optimal policy stays optimal.
+`shaping=pbrs_centred` uses Phi - 1 instead of Phi, `shaping=sparse` leaves Phi out; the other choices of `shaping` are
+there for comparison. The demonstrations fill half of each batch, and a behaviour prior cloned from them acts from the
+start.
 
-`learner=iql` learns from the store alone, without a step in the world. `learner=sb3_sac` and `learner=sb3_ppo` are
-Stable-Baselines3's, to compare with. The settings of each are shown by `robo-rm train-rl learner=NAME --help`.
+`learner=iql` learns from the store alone, without a step in the environment. `learner=sb3_sac` and `learner=sb3_ppo`
+are Stable-Baselines3's, as baselines. `robo-rm train-rl learner=NAME --help` shows the settings of each.
 
-Interrupt it when you like: the same command goes on where it stood.
+Interrupt it at any time, and run the same command again to resume.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from omegaconf import MISSING
 
 from robo_core.outputs import RL_POLICY
-from robo_policies.rl.settings import LEARNERS, LearnerSettings, LearningSettings, SacSettings
+from robo_policies.rl.settings import LEARNERS, LearnerSettings, LearningSettings, RunSettings, SacSettings
 from robo_rm.shaping.settings import ShapingSettings
 
 GROUP = "policies"
@@ -31,48 +32,49 @@ class Config:
     """Settings of ``robo-rm train-rl``."""
 
     env: str = "tidy_drawer"
-    """World to learn in."""
+    """Environment to learn in."""
     out: str = MISSING
     """Folder for the policy, its metrics, its learning curve and the TensorBoard log."""
     store: str | None = None
-    """Demo store of demonstrations in this world; null to learn without any."""
+    """Demo store of demonstrations in this environment; null to learn without any."""
     demonstrations: int | None = None
-    """Most demonstrations used, drawn by `seed`; null for all."""
+    """Maximum number of demonstrations, drawn by `seed`; null for all."""
     reward_model: str | None = None
     """Folder of the reward model whose progress is the potential."""
     potential: str | None = None
     """model, true (the simulator's own progress) or none; null for the reward model where there is one."""
     policy: str | None = None
-    """Folder of a cloned policy (train-policy) that proposes actions; null for a small one cloned here."""
+    """Folder of a policy (train-policy) that is the behaviour prior; null for a small one cloned here."""
     shaping: ShapingSettings = field(default_factory=ShapingSettings)
-    """How gold and potential make the learning reward; shaping=pbrs and pbrs_centred keep the best policy."""
+    """How the learning reward is composed; shaping=pbrs and pbrs_centred preserve the optimal policies."""
     steps: int = 50_000
     """Control steps to learn for; updates for learner=iql, which takes none."""
     minutes: float | None = None
-    """A cap on this call, which is said on the screen, in metrics.json and in the policy's folder where it ends the
-    call; null for none. The same command goes on afterwards."""
+    """Cap on this call, which is reported on the screen, in metrics.json and in the policy's folder where it ends the
+    call; null for none. Run the same command again to resume."""
     learning: LearningSettings = field(default_factory=LearningSettings)
-    """The loop: decisions, batches, evaluations."""
+    """The loop: macro-actions, batches, evaluations."""
     learner: LearnerSettings = field(default_factory=SacSettings)
     """Which learner, its networks and their training; learner=sac, iql, sb3_sac or sb3_ppo."""
     max_steps: int | None = None
-    """Control steps of an episode; null for the world's own limit."""
+    """Control steps of an episode; null for the environment's own limit."""
     seed: int = 0
-    """Seed of weights, exploration, starts and batches."""
+    """Seed of weights, exploration, initial states and batches."""
     device: str = "auto"
     """auto, cpu or cuda."""
     overwrite: bool = False
-    """Learn anew where `out` holds a run of other settings."""
+    """Start again where `out` holds a run of other settings."""
 
 
-def group_schema(group: str, choice: str) -> type | None:
+def config_groups() -> dict[str, Mapping[str, type]]:
     """Each learner has settings of its own."""
-    return LEARNERS.get(choice) if group == "learner" else None
+    return {"learner": LEARNERS}
 
 
 def run(config: Config) -> None:
     """Learn, then write the policy, its metrics and its curve."""
     import shutil
+    from contextlib import closing
     from pathlib import Path
 
     import torch
@@ -80,14 +82,14 @@ def run(config: Config) -> None:
     from robo_core.console import print_table, progress_bar, say
     from robo_core.errors import ConfigError
     from robo_core.outputs import OutputFolder
-    from robo_policies.cloning.checkpoint import pick_device
-    from robo_policies.rl.compiling import decide_compiling
-    from robo_policies.rl.log import RunLog
-    from robo_policies.rl.report import write_report
-    from robo_policies.rl.training import RlTraining, RunSettings
+    from robo_policies.rl.algorithms.compilation import decide_compiling
+    from robo_policies.rl.logging.report import write_report
+    from robo_policies.rl.logging.run_logger import RunLogger
+    from robo_policies.rl.runners.experiment import Experiment
     from robo_rm.report.style import save_picture
     from robo_rm.shaping.modes import describe_terms
     from robo_rm.training.budget import cut_off_warning
+    from robo_rm.training.device import pick_device
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=rl")
@@ -111,28 +113,30 @@ def run(config: Config) -> None:
     )
     if config.overwrite:
         shutil.rmtree(Path(config.out) / "training", ignore_errors=True)
-    training = RlTraining(settings, Path(config.out), device)
-    learning = training.learning
-    terms = [*describe_terms(config.shaping, config.learning.discount), *training.described_potential()]
+    experiment = Experiment(settings, Path(config.out), device)
+    runner = experiment.runner
+    terms = [*describe_terms(config.shaping, config.learning.discount), *experiment.described_potential()]
     print_table("the reward", ["term", "what it is"], terms)
-    if learning.load():
-        say(f"going on at {learning.note.steps} of {config.steps} control steps")
+    if runner.load():
+        say(f"resuming at {runner.state.steps} of {config.steps} control steps")
     out = OutputFolder(config.out, config, OUT_HOLDS)
-    log = RunLog(out.path("tensorboard"), learning)
-    with progress_bar("train-rl", total=config.steps, unit="steps", done=min(learning.note.steps, config.steps)) as bar:
-        curve = learning.run(config.steps, lambda note, losses: log.tell(bar, note, losses), config.minutes)
+    log = RunLogger(out.path("tensorboard"), runner)
+    done = min(runner.state.steps, config.steps)
+    with closing(runner.envs), progress_bar("train-rl", total=config.steps, unit="steps", done=done) as bar:
+        curve = runner.run(config.steps, lambda state, losses: log.on_step(bar, state, losses), config.minutes)
     log.close()
-    warnings = learning.monitor.warnings()
+    warnings = runner.monitor.warnings()
     for warning in warnings:
         say(f"warning: {warning}")
-    ended_by = "minutes" if learning.cut_off else "steps"
-    if learning.cut_off and config.minutes is not None:
-        say(f"warning: {cut_off_warning(config.minutes, learning.note.steps, config.steps)}")
-    metrics: dict[str, Any] = {**log.metrics(curve), "ended_by": ended_by, "planned_steps": config.steps}
-    ended = {"steps": learning.note.steps, "planned_steps": config.steps, "ended_by": ended_by}
-    training.save_policy({**ended, "seed": config.seed, "warnings": warnings})
+    ended_by = "minutes" if runner.cut_off else "steps"
+    if runner.cut_off and config.minutes is not None:
+        say(f"warning: {cut_off_warning(config.minutes, runner.state.steps, config.steps)}")
+    numbers = log.metrics(curve)
+    metrics = {**numbers, "ended_by": ended_by, "planned_steps": config.steps}
+    ended = {"steps": runner.state.steps, "planned_steps": config.steps, "ended_by": ended_by}
+    experiment.save_policy({**ended, "seed": config.seed, "warnings": warnings})
     out.write_metrics(metrics)
     save_picture(log.figure(curve), out.path("curve.png"))
-    write_report(out.path("report.html"), learning, config.env, terms, metrics, log.figure(curve))
-    print_table("train-rl", ["figure", "value"], [[name, value] for name, value in metrics.items()])
+    write_report(out.path("report.html"), runner, config.env, terms, numbers, log.figure(curve))
+    print_table("train-rl", ["metric", "value"], [[name, value] for name, value in metrics.items()])
     out.announce()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from robo_policies.demo.pipeline import Part
@@ -74,11 +75,13 @@ def step_seconds(image_size: int) -> float:
     import numpy as np
     import torch
 
+    from robo_datasets.store.decoded_frames import DecodedFrames
     from robo_rm.labels.progress import label_frames
     from robo_rm.reward_models.stage.model import StageDescription
-    from robo_rm.reward_models.stage.trainer import Trainer
+    from robo_rm.reward_models.stage.trainer import StageObjective
     from robo_rm.settings import ConvSettings, OptimiserSettings, StageSettings
     from robo_rm.training.data import TrainingData
+    from robo_rm.training.engine import Engine, Recipe
 
     side = min(image_size, ConvSettings().image_size)
     cameras = dict.fromkeys(("observation.images.front", "observation.images.wrist"), (side, side))
@@ -88,7 +91,10 @@ def step_seconds(image_size: int) -> float:
     priors = [1 / stages] * stages
     labels = label_frames(list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)), priors, frames)
     states = [random.normal(size=(frames, 7)).astype(np.float32)]
-    data = TrainingData([labels], states, ["demo"], cameras, [None], [dict(images)])
+    episode = SimpleNamespace(length=frames, frames=lambda key, indices, size: images[key][indices])
+    reader = DecodedFrames([episode], cameras, float("inf"))
+    reader.load()
+    data = TrainingData([labels], states, ["demo"], cameras, reader)
     description = StageDescription(
         stages=[str(number) for number in range(stages)],
         priors=priors,
@@ -103,10 +109,11 @@ def step_seconds(image_size: int) -> float:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     times = []
     with torch.random.fork_rng(devices=[]):
-        trainer = Trainer(description, data, OptimiserSettings(), 0, device)
+        objective = StageObjective(description, data, OptimiserSettings(), 0, device)
+        engine = Engine(objective, Recipe(Budget(STEPS_TIMED + 1), OptimiserSettings().average), device)
         for number in range(STEPS_TIMED + 1):
             started = time.monotonic()
-            trainer.step(trainer.batch(number), 0.0)
+            engine.step(objective.batch(number))
             times.append(time.monotonic() - started)
     # The first one warms up.
     return statistics.median(times[1:])

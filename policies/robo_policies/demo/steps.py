@@ -10,7 +10,7 @@ from robo_policies.demo.pipeline import Part
 if TYPE_CHECKING:
     from robo_policies.commands.demo import Config
 
-WORLD = "tidy_drawer"
+ENVIRONMENT = "tidy_drawer"
 # Called again with other settings, the demo takes the place of what it trained before; with the same, it goes on.
 ANEW = "overwrite=true"
 # Recordings to judge by start from other random numbers than recordings to learn from.
@@ -21,10 +21,10 @@ EVALUATION_SEED_OFFSET = 2000
 def demo_parts(config: Config, out: Path) -> list[Part]:
     """Return the parts of the demo for the settings ``config``, writing below ``out``."""
     demos, held_out, model = f"store={out / 'demos.zarr'}", f"store={out / 'held_out.zarr'}", out / "reward_model"
-    world, size, seed = f"env={WORLD}", f"image_size={config.image_size}", config.seed
+    env, size, seed = f"env={ENVIRONMENT}", f"image_size={config.image_size}", config.seed
 
     def record(store: str, episodes: int, first: int) -> tuple[str, ...]:
-        return ("record", world, store, f"episodes={episodes}", "quality=mixed", f"seed={first}", size)
+        return ("record", env, store, f"episodes={episodes}", "quality=mixed", f"seed={first}", size)
 
     def train(weights: str) -> tuple[str, ...]:
         steps = f"steps={config.policy_steps}"
@@ -33,7 +33,7 @@ def demo_parts(config: Config, out: Path) -> list[Part]:
 
     def evaluate(weights: str) -> Part:
         name = {"none": "cloning everything (BC)", "rabc": "cloning by reward (RA-BC)"}[weights]
-        words = ("eval-policy", f"policy={out / f'policy_{weights}'}", world, f"episodes={config.rollouts}")
+        words = ("eval-policy", f"policy={out / f'policy_{weights}'}", env, f"episodes={config.rollouts}")
         first = seed + EVALUATION_SEED_OFFSET
         command = (*words, f"seed={first}", f"out={out / f'evaluation_{weights}'}")
         return Part(f"evaluate_{weights}", f"Evaluate {name}", (command,))

@@ -1,4 +1,4 @@
-"""Whether one policy succeeds more often than another, judged on the starts that both faced."""
+"""Whether one policy succeeds more often than another, on the starts that both faced."""
 
 from __future__ import annotations
 

@@ -1,20 +1,23 @@
-"""How often a policy succeeds: many seeded starts, the same for every policy, with an interval that can be believed."""
+"""How often a policy succeeds: many seeded starts, the same for every policy, with a confidence interval."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from robo_core.console import progress_bar
 from robo_core.errors import ConfigError, ModelError
+from robo_core.processes import run_in_processes
+from robo_core.threads import available_cores
+from robo_policies.cloning.learned import load_policy
 from robo_policies.cloning.settings import Execution
 from robo_policies.cloning.steering_settings import SteeringSettings
+from robo_policies.evaluation.environments import EnvironmentPool, EnvSource, start_seed
+from robo_policies.evaluation.results import Evaluation
 from robo_policies.evaluation.rollouts import (
     WAVE,
     Policy,
@@ -24,84 +27,16 @@ from robo_policies.evaluation.rollouts import (
     image_size_of,
     run_wave,
 )
-from robo_policies.evaluation.videos import Film, best_and_worst, write_film
-from robo_rm.metrics.intervals import wilson_interval
+from robo_policies.evaluation.videos import Video, best_and_worst, write_episode
 
-MOST_PROCESSES = 2
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The episodes of one policy in one environment.
-
-    Attributes:
-        rollouts: one per episode, in order.
-        stages: names of the environment's stages; empty where it has none.
-        films: the best and the worst episodes, where films were asked for.
-    """
-
-    rollouts: tuple[Rollout, ...]
-    stages: tuple[str, ...]
-    films: tuple[Film, ...] = ()
-
-    @property
-    def successes(self) -> int:
-        """Number of episodes that succeeded."""
-        return sum(rollout.success for rollout in self.rollouts)
-
-    @property
-    def success_rate(self) -> float:
-        """Share of the episodes that succeeded."""
-        return self.successes / len(self.rollouts)
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the success rate."""
-        found = wilson_interval(self.successes, len(self.rollouts))
-        return found.low, found.high
-
-    def stopped_at(self) -> dict[str, int]:
-        """Failures by the furthest stage that they reached, in the order of the stages."""
-        counts = [0] * len(self.stages)
-        for rollout in self.rollouts:
-            if not rollout.success and 0 <= rollout.stage < len(counts):
-                counts[rollout.stage] += 1
-        return dict(zip(self.stages, counts, strict=True))
-
-    def rows(self) -> list[tuple[str, str]]:
-        """What there is to tell, for a table: success with its interval, time, and where failures stopped."""
-        low, high = self.interval
-        times = [rollout.seconds for rollout in self.rollouts if rollout.success]
-        rows = [
-            ("success", f"{100 * self.success_rate:.1f} % ({self.successes} of {len(self.rollouts)})"),
-            ("95 % interval (Wilson)", f"{100 * low:.1f} to {100 * high:.1f} %"),
-            ("time to success", f"{np.mean(times):.1f} s" if times else "-"),
-            ("progress at the end", f"{np.mean([rollout.progress for rollout in self.rollouts]):.3f}"),
-        ]
-        stopped = self.stopped_at().items()
-        return rows + [(f"failures that got to: {stage}", str(count)) for stage, count in stopped]
-
-    def metrics(self) -> dict[str, Any]:
-        """Flat figures for ``metrics.json``."""
-        low, high = self.interval
-        times = [rollout.seconds for rollout in self.rollouts if rollout.success]
-        return {
-            "episodes": len(self.rollouts),
-            "successes": self.successes,
-            "success_rate": self.success_rate,
-            "success_low": low,
-            "success_high": high,
-            "seconds_to_success": float(np.mean(times)) if times else None,
-            "return": float(np.mean([rollout.total_reward for rollout in self.rollouts])),
-            "progress": float(np.mean([rollout.progress for rollout in self.rollouts])),
-            "best_progress": float(np.mean([rollout.best_progress for rollout in self.rollouts])),
-            "stage_reached": float(np.mean([rollout.stage for rollout in self.rollouts])),
-        }
+MAX_PROCESSES = 2
+Wave = Sequence[int]
+"""Numbers of episodes that share their inferences."""
 
 
 def evaluate(
     policy: Policy,
-    env: Any,
+    env: EnvSource,
     episodes: int = 100,
     seed: int = 0,
     execution: Execution | None = None,
@@ -117,22 +52,23 @@ def evaluate(
     ``seed`` and ``episodes`` face the same starts and can be compared in pairs.
 
     Args:
-        policy: what :func:`load_policy` gave, or any other :class:`~robo_policies.evaluation.rollouts.Policy`.
-        env: the name of a world, which may run in several copies and processes; a function that makes an environment,
+        policy: what `load_policy` gave, or any other `Policy`.
+        env: the name of an environment, which may run in several copies and processes; a function that makes one,
             which may run in several copies; or one environment, which runs one episode after the other.
         episodes: how many.
         seed: names the starts.
-        execution: how chunks are carried out.
-        processes: None for one per core, two at most; more than one needs a world's name and a policy from a folder
-            that is not steered by a function of its own.
-        videos: film so many of the best episodes and of the worst; they are run once more for it.
-        video_folder: where the films go.
-        title: what the progress bar says.
+        execution: how chunks are executed.
+        processes: None for up to two, one per core; more than one needs the name of an environment and a policy from a
+            folder that is not steered by a function of its own.
+        videos: number of best episodes and of worst ones to write videos of; they are run once more for it.
+        video_folder: where the videos go.
+        title: of the progress bar.
         steering: steers a diffusion policy for this evaluation by a function in a file.
 
     Raises:
-        ConfigError: a number is out of range, or the world does not exist.
-        ModelError: the policy's sizes are not the environment's, it cannot be steered, or a worker process failed.
+        ConfigError: a number is out of range, or the environment does not exist.
+        ModelError: the policy's sizes are not the environment's, or it cannot be steered.
+        WorkerDiedError: a worker process died.
     """
     execution, steering = execution or Execution(), steering or SteeringSettings()
     check_request(policy, env, episodes, seed, execution, videos, steering)
@@ -140,40 +76,59 @@ def evaluate(
         raise ConfigError("videos need a folder to be written to")
     pool = EnvironmentPool(env, image_size_of(policy))
     stages = tuple(getattr(pool.take(1)[0].unwrapped, "stages", ()))
-    jobs = [list(range(start, min(start + WAVE, episodes))) for start in range(0, episodes, WAVE)]
+    waves = [range(start, min(start + WAVE, episodes)) for start in range(0, episodes, WAVE)]
     folder = getattr(policy, "folder", None)
     # A function that steers cannot be handed to another process; the name of one in a file can.
     own = getattr(policy, "steering", None) is not None and steering.reward is None
-    spread = isinstance(env, str) and folder is not None and not own
+    parallel = isinstance(env, str) and folder is not None and not own
     if processes is None:
-        processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)), len(jobs)) if spread else 1
-    if processes > 1 and not spread:
+        processes = min(MAX_PROCESSES, available_cores(), len(waves)) if parallel else 1
+    if processes > 1 and not parallel:
         raise ConfigError(
             "a policy that is steered by a function runs in one process; give processes=1, or the function's file"
             if own
-            else "more than one process needs the name of a world and a policy loaded from a folder"
+            else "more than one process needs the name of an environment and a policy loaded from a folder"
         )
-    finished: list[Rollout] = []
+    rollouts: list[Rollout] = []
     with steered(policy, steering), progress_bar(title, total=episodes, unit="episodes") as bar:
 
-        def note(rollouts: Sequence[Rollout]) -> None:
-            finished.extend(rollouts)
-            good = sum(rollout.success for rollout in finished)
-            bar.advance(len(rollouts), note=f"success {good}/{len(finished)}")
+        def note(finished: Sequence[Rollout]) -> None:
+            rollouts.extend(finished)
+            good = sum(rollout.success for rollout in rollouts)
+            bar.advance(len(finished), note=f"success {good}/{len(rollouts)}")
 
         if processes > 1:
-            from robo_policies.evaluation.worker import run_in_processes
-
-            run_in_processes(Path(str(folder)), env, seed, jobs, execution, processes, note, steering)
+            state = partial(_open_worker, Path(str(folder)), str(env), seed, execution, steering)
+            run_in_processes(_run_in_worker, waves, processes, state, note, f"evaluating {folder}", ordered=True)
         else:
-            run_jobs(policy, pool, seed, jobs, execution, note)
-    rollouts = tuple(sorted(finished, key=lambda rollout: rollout.episode))
-    films: tuple[Film, ...] = ()
+            run_waves(policy, pool, seed, waves, execution, note)
+    written: tuple[Video, ...] = ()
     if videos and video_folder is not None:
         with steered(policy, steering):
-            films = film(policy, pool, seed, jobs, execution, rollouts, videos, video_folder)
+            written = _write_videos(policy, pool, seed, waves, execution, rollouts, videos, video_folder)
     pool.close()
-    return Evaluation(rollouts, stages, films)
+    return Evaluation(tuple(rollouts), stages, written)
+
+
+_Worker = tuple[Policy, EnvironmentPool, int, Execution]
+
+
+@contextmanager
+def _open_worker(
+    folder: Path, env: str, seed: int, execution: Execution, steering: SteeringSettings
+) -> Iterator[_Worker]:
+    policy = load_policy(folder, "cpu")
+    pool = EnvironmentPool(env, image_size_of(policy))
+    with steered(policy, steering):
+        yield policy, pool, seed, execution
+    pool.close()
+
+
+def _run_in_worker(state: _Worker, wave: Wave) -> list[Rollout]:
+    policy, pool, seed, execution = state
+    rollouts: list[Rollout] = []
+    run_waves(policy, pool, seed, [wave], execution, rollouts.extend)
+    return rollouts
 
 
 @contextmanager
@@ -199,17 +154,17 @@ def steered(policy: Policy, steering: SteeringSettings) -> Iterator[None]:
 
 def check_request(
     policy: Policy,
-    env: Any,
+    env: EnvSource,
     episodes: int,
     seed: int,
     execution: Execution,
     videos: int = 0,
     steering: SteeringSettings | None = None,
 ) -> None:
-    """Check everything that :func:`evaluate` would stumble over.
+    """Check everything that `evaluate` would refuse.
 
     Raises:
-        ConfigError: a number is out of range, or the world does not exist.
+        ConfigError: a number is out of range, or the environment does not exist.
         ModelError: the policy's sizes are not the environment's, or it cannot be steered so.
     """
     if episodes < 1:
@@ -229,97 +184,56 @@ def check_request(
     pool.close()
 
 
-def start_seed(seed: int, episode: int) -> int:
-    """The seed that episode ``episode`` of evaluation ``seed`` is reset with."""
-    return seed * 1_000_000 + episode
-
-
-def film(
+def _write_videos(
     policy: Policy,
     pool: EnvironmentPool,
     seed: int,
-    jobs: Sequence[Sequence[int]],
+    waves: Sequence[Wave],
     execution: Execution,
     rollouts: Sequence[Rollout],
-    videos: int,
+    number: int,
     folder: Path,
-) -> tuple[Film, ...]:
-    """Run the best and the worst episodes again, with all others of their waves, and film them.
+) -> tuple[Video, ...]:
+    """Run the best and the worst episodes again, with all others of their waves, and write their videos.
 
     The whole wave, because inferences are shared: alone, the last bits of an action would differ.
     """
-    picked = best_and_worst(rollouts, videos)
-    places = {rollout.episode: kind for kind, rollout in picked}
-    waves = [job for job in jobs if any(episode in places for episode in job)]
-    films: dict[int, Film] = {}
+    picked = best_and_worst(rollouts, number)
+    kinds = {rollout.episode: kind for kind, rollout in picked}
+    again = [wave for wave in waves if any(episode in kinds for episode in wave)]
+    videos: dict[int, Video] = {}
     fps = frames_per_second(pool.take(1)[0])
 
-    def keep(rollout: Rollout, frames: list[np.ndarray]) -> None:
-        films[rollout.episode] = write_film(folder, places[rollout.episode], rollout, frames, fps)
+    def write(rollout: Rollout, frames: list[np.ndarray]) -> None:
+        videos[rollout.episode] = write_episode(folder, kinds[rollout.episode], rollout, frames, fps)
 
-    run_jobs(policy, pool, seed, waves, execution, lambda rollouts: None, places, keep)
-    return tuple(films[rollout.episode] for _, rollout in picked if rollout.episode in films)
-
-
-class EnvironmentPool:
-    """Environments made when they are first needed and used again for the next episodes.
-
-    Args:
-        env: the name of a world, a function that makes an environment, or one environment.
-        image_size: pixels of the pictures of a world given by name; None for its own.
-    """
-
-    def __init__(self, env: Any, image_size: int | None = None) -> None:
-        self.single = hasattr(env, "step") and not isinstance(env, type)
-        self._env = env
-        self._image_size = image_size
-        self._made: list[Any] = [env] if self.single else []
-
-    def take(self, count: int) -> list[Any]:
-        """``count`` environments; an environment that was given is the only one there is."""
-        while len(self._made) < count:
-            self._made.append(self._make())
-        return self._made[:count]
-
-    def close(self) -> None:
-        """Close the environments that were made here."""
-        if not self.single:
-            for env in self._made:
-                env.close()
-
-    def _make(self) -> Any:
-        if self.single:
-            raise ConfigError("one environment cannot run two episodes at once")
-        if isinstance(self._env, str):
-            from robo_policies.worlds import make_env
-
-            return make_env(self._env) if self._image_size is None else make_env(self._env, image_size=self._image_size)
-        return self._env()
+    run_waves(policy, pool, seed, again, execution, lambda rollouts: None, kinds, write)
+    return tuple(videos[rollout.episode] for _, rollout in picked if rollout.episode in videos)
 
 
-def run_jobs(
+def run_waves(
     policy: Policy,
     pool: EnvironmentPool,
     seed: int,
-    jobs: Sequence[Sequence[int]],
+    waves: Sequence[Wave],
     execution: Execution,
     note: Callable[[Sequence[Rollout]], None],
     filmed: Collection[int] = (),
-    on_film: Callable[[Rollout, list[np.ndarray]], None] | None = None,
+    on_video: Callable[[Rollout, list[np.ndarray]], None] | None = None,
 ) -> None:
-    """Run waves of episodes in this process and give ``note`` the rollouts of each, ``on_film`` the pictures."""
+    """Run waves of episodes in this process and give ``note`` the rollouts of each, ``on_video`` the frames."""
     import torch
 
     if pool.single:
-        jobs = [[episode] for job in jobs for episode in job]
+        waves = [[episode] for wave in waves for episode in wave]
     threads = torch.get_num_threads()
     # One thread: the network is small, the cores are better spent on a process each, and the last bits of an action
     # (and with them the outcome of a close call) do not depend on how many cores there are.
     torch.set_num_threads(1)
     try:
-        for job in jobs:
-            seeds = [start_seed(seed, episode) for episode in job]
-            envs = pool.take(len(job))
-            note(run_wave(policy, envs, job, seeds, execution, lambda episode: episode in filmed, on_film))
+        for wave in waves:
+            seeds = [start_seed(seed, episode) for episode in wave]
+            envs = pool.take(len(wave))
+            note(run_wave(policy, envs, wave, seeds, execution, lambda episode: episode in filmed, on_video))
     finally:
         torch.set_num_threads(threads)

@@ -1,72 +1,71 @@
-"""The page of an evaluation: how often, how soon, where failures stopped, better than another policy or not, films."""
+"""The page of an evaluation: success, where failures stopped, the comparison with another policy, videos."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from robo_policies.evaluation.comparison import Comparison
-from robo_policies.evaluation.evaluate import Evaluation
-from robo_policies.evaluation.figures import stopped_figure, strip_figure, success_bars, time_figure
+from robo_policies.evaluation.plots import stopped_figure, strip_figure, success_bars, time_figure
+from robo_policies.evaluation.results import Evaluation
 from robo_rm.report import Page, save_picture, success_figure
 
 
 def write_report(folder: Path, env: str, evaluations: Mapping[str, Evaluation], comparison: Comparison | None) -> None:
-    """Write ``report.html`` and its pictures into ``folder``.
+    """Write ``report.html`` and its images into ``folder``.
 
     Args:
         folder: of the evaluation.
-        env: the world's name.
-        evaluations: by the policy's name; the one compared with first, where there is one, the judged one last.
+        env: the environment's name.
+        evaluations: by the policy's name; the baseline first, where there is one, the evaluated one last.
         comparison: of the two.
     """
-    judged = list(evaluations)[-1]
-    result = evaluations[judged]
+    evaluated = list(evaluations)[-1]
+    result = evaluations[evaluated]
     low, high = result.interval
     page = Page(
-        f"{judged} in {env}",
+        f"{evaluated} in {env}",
         f"{result.successes} of {len(result.rollouts)} episodes succeed: {result.success_rate:.0%}, between "
         f"{low:.0%} and {high:.0%} with 95 % confidence.",
     )
     if comparison is not None:
         page.section("Against the other policy")
         page.verdicts([verdict(comparison, *evaluations)])
-        page.table(["", f"{judged} succeeds", f"{judged} fails"], pair_rows(comparison, next(iter(evaluations))))
+        page.table(["", f"{evaluated} succeeds", f"{evaluated} fails"], pair_rows(comparison, next(iter(evaluations))))
         page.prose(
             "Both policies faced the same starts, so each start is a pair. Starts on which both do the same say "
             "nothing about which is better; McNemar's exact test asks how likely so uneven a split of the others is if "
             "neither is. The interval is Newcombe's for paired rates; where few starts differ the exact test is the "
             "more careful of the two, and decides. Both speak of these two trained policies: how much a method varies "
-            "from one training run to the next, only several runs tell."
+            "from one training run to the next, only several runs show."
         )
     page.section("Success")
     figure = success_figure(success_bars(evaluations), "Success over the same random starts")
     save_picture(figure, folder / "success.png")
     page.picture(figure)
-    page.table(["", *evaluations], figure_rows(evaluations))
+    page.table(["", *evaluations], metric_rows(evaluations))
     if any(one.successes for one in evaluations.values()):
-        page.picture(time_figure(evaluations), "Share of the episodes that had succeeded by each second.")
+        page.picture(time_figure(evaluations), "Fraction of the episodes that had succeeded by each second.")
     failures = sum(len(one.rollouts) - one.successes for one in evaluations.values())
     if result.stages and failures:
         page.section("Failures")
         figure = stopped_figure(evaluations)
         save_picture(figure, folder / "stopped.png")
         page.picture(figure, "The furthest stage that each failed episode reached.")
-    _films(page, folder, evaluations)
+    _videos(page, folder, evaluations)
     page.write(folder / "report.html")
 
 
 def verdict(comparison: Comparison, first: str, second: str) -> tuple[str, str]:
     """A mark and one sentence: whether ``second`` is better than ``first``."""
     value, low, high = (100 * end for end in comparison.difference)
-    figures = f"{value:+.1f} points ({low:+.1f} to {high:+.1f}), McNemar p = {comparison.p_value:.2g}"
+    numbers = f"{value:+.1f} points ({low:+.1f} to {high:+.1f}), McNemar p = {comparison.p_value:.2g}"
     if comparison.verdict == "better":
-        return "yes", f"{second} succeeds more often than {first}: {figures}."
+        return "yes", f"{second} succeeds more often than {first}: {numbers}."
     if comparison.verdict == "worse":
-        return "no", f"{second} succeeds less often than {first}: {figures}."
-    return "care", f"These {comparison.pairs} starts do not tell {second} from {first}: {figures}."
+        return "no", f"{second} succeeds less often than {first}: {numbers}."
+    return "care", f"These {comparison.pairs} starts do not distinguish {second} from {first}: {numbers}."
 
 
 def pair_rows(comparison: Comparison, first: str) -> list[tuple[str, int, int]]:
@@ -77,21 +76,21 @@ def pair_rows(comparison: Comparison, first: str) -> list[tuple[str, int, int]]:
     ]
 
 
-def figure_rows(evaluations: Mapping[str, Evaluation]) -> list[tuple[Any, ...]]:
-    """What `Evaluation.rows` tells, one column a policy."""
+def metric_rows(evaluations: Mapping[str, Evaluation]) -> list[tuple[str, ...]]:
+    """The rows of `Evaluation.rows`, one column per policy."""
     columns = [dict(one.rows()) for one in evaluations.values()]
     return [(name, *(column.get(name, "-") for column in columns)) for name in columns[-1]]
 
 
-def _films(page: Page, folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
-    if not any(one.films for one in evaluations.values()):
+def _videos(page: Page, folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
+    if not any(one.videos for one in evaluations.values()):
         return
     page.section("Best and worst episodes")
     for name, evaluation in evaluations.items():
-        for film in evaluation.films:
-            rollout = film.rollout
-            reached = f", got to: {evaluation.stages[rollout.stage]}" if evaluation.stages else ""
+        for video in evaluation.videos:
+            rollout = video.rollout
+            reached = f", reached: {evaluation.stages[rollout.stage]}" if evaluation.stages else ""
             outcome = "success" if rollout.success else f"failure{reached}"
-            title = f"{name}, {film.kind}: episode {rollout.episode}, {outcome}, {rollout.seconds:.1f} s"
-            path = film.path.relative_to(folder).as_posix()
-            page.picture(strip_figure(film.strip, title), f"[{path}]({quote(path)})", photo=True)
+            title = f"{name}, {video.kind}: episode {rollout.episode}, {outcome}, {rollout.seconds:.1f} s"
+            path = video.path.relative_to(folder).as_posix()
+            page.picture(strip_figure(video.strip, title), f"[{path}]({quote(path)})", photo=True)

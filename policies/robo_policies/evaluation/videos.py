@@ -1,4 +1,4 @@
-"""Films of the best and the worst episodes, as mp4 that browsers play."""
+"""Videos of the best and the worst episodes, as mp4 that browsers play."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from robo_policies.evaluation.rollouts import Rollout
 
 STRIP = 8
-"""Pictures of a film that are kept for a report."""
+"""Frames of a video that are put into a report."""
 
 
 @dataclass(frozen=True)
-class Film:
-    """One filmed episode.
+class Video:
+    """The video of one episode.
 
     Attributes:
         kind: ``best`` or ``worst``.
         rollout: how it went.
         path: the mp4.
-        strip: (STRIP, H, W, 3) uint8, pictures at even distances from the first to the last.
+        strip: (STRIP, H, W, 3) uint8, evenly spaced frames from the first to the last.
     """
 
     kind: str
@@ -33,9 +33,9 @@ class Film:
 
 
 def best_and_worst(rollouts: Sequence[Rollout], number: int) -> list[tuple[str, Rollout]]:
-    """The ``number`` fastest successes, and the ``number`` episodes that came least far; none comes twice.
+    """The ``number`` fastest successes, and the ``number`` episodes with the least progress; none comes twice.
 
-    Where nothing succeeds the best are those that came furthest; where all succeed the worst are the slowest.
+    Where nothing succeeds the best are those with the most progress; where all succeed the worst are the slowest.
     """
     ranked = sorted(rollouts, key=lambda one: (not one.success, one.steps if one.success else -one.best_progress))
     best = ranked[:number]
@@ -43,13 +43,13 @@ def best_and_worst(rollouts: Sequence[Rollout], number: int) -> list[tuple[str, 
     return [("best", one) for one in best] + [("worst", one) for one in worst]
 
 
-def write_film(folder: Path, kind: str, rollout: Rollout, frames: Sequence[np.ndarray], fps: float) -> Film:
-    """Write one episode's pictures into ``folder``, named by kind, episode and outcome."""
+def write_episode(folder: Path, kind: str, rollout: Rollout, frames: Sequence[np.ndarray], fps: float) -> Video:
+    """Write one episode's frames into ``folder``, named by kind, episode and outcome."""
     outcome = "success" if rollout.success else "failure"
     path = folder / f"{kind}_episode_{rollout.episode:03d}_{outcome}.mp4"
     write_video(path, frames, fps)
     chosen = np.linspace(0, len(frames) - 1, STRIP).round().astype(int)
-    return Film(kind, rollout, path, np.stack([frames[index] for index in chosen]))
+    return Video(kind, rollout, path, np.stack([frames[index] for index in chosen]))
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
@@ -70,7 +70,7 @@ def write_video(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "20", "preset": "veryfast"}
         for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+            container.mux(stream.encode(image))
         container.mux(stream.encode(None))
     partial.replace(path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from robo_core.errors import ConfigError
 from robo_hw import RobotContract, example_contracts
 from robo_hw.errors import ContractError
-from robo_policies.worlds.tidy_drawer import STATE_NAMES
+from robo_policies.envs.tidy_drawer.env import STATE_NAMES
 
 if TYPE_CHECKING:
     from robo_policies.recording.recorder import RecordingPlan
@@ -18,8 +18,8 @@ AUTO = "auto"
 def recorded_contract(wanted: str | None, plan: RecordingPlan, fps: float) -> RobotContract | None:
     """The contract to record a plan's episodes under, or None for none.
 
-    ``wanted``: a file or the name of a packaged contract, which has to fit; ``auto``: the packaged one of the world's
-    name where joints, rate and pictures are the same; None: none.
+    ``wanted``: a file or the name of a packaged contract, which has to fit; ``auto``: the packaged one of the
+    environment's name where joints, rate and images are the same; None: none.
 
     Raises:
         ConfigError: the contract cannot be read, or does not fit what is recorded; names the first difference.
@@ -42,7 +42,7 @@ def _misfit(contract: RobotContract, plan: RecordingPlan, fps: float) -> str | N
     if contract.joint_names != STATE_NAMES:
         return f"its joints are {', '.join(contract.joint_names)}, the arm's {', '.join(STATE_NAMES)}"
     if contract.rates.actions != fps:
-        return f"rates.actions is {contract.rates.actions:g} Hz, the world runs at {fps:g}"
+        return f"rates.actions is {contract.rates.actions:g} Hz, the environment runs at {fps:g}"
     if {camera.name for camera in contract.cameras} != set(plan.cameras):
         named = ", ".join(camera.name for camera in contract.cameras) or "none"
         return f"its cameras are {named}, recorded are {', '.join(plan.cameras) or 'none'}"
@@ -50,6 +50,6 @@ def _misfit(contract: RobotContract, plan: RecordingPlan, fps: float) -> str | N
         if (camera.height, camera.width) != (plan.image_size, plan.image_size):
             return (
                 f"camera {camera.name} is {camera.height}x{camera.width} there, "
-                f"{plan.image_size}x{plan.image_size} are recorded"
+                f"{plan.image_size}x{plan.image_size} is recorded"
             )
     return None

@@ -1,1 +1,1 @@
-"""Reinforcement learning in the worlds with policy-invariant shaped rewards."""
+"""Reinforcement learning in simulation with policy-invariant shaped rewards."""

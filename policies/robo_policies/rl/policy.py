@@ -1,8 +1,8 @@
-"""A policy that was learnt by reinforcement learning, in a folder, as evaluations and robots run it.
+"""A policy learned by reinforcement, in a folder, as evaluations and robots run it.
 
-The folder holds ``rl_policy.json`` (what it is, and a checksum of each file), ``rl_policy.safetensors`` (actor,
-target critics, clone), and, where the critics look at a learned potential, that reward model in ``reward_model/``. The
-cloned policy that proposes actions, where it came from a folder, is in ``proposals/``.
+The folder holds ``rl_policy.json`` (its description, and a checksum of the weights), ``rl_policy.safetensors`` (actor,
+target critics, cloned behaviour prior), and, where the critics read a learned potential, that reward model in
+``reward_model/``. A behaviour prior that came from a policy folder is in ``prior/``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,65 +22,74 @@ import safetensors.torch
 
 from robo_core.errors import ModelError
 from robo_core.outputs import write_atomically
-from robo_policies.rl.actors import ActorShape, PlainActor
-from robo_policies.rl.blending import BlendedSac
-from robo_policies.rl.decisions import ENVIRONMENT_STATE, STATE, ActionMap, Proposer
-from robo_policies.rl.proposals import ClonedDecisions, PolicyProposals
-from robo_policies.rl.replay import Floats
-from robo_policies.rl.sac import Sac
+from robo_policies.rl.algorithms.multi_critic_sac import MultiCriticSac
+from robo_policies.rl.algorithms.sac import Sac
+from robo_policies.rl.envs.macro_action import ENVIRONMENT_STATE, STATE, ActionMap
+from robo_policies.rl.imitation.behavior_prior import ChunkPolicy, ClonedPrior, PolicyPrior
+from robo_policies.rl.modules.mlp_actor import ActorShape, MlpActor
 from robo_policies.rl.settings import LEARNERS, SacSettings
+from robo_policies.rl.types import BehaviorPrior, Floats
+from robo_rm import load_reward_model
+from robo_rm.reward_models.baselines.ensemble import with_rule
 from robo_rm.shaping.potential import NoPotential, Potential, VideoPotential
 
-CARD, WEIGHTS, REWARD_MODEL, PROPOSALS = "rl_policy.json", "rl_policy.safetensors", "reward_model", "proposals"
-FORMAT = 1
-_ARRAYS = ("low", "high", "reach")
-MOST_EPISODES = 64
+CARD, WEIGHTS, REWARD_MODEL, PRIOR = "rl_policy.json", "rl_policy.safetensors", "reward_model", "prior"
+FORMAT = 2
+ARRAYS = ("low", "high", "reach")
+MAX_EPISODES = 64
 """Episodes that can be followed at once."""
 
+Learned: TypeAlias = Sac | MlpActor
 
-def save_rl_policy(
-    folder: Path,
-    learnt: Sac | PlainActor,
-    clone: ClonedDecisions | None,
-    actions: ActionMap,
-    dims: Mapping[str, int],
-    reward_model: Path | None,
-    proposals: Path | None,
-    facts: Mapping[str, Any],
-) -> None:
+
+@dataclass(frozen=True)
+class RlPolicyParts:
+    """What a policy folder is made of.
+
+    Attributes:
+        policy: acts.
+        prior: the cloned behaviour prior, if there is one.
+        actions: how actions are carried out.
+        dims: key -> D of the observation, in the order of the learner's inputs, and of ``action``.
+        reward_model: folder of the reward model whose potential the critics read, or None.
+        prior_folder: folder of the policy that is the behaviour prior, or None.
+    """
+
+    policy: Learned
+    prior: ClonedPrior | None
+    actions: ActionMap
+    dims: Mapping[str, int]
+    reward_model: Path | None
+    prior_folder: Path | None
+
+
+def save_rl_policy(folder: Path, parts: RlPolicyParts, facts: Mapping[str, object]) -> None:
     """Write a policy folder, the card last.
 
     Args:
         folder: to write to.
-        learnt: what acts.
-        clone: the clone that proposes, if it does.
-        actions: how actions are carried out.
-        dims: key -> D of the observation, in the order the learner sees them, and of ``action``.
-        reward_model: folder of the reward model whose potential the critics look at, or None.
-        proposals: folder of the cloned policy that proposes, or None.
-        facts: further entries of the card, such as the world and the store.
+        parts: of the policy.
+        facts: further entries of the card, such as the environment and the store.
     """
+    policy, actions = parts.policy, parts.actions
     folder.mkdir(parents=True, exist_ok=True)
-    held = {**learnt.state(), **(clone.state() if clone is not None else {})}
-    write_atomically(folder / WEIGHTS, safetensors.torch.save(held))
-    for source, name in ((reward_model, REWARD_MODEL), (proposals, PROPOSALS)):
+    tensors = {**policy.state(), **(parts.prior.state() if parts.prior is not None else {})}
+    write_atomically(folder / WEIGHTS, safetensors.torch.save(tensors))
+    for source, name in ((parts.reward_model, REWARD_MODEL), (parts.prior_folder, PRIOR)):
         shutil.rmtree(folder / name, ignore_errors=True)
         if source is not None:
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("training", "checkpoint*", "*.png"))
-    # JSON knows no infinity: the reach of an absolute command is null.
-    numbers = {
-        "repeat": actions.repeat,
-        **{name: [float(v) if np.isfinite(v) else None for v in getattr(actions, name)] for name in _ARRAYS},
-    }
+    # JSON has no infinity: the reach of an absolute command is null.
+    arrays = {name: [float(v) if np.isfinite(v) else None for v in getattr(actions, name)] for name in ARRAYS}
     card = {
         "format": FORMAT,
-        "dims": dict(dims),
-        "actions": {"kind": actions.kind, **numbers},
-        "learner": asdict(learnt.settings),
-        "actor": learnt.described() if isinstance(learnt, PlainActor) else None,
-        "proposes": "clone" if clone is not None else ("folder" if proposals is not None else ""),
-        "blend": learnt.blend if isinstance(learnt, BlendedSac) else "",
-        "potential": reward_model is not None,
+        "dims": dict(parts.dims),
+        "actions": {"kind": actions.kind, "action_repeat": actions.action_repeat, **arrays},
+        "learner": asdict(policy.settings),
+        "actor": policy.description() if isinstance(policy, MlpActor) else None,
+        "prior": "cloned" if parts.prior is not None else ("folder" if parts.prior_folder is not None else ""),
+        "blend": policy.blend if isinstance(policy, MultiCriticSac) else "",
+        "potential": parts.reward_model is not None,
         "weights_sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
         **facts,
     }
@@ -88,16 +97,16 @@ def save_rl_policy(
 
 
 class RlPolicy:
-    """Decides every few steps, as it learnt to.
+    """Chooses a macro-action every few steps.
 
     Attributes:
         folder: where it was loaded from.
-        card: what ``rl_policy.json`` says.
+        card: the content of ``rl_policy.json``.
         dims: key -> D for each observation key and ``action``.
-        cameras: key -> (height, width) of the images that its potential looks at; empty without one.
-        chunk_size: steps in a decision; all of them are carried out.
+        cameras: key -> (height, width) of the images that its potential reads; empty without one.
+        chunk_size: steps in a macro-action; all of them are carried out.
         execution_horizon: the same.
-        follows_episodes: that `act` must be told which episodes its rows belong to.
+        follows_episodes: whether `act` must know which episodes its rows belong to.
     """
 
     kind = "rl"
@@ -106,147 +115,150 @@ class RlPolicy:
     def __init__(
         self,
         folder: Path,
-        card: Mapping[str, Any],
-        learnt: Sac | PlainActor,
+        card: Mapping[str, object],
+        policy: Learned,
         actions: ActionMap,
-        propose: Proposer | None,
-        reward_model: Any,
+        prior: BehaviorPrior | None,
+        reward_model: object,
     ) -> None:
         self.folder, self.card = folder, dict(card)
-        self.dims = {key: int(size) for key, size in card["dims"].items()}
-        self.chunk_size = self.execution_horizon = actions.repeat
+        self.dims = {key: int(size) for key, size in cast("Mapping[str, int]", card["dims"]).items()}
+        self.chunk_size = self.execution_horizon = actions.action_repeat
         self.cameras: dict[str, tuple[int, int]] = {}
         if reward_model is not None:
             self.cameras = _camera_sizes(reward_model)
         self.follows_episodes = reward_model is not None
-        self._learnt, self._actions, self._propose, self._model = learnt, actions, propose, reward_model
-        self._potential = self._fresh_potential()
+        self._policy, self._actions, self._prior = policy, actions, prior
+        self._potential: Potential = NoPotential()
+        if reward_model is not None:
+            self._potential = VideoPotential(reward_model, MAX_EPISODES, actions.action_repeat)
         self._known: set[int] = set()
 
     @property
     def device(self) -> str:
         """Where the networks are."""
-        return self._learnt.device
+        return self._policy.device
 
     def reset(self) -> None:
         """Start new episodes."""
         self._known = set()
 
-    def act(self, observation: Mapping[str, Any], which: npt.ArrayLike | None = None) -> Floats:
-        """Actions for the steps until the next decision, (H, A), or (B, H, A) for observations (B, ...).
+    def act(self, observation: Mapping[str, npt.ArrayLike], which: npt.ArrayLike | None = None) -> Floats:
+        """Commands of the next macro-action, (H, A), or (B, H, A) for observations (B, ...).
 
         Args:
-            observation: the state, the environment's state where it was learnt with one, and the images of the
+            observation: the state, the environment's state where it was learned with one, and the images of the
                 potential, uint8 RGB.
             which: (B,) episodes that the rows belong to, since `reset`; rows count from 0 if not given.
 
         Raises:
-            ModelError: something is missing or of another size than it was learnt with.
+            ModelError: something is missing or of another size than it was trained with.
         """
         missing = [key for key in (*self.dims, *self.cameras) if key != "action" and key not in observation]
         if missing:
             raise ModelError(f"the policy in {self.folder} needs {missing[0]!r}; got {', '.join(sorted(observation))}")
         keys = [key for key in (STATE, ENVIRONMENT_STATE) if key in self.dims]
         single = np.ndim(observation[STATE]) == 1
-        seen = {
-            key: np.asarray(observation[key])[None] if single else np.asarray(observation[key])
-            for key in (*keys, *self.cameras)
-        }
+        inputs = {key: np.asarray(observation[key]) for key in (*keys, *self.cameras)}
+        if single:
+            inputs = {key: value[None] for key, value in inputs.items()}
         for key in keys:
-            if seen[key].shape[1:] != (self.dims[key],):
+            if inputs[key].shape[1:] != (self.dims[key],):
                 raise ModelError(
-                    f"the policy in {self.folder} was learnt with {self.dims[key]} values of {key!r}; the observation "
-                    f"has {seen[key].shape[1:]}"
+                    f"the policy in {self.folder} was trained with {self.dims[key]} values of {key!r}; the observation "
+                    f"has {inputs[key].shape[1:]}"
                 )
-        rows = np.arange(len(seen[STATE])) if which is None else np.asarray(which, dtype=np.int64)
-        states = {key: seen[key].astype(np.float32) for key in keys}
-        potential = self._score(seen, rows)
+        rows = np.arange(len(inputs[STATE])) if which is None else np.asarray(which, dtype=np.int64)
+        states = {key: inputs[key].astype(np.float32) for key in keys}
+        potential = self._score(inputs, rows)
         vector = np.concatenate([*states.values(), potential[:, None].astype(np.float32)], axis=1)
-        proposed = None if self._propose is None else np.clip(self._propose(states), -1, 1).astype(np.float32)
-        chosen, _ = self._learnt.act(vector, explore=False, proposed=proposed)
-        chunks = np.stack([self._actions.commands(s, a) for s, a in zip(states[STATE], chosen, strict=True)])
+        prior_actions = None if self._prior is None else np.clip(self._prior(states), -1, 1).astype(np.float32)
+        actions, _ = self._policy.act(vector, explore=False, prior_actions=prior_actions)
+        chunks = np.stack([self._actions.commands(s, a) for s, a in zip(states[STATE], actions, strict=True)])
         return np.asarray(chunks[0] if single else chunks, dtype=np.float32)
 
-    def _score(self, seen: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        if len(rows) and int(rows.max()) >= MOST_EPISODES:
-            raise ModelError(f"at most {MOST_EPISODES} episodes can be followed at once; asked for row {rows.max()}")
+    def _score(
+        self, inputs: Mapping[str, npt.NDArray[np.generic]], rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        if len(rows) and int(rows.max()) >= MAX_EPISODES:
+            raise ModelError(f"at most {MAX_EPISODES} episodes can be followed at once; asked for row {rows.max()}")
         fresh = np.array([row for row in rows.tolist() if row not in self._known], dtype=np.int64)
         if len(fresh):
             self._potential.begin(fresh)
             self._known |= set(fresh.tolist())
-        return self._potential.score(seen, rows)
-
-    def _fresh_potential(self) -> Potential:
-        if self._model is None:
-            return NoPotential()
-        return VideoPotential(self._model, MOST_EPISODES, self._actions.repeat)
+        return self._potential.score(inputs, rows)
 
 
-def load_rl_policy(folder: Path, device: str = "cpu") -> RlPolicy:
+def load_rl_policy(folder: Path, device: str, load_policy: Callable[[Path, str], ChunkPolicy]) -> RlPolicy:
     """Read what `save_rl_policy` wrote.
 
-    Raises:
-        ModelError: a file is missing, damaged or of a newer format.
-    """
-    from robo_policies.cloning.learned import load_policy
-    from robo_rm import load_reward_model
+    Args:
+        folder: of the policy.
+        device: cpu or cuda.
+        load_policy: loads the policy folder of the behaviour prior.
 
+    Raises:
+        ModelError: a file is missing, damaged or of another format.
+    """
     try:
         card = json.loads((folder / CARD).read_text())
         if card["format"] != FORMAT:
-            raise ModelError(f"{folder / CARD} is of format {card['format']}, this version reads {FORMAT}; upgrade")
+            advice = "upgrade robo-rm" if card["format"] > FORMAT else "train it again with robo-rm train-rl"
+            raise ModelError(f"{folder / CARD} is of format {card['format']}, this version reads {FORMAT}; {advice}")
         described = card["actions"]
         arrays = {
-            name: np.array([np.inf if v is None else v for v in described[name]], dtype=np.float32) for name in _ARRAYS
+            name: np.array([np.inf if v is None else v for v in described[name]], dtype=np.float32) for name in ARRAYS
         }
-        actions = ActionMap(str(described["kind"]), int(described["repeat"]), **arrays)
+        actions = ActionMap(str(described["kind"]), int(described["action_repeat"]), **arrays)
         raw = (folder / WEIGHTS).read_bytes()
         if hashlib.sha256(raw).hexdigest() != card["weights_sha256"]:
             raise ModelError(f"{folder / WEIGHTS} does not match its checksum; the file was changed or damaged")
-        held = safetensors.torch.load(raw)
+        tensors = safetensors.torch.load(raw)
         size = sum(int(size) for key, size in card["dims"].items() if key != "action")
-        proposes = card["proposes"]
-        learnt = _empty(card, size, device)
+        prior_kind = card["prior"]
+        policy = _untrained(card, size, device)
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise ModelError(f"{folder} does not hold a readable policy: {str(error).splitlines()[0]}") from error
-    learnt.load_state(held)
-    propose: Proposer | None = None
-    if proposes == "clone":
-        propose = clone = ClonedDecisions(size, int(card["dims"]["action"]), learnt.settings.width, 0)
-        clone.load_state(held)
-    elif proposes == "folder":
-        propose = PolicyProposals(load_policy(folder / PROPOSALS, device), actions)
-    model: Any = load_reward_model(folder / REWARD_MODEL, device) if card["potential"] else None
+    policy.load_state(tensors)
+    prior: BehaviorPrior | None = None
+    if prior_kind == "cloned":
+        prior = cloned = ClonedPrior(size, int(card["dims"]["action"]), policy.settings.width, 0)
+        cloned.load_state(tensors)
+    elif prior_kind == "folder":
+        prior = PolicyPrior(load_policy(folder / PRIOR, device), actions)
+    model = load_reward_model(folder / REWARD_MODEL, device) if card["potential"] else None
     rule = card.get("ensemble")
     if model is not None and rule:
-        from robo_rm.reward_models.baselines.ensemble import with_rule
-
         model = with_rule(model, str(rule["rule"]), float(rule["pessimism"]))
-    return RlPolicy(folder, card, learnt, actions, propose, model)
+    return RlPolicy(folder, card, policy, actions, prior, model)
 
 
-def sees_potential(learnt: Sac | PlainActor) -> bool:
-    """Whether the potential must be known to act."""
-    return not isinstance(learnt, PlainActor) or learnt.shape.sees_potential
+def reads_potential(policy: Learned) -> bool:
+    """Whether the policy needs the potential to act."""
+    return not isinstance(policy, MlpActor) or policy.shape.reads_potential
 
 
-def _empty(card: Mapping[str, Any], size: int, device: str) -> Sac | PlainActor:
-    """What a card describes, before it takes its weights."""
-    described = dict(card["learner"])
-    learner = LEARNERS[str(described.get("name", "sac"))](**described)
+def _untrained(card: Mapping[str, dict[str, object]], size: int, device: str) -> Learned:
+    """The networks that a card describes, before their weights are loaded."""
+    values = dict(card["learner"])
+    learner = LEARNERS[str(values.get("name", "sac"))](**values)  # type: ignore[arg-type]
     if isinstance(learner, SacSettings):
         # Acting needs no losses, and where a policy runs there may be no compiler.
         learner = replace(learner, compile=False)
-        made = (size + 1, int(card["dims"]["action"]), learner, 0)
-        proposes, blend = bool(card["proposes"]), str(card.get("blend", ""))
-        return BlendedSac(*made, blend, proposes, device) if blend else Sac(*made, proposes, device)
-    shape = {**card["actor"], "widths": tuple(int(width) for width in card["actor"]["widths"])}
-    return PlainActor(ActorShape(**shape), learner, device)
+        sizes = (size + 1, int(cast(int, card["dims"]["action"])))
+        has_prior, blend = bool(card["prior"]), str(card.get("blend", ""))
+        if blend:
+            return MultiCriticSac(*sizes, learner, 0, blend, has_prior, device)
+        return Sac(*sizes, learner, 0, has_prior, device)
+    actor = card["actor"]
+    shape = ActorShape(**{**actor, "widths": tuple(cast("list[int]", actor["widths"]))})  # type: ignore[arg-type]
+    return MlpActor(shape, learner, device)
 
 
-def _camera_sizes(model: Any) -> dict[str, tuple[int, int]]:
-    """(height, width) of the images that a reward model looks at, by key; an ensemble's are its members'."""
+def _camera_sizes(model: object) -> dict[str, tuple[int, int]]:
+    """(height, width) of the images that a reward model reads, by key; an ensemble's are its members'."""
     while hasattr(model, "members"):
         model = model.members[0]
-    told = model.looks.cameras if hasattr(model, "looks") else model.description.cameras
-    return {key: (int(size[0]), int(size[1])) for key, size in told.items()}
+    inputs = getattr(model, "looks", getattr(model, "description", None))
+    assert inputs is not None
+    return {key: (int(size[0]), int(size[1])) for key, size in inputs.cameras.items()}

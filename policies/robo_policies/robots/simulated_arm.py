@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -41,8 +40,7 @@ class SimulatedArm:
     at_disconnect = "the simulated arm is gone with this command"
 
     def __init__(self, settings: SimulatedSettings, contract: RobotContract) -> None:
-        from robo_policies.rendering import import_mujoco
-        from robo_policies.worlds.tidy_drawer import ENVIRONMENT_STATE_NAMES, STATE_NAMES, TidyDrawer
+        from robo_policies.envs.tidy_drawer.env import STATE_NAMES, TidyDrawerEnv
 
         if contract.joint_names != tuple(STATE_NAMES):
             raise ArmError(
@@ -53,10 +51,13 @@ class SimulatedArm:
         if len(sizes) > 1 or any(width != height for width, height in sizes):
             raise ArmError("the simulated arm's cameras are square and all of one size; see the contract's cameras")
         self._contract, self._settings = contract, settings
-        self._mujoco = import_mujoco()
-        self._world: Any = TidyDrawer(image_size=next(iter(sizes), (128, 128))[0])
-        self.vector_names: Mapping[str, Sequence[str]] = {_ENVIRONMENT: tuple(ENVIRONMENT_STATE_NAMES)}
-        self.stages: Sequence[str] = self._world.stages
+        size = next(iter(sizes), (128, 128))[0]
+        self._env = TidyDrawerEnv(image_size=size)
+        # A copy for the camera thread: a slow renderer must not hold the arm up.
+        self._view = TidyDrawerEnv(image_size=size)
+        self._target = self._env.joint_positions()
+        self.vector_names: Mapping[str, Sequence[str]] = {_ENVIRONMENT: self._env.environment_state_names}
+        self.stages: Sequence[str] = self._env.stages
         self._lock = threading.Lock()
         self._connected = False
         self._frames: dict[str, CameraFrame] = {}
@@ -67,7 +68,8 @@ class SimulatedArm:
 
     def connect(self) -> None:
         """Set the scene up."""
-        self._world.reset(seed=self._settings.seed)
+        self._env.reset(seed=self._settings.seed)
+        self._target = self._env.joint_positions()
         self._simulated = time.monotonic()
         self._connected = True
         if self._settings.cameras and self._contract.cameras:
@@ -79,15 +81,11 @@ class SimulatedArm:
         return self._connected
 
     def read(self) -> Reading:
-        """Simulate up to now, and look."""
-        from robo_policies.worlds.scene import FINGER_TRAVEL
-
-        world = self._world
+        """Simulate up to now, and observe."""
         with self._lock:
             self._advance()
-            observation, info = world.look()
-            positions = np.array(world.data.qpos[:7])
-            positions[6] /= FINGER_TRAVEL
+            observation, info = self._env.observe()
+            positions = self._env.joint_positions()
             frames, self._frames = self._frames, {}
         self._succeeded = self._succeeded or bool(info["success"])
         return Reading(
@@ -102,12 +100,9 @@ class SimulatedArm:
 
     def write(self, positions: np.ndarray) -> None:
         """Take targets (7,); the servos hold them until the next."""
-        from robo_policies.worlds.scene import FINGER_TRAVEL
-
         with self._lock:
             self._advance()
-            self._world.data.ctrl[:6] = positions[:6]
-            self._world.data.ctrl[6] = positions[6] * FINGER_TRAVEL
+            self._target = np.array(positions, dtype=np.float64)
 
     def disconnect(self) -> None:
         """End the simulation."""
@@ -117,33 +112,28 @@ class SimulatedArm:
         self._connected = False
 
     def _render(self) -> None:
-        """Look at a copy of the scene at the cameras' rate: a slow renderer must not hold the arm up."""
-        from robo_policies.worlds.tidy_drawer import TidyDrawer
-
+        """Render the copy at the cameras' rate."""
         cameras = self._contract.cameras
         period = 1.0 / max(camera.rate for camera in cameras)
         names = [camera.name for camera in cameras]
-        scene = TidyDrawer(image_size=cameras[0].width)
         try:
             while not self._closing.wait(period):
                 with self._lock:
-                    scene.data.qpos[:] = self._world.data.qpos
+                    self._view.copy_state(self._env)
                     at = time.monotonic()
-                self._mujoco.mj_kinematics(scene.model, scene.data)
-                images = scene.render_cameras(names)
+                images = self._view.render_cameras(names)
                 frames = {name: CameraFrame(images[f"observation.images.{name}"], at) for name in names}
                 with self._lock:
                     self._frames = frames
         except RoboError as error:  # no GL driver: the cameras stay silent, and the core says so
             self._problem = str(error)
         finally:
-            scene.close()
+            self._view.close()
 
     def _advance(self) -> None:
-        world, now = self._world, time.monotonic()
-        step = float(world.model.opt.timestep)
+        now = time.monotonic()
         self._simulated = max(self._simulated, now - _LONGEST_CATCH_UP)
-        while self._simulated + step <= now:
-            self._simulated += step
-            self._mujoco.mj_step(world.model, world.data)
-        self._mujoco.mj_kinematics(world.model, world.data)
+        due = int((now - self._simulated) / self._env.physics_seconds)
+        if due:
+            self._simulated += due * self._env.physics_seconds
+            self._env.apply(self._target, due)

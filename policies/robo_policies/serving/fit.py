@@ -17,7 +17,7 @@ from robo_policies.serving.values import Values, match_values, recorded_ranges, 
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
     from robo_policies.serving.cartesian import CartesianActions
-    from robo_rm.reward_models.base import RewardModel
+    from robo_rm.reward_models.protocol import RewardModel
 
 STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
 GO, WARN, NO_GO = "go", "warn", "no-go"

@@ -16,7 +16,7 @@ from robo_rm.monitor.promise import MonitorCalibration, read_monitor
 
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
-    from robo_rm.reward_models.base import RewardModel
+    from robo_rm.reward_models.protocol import RewardModel
 
 
 @dataclass(frozen=True)

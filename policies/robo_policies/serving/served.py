@@ -19,7 +19,7 @@ from robo_rm.monitor.watch import MonitoredRun
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import LearnedPolicy
     from robo_policies.serving.cartesian import CartesianActions
-    from robo_rm.reward_models.base import RewardModel
+    from robo_rm.reward_models.protocol import RewardModel
 
 _EARLY = 0.75
 """A frame that comes before this share of a period since the last is not a step of the stream."""

@@ -23,9 +23,11 @@ import torch
 
 from robo_core.console import say
 from robo_core.errors import ConfigError, ModelError
-from robo_rm.reward_models.base import Observations, RewardModel
+from robo_rm.reward_models.base import BaseRewardModel
+from robo_rm.reward_models.capabilities import StreamsMany, capability, device_of
 from robo_rm.reward_models.card import plain_card
 from robo_rm.reward_models.prediction import Estimate, Prediction
+from robo_rm.reward_models.protocol import Observations, RewardModel
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind, reward_kind
 from robo_rm.reward_models.saving import WEIGHTS, built, load_reward_model, save_model_folder
 from robo_rm.training.budget import MINUTES
@@ -63,29 +65,24 @@ class EnsembleDescription:
     """Of the members' weights, in a saved folder."""
 
 
-class EnsembleModel:
+class EnsembleModel(BaseRewardModel):
     """Members behind one protocol."""
+
+    type_name = NAME
 
     def __init__(
         self, members: Sequence[RewardModel], description: EnsembleDescription, provenance: Mapping[str, Any]
     ) -> None:
         self.members, self.description = list(members), description
         first = self.members[0]
-        self.stages, self.cameras, self.state_key = first.stages, first.cameras, first.state_key
-        self.provenance: Mapping[str, Any] = dict(provenance)
-        self.device = getattr(first, "device", "cpu")
-        # Images looked at; each member encodes each of them once.
-        self.frames_encoded = 0
+        # An image counts as encoded once, though each member encodes it.
+        super().__init__(first.stages, first.cameras, first.state_key, provenance, device_of(first) or "cpu")
 
     def predict(self, episode: Observations, task: str | None = None) -> Prediction:
         """Estimates for every frame of one episode."""
         guesses = [member.predict(episode, task) for member in self.members]
         self.frames_encoded += len(guesses[0]) * len(self.cameras)
         return combine(guesses, self.description)
-
-    def predict_batch(self, episodes: Sequence[Observations], task: str | None = None) -> list[Prediction]:
-        """Estimates for several episodes."""
-        return [self.predict(episode, task) for episode in episodes]
 
     def stream(self, task: str | None = None) -> EnsembleStream:
         """Follow an episode frame by frame."""
@@ -108,7 +105,6 @@ class EnsembleModel:
 
     def save_rule(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
         """Write the folder around members that stand in it already."""
-        what = f"{len(self.members)} models as one, by the rule '{self.description.rule}'"
         description = replace(self.description, checksums=_checksums(folder, self.description.members))
         save_model_folder(
             folder,
@@ -116,9 +112,13 @@ class EnsembleModel:
             description=asdict(description),
             tensors={"members": torch.tensor([len(self.members)])},
             provenance=self.provenance,
-            card=plain_card(self, "ensemble", what),
+            card=self.card(),
             settings=settings,
         )
+
+    def card(self) -> str:
+        """The model card, in Markdown."""
+        return plain_card(self, "ensemble", f"{len(self.members)} models as one, by the rule '{self.description.rule}'")
 
 
 class EnsembleStream:
@@ -162,13 +162,16 @@ class EnsembleStreams:
     """
 
     def __init__(self, model: EnsembleModel, count: int, task: str | None = None, every: int = 1) -> None:
-        members: list[Any] = model.members
-        if not all(hasattr(member, "streams") for member in members):
+        members = [capability(member, StreamsMany) for member in model.members]
+        if None in members:
             raise ModelError(
                 "the members of this ensemble follow one episode at a time; train one of stage models: "
                 "robo-rm train-reward reward=ensemble"
             )
-        self._model, self._streams = model, [member.streams(count, task, every) for member in members]
+        self._model, self._streams = (
+            model,
+            [member.streams(count, task, every) for member in members if member is not None],
+        )
 
     def reset(self, which: npt.ArrayLike | None = None) -> None:
         """Begin new episodes: at the indices or the mask given, or all."""

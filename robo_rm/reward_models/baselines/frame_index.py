@@ -8,7 +8,6 @@ what stages are worth.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,19 +17,21 @@ import numpy as np
 
 from robo_core.errors import ConfigError
 from robo_rm.labels.grouping import SINGLE, GroupedStore
-from robo_rm.reward_models.base import Observations
+from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.baselines.episodes import OneStage, demonstrations, every_episode
 from robo_rm.reward_models.card import plain_card
 from robo_rm.reward_models.placing import place_in_stages, stages_and_priors
 from robo_rm.reward_models.prediction import Estimate, Prediction
+from robo_rm.reward_models.protocol import Observations
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
-from robo_rm.reward_models.saving import save_model_folder
 from robo_rm.reward_models.stage.model import StageRewardModel
 from robo_rm.reward_models.stage.model_type import StagePlan
 from robo_rm.reward_models.stage.model_type import load as load_stage_model
-from robo_rm.reward_models.stage.trainer import Trainer
+from robo_rm.reward_models.stage.network import StageNetwork
+from robo_rm.reward_models.stage.trainer import Batch, StageObjective
 from robo_rm.settings import StageSettings
 from robo_rm.training.fit import Fit
+from robo_rm.training.objective import RewardObjective
 
 NAME = "frame_index"
 
@@ -43,14 +44,14 @@ class FrameIndexSettings(StageSettings):
     """Which reward model this is."""
 
 
-class FrameIndexModel:
+class FrameIndexModel(BaseRewardModel):
     """Share of the task's time that has passed. It knows no uncertainty (0); stages are placed by progress."""
 
+    type_name = NAME
+
     def __init__(self, inner: StageRewardModel, stages: Sequence[str], priors: Sequence[float]) -> None:
-        self.inner = inner
-        self.stages, self.priors = list(stages), list(priors)
-        self.cameras, self.state_key, self.device = inner.cameras, inner.state_key, inner.device
-        self.provenance: Mapping[str, Any] = inner.provenance
+        self.inner, self.network, self.priors = inner, inner.network, list(priors)
+        super().__init__(stages, inner.cameras, inner.state_key, inner.provenance, inner.device)
 
     @property
     def frames_encoded(self) -> int:
@@ -67,27 +68,18 @@ class FrameIndexModel:
         chances = place_in_stages(guess.progress, guess.uncertainty, self.priors)
         return Prediction(guess.progress, chances, guess.uncertainty)
 
-    def predict_batch(self, episodes: Sequence[Observations], task: str | None = None) -> list[Prediction]:
-        """Estimates for several episodes."""
-        return [self.predict(episode, task) for episode in episodes]
-
     def stream(self, task: str | None = None) -> FrameIndexStream:
         """Follow an episode frame by frame."""
         return FrameIndexStream(self, task)
 
-    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
-        """Write the model folder."""
-        description = {"stages": self.stages, "priors": self.priors, "inner": asdict(self.inner.description)}
+    def described(self) -> Mapping[str, Any]:
+        """Its own stages and priors, and the model of one stage inside."""
+        return {"stages": self.stages, "priors": self.priors, "inner": asdict(self.inner.description)}
+
+    def card(self) -> str:
+        """The model card, in Markdown."""
         what = "time passed as a share of the whole, after ReWiND: no stages, labels t / T, rewound windows"
-        save_model_folder(
-            folder,
-            kind=NAME,
-            description=description,
-            tensors=self.inner.network.state_dict(),
-            provenance=self.provenance,
-            card=plain_card(self, "frame-index progress with rewind", what),
-            settings=settings,
-        )
+        return plain_card(self, "frame-index progress with rewind", what)
 
 
 class FrameIndexStream:
@@ -109,28 +101,16 @@ class FrameIndexStream:
         self._inner.reset()
 
 
-class FrameIndexTrainer:
-    """The stage-aware trainer; what it makes is a frame-index model."""
+class FrameIndexObjective(RewardObjective[Batch, StageNetwork]):
+    """What trains the stage-aware model of one stage; the model that it makes is a frame-index model."""
 
-    def __init__(self, inner: Trainer, stages: Sequence[str], priors: Sequence[float]) -> None:
-        self._inner, self._stages, self._priors = inner, stages, priors
-        self.steps, self.losses = inner.steps, inner.losses
-        self.batch, self.save = inner.batch, inner.save
+    def __init__(self, inner: StageObjective, stages: Sequence[str], priors: Sequence[float]) -> None:
+        super().__init__(inner.network, inner.settings, inner.seed, inner.device)
+        self.losses, self._inner, self._stages, self._priors = inner.losses, inner, stages, priors
+        self.batch, self.loss = inner.batch, inner.loss  # type: ignore[method-assign]
 
-    def step(self, batch: Any, fraction: float) -> dict[str, float]:
-        """Train on a batch."""
-        values = self._inner.step(batch, fraction)
-        self.steps = self._inner.steps
-        return values
-
-    def load(self, path: Path) -> dict[str, Any]:
-        """Go on from a checkpoint."""
-        note = self._inner.load(path)
-        self.steps = self._inner.steps
-        return note
-
-    def model(self, provenance: Mapping[str, Any]) -> FrameIndexModel:
-        """The model as it is now."""
+    def model(self, provenance: Mapping[str, object]) -> FrameIndexModel:
+        """The model of a copy of the weights as they are now."""
         return FrameIndexModel(self._inner.model(provenance), self._stages, self._priors)
 
 
@@ -148,9 +128,9 @@ class FrameIndexPlan:
         self.labelled, self.notes = False, list[str]()
         self.provenance: Mapping[str, Any] = {**self._inner.provenance, "priors": self.priors}
 
-    def trainer(self, device: str) -> FrameIndexTrainer:
-        """Read the demonstrations and make the trainer."""
-        return FrameIndexTrainer(self._inner.trainer(device), self.stages, self.priors)
+    def objective(self, device: str) -> FrameIndexObjective:
+        """Read the demonstrations and make what is trained."""
+        return FrameIndexObjective(self._inner.objective(device), self.stages, self.priors)
 
 
 def fit(request: FitRequest) -> FitResult:

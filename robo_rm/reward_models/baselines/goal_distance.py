@@ -15,9 +15,8 @@ so that it begins at 0. A task that ends where it began has no such distance; th
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +32,11 @@ from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK
 from robo_rm.reward_models.card import plain_card
 from robo_rm.reward_models.per_frame import Looks, PerFrameModel
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
-from robo_rm.reward_models.saving import built, fill_weights, save_model_folder
+from robo_rm.reward_models.saving import built, fill_weights
 from robo_rm.settings import ConvSettings, ImageAugmentation
-from robo_rm.training.fit import Fit, pick_device
-from robo_rm.training.trainer import IMAGES, WINDOWS, NetworkTrainer
+from robo_rm.training.device import pick_device
+from robo_rm.training.fit import Fit
+from robo_rm.training.objective import IMAGES, WINDOWS, RewardObjective
 
 NAME = "goal_distance"
 # A start nearer to the goal than this share of an episode cannot be told from it.
@@ -97,6 +97,9 @@ class GoalDistanceNetwork(FrameNetwork):
 class GoalDistanceModel(PerFrameModel):
     """Nearness to the goal. It knows no uncertainty (0)."""
 
+    type_name = NAME
+    network: GoalDistanceNetwork
+
     def __init__(
         self,
         network: GoalDistanceNetwork,
@@ -122,20 +125,12 @@ class GoalDistanceModel(PerFrameModel):
         progress = (1 - left / whole).clamp(0, 1)
         return progress, torch.zeros_like(progress)
 
-    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
-        """Write the model folder."""
-        save_model_folder(
-            folder,
-            kind=NAME,
-            description=asdict(self.description),
-            tensors=self.network.state_dict(),
-            provenance=self.provenance,
-            card=plain_card(self, "goal distance", "nearness to the goal in a space where distance is time, after VIP"),
-            settings=settings,
-        )
+    def card(self) -> str:
+        """The model card, in Markdown."""
+        return plain_card(self, "goal distance", "nearness to the goal in a space where distance is time, after VIP")
 
 
-class GoalDistanceTrainer(NetworkTrainer[GoalDistanceNetwork]):
+class GoalDistanceObjective(RewardObjective[Samples, GoalDistanceNetwork]):
     """The regression of distances, and of the goal's place by a running mean."""
 
     losses: tuple[str, ...] = ("total", "distance", "failure")
@@ -150,10 +145,10 @@ class GoalDistanceTrainer(NetworkTrainer[GoalDistanceNetwork]):
         self._good = np.flatnonzero([outcome is not False for outcome in data.success])
         self._failed = np.flatnonzero([outcome is False for outcome in data.success])
 
-    def batch(self, step: int) -> Samples:
+    def batch(self, number: int) -> Samples:
         """Frames of demonstrations, the last always among them, then as many of failures."""
-        rng = np.random.default_rng((self.seed, WINDOWS, step))
-        good = self._good[self.episodes_of(step, len(self._good))]
+        rng = np.random.default_rng((self.seed, WINDOWS, number))
+        good = self._good[self.episodes_of(number, len(self._good))]
         frames = np.stack([rng.integers(self.data.lengths[e], size=self.reward.frames) for e in good])
         frames[:, -1] = self.data.lengths[good] - 1
         if self._failed.size and self.reward.failures:
@@ -161,7 +156,7 @@ class GoalDistanceTrainer(NetworkTrainer[GoalDistanceNetwork]):
             shown = np.stack([rng.integers(self.data.lengths[e], size=self.reward.frames) for e in bad])
             good, frames = np.concatenate([good, bad]), np.concatenate([frames, shown])
         return self.data.gather(
-            good, frames, np.random.default_rng((self.seed, IMAGES, step)), self.reward.augmentation
+            good, frames, np.random.default_rng((self.seed, IMAGES, number)), self.reward.augmentation
         )
 
     def loss(self, batch: Samples) -> dict[str, torch.Tensor]:
@@ -176,7 +171,7 @@ class GoalDistanceTrainer(NetworkTrainer[GoalDistanceNetwork]):
         distance = F.mse_loss(apart, (when[:, :, None] - when[:, None, :]).abs())
         ends = good[:, -1].mean(dim=0)
         with torch.no_grad():
-            self.network.goal.lerp_(ends, 0.02 if self.steps else 1.0)
+            self.network.goal.lerp_(ends, 0.02 if self.number else 1.0)
         failure = distance.new_zeros(())
         if bool(failed.any()):
             # How far a failure had still to go is not known; a tenth of the task at least.
@@ -184,8 +179,8 @@ class GoalDistanceTrainer(NetworkTrainer[GoalDistanceNetwork]):
         return {"total": distance + self.reward.failures * failure, "distance": distance, "failure": failure}
 
     def model(self, provenance: Mapping[str, Any]) -> GoalDistanceModel:
-        """The averaged network, its goal measured anew on unchanged images."""
-        network = copy.deepcopy(self.averaged)
+        """A copy of the network as it is now, its goal measured anew on unchanged images."""
+        network = copy.deepcopy(self.network)
         model = GoalDistanceModel(network, self.description, provenance, self.device)
         ends = self._places(model, self.data.lengths - 1)
         network.goal.copy_(ends.mean(dim=0))
@@ -224,10 +219,10 @@ class GoalDistancePlan:
             "encoder": request.encoder.name,
         }
 
-    def trainer(self, device: str) -> GoalDistanceTrainer:
-        """Read the training split and make the trainer."""
+    def objective(self, device: str) -> GoalDistanceObjective:
+        """Read the training split and make what is trained."""
         data = FrameData(self.request, self.train, self.looks)
-        return GoalDistanceTrainer(self.description, data, self.request, device)
+        return GoalDistanceObjective(self.description, data, self.request, device)
 
 
 def check(request: FitRequest) -> None:

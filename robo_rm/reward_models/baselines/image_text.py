@@ -12,7 +12,6 @@ hub. The saved folder names the encoder and holds a checksum of it, not its weig
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,9 +29,9 @@ from robo_rm.reward_models.card import plain_card
 from robo_rm.reward_models.per_frame import Looks, PerFrameModel
 from robo_rm.reward_models.placing import stages_and_priors
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
-from robo_rm.reward_models.saving import built, read_tensors, save_model_folder
+from robo_rm.reward_models.saving import built, read_tensors
 from robo_rm.training.cameras import chosen_cameras
-from robo_rm.training.fit import pick_device
+from robo_rm.training.device import pick_device
 from robo_rm.training.held_out import held_out_figures
 
 NAME = "image_text"
@@ -72,6 +71,8 @@ class ImageTextDescription:
 class ImageTextModel(PerFrameModel):
     """Similarity of the picture to a sentence; the mean over cameras. It knows no uncertainty (0)."""
 
+    type_name = NAME
+
     def __init__(
         self,
         clip: Any,
@@ -104,19 +105,15 @@ class ImageTextModel(PerFrameModel):
         progress = progress.clamp(0, 1).mean(dim=-1)
         return progress, torch.zeros_like(progress)
 
-    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
-        """Write the model folder."""
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """The embeddings of the two sentences; CLIP's weights stay where they are."""
+        return {"texts": self.texts}
+
+    def card(self) -> str:
+        """The model card, in Markdown."""
         reward = self.description.reward
         what = f"likeness of the picture to '{reward.goal}', beyond '{reward.baseline}', by {reward.clip}; not trained"
-        save_model_folder(
-            folder,
-            kind=NAME,
-            description=asdict(self.description),
-            tensors={"texts": self.texts},
-            provenance=self.provenance,
-            card=plain_card(self, "zero-shot image and text", what),
-            settings=settings,
-        )
+        return plain_card(self, "zero-shot image and text", what)
 
 
 def similarity(image: torch.Tensor, goal: torch.Tensor, baseline: torch.Tensor, alpha: float) -> torch.Tensor:

@@ -127,7 +127,7 @@ class FrameData:
         for key, (height, width) in self.data.cameras.items():
             block = np.empty((*frames.shape, height, width, 3), dtype=np.uint8)
             for row, number in enumerate(episode):
-                found = self.data.images(int(number), key, frames[row])
+                found = self.data.reader.read(int(number), key, frames[row])
                 augment_window(found, rng, augmentation, out=block[row])
             images[key] = block.reshape(-1, height, width, 3)
         state = None

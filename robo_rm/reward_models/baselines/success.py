@@ -8,9 +8,8 @@ training episodes that the network does not learn from. It says nothing of the w
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,11 @@ from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK
 from robo_rm.reward_models.card import plain_card
 from robo_rm.reward_models.per_frame import Looks, PerFrameModel
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
-from robo_rm.reward_models.saving import built, fill_weights, save_model_folder
+from robo_rm.reward_models.saving import built, fill_weights
 from robo_rm.settings import ConvSettings, ImageAugmentation
-from robo_rm.training.fit import Fit, pick_device
-from robo_rm.training.trainer import IMAGES, WINDOWS, NetworkTrainer
+from robo_rm.training.device import pick_device
+from robo_rm.training.fit import Fit
+from robo_rm.training.objective import IMAGES, WINDOWS, RewardObjective
 
 NAME = "success"
 
@@ -80,6 +80,9 @@ class SuccessDescription:
 class SuccessModel(PerFrameModel):
     """Probability of success as progress p; the uncertainty is that of a coin with it, sqrt(p (1 - p))."""
 
+    type_name = NAME
+    network: FrameNetwork
+
     def __init__(
         self, network: FrameNetwork, description: SuccessDescription, provenance: Mapping[str, Any], device: str
     ) -> None:
@@ -98,20 +101,12 @@ class SuccessModel(PerFrameModel):
         chance = torch.sigmoid(self.description.scale * features[:, 0] + self.description.offset)
         return chance, (chance * (1 - chance)).sqrt()
 
-    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
-        """Write the model folder."""
-        save_model_folder(
-            folder,
-            kind=NAME,
-            description=asdict(self.description),
-            tensors=self.network.state_dict(),
-            provenance=self.provenance,
-            card=plain_card(self, "success classifier", "the probability that the picture shows the task done"),
-            settings=settings,
-        )
+    def card(self) -> str:
+        """The model card, in Markdown."""
+        return plain_card(self, "success classifier", "the probability that the picture shows the task done")
 
 
-class SuccessTrainer(NetworkTrainer[FrameNetwork]):
+class SuccessObjective(RewardObjective[Samples, FrameNetwork]):
     """Binary cross-entropy on frames, half of them positive."""
 
     def __init__(self, description: SuccessDescription, data: FrameData, request: FitRequest, device: str) -> None:
@@ -129,12 +124,12 @@ class SuccessTrainer(NetworkTrainer[FrameNetwork]):
         self._aside = [*good_aside.tolist(), *failed_aside.tolist()]
         self._learned = np.concatenate([self._good, self._failed])
 
-    def batch(self, step: int) -> Samples:
+    def batch(self, number: int) -> Samples:
         """Rows of one episode: of successes half the frames from the end, of failures any."""
-        rng = np.random.default_rng((self.seed, WINDOWS, step))
-        chosen = self._learned[self.episodes_of(step, len(self._learned))]
+        rng = np.random.default_rng((self.seed, WINDOWS, number))
+        chosen = self._learned[self.episodes_of(number, len(self._learned))]
         frames = np.stack([self._draw(rng, int(episode)) for episode in chosen])
-        rng = np.random.default_rng((self.seed, IMAGES, step))
+        rng = np.random.default_rng((self.seed, IMAGES, number))
         return self.data.gather(chosen, frames, rng, self.reward.augmentation)
 
     def loss(self, batch: Samples) -> dict[str, torch.Tensor]:
@@ -147,8 +142,8 @@ class SuccessTrainer(NetworkTrainer[FrameNetwork]):
         return {"total": F.binary_cross_entropy_with_logits(logit.float()[:, 0], truth, weight)}
 
     def model(self, provenance: Mapping[str, Any]) -> SuccessModel:
-        """The averaged network, calibrated."""
-        network = copy.deepcopy(self.averaged)
+        """A copy of the network as it is now, calibrated."""
+        network = copy.deepcopy(self.network)
         model = SuccessModel(network, self.description, provenance, self.device)
         if not self._aside:
             return model
@@ -228,9 +223,9 @@ class SuccessPlan:
             "encoder": request.encoder.name,
         }
 
-    def trainer(self, device: str) -> SuccessTrainer:
-        """Read the training split and make the trainer."""
-        return SuccessTrainer(self.description, FrameData(self.request, self.train, self.looks), self.request, device)
+    def objective(self, device: str) -> SuccessObjective:
+        """Read the training split and make what is trained."""
+        return SuccessObjective(self.description, FrameData(self.request, self.train, self.looks), self.request, device)
 
 
 def fit(request: FitRequest) -> FitResult:

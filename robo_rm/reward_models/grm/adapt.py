@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 
 from robo_rm.reward_models.grm.model import HopRewardModel
 from robo_rm.reward_models.grm.network import HopNetwork
 from robo_rm.reward_models.grm.settings import HopAdaptation
+from robo_rm.settings import OptimiserSettings
 
 _ENCODERS = ("images.", "state.")
-
-
-class RatedAdamW(torch.optim.AdamW):
-    """AdamW whose groups take ``share`` of the learning rate that the schedule sets."""
-
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One step; the schedule sets every group's rate before each."""
-        for group in self.param_groups:
-            group["lr"] = group["lr"] * group["share"]
-        return super().step(closure)
 
 
 def adopt(network: HopNetwork, model: HopRewardModel) -> set[str]:
@@ -61,17 +51,18 @@ def left_fresh(network: HopNetwork, taken: Iterable[str]) -> list[str]:
 
 
 def parameter_groups(
-    network: HopNetwork, taken: Iterable[str], settings: HopAdaptation, weight_decay: float
-) -> list[dict[str, Any]]:
-    """Groups for `RatedAdamW`: what was taken over moves at its share of the rate, what is fresh at the whole."""
+    network: HopNetwork, taken: Iterable[str], settings: HopAdaptation, optimiser: OptimiserSettings
+) -> list[dict[str, object]]:
+    """Groups for AdamW: what was taken over moves at a fraction of the learning rate, what is fresh at the whole."""
     known = set(taken)
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        share = 1.0
+        fraction = 1.0
         if name in known:
-            share = settings.encoder_rate if name.startswith(_ENCODERS) else settings.head_rate
-        groups.setdefault((share, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-    return [{"params": rows, "share": share, "weight_decay": decay} for (share, decay), rows in groups.items()]
+            fraction = settings.encoder_rate if name.startswith(_ENCODERS) else settings.head_rate
+        decay = optimiser.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((optimiser.learning_rate * fraction, decay), []).append(parameter)
+    return [{"params": rows, "lr": rate, "weight_decay": decay} for (rate, decay), rows in groups.items()]
 
 
 def _is_reference(name: str) -> bool:

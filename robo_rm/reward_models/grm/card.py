@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from robo_rm.reward_models.card import cut_off
-
-if TYPE_CHECKING:
-    from robo_rm.reward_models.grm.model import HopRewardModel
+from robo_rm.reward_models.card import cut_off, held_out, number
+from robo_rm.reward_models.grm.description import HopDescription
 
 _LONG = ("figures", "references", "init", "train_uuids", "holdout_uuids", "contents")
 
 
-def hop_model_card(model: HopRewardModel) -> str:
-    """The card; figures are shown where training put them into the provenance."""
-    description, provenance = model.description, model.provenance
+def hop_model_card(description: HopDescription, provenance: Mapping[str, Any]) -> str:
+    """The card; metrics are shown where training put them into the provenance."""
     reward = description.reward
     parts = [
         "# Reward model (hops between moments)",
@@ -26,7 +24,7 @@ def hop_model_card(model: HopRewardModel) -> str:
         "",
         "| stage | share of progress |",
         "|---|---|",
-        *(f"| {name} | {share:.3f} |" for name, share in zip(description.stages, model.priors, strict=True)),
+        *(f"| {name} | {share:.3f} |" for name, share in zip(description.stages, description.priors, strict=True)),
         "",
         "## What it looks at",
         "",
@@ -46,18 +44,15 @@ def hop_model_card(model: HopRewardModel) -> str:
         "",
         "## Where it comes from",
         "",
-        *(f"- {name}: {_number(value)}" for name, value in provenance.items() if name not in _LONG),
+        *(f"- {name}: {_listed(value)}" for name, value in provenance.items() if name not in _LONG),
         f"- trained on {len(provenance.get('train_uuids', ()))} episodes, "
         f"{len(provenance.get('holdout_uuids', ()))} held out",
         *cut_off(provenance),
     ]
     if "init" in provenance:
         parts.append(f"- adapted from {provenance['init'].get('folder')}")
-    figures = provenance.get("figures")
-    if figures:
-        parts += ["", "## Figures on held-out episodes", "", "| figure | value |", "|---|---|"]
-        parts += [f"| {name} | {_number(value)} |" for name, value in figures.items()]
     parts += [
+        *held_out(provenance),
         "",
         "It knows the scene, cameras, robot and objects of its training store. On others, adapt it with one episode "
         "(`robo-rm train-reward reward=hop init=THIS store=ONE_EPISODE`), and measure it (`robo-rm eval-reward`).",
@@ -65,7 +60,5 @@ def hop_model_card(model: HopRewardModel) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _number(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(_number(item) for item in value) or "none"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _listed(value: Any) -> str:
+    return ", ".join(_listed(item) for item in value) or "none" if isinstance(value, list) else number(value)

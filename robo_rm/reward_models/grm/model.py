@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,65 +13,23 @@ import torch
 
 from robo_core.errors import ModelError
 from robo_datasets.store.instructions import Phrasings
-from robo_rm.reward_models.base import Observations
+from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, channels_last, exact_arithmetic, fill, to_pixels
 from robo_rm.reward_models.frames import EpisodeView, Looks, checked_step, resize, with_change
+from robo_rm.reward_models.grm.card import hop_model_card
+from robo_rm.reward_models.grm.description import HopDescription
 from robo_rm.reward_models.grm.fusion import Fused, Perspectives, fuse
 from robo_rm.reward_models.grm.network import HopNetwork
-from robo_rm.reward_models.grm.settings import HopSettings, check_hop_settings
+from robo_rm.reward_models.grm.settings import check_hop_settings
+from robo_rm.reward_models.grm.streams import HopStreams
 from robo_rm.reward_models.placing import place_in_stages
 from robo_rm.reward_models.prediction import Estimate, Prediction
-from robo_rm.settings import ConvSettings
-
-if TYPE_CHECKING:
-    from robo_rm.reward_models.grm.streams import HopStreams
+from robo_rm.reward_models.protocol import Observations
 
 NAME = "hop"
 
 
-@dataclass(frozen=True)
-class HopDescription:
-    """What, besides the weights, makes a hop model.
-
-    Attributes:
-        stages: names of the K stages.
-        priors: (K,) share of each in progress.
-        cameras: image key -> (height, width) at the encoder.
-        state_key: key of the state, or None.
-        state_size: its length, 0 without one.
-        fps: frames per second of the store; a stream expects the same.
-        references: number of reference pairs of each task, in their order.
-        reward: shape and training of the model.
-        encoder: shape of the image encoder.
-        stage_head: whether the stage is read off the images, or follows from progress.
-        instruction_groups: instructions that mean the same; they share the references of the first of their group.
-    """
-
-    stages: list[str]
-    priors: list[float]
-    cameras: dict[str, tuple[int, int]]
-    state_key: str | None
-    state_size: int
-    fps: float
-    references: dict[str, int]
-    reward: HopSettings
-    encoder: ConvSettings
-    stage_head: bool = False
-    instruction_groups: list[list[str]] = field(default_factory=list)
-
-    @property
-    def gap(self) -> int:
-        """Frames between the two moments of an incremental hop."""
-        return max(1, round(self.reward.gap_seconds * self.fps))
-
-    def network(self) -> HopNetwork:
-        """A network of this shape with fresh weights and empty references."""
-        count = sum(self.references.values())
-        stages = len(self.stages) if self.stage_head else 0
-        return HopNetwork(self.cameras, self.state_size, count, self.reward, self.encoder, stages)
-
-
-class HopRewardModel:
+class HopRewardModel(BaseRewardModel):
     """Progress of a task as hops between moments, after Robo-Dopamine (arXiv 2512.23703).
 
     Each moment is compared with the one a gap earlier and with start and goal images of training demonstrations; the
@@ -84,16 +41,16 @@ class HopRewardModel:
     progress (the stage priors added up).
     """
 
+    type_name = NAME
+    network: HopNetwork
+    description: HopDescription
+
     def __init__(
         self, network: HopNetwork, description: HopDescription, provenance: Mapping[str, Any], device: str = "cpu"
     ) -> None:
+        super().__init__(description.stages, list(description.cameras), description.state_key, provenance, device)
         self.network = channels_last(network.to(device)).eval().requires_grad_(False)
         self.description = description
-        self.provenance: Mapping[str, Any] = dict(provenance)
-        self.stages, self.cameras = list(description.stages), list(description.cameras)
-        self.state_key = description.state_key
-        self.device = device
-        self.frames_encoded = 0
         self._references = self._encode_references()
 
     @property
@@ -127,10 +84,6 @@ class HopRewardModel:
         spread = np.array([moment.uncertainty for moment in fused], dtype=np.float32)
         return Prediction(progress, self._stage_chances(seen, progress, spread), spread)
 
-    def predict_batch(self, episodes: Sequence[Observations], task: str | None = None) -> list[Prediction]:
-        """Estimates for several episodes; a batch is made of frames, so one episode already fills it."""
-        return [self.predict(episode, task) for episode in episodes]
-
     def fused(self, episode: Observations, task: str | None = None) -> list[Fused]:
         """T estimates with the perspectives that they were made of; arguments and errors as in `predict`."""
         return self._fuse(self.perspectives(episode, task))
@@ -161,29 +114,13 @@ class HopRewardModel:
 
     def streams(self, count: int, task: str | None = None, every: int = 1) -> HopStreams:
         """Follow ``count`` episodes at once, looking at every so many frames; ``every`` must divide the gap."""
-        from robo_rm.reward_models.grm.streams import HopStreams
-
         return HopStreams(self, self._pick(task), count, every)
 
-    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
-        """Write the model folder; `robo_rm.load_reward_model` reads it back exactly.
+    def card(self) -> str:
+        """The model card, in Markdown."""
+        return hop_model_card(self.description, self.provenance)
 
-        ``settings`` are further sections of its config.yaml, such as the verb's.
-        """
-        from robo_rm.reward_models.grm.card import hop_model_card
-        from robo_rm.reward_models.saving import save_model_folder
-
-        save_model_folder(
-            folder,
-            kind=NAME,
-            description=asdict(self.description),
-            tensors=self.network.state_dict(),
-            provenance=self.provenance,
-            card=hop_model_card(self),
-            settings=settings,
-        )
-
-    def look(self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None) -> Looks:
+    def look(self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None = None) -> Looks:
         """What the network takes of n frames (n, H, W, 3) of any size by key and their states (n, D_s); each image
         counts as encoded."""
         inputs = {key: resize(images[key], size) for key, size in self.description.cameras.items()}

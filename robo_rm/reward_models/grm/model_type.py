@@ -21,13 +21,14 @@ from robo_rm.reward_models.grm.model import NAME, HopDescription, HopRewardModel
 from robo_rm.reward_models.grm.near_goal import NEAR, start_goal_distance
 from robo_rm.reward_models.grm.references import choose_references
 from robo_rm.reward_models.grm.settings import HopSettings, check_hop_settings
-from robo_rm.reward_models.grm.trainer import HopTrainer
+from robo_rm.reward_models.grm.trainer import HopObjective
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.reward_models.saving import built, fill_weights, load_reward_model
 from robo_rm.settings import ConvSettings
 from robo_rm.training.cameras import chosen_cameras
 from robo_rm.training.data import TrainingData
-from robo_rm.training.fit import Fit, pick_device
+from robo_rm.training.device import pick_device
+from robo_rm.training.fit import Fit
 
 STATE_KEY = "observation.state"
 # What a task without named stages is called.
@@ -88,7 +89,7 @@ class HopPlan:
             **({"init": _origin(request.init, init)} if init is not None else {}),
         }
 
-    def trainer(self, device: str) -> HopTrainer:
+    def objective(self, device: str) -> HopObjective:
         """Read the training split and make the trainer; says what a user should know before it begins."""
         if self.provenance["progress"] == "time":
             say("no stage labels are used: progress is even over each episode, from 0 at its start to 1 at its end")
@@ -107,13 +108,13 @@ class HopPlan:
         data.tasks = list(self.tasks)
         places = [place for episodes in self.chosen.values() for place in episodes]
         request = self.request
-        trainer = HopTrainer(
+        objective = HopObjective(
             self.description, data, self.truths, places, request.optimiser, request.seed, device, self.init
         )
         if self.init is not None:
-            fresh = left_fresh(trainer.network, trainer.taken)
+            fresh = left_fresh(objective.network, objective.taken)
             say(f"adapting {request.init}" + (f"; trained anew: {', '.join(fresh)}" if fresh else ""))
-        return trainer
+        return objective
 
 
 def fit(request: FitRequest) -> FitResult:

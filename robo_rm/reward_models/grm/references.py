@@ -50,7 +50,7 @@ class References(nn.Module):
         for key in self.cameras:
             shown = []
             for place, frame in pairs:
-                rows = data.images(place, key, np.array([0, frame], dtype=np.int64))
+                rows = data.reader.read(place, key, np.array([0, frame], dtype=np.int64))
                 shown.append((with_change(rows[1:], rows[:1]) if self.change else rows[1:])[0])
             self.images(key).copy_(torch.from_numpy(np.stack(shown)))
         if self.has_state:

@@ -48,9 +48,9 @@ class HopLoss:
 class HopAdaptation:
     """How a model that training starts from (init=MODEL) is changed."""
 
-    encoder_rate: float = 0.3
-    """Learning rate of the encoders taken over, as a share of optimiser.learning_rate; 0 freezes them."""
-    head_rate: float = 0.5
+    encoder_rate: float = 0.09
+    """Learning rate of the encoders taken over, as a fraction of optimiser.learning_rate; 0 freezes them."""
+    head_rate: float = 0.25
     """The same for the rest of the network."""
 
 

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from robo_rm.reward_models.frames import Looks
-from robo_rm.reward_models.grm.fusion import fuse
-from robo_rm.reward_models.streams import Said, Streams
+from robo_rm.reward_models.grm.description import HopDescription
+from robo_rm.reward_models.grm.fusion import Fused, Perspectives, fuse
+from robo_rm.reward_models.prediction import Estimate
+from robo_rm.reward_models.streams import Followed, Said, Streams
 
-if TYPE_CHECKING:
-    from robo_rm.reward_models.grm.model import HopRewardModel
+
+class Comparing(Followed, Protocol):
+    """What of a hop model is needed here."""
+
+    @property
+    def description(self) -> HopDescription:
+        """What makes the model."""
+
+    def encode_block(self, looks: Looks, start: Looks, block: int) -> torch.Tensor:
+        """Embeddings (n, E) of n <= block frames."""
+
+    def compare(self, earlier: torch.Tensor, here: torch.Tensor, references: torch.Tensor) -> list[Perspectives]:
+        """What the network says of n moments."""
+
+    def estimate(self, seen: Perspectives, fused: Fused) -> Estimate:
+        """The estimate of one moment."""
 
 
-class HopStreams(Streams):
+class HopStreams(Streams[Comparing]):
     """Estimates of N episodes, step by step.
 
     Args:
@@ -29,7 +45,7 @@ class HopStreams(Streams):
         ModelError: ``every`` does not divide the gap, or counts below 1.
     """
 
-    def __init__(self, model: HopRewardModel, references: torch.Tensor, count: int, every: int = 1) -> None:
+    def __init__(self, model: Comparing, references: torch.Tensor, count: int, every: int = 1) -> None:
         gap = model.description.gap
         super().__init__(model, count, gap, every)
         self._references = references

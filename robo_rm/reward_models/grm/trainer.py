@@ -1,4 +1,4 @@
-"""The training step of the hop model: balanced hops with references, what the network is not told, the losses."""
+"""What trains the hop model: balanced hops with references, what is hidden from the network, the losses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from robo_rm.reward_models.blocks import channels_last, to_pixels
 from robo_rm.reward_models.frames import with_change
-from robo_rm.reward_models.grm.adapt import RatedAdamW, adopt, parameter_groups
+from robo_rm.reward_models.grm.adapt import adopt, parameter_groups
 from robo_rm.reward_models.grm.labels import Truth, hop_bounds
 from robo_rm.reward_models.grm.losses import hop_loss
 from robo_rm.reward_models.grm.model import HopDescription, HopRewardModel
@@ -22,7 +22,7 @@ from robo_rm.reward_models.grm.sampling import Hops, HopSampler
 from robo_rm.settings import OptimiserSettings
 from robo_rm.training.augment import augment_window
 from robo_rm.training.data import TrainingData
-from robo_rm.training.trainer import IMAGES, WINDOWS, NetworkTrainer
+from robo_rm.training.objective import IMAGES, WINDOWS, RewardObjective
 
 # Pairs of reference moments that the hops of a step share for each task.
 EXCHANGED = 6
@@ -49,8 +49,8 @@ class Batch(NamedTuple):
     zero: npt.NDArray[np.bool_]
 
 
-class HopTrainer(NetworkTrainer[HopNetwork]):
-    """A hop network in training.
+class HopObjective(RewardObjective[Batch, HopNetwork]):
+    """A hop network, its batches and losses.
 
     Args:
         description: the model to be.
@@ -88,13 +88,17 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         """Names of the weights that came from ``init``."""
         network.references.fill(chosen, truths, data)
         super().__init__(channels_last(network.to(device)), settings, seed, device)
-        if init is not None:
-            groups = parameter_groups(self.network, self.taken, description.reward.adaptation, settings.weight_decay)
-            self._optimiser = RatedAdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
 
-    def batch(self, step: int) -> Batch:
-        """The hops of a step with their references, images and states."""
-        rng = np.random.default_rng((self.seed, WINDOWS, step))
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW; weights that came from ``init`` move at a fraction of the learning rate."""
+        if not self.taken:
+            return super().optimizer()
+        groups = parameter_groups(self.network, self.taken, self.description.reward.adaptation, self.settings)
+        return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+    def batch(self, number: int) -> Batch:
+        """The hops of a batch with their references, images and states."""
+        rng = np.random.default_rng((self.seed, WINDOWS, number))
         hops = self.sampler.draw(rng, self.description.reward.hops)
         reference, places = self._references(rng, hops)
         zero = hops.here == hops.there
@@ -103,7 +107,7 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         hopped = np.stack([np.repeat(hops.episode[None], 2, 0), np.stack([hops.here, hops.there]), begins], axis=-1)
         ends = np.array([reference_frames(self.truths[place]) for place in places], dtype=np.int64).reshape(-1, 2)
         paired = np.stack([np.repeat(places[None], 2, 0), ends.T, np.zeros_like(ends.T)], axis=-1)
-        images = self._images(np.random.default_rng((self.seed, IMAGES, step)), hopped, paired, zero)
+        images = self._images(np.random.default_rng((self.seed, IMAGES, number)), hopped, paired, zero)
         state = origin = None
         if self.data.states is not None:
             moments = np.concatenate([hopped.reshape(-1, 3), paired.reshape(-1, 3)]).tolist()
@@ -138,8 +142,8 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         return hop_loss(self.network, seen, lowest, highest, told, self.description.reward.loss)
 
     def model(self, provenance: Mapping[str, Any]) -> HopRewardModel:
-        """The model of the averaged weights as they are now."""
-        return HopRewardModel(copy.deepcopy(self.averaged), self.description, provenance, self.device)
+        """The model of a copy of the weights as they are now."""
+        return HopRewardModel(copy.deepcopy(self.network), self.description, provenance, self.device)
 
     def _references(self, rng: np.random.Generator, hops: Hops) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Which pair each hop is seen with, and the episodes that the pairs come from."""
@@ -186,13 +190,13 @@ class HopTrainer(NetworkTrainer[HopNetwork]):
         its beginning where that is shown."""
         change = self.description.encoder.change
         frames = np.concatenate([moments[:1, 2], moments[:, 1]]) if change else moments[:, 1]
-        rows = self.data.images(int(moments[0, 0]), key, frames)
+        rows = self.data.reader.read(int(moments[0, 0]), key, frames)
         rows = augment_window(rows, rng, self.description.reward.augmentation)
         return with_change(rows[1:], rows[:1]) if change else rows
 
     def _embed(self, batch: Batch) -> torch.Tensor:
         reward, network, count = self.description.reward, self.network, len(batch.reference)
-        kind = self.autocast or torch.float32
+        kind = torch.bfloat16 if self.bf16 else torch.float32
         pixels = {key: to_pixels(torch.from_numpy(value).to(self.device), kind) for key, value in batch.images.items()}
         pairs = (len(next(iter(batch.images.values()))) - 2 * count) // 2
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,22 +13,23 @@ import torch
 
 from robo_core.errors import ModelError
 from robo_datasets.store.instructions import Phrasings
-from robo_rm.encoders.conv import WORD_VECTOR, word_vectors
+from robo_rm.encoders.conv import word_vectors
 from robo_rm.encoders.frozen import FrozenEncoder
 from robo_rm.encoders.sentences import SentenceEncoder
 from robo_rm.encoders.stored import StoredFeatures
-from robo_rm.labels.plan import WindowShape, regular_window
-from robo_rm.labels.progress import cumulative_priors
-from robo_rm.reward_models.base import Observations
+from robo_rm.labels.plan import regular_window
+from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, channels_last, exact_arithmetic, fill, to_pixels
 from robo_rm.reward_models.frames import EpisodeView, Looks, checked_step, resize, with_change
 from robo_rm.reward_models.prediction import Estimate, Prediction
+from robo_rm.reward_models.protocol import Observations
+from robo_rm.reward_models.stage.card import stage_model_card
+from robo_rm.reward_models.stage.description import StageDescription
 from robo_rm.reward_models.stage.network import Heads, StageNetwork, compose
-from robo_rm.reward_models.stage.sparse import DENSE, SPARSE, SparseStages, shown_provenance
-from robo_rm.settings import FrozenSettings, StageSettings
-
-if TYPE_CHECKING:
-    from robo_rm.reward_models.stage.streams import StageStreams
+from robo_rm.reward_models.stage.sparse import DENSE, SPARSE, shown_provenance
+from robo_rm.reward_models.stage.streams import StageStreams
+from robo_rm.reward_models.streams import Said
+from robo_rm.settings import FrozenSettings
 
 NAME = "stage"
 
@@ -37,97 +37,25 @@ NAME = "stage"
 WINDOWS_PER_BLOCK = 64
 
 
-@dataclass(frozen=True)
-class StageDescription:
-    """What, besides the weights, makes a stage-aware model.
-
-    Attributes:
-        stages: names of the K stages.
-        priors: (K,) share of each, of the training split.
-        cameras: image key -> (height, width) at the encoder.
-        state_key: key of the state, or None.
-        state_size: its length, 0 without one.
-        fps: frames per second of the store; a stream expects the same.
-        task: the instruction to assume where none is given.
-        reward: shape and training of the model.
-        encoder: shape of the image encoder, `ConvSettings` or `FrozenSettings`.
-        features: F, length of a frozen encoder's features; 0 with one that is trained.
-        text: E, length of an instruction's vector.
-        task_priors: (K,) by instruction, where tasks have stages of their own.
-        sparse: the `SparseStages` of a second pair of heads, or None.
-        head: which pair is shown, dense or sparse.
-        identity: of a frozen encoder, so that other weights are not taken for it.
-        text_identity: the same of a sentence encoder; empty without one.
-        instruction_groups: instructions that mean the same; each is read as the first of its group.
-    """
-
-    stages: list[str]
-    priors: list[float]
-    cameras: dict[str, tuple[int, int]]
-    state_key: str | None
-    state_size: int
-    fps: float
-    task: str
-    reward: StageSettings
-    encoder: Any
-    features: int = 0
-    text: int = WORD_VECTOR
-    identity: dict[str, Any] = field(default_factory=dict)
-    task_priors: dict[str, list[float]] = field(default_factory=dict)
-    sparse: Any = None
-    head: str = DENSE
-    text_identity: str = ""
-    instruction_groups: list[list[str]] = field(default_factory=list)
-
-    @property
-    def shape(self) -> WindowShape:
-        """History and gap in frames."""
-        return WindowShape(self.reward.history, max(1, round(self.reward.gap_seconds * self.fps)))
-
-    def cumulative(self, device: str, head: str = DENSE) -> Callable[[str], torch.Tensor]:
-        """From an instruction to P_0 .. P_K, (K + 1,), of the stages of a pair of heads."""
-        mine: StageDescription | SparseStages = self if head == DENSE else self.sparse
-        common = torch.as_tensor(cumulative_priors(mine.priors), dtype=torch.float32, device=device)
-        known = Phrasings(self.instruction_groups)
-        own = {
-            task: torch.as_tensor(cumulative_priors(priors), dtype=torch.float32, device=device)
-            for task, priors in mine.task_priors.items()
-        }
-        return lambda task: own.get(task, own.get(known.task(task), common))
-
-    def network(self) -> StageNetwork:
-        """A network of this shape with fresh weights."""
-        return StageNetwork(
-            self.cameras,
-            self.state_size,
-            len(self.stages),
-            self.reward,
-            self.encoder,
-            self.features,
-            self.text,
-            0 if self.sparse is None else len(self.sparse.groups),
-        )
-
-
-class StageRewardModel:
+class StageRewardModel(BaseRewardModel):
     """Stage and progress of a task from camera images and joint state, after SARM (arXiv 2509.25358).
 
     The uncertainty is the standard deviation of progress under the predicted distribution over stages: large where the
     model hesitates between stages that lie far apart. Errors within a stage do not show in it.
     """
 
+    type_name = NAME
+    network: StageNetwork
+    description: StageDescription
+
     def __init__(
         self, network: StageNetwork, description: StageDescription, provenance: Mapping[str, Any], device: str = "cpu"
     ) -> None:
+        self.head = description.head
+        stages = list(description.stages if self.head == DENSE else description.sparse.groups)
+        super().__init__(stages, list(description.cameras), description.state_key, provenance, device)
         self.network = channels_last(network.to(device)).eval().requires_grad_(False)
         self.description = description
-        self.provenance: Mapping[str, Any] = dict(provenance)
-        self.head = description.head
-        self.stages = list(description.stages if self.head == DENSE else description.sparse.groups)
-        self.cameras = list(description.cameras)
-        self.state_key = description.state_key
-        self.device = device
-        self.frames_encoded = 0
         self._cumulative = description.cumulative(device, self.head)
         self.stored: StoredFeatures | None = None
         self._frozen: FrozenEncoder | None = None
@@ -182,37 +110,17 @@ class StageRewardModel:
         progress, probabilities, spread = (np.concatenate(part) for part in zip(*blocks, strict=True))
         return Prediction(progress, probabilities, spread)
 
-    def predict_batch(self, episodes: Sequence[Observations], task: str | None = None) -> list[Prediction]:
-        """Estimates for several episodes; a batch is made of frames, so one episode already fills it."""
-        return [self.predict(episode, task) for episode in episodes]
-
     def stream(self, task: str | None = None) -> StageStream:
         """Follow an episode frame by frame, at the rate of the training store (``provenance["fps"]``)."""
         return StageStream(self, task)
 
     def streams(self, count: int, task: str | None = None, every: int = 1) -> StageStreams:
         """Follow ``count`` episodes at once, looking at every so many frames of the store's rate."""
-        from robo_rm.reward_models.stage.streams import StageStreams
-
         return StageStreams(self, count, task, every)
 
-    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
-        """Write the model folder; `robo_rm.load_reward_model` reads it back exactly.
-
-        ``settings`` are further sections of its config.yaml, such as the verb's.
-        """
-        from robo_rm.reward_models.card import stage_model_card
-        from robo_rm.reward_models.saving import save_model_folder
-
-        save_model_folder(
-            folder,
-            kind=NAME,
-            description=asdict(self.description),
-            tensors=self.network.state_dict(),
-            provenance=self.provenance,
-            card=stage_model_card(self),
-            settings=settings,
-        )
+    def card(self) -> str:
+        """The model card, in Markdown."""
+        return stage_model_card(self.description, self.provenance, self.stages, self.priors.tolist())
 
     def look(self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None = None) -> Looks:
         """What the network takes of n frames (n, H, W, 3) of any size by key and their states (n, D_s).
@@ -250,7 +158,7 @@ class StageRewardModel:
         with torch.inference_mode(), exact_arithmetic(self.device):
             return self.network.encode(pixels, joint, origin)[:count]
 
-    def read_block(self, windows: torch.Tensor, slot: npt.NDArray[np.int64], task: str | None) -> Sequence[Any]:
+    def read_block(self, windows: torch.Tensor, slot: npt.NDArray[np.int64], task: str | None) -> Said:
         """Progress (B,), probabilities (B, K), spread (B,) at the given slot of windows (B, S, C + 1, D)."""
         text = task if task is not None else self.description.task
         told = self._instruction(text)
@@ -259,7 +167,8 @@ class StageRewardModel:
             row, at = torch.arange(len(windows)), torch.from_numpy(slot)
             here = Heads(heads.logits[row, at], heads.within[row, at])
             parts = compose(here, self._cumulative(text), argmax=self.description.reward.composition == "argmax")
-        return [part.cpu().numpy() for part in parts]
+        progress, chances, spread = (part.cpu().numpy() for part in parts)
+        return progress, chances, spread
 
     def _encode_all(self, view: EpisodeView) -> torch.Tensor:
         blocks: list[torch.Tensor] = []

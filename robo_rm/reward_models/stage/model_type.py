@@ -30,11 +30,12 @@ from robo_rm.reward_models.stage.sparse import (
     sparse_episodes,
     sparse_store,
 )
-from robo_rm.reward_models.stage.trainer import Trainer
+from robo_rm.reward_models.stage.trainer import StageObjective
 from robo_rm.settings import ENCODERS, ConvSettings, FrozenSettings, OptimiserSettings, StageSettings
 from robo_rm.training.cameras import chosen_cameras
 from robo_rm.training.data import TrainingData, frame_labels
-from robo_rm.training.fit import Fit, pick_device
+from robo_rm.training.device import first_process_first, pick_device
+from robo_rm.training.fit import Fit
 
 STATE_KEY = "observation.state"
 
@@ -65,13 +66,21 @@ class StagePlan:
             **({"encoder_weights": self.description.identity["weights_sha256"]} if self.frozen else {}),
         }
 
-    def trainer(self, device: str) -> Trainer:
-        """Read the training split and make the trainer."""
+    def objective(self, device: str) -> StageObjective:
+        """Read the training split and make what is trained."""
+        seed = self.request.seed
+        return StageObjective(
+            self.description, self.data(), self.request.optimiser, seed, device, self.frozen, self.sentences
+        )
+
+    def data(self) -> TrainingData:
+        """The training split."""
         features = None
         if self.frozen is not None:
             features = StoredFeatures(self.request.store, self.frozen.identity, list(self.description.cameras))
             # Those held out too: they are judged by the same features.
-            features.make(self._frozen, labelled_episodes(self.request.store))
+            with first_process_first():
+                features.make(self._frozen, labelled_episodes(self.request.store))
         frames = sum(episode.length for episode in self.train) * len(self.description.cameras)
         with progress_bar("read images", frames, "frames") as bar:
             data = TrainingData.load(
@@ -89,8 +98,7 @@ class StagePlan:
             sparse = self.description.sparse
             grouped = sparse_episodes(view, self.train)
             data.sparse = frame_labels(grouped, sparse.priors, sparse.task_priors)
-        seed = self.request.seed
-        return Trainer(self.description, data, self.request.optimiser, seed, device, self.frozen, self.sentences)
+        return data
 
     def _frozen(self) -> FrozenEncoder:
         assert self.frozen is not None

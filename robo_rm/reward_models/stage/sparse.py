@@ -7,7 +7,7 @@ model shows that of its ``dense`` head, `StageRewardModel.with_head` gives the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,9 @@ from robo_core.errors import ConfigError, ModelError
 from robo_rm.labels.grouping import GroupedEpisode, GroupedStore, named_groups
 from robo_rm.labels.progress import training_priors
 from robo_rm.labels.tasks import task_priors
+from robo_rm.reward_models.calibration import CalibratedModel
+from robo_rm.reward_models.capabilities import TwoHeaded, capability
+from robo_rm.reward_models.protocol import RewardModel
 
 DENSE, SPARSE = "dense", "sparse"
 
@@ -76,7 +79,7 @@ def shown_provenance(provenance: Mapping[str, Any], description: Any, head: str)
     }
 
 
-def model_with_head(model: Any, head: str | None) -> Any:
+def model_with_head(model: RewardModel, head: str | None) -> RewardModel:
     """A loaded reward model as the verbs read it, with the head asked for; None leaves it as it is.
 
     Raises:
@@ -86,15 +89,14 @@ def model_with_head(model: Any, head: str | None) -> Any:
         return model
     if head not in (DENSE, SPARSE):
         raise ConfigError(f"head={head}: dense or sparse")
-    inner = getattr(model, "model", None)
-    if inner is not None and getattr(model, "calibration", None) is not None:
-        if getattr(inner, "head", DENSE) == head:
+    heads = capability(model, TwoHeaded)
+    if isinstance(model, CalibratedModel):
+        if (DENSE if heads is None else heads.head) == head:
             return model
         raise ModelError(
             f"the model is calibrated for its other head than head={head}; robo-rm calibrate model=... remove=true "
             "takes the calibration away"
         )
-    change: Callable[[str], Any] | None = getattr(model, "with_head", None)
-    if change is None:
+    if heads is None:
         raise ModelError(f"head={head}: only stage-aware models that were trained with reward.sparse have two heads")
-    return change(head)
+    return heads.with_head(head)

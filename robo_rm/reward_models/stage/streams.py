@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +10,25 @@ import torch
 
 from robo_rm.labels.plan import WindowShape, regular_window
 from robo_rm.reward_models.frames import Looks
-from robo_rm.reward_models.streams import Said, Streams
-
-if TYPE_CHECKING:
-    from robo_rm.reward_models.stage.model import StageRewardModel
+from robo_rm.reward_models.stage.description import StageDescription
+from robo_rm.reward_models.streams import Followed, Said, Streams
 
 
-class StageStreams(Streams):
+class Reader(Followed, Protocol):
+    """What of a stage-aware model is needed here."""
+
+    @property
+    def description(self) -> StageDescription:
+        """What makes the model."""
+
+    def encode_block(self, looks: Looks, start: Looks, block: int) -> torch.Tensor:
+        """Tokens (n, C + 1, D) of n <= block frames."""
+
+    def read_block(self, windows: torch.Tensor, slot: npt.NDArray[np.int64], task: str | None) -> Said:
+        """Progress (B,), probabilities (B, K), spread (B,) at the given slot of windows (B, S, C + 1, D)."""
+
+
+class StageStreams(Streams[Reader]):
     """Estimates of N episodes, step by step.
 
     Args:
@@ -29,7 +41,7 @@ class StageStreams(Streams):
         ModelError: ``every`` does not divide the gap, or counts below 1.
     """
 
-    def __init__(self, model: StageRewardModel, count: int, task: str | None = None, every: int = 1) -> None:
+    def __init__(self, model: Reader, count: int, task: str | None = None, every: int = 1) -> None:
         shape = model.description.shape
         super().__init__(model, count, shape.gap, every)
         self._task = task
@@ -55,5 +67,4 @@ class StageStreams(Streams):
         # Index 0 is the first frame, which the ring may have lost, and what fills up a window that is still short.
         first = torch.from_numpy(indices == 0).to(tokens.device)
         windows = torch.where(first[..., None, None], self._first[at][:, None], windows)
-        said: Said = self._model.read_block(windows, slot, self._task)
-        return said
+        return self._model.read_block(windows, slot, self._task)

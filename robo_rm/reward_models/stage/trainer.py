@@ -1,4 +1,4 @@
-"""The training step of the stage-aware model: windows, what the network is not told, the losses."""
+"""What trains the stage-aware model: its windows, what is hidden from the network, the losses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from robo_rm.settings import OptimiserSettings
 from robo_rm.training.augment import augment_window
 from robo_rm.training.data import TrainingData
 from robo_rm.training.lipschitz import between, lipschitz_penalty
-from robo_rm.training.trainer import IMAGES, WINDOWS, WORDS, NetworkTrainer
+from robo_rm.training.objective import IMAGES, WINDOWS, WORDS, RewardObjective
 
 
 class Batch:
@@ -48,8 +48,8 @@ class Batch:
         self.sparse = sparse
 
 
-class Trainer(NetworkTrainer[StageNetwork]):
-    """A stage-aware network in training.
+class StageObjective(RewardObjective[Batch, StageNetwork]):
+    """A stage-aware network, its batches and losses.
 
     Args:
         description: the model to be.
@@ -88,12 +88,12 @@ class Trainer(NetworkTrainer[StageNetwork]):
             self._sparse = description.cumulative(device, SPARSE)
             self.losses = (*self.losses, "sparse")
 
-    def batch(self, step: int) -> Batch:
-        """The windows of a step with their images and states."""
+    def batch(self, number: int) -> Batch:
+        """The windows of a batch with their images and states."""
         windows = draw_windows(
-            np.random.default_rng((self.seed, WINDOWS, step)),
+            np.random.default_rng((self.seed, WINDOWS, number)),
             self.data.labels,
-            self.episodes_of(step, len(self.data)),
+            self.episodes_of(number, len(self.data)),
             self.description.shape,
             self.description.reward.plan,
         )
@@ -102,7 +102,7 @@ class Trainer(NetworkTrainer[StageNetwork]):
         reward = self.description.reward
         right = told
         windows, told = mismatch_instructions(
-            np.random.default_rng((self.seed, WORDS, step)),
+            np.random.default_rng((self.seed, WORDS, number)),
             windows,
             told,
             self.data.tasks,
@@ -110,14 +110,14 @@ class Trainer(NetworkTrainer[StageNetwork]):
             self._phrasings,
         )
         wrong = np.array([text != own for text, own in zip(told, right, strict=True)])
-        hidden = np.random.default_rng((self.seed, WORDS, step, 1)).random(len(told)) < reward.instruction_dropout
+        hidden = np.random.default_rng((self.seed, WORDS, number, 1)).random(len(told)) < reward.instruction_dropout
         if sparse is not None:
             sparse = nothing_done(sparse, wrong)
         if self._phrasings.groups:
-            told = rephrased(np.random.default_rng((self.seed, WORDS, step, 2)), told, ~wrong, self._phrasings)
+            told = rephrased(np.random.default_rng((self.seed, WORDS, number, 2)), told, ~wrong, self._phrasings)
         # A wrong instruction is never hidden: nothing would tell why the progress is 0.
         told = ["" if hide and not lie else text for text, hide, lie in zip(told, hidden, wrong, strict=True)]
-        rng = np.random.default_rng((self.seed, IMAGES, step))
+        rng = np.random.default_rng((self.seed, IMAGES, number))
         chosen = windows.episode, windows.frames
         images = {
             key: np.concatenate([self._look(rng, int(e), key, f) for e, f in zip(*chosen, strict=True)])
@@ -139,7 +139,7 @@ class Trainer(NetworkTrainer[StageNetwork]):
         self, rng: np.random.Generator, episode: int, key: str, frames: npt.NDArray[np.int64]
     ) -> npt.NDArray[Any]:
         """Images, changed in appearance, or features of a window, with their change since slot 0 where it is shown."""
-        rows = self.data.images(episode, key, frames)
+        rows = self.data.reader.read(episode, key, frames)
         if self.data.features is None:
             rows = augment_window(rows, rng, self.description.reward.augmentation)
         # Slot 0 of every window is the first frame of its episode.
@@ -166,8 +166,8 @@ class Trainer(NetworkTrainer[StageNetwork]):
         return losses
 
     def model(self, provenance: Mapping[str, Any]) -> StageRewardModel:
-        """The model of the averaged weights as they are now."""
-        model = StageRewardModel(copy.deepcopy(self.averaged), self.description, provenance, self.device)
+        """The model of a copy of the weights as they are now."""
+        model = StageRewardModel(copy.deepcopy(self.network), self.description, provenance, self.device)
         model.stored = self.data.features
         return model
 
@@ -181,7 +181,7 @@ class Trainer(NetworkTrainer[StageNetwork]):
         """Tokens (B, S, C + 1, D) of a batch, with the state and the images hidden in some windows."""
         reward, network = self.description.reward, self.network
         count, slots = batch.windows.frames.shape
-        kind = self.autocast or torch.float32
+        kind = torch.bfloat16 if self.bf16 else torch.float32
         given = {key: torch.from_numpy(value).to(self.device) for key, value in batch.images.items()}
         frozen = self.data.features is not None
         pixels = {key: value.float() if frozen else to_pixels(value, kind) for key, value in given.items()}

@@ -82,6 +82,17 @@ def test_a_camera_that_shows_nothing_for_a_while_is_found(tmp_path, spoil, sever
     assert [(finding.severity, finding.message) for finding in dead] == [(severity, f"{WRIST} {words}")]
 
 
+def test_one_camera_recorded_under_two_names_is_found(tmp_path):
+    same = scene(0)
+    findings = found_in(store_of(tmp_path / "a.zarr", {FRONT: same, WRIST: same}))
+    assert [finding.message for finding in findings["twin_camera"]] == [
+        f"{WRIST} shows the same pictures as {FRONT}: one camera recorded twice?"
+    ]
+    other = same.copy()
+    other[40:, 5:20, 5:20] = 30
+    assert found_in(store_of(tmp_path / "b.zarr", {FRONT: same, WRIST: other})) == {}
+
+
 def test_a_dark_moment_is_no_dead_camera(tmp_path):
     frames = scene(1)
     frames[21:24] = 0

@@ -163,7 +163,7 @@ CACHE_FOR_EVER = """
 import sys
 from pathlib import Path
 from robo_datasets import DemoStore
-from robo_datasets.frame_cache import CachedCamera, FrameCache
+from robo_datasets.store.frame_cache import CachedCamera, FrameCache
 store = DemoStore.open(sys.argv[1])
 print("started", flush=True)
 while True:

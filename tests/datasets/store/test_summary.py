@@ -28,6 +28,14 @@ def test_an_empty_store_can_be_summarised(make_store):
     rows = dict(summarise(make_store(episodes=0)))
     assert rows["episodes"] == "0"
     assert rows["success"] == "0 yes, 0 no, 0 unknown"
+    assert "derived" not in rows  # the folder's own record is no derived set
+
+
+def test_one_episode_is_not_called_episodes(make_store):
+    rows = dict(summarise(make_store(episodes=1)))
+    assert rows["task"].endswith("(1 episode)")
+    assert rows["source"].endswith("(1 episode)")
+    assert "1 episode, " in rows["stage 0"]
 
 
 def test_quality_and_subsampling_take_effect(tmp_path):

@@ -33,7 +33,7 @@ def test_the_example_contracts_load_and_survive_a_round_trip(name):
 
 
 def test_the_tidy_drawer_contract_has_the_joints_and_limits_of_its_world():
-    scene = pytest.importorskip("robo_policies.worlds.scene")
+    scene = pytest.importorskip("robo_policies.envs.tidy_drawer.scene")
     contract = RobotContract.load("tidy_drawer")
     assert contract.joint_names == (*scene.ARM_JOINTS, "gripper")
     assert [joint.position for joint in contract.joints[:6]] == [tuple(limits) for limits in scene.ARM_RANGES]
@@ -97,6 +97,7 @@ def test_degrees_among_radians_are_found(data):
         (lambda d: d.update(contract=3), "contract: 3 must be between 2 and 2"),
         (lambda d: d["safety"].update(reserve=1.5), "safety.reserve: 1.5 must be at most 0.9"),
         (lambda d: d["cameras"][0].update(frozen_after=0.01), "cameras[0].frozen_after: 0.01 s is not longer"),
+        (lambda d: d["topics"].update(estop=[]), "topics.estop: a list is needed, found nothing; give emergency stops"),
     ],
 )
 def test_values_that_make_no_sense_are_named(data, change, message):

@@ -139,6 +139,9 @@ def test_a_completed_draft_loads(tmp_path, capsys):
     contract = RobotContract.load(tmp_path / "contract.yaml")
     assert contract.robot == "ur5e"
     assert contract.joint_names == ("shoulder_pan_joint", "elbow_joint", "wrist_3_joint")
+    # Relative, as in every packaged contract: two arms, each in its namespace, must not share them.
+    assert [topic.name for topic in contract.joint_states] == ["joint_states"]
+    assert "topic: /" not in text
 
 
 def test_a_panda_takes_the_narrower_limit_and_leaves_mimic_joints_out(tmp_path, capsys):

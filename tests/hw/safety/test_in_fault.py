@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robo_hw import State
+from robo_hw import Command, State
 from tests.hw.conftest import Arm, following
 
 
@@ -37,18 +37,76 @@ def test_in_a_fault_a_controller_that_keeps_commands_is_told_where_the_arm_is():
     assert np.abs(command.positions - held.positions).max() > 1.0
 
 
-def test_an_arm_that_was_moved_while_its_driver_was_silent_is_followed_once_it_is_believed():
+def silent(arm: Arm, seconds: float) -> Command | None:
+    """Nothing is heard of the arm."""
+    command = None
+    for _ in range(round(seconds / arm.dt)):
+        arm.clock.advance(arm.dt)
+        command = arm.core.tick()
+    return command
+
+
+def test_an_arm_that_was_moved_while_its_driver_was_silent_is_followed_once_it_rests():
     arm = following().armed()
     arm.core.estop("button")
     arm.step(20, follow=False)
-    for _ in range(100):
-        arm.clock.advance(arm.dt)
-        command = arm.core.tick()
-    assert command is None
-    arm.at = arm.at + np.array([1.2, 0, 0, 0, 0, 0])
-    commands = [arm.step(follow=False) for _ in range(10)]
-    assert commands[0] is None
+    assert silent(arm, 1.0) is None
+    arm.at = arm.at + np.array([1.0, 0, 0, 0, 0, 0])
+    for _ in range(100):  # a hand still moves it
+        arm.at = arm.at + np.array([0.01, 0, 0, 0, 0, 0])
+        assert arm.step(follow=False) is None
+    commands = [arm.step(follow=False) for _ in range(150)]
+    assert not any(commands[:95]), "a second at rest"
     assert np.array_equal(commands[-1].positions, arm.at)
+    arm.at = arm.at + np.array([0.02, 0, 0, 0, 0, 0])
+    for _ in range(50):  # from then on every motion of the hand
+        arm.at = arm.at + np.array([0.02, 0, 0, 0, 0, 0])
+        command = arm.step(follow=False)
+        assert (np.abs(command.positions - arm.at) <= arm.contract.array("following_error")).all()
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("quiet", [0.0, 0.2, 5.0])
+@pytest.mark.parametrize("wrong", [0.19, 0.15])
+def test_a_wrong_pose_that_a_driver_says_for_less_than_a_second_is_not_followed(running, quiet, wrong):
+    """Neither after a silence, in which a hand could have moved the arm there, nor at once and within state_jump."""
+    arm = following().armed(running)
+    arm.core.estop("button")
+    arm.step(80)
+    assert arm.core.state is State.FAULT
+    true = arm.at.copy()
+    silent(arm, quiet)
+    values = true + wrong * np.array([1, -1, 1, 0, 0, 1])
+    for _ in range(95):
+        command = arm.step(follow=False, values=values)
+        assert command is None or (np.abs(command.positions - true) < 0.1).all()
+    for _ in range(95):  # the true one, with the step back to it
+        command = arm.step(follow=False)
+        assert command is None or (np.abs(command.positions - true) < 0.1).all()
+
+
+def test_a_driver_that_was_silent_and_says_the_same_pose_again_is_believed_at_once():
+    """On a bad network there is always a silence; it must not end what only a step may end."""
+    arm = following().armed()
+    arm.core.estop("button")
+    arm.step(20)
+    for _ in range(3):
+        assert silent(arm, 0.1) is None
+        arm.step(6)
+    for _ in range(100):
+        arm.at = arm.at + np.array([0.02, 0, 0, 0, 0, 0])
+        command = arm.step(follow=False)
+        assert (np.abs(command.positions - arm.at) <= arm.contract.array("following_error")).all()
+
+
+def test_a_hand_that_takes_the_arm_right_after_a_stop_is_followed_without_a_rest():
+    arm = following().armed(running=True)
+    arm.core.estop("button")
+    arm.step(80)
+    for _ in range(100):
+        arm.at = arm.at + np.array([0.02, 0, 0, 0, 0, 0])
+        command = arm.step(follow=False)
+        assert (np.abs(command.positions - arm.at) <= arm.contract.array("following_error")).all()
 
 
 def in_fault(arm: Arm, cause: str, **said) -> Arm:

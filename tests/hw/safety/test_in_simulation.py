@@ -20,15 +20,11 @@ def test_the_example_of_the_page_runs():
 
 
 def test_the_scripted_expert_does_its_task_through_the_core():
-    # Through our own door: it chooses how MuJoCo renders, once for the whole process.
-    from robo_policies.rendering import import_mujoco
-    from robo_policies.worlds.progress import is_success
-    from robo_policies.worlds.qualities import demonstrate
-    from robo_policies.worlds.scene import FINGER_TRAVEL
-    from robo_policies.worlds.tidy_drawer import TidyDrawer
+    from robo_policies.envs.tidy_drawer.demonstrations import demonstrate
+    from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
+    from robo_policies.envs.tidy_drawer.progress import is_success
 
-    mujoco = import_mujoco()
-    env = TidyDrawer()
+    env = TidyDrawerEnv()
     env.reset(seed=3)
     actions, done = [], False
     for action in demonstrate(env, "clean", np.random.default_rng(3)):
@@ -39,15 +35,13 @@ def test_the_scripted_expert_does_its_task_through_the_core():
     assert done, "the expert succeeds without the core"
 
     env.reset(seed=3)
-    data, actions = env.data, np.array(actions)
+    actions = np.array(actions)
     contract, clock = RobotContract.load("tidy_drawer"), ManualClock()
     core = SafetyCore(contract, clock, mode="real_time")
     seconds = 0.0
     for tick in range(round((len(actions) / 20 + 2) * 50)):
-        measured = data.qpos[:7].copy()
-        measured[6] /= FINGER_TRAVEL
         now = clock.advance(0.02)
-        core.observe(contract.joint_names, measured, stamp=now)
+        core.observe(contract.joint_names, env.joint_positions(), stamp=now)
         for camera in contract.cameras:
             core.observe_camera(camera.name, tick, stamp=now)
         if tick < 6:
@@ -61,10 +55,7 @@ def test_the_scripted_expert_does_its_task_through_the_core():
             core.submit(ActionChunk(rows, contract.joint_names, core.epoch, tick, now))
         command = core.tick()
         assert core.fault is None
-        data.ctrl[:6] = command.positions[:6]
-        data.ctrl[6] = command.positions[6] * FINGER_TRAVEL
-        mujoco.mj_step(env.model, data, nstep=4)
-        mujoco.mj_kinematics(env.model, data)
+        env.apply(command.positions, round(0.02 / env.physics_seconds))
         seconds += 0.02
         if is_success(env.situation()):
             break

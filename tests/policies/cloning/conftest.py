@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from robo_datasets import DemoStore
-from robo_policies.cloning.settings import ActSettings, Budget, DiffusionSettings
+from robo_policies.cloning.settings import ActSettings, DiffusionSettings
+from robo_rm.training.budget import Budget
 
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 

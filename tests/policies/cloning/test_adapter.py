@@ -22,8 +22,9 @@ from robo_policies.cloning.adapter import PolicyLearner, span_of
 from robo_policies.cloning.images import Pictures
 from robo_policies.cloning.learner import Learner, as_tensors
 from robo_policies.cloning.lerobot_training import as_configured, with_quantiles
-from robo_policies.cloning.settings import Budget, WeightSettings
+from robo_policies.cloning.settings import WeightSettings
 from robo_policies.cloning.windows import Span, Windows, load_demonstrations, normalisation
+from robo_rm.training.budget import Budget
 
 FRONT = "observation.images.front"
 
@@ -46,6 +47,23 @@ def test_a_policy_without_losses_per_sample_is_asked_sample_by_sample(act):
     assert adapted.span == learner.span
     batch = act.windows.batch(0, 6, 0)
     torch.testing.assert_close(adapted.losses(batch), learner.losses(batch), rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_trained_on_is_told_before_it_is(act, point_store, quick, tmp_path, capsys):
+    how = dataclasses.replace(quick, batch_size=8)
+    store = DemoStore.open(shutil.copytree(point_store.path, tmp_path / "copy.zarr"))
+    for number, uuid in enumerate(store.uuids[:2]):
+        store.set_task(uuid, f"task {number}")
+    train_lerobot_policy(act.make().policy, store, tmp_path / "a", Budget(1), training=how)
+    told = capsys.readouterr()
+    assert told.out.index("Episodes") < told.out.index("warning: the episodes have")
+    assert "'task 0'" in told.out
+    assert "this policy reads none: it learns a mixture" in told.out
+    foreign = tmp_path / "dataset"
+    (foreign / "meta").mkdir(parents=True)
+    (foreign / "meta/info.json").write_text("{}")
+    with pytest.raises(ConfigError, match="no robo-rm command wrote there"):
+        train_lerobot_policy(act.make().policy, point_store, foreign, Budget(1), training=how)
 
 
 def test_it_is_trained_like_ours_and_saved_so_that_it_loads(act, point_store, quick, tmp_path):

@@ -17,9 +17,9 @@ import torch
 
 from robo_policies.cloning.adapter import PolicyLearner
 from robo_policies.cloning.images import Pictures
-from robo_policies.cloning.settings import Budget
 from robo_policies.cloning.trainer import clone
 from robo_policies.cloning.windows import Span, Windows, load_demonstrations, normalisation
+from robo_rm.training.budget import Budget
 
 FRONT = "observation.images.front"
 WORDS = {
@@ -125,6 +125,14 @@ def test_a_sample_of_weight_zero_trains_nothing_in_pi0(pi0, windows):
         gradients.append(pi0.model.action_out_proj.weight.grad.clone())
     assert torch.equal(gradients[0], gradients[1])
     assert float(gradients[0].abs().max()) > 0
+
+
+def test_that_pi0_trains_on_padding_is_told_once(pi0, windows, capsys):
+    learner = PolicyLearner(pi0, WORDS)
+    last = int(np.flatnonzero(np.diff(windows._ends))[0])
+    for _ in range(2):
+        learner.losses(windows.gather(np.array([last])))
+    assert capsys.readouterr().out.count("PI0Policy trains on what lies past the end of an episode too") == 1
 
 
 def test_pi0_is_trained_with_weights_and_its_frozen_part_stays(pi0, windows, quick, tmp_path):

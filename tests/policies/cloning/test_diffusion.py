@@ -10,10 +10,11 @@ from lerobot.policies.factory import make_pre_post_processors
 
 from robo_core.errors import ConfigError, ModelError
 from robo_policies import evaluate, load_policy, train_policy
-from robo_policies.cloning import trainer as cloning
 from robo_policies.cloning.diffusion import DiffusionLearner
-from robo_policies.cloning.settings import Budget, DiffusionSettings
+from robo_policies.cloning.settings import DiffusionSettings
 from robo_policies.cloning.windows import Windows, load_demonstrations, normalisation
+from robo_rm.training import checkpoint
+from robo_rm.training.budget import Budget
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +162,7 @@ class _KilledError(Exception):
 def test_a_killed_run_continues_to_the_same_weights(point_store, tiny_diffusion, quick, tmp_path, monkeypatch):
     often = dataclasses.replace(quick, checkpoint_seconds=1e-9)
     whole = train_policy(point_store, tmp_path / "whole", Budget(9), tiny_diffusion, training=often)
-    write, written = cloning.write_atomically, []
+    write, written = checkpoint.write_atomically, []
 
     def die_after_four(path, data):
         write(path, data)
@@ -169,7 +170,7 @@ def test_a_killed_run_continues_to_the_same_weights(point_store, tiny_diffusion,
         if len(written) == 4:
             raise _KilledError
 
-    monkeypatch.setattr(cloning, "write_atomically", die_after_four)
+    monkeypatch.setattr(checkpoint, "write_atomically", die_after_four)
     with pytest.raises(_KilledError):
         train_policy(point_store, tmp_path / "killed", Budget(9), tiny_diffusion, training=often)
     monkeypatch.undo()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,9 @@ from robo_core.errors import ConfigError, ModelError, StoreError
 from robo_datasets import DemoStore
 from robo_policies import train_policy
 from robo_policies.cloning.images import Pictures, pick_cameras, shifted
-from robo_policies.cloning.settings import Budget, CloningSettings
+from robo_policies.cloning.settings import CloningSettings
 from robo_policies.cloning.windows import Span, Windows, load_demonstrations, normalisation
+from robo_rm.training.budget import Budget
 
 FRONT, WRIST = "observation.images.front", "observation.images.wrist"
 CLASSES = {"act": ACTPolicy, "diffusion": DiffusionPolicy}
@@ -77,11 +80,11 @@ def test_past_observations_stop_at_the_start_of_the_episode(picture_store, demon
 
 def test_reading_ahead_gives_the_batches_that_reading_in_turn_gives(picture_store, demonstrations):
     windows, _ = windows_of(demonstrations, open_pictures(picture_store, demonstrations), shift=4)
-    stream = windows.batches(2, 5, seed=1)
-    for step in range(2, 6):
-        ahead, alone = next(stream), windows.batch(step, 5, seed=1)
-        assert all(torch.equal(ahead[key], alone[key]) for key in alone)
-    stream.close()
+    with ThreadPoolExecutor(1) as thread:
+        drawn = [thread.submit(windows.draw, number, 5, 1) for number in range(2, 6)]
+        for number, coming in enumerate(drawn, start=2):
+            ahead, alone = windows.join(coming.result()), windows.batch(number, 5, seed=1)
+            assert all(torch.equal(ahead[key], alone[key]) for key in alone)
 
 
 def test_a_shift_moves_a_picture_and_repeats_its_border():

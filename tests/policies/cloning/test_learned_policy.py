@@ -9,7 +9,7 @@ import torch
 
 from robo_core.errors import ConfigError, ModelError
 from robo_policies import load_policy, train_policy
-from robo_policies.cloning.settings import Budget
+from robo_rm.training.budget import Budget
 
 
 @pytest.fixture

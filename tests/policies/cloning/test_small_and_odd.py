@@ -11,7 +11,7 @@ import pytest
 from robo_core.errors import ConfigError, StoreError
 from robo_datasets import DemoStore
 from robo_policies import load_policy, train_policy
-from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings, DiffusionSettings, WeightSettings
+from robo_policies.cloning.settings import ActSettings, CloningSettings, DiffusionSettings, WeightSettings
 from robo_policies.cloning.windows import (
     Span,
     Windows,
@@ -21,6 +21,7 @@ from robo_policies.cloning.windows import (
     load_demonstrations,
     normalisation,
 )
+from robo_rm.training.budget import Budget
 
 SMALL = ActSettings(
     chunk_size=4, execution_horizon=2, dim_model=32, n_heads=2, dim_feedforward=64, cameras=[], use_vae=False

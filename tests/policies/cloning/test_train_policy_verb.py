@@ -38,6 +38,8 @@ def test_a_diffusion_policy_is_trained_and_judged_on_episodes_held_out(run_comma
     assert metrics["holdout_action_l1"] > 0
     assert metrics["frames_used"] < metrics["frames"]
     assert "holdout_action_l1_normalised" in printed
+    assert "CONTRACT" not in printed, "a command with a placeholder cannot be run"
+    assert "next: an arm takes this policy with a robot contract only; robo-rm make-contract --help" in printed
     assert json.loads((out / "config.json").read_text())["type"] == "diffusion"
     code, printed, _ = run_command(*words)
     assert (code, "nothing was trained" in printed) == (0, True)

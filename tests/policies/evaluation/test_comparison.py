@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from robo_core.errors import ConfigError
 from robo_policies.evaluation.comparison import compare, mcnemar_exact, paired_interval
-from robo_policies.evaluation.evaluate import Evaluation
-from robo_policies.evaluation.figures import time_figure
+from robo_policies.evaluation.plots import time_figure
+from robo_policies.evaluation.results import Evaluation
 from robo_policies.evaluation.rollouts import Rollout
 from robo_rm.metrics.intervals import paired_bootstrap
 
@@ -91,7 +91,7 @@ def test_what_cannot_be_paired_is_refused():
         mcnemar_exact(-1, 2)
 
 
-def test_eval_policy_compares_two_policies_and_writes_a_page_with_films(run_command, tiny_act, tmp_path):
+def test_eval_policy_compares_two_policies_and_writes_a_page_with_videos(run_command, tiny_act, tmp_path):
     folders = []
     for number, seed in enumerate((0, 1)):
         folders.append(tmp_path / f"policy_{number}")
@@ -108,13 +108,13 @@ def test_eval_policy_compares_two_policies_and_writes_a_page_with_films(run_comm
     assert "policy_1" in printed
     page = (out / "report.html").read_text()
     assert page.count("<img") >= 4
-    assert "do not tell policy_1 from policy_0" in page
+    assert "do not distinguish policy_1 from policy_0" in page
     for link in re.findall(r'href="([^"]+)"', page):
         assert (out / link).is_file()
     assert page.count("<a href=") == 4
-    films = {path.relative_to(out / "videos").as_posix() for path in (out / "videos").rglob("*.mp4")}
-    assert len(films) == 4
-    assert {film.split("/")[0] for film in films} == {"policy_0", "policy_1"}
+    videos = {path.relative_to(out / "videos").as_posix() for path in (out / "videos").rglob("*.mp4")}
+    assert len(videos) == 4
+    assert {video.split("/")[0] for video in videos} == {"policy_0", "policy_1"}
     for name in ("episodes.json", "baseline_episodes.json"):
         assert len(json.loads((out / name).read_text())["episodes"]) == 2
 

@@ -9,12 +9,10 @@ from drawer_policies import drawer_policy
 
 from robo_core.errors import ConfigError
 from robo_hw import RobotContract
-from robo_policies.cloning.settings import DiffusionSettings, Execution
+from robo_policies.cloning.settings import DiffusionSettings
 from robo_policies.cloning.steering_settings import SteeringSettings
+from robo_policies.envs.tidy_drawer.env import STATE_NAMES
 from robo_policies.evaluation.evaluate import evaluate
-from robo_policies.evaluation.rollouts import Rollout
-from robo_policies.evaluation.worker import run_in_processes
-from robo_policies.worlds.tidy_drawer import STATE_NAMES
 
 REWARD = """
 import torch
@@ -77,10 +75,10 @@ def test_a_policy_is_steered_by_a_file_and_compared_with_itself(run_command, dif
 
 def test_steering_by_a_file_goes_to_another_process_and_is_gone_afterwards(diffusion, reward_file):
     steering = SteeringSettings(f"{reward_file}:low", scale=0.5)
-    alone = evaluate(diffusion, "tidy_drawer", episodes=2, processes=1, steering=steering)
-    rollouts: list[Rollout] = []
-    run_in_processes(diffusion.folder, "tidy_drawer", 0, [[0, 1]], Execution(), 1, rollouts.extend, steering)
-    assert alone.rollouts == tuple(rollouts)
+    alone, parallel = (
+        evaluate(diffusion, "tidy_drawer", episodes=2, processes=processes, steering=steering) for processes in (1, 2)
+    )
+    assert alone.rollouts == parallel.rollouts
     assert diffusion.steering is None
 
 

@@ -6,7 +6,8 @@ from drawer_policies import drawer_policy
 
 from robo_core.errors import ConfigError, ModelError
 from robo_policies import Execution, evaluate
-from robo_policies.evaluation.evaluate import Evaluation, start_seed
+from robo_policies.evaluation.environments import start_seed
+from robo_policies.evaluation.results import Evaluation
 from robo_policies.evaluation.rollouts import WAVE, Rollout
 from robo_policies.evaluation.videos import best_and_worst
 
@@ -88,25 +89,25 @@ def test_the_learned_policy_solves_the_toy_task_however_its_chunks_are_played(po
         assert evaluate(point_policy.policy, point_env, episodes=20, execution=execution).success_rate >= 0.9
 
 
-def test_the_best_and_the_worst_episode_are_filmed_as_they_went(point_env, tmp_path):
+def test_videos_show_the_best_and_the_worst_episode_as_they_went(point_env, tmp_path):
     import av
 
     result = evaluate(Script(0.04), point_env, episodes=WAVE + 3, videos=1, video_folder=tmp_path)
-    best, worst = result.films
+    best, worst = result.videos
     assert (best.kind, worst.kind) == ("best", "worst")
     ranked = sorted(result.rollouts, key=lambda one: (not one.success, one.steps))
     assert best.rollout == ranked[0]
     assert worst.rollout.steps == max(one.steps for one in result.rollouts)
-    assert {film.rollout for film in result.films} <= set(result.rollouts), "filmed again, they go as before"
-    for film in result.films:
-        with av.open(str(film.path)) as container:
-            assert len(list(container.decode(video=0))) == film.rollout.steps + 1
+    assert {video.rollout for video in result.videos} <= set(result.rollouts), "run again, they go as before"
+    for video in result.videos:
+        with av.open(str(video.path)) as container:
+            assert len(list(container.decode(video=0))) == video.rollout.steps + 1
             assert container.streams.video[0].average_rate == 10
-        assert film.strip.shape == (8, 32, 32, 3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(film.path.name for film in result.films)
+        assert video.strip.shape == (8, 32, 32, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(video.path.name for video in result.videos)
 
 
-def test_no_episode_is_filmed_twice():
+def test_no_episode_has_two_videos():
     rollouts = [rollout(i, i < 2, 0) for i in range(3)]
     picked = best_and_worst(rollouts, 2)
     assert [(kind, one.episode) for kind, one in picked] == [("best", 0), ("best", 1), ("worst", 2)]
@@ -114,7 +115,7 @@ def test_no_episode_is_filmed_twice():
 
 
 class Seeing(Script):
-    """Needs a picture and the last three observations, and to know whose they are."""
+    """Needs an image and the last three observations, and to know whose they are."""
 
     cameras = {"observation.images.front": (16, 16)}  # noqa: RUF012
     observation_steps = 3
@@ -123,14 +124,14 @@ class Seeing(Script):
     def act(self, observation, which):
         assert observation["observation.state"].shape == (len(which), 3, 2)
         assert observation["observation.images.front"].shape == (len(which), 3, 32, 32, 3)
-        pictures = observation["observation.images.front"][:, -1].reshape(len(which), -1, 3).any(-1)
-        assert pictures.any(1).all(), "every picture shows the point"
+        images = observation["observation.images.front"][:, -1].reshape(len(which), -1, 3).any(-1)
+        assert images.any(1).all(), "every image shows the point"
         self.seen = observation
         return super().act({key: value[:, -1] for key, value in observation.items()})
 
 
 class PointWithCamera:
-    """Makes toy tasks that can be looked at."""
+    """Makes toy tasks that can be rendered."""
 
     def __init__(self, kind):
         self.kind = kind
@@ -141,14 +142,14 @@ class PointWithCamera:
         return env
 
 
-def test_a_policy_gets_the_pictures_and_the_past_that_it_was_trained_with(point_env):
+def test_a_policy_gets_the_images_and_the_past_that_it_was_trained_with(point_env):
     policy = Seeing(0.2)
     assert evaluate(policy, PointWithCamera(point_env), episodes=4).success_rate == 1.0
     states = policy.seen["observation.state"]
     assert not np.array_equal(states[:, 0], states[:, 2]), "oldest first, newest last"
 
 
-def test_a_camera_that_the_world_lacks_is_named(point_env):
+def test_a_camera_that_the_environment_lacks_is_named(point_env):
     with pytest.raises(ModelError, match=r"looks through 'observation.images.front', which point does not have"):
         evaluate(Seeing(0.2), point_env, episodes=1)
 
@@ -157,13 +158,13 @@ def rollout(episode, success, stage):
     return Rollout(episode, episode, success, 10, 1.0 + episode, stage, stage, 0.5, 0.6, float(success))
 
 
-def test_figures_of_an_evaluation():
+def test_metrics_of_an_evaluation():
     result = Evaluation((rollout(0, True, 1), rollout(1, False, 0), rollout(2, False, 1)), ("reach", "grasp"))
     metrics = result.metrics()
     assert metrics["success_rate"] == pytest.approx(1 / 3)
     assert metrics["seconds_to_success"] == 1.0
     assert result.stopped_at() == {"reach": 1, "grasp": 1}
-    assert ("failures that got to: grasp", "1") in result.rows()
+    assert ("failures that reached: grasp", "1") in result.rows()
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_sizes_that_differ_between_policy_and_environment_are_named(point_env, d
         ({"videos": 1}, "need a folder"),
         ({"execution": Execution(horizon=0)}, "horizon=0"),
         ({"execution": Execution(ensemble=-1.0)}, "ensemble"),
-        ({"processes": 2}, "name of a world"),
+        ({"processes": 2}, "name of an environment"),
     ],
 )
 def test_requests_that_cannot_be_are_refused(point_env, settings, words):
@@ -198,7 +199,7 @@ def test_requests_that_cannot_be_are_refused(point_env, settings, words):
         evaluate(Script(0.2), point_env, **{"episodes": 1, **settings})
 
 
-def test_an_unknown_world_is_refused():
+def test_an_unknown_environment_is_refused():
     with pytest.raises(ConfigError, match="tidy_drawer"):
         evaluate(Script(0.2), "untidy_drawer", episodes=1)
 
@@ -207,13 +208,13 @@ def test_processes_give_the_outcome_of_one_process(tiny_act, tmp_path):
     policy = drawer_policy(tmp_path, tiny_act)
     execution = Execution(horizon=5)
     alone = evaluate(policy, "tidy_drawer", episodes=WAVE + 2, execution=execution, processes=1)
-    spread = evaluate(policy, "tidy_drawer", episodes=WAVE + 2, execution=execution, processes=2)
-    assert alone.rollouts == spread.rollouts
+    parallel = evaluate(policy, "tidy_drawer", episodes=WAVE + 2, execution=execution, processes=2)
+    assert alone.rollouts == parallel.rollouts
     assert len({rollout.progress for rollout in alone.rollouts}) > 1
 
 
-def test_a_worker_that_fails_ends_the_evaluation_with_its_reason(tiny_act, tmp_path):
+def test_an_error_in_a_worker_ends_the_evaluation(tiny_act, tmp_path):
     policy = drawer_policy(tmp_path, tiny_act)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"an evaluation process failed: .*lacks model.safetensors"):
+    with pytest.raises(ModelError, match=r"lacks model\.safetensors"):
         evaluate(policy, "tidy_drawer", episodes=WAVE + 2, processes=2)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from robo_datasets import DemoStore
-from robo_policies.worlds.drawer_probes import PROBES, DrawerProbe
-from robo_policies.worlds.tidy_drawer import TidyDrawer
+from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
+from robo_policies.envs.tidy_drawer.probes import PROBES, TidyDrawerProbeEnv, demonstrate
 
 SMALL = ["episodes=1", "image_size=64", "cameras=[front]"]
 FRONT = "observation.images.front"
@@ -22,10 +22,10 @@ def red(picture: np.ndarray) -> int:
 @pytest.mark.parametrize("probe", PROBES)
 def test_the_picture_differs_by_the_cube_alone(probe):
     pictures = []
-    for env in (TidyDrawer(), DrawerProbe(probe)):
+    for env in (TidyDrawerEnv(), TidyDrawerProbeEnv(probe)):
         env.reset(seed=3)
-        if isinstance(env, DrawerProbe):
-            env.demonstrate("clean", np.random.default_rng(0))
+        if isinstance(env, TidyDrawerProbeEnv):
+            demonstrate(env, np.random.default_rng(0))
         pictures.append(env.render_cameras(("front",))[FRONT])
         env.close()
     there, probed = pictures

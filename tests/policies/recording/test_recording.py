@@ -16,10 +16,15 @@ import pytest
 from robo_core.errors import ConfigError, MissingPartError, StoreError
 from robo_datasets import DemoStore
 from robo_policies import rendering
-from robo_policies.recording.pool import record_in_processes
-from robo_policies.recording.recorder import FRAMES_AFTER_SUCCESS, RecordingPlan, check_mixture, record_episode
-from robo_policies.worlds.progress import STAGES
-from robo_policies.worlds.qualities import QUALITIES
+from robo_policies.envs.demonstrations import QUALITIES
+from robo_policies.envs.tidy_drawer.progress import STAGES
+from robo_policies.recording.recorder import (
+    FRAMES_AFTER_SUCCESS,
+    RecordingPlan,
+    check_mixture,
+    record_episode,
+    record_episodes,
+)
 
 SMALL = ("image_size=16", "cameras=[front]")
 EVEN = dict.fromkeys(QUALITIES, 1.0)
@@ -153,7 +158,7 @@ def test_interrupted_workers_leave_a_good_store(tmp_path: Path):
     os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches every process of the group
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "goes on from here" in error
+    assert "run the same command again to resume" in error
     assert "Traceback" not in error
     store = DemoStore.open(path)
     assert 1 <= len(store) < 50
@@ -165,8 +170,8 @@ def test_interrupted_workers_leave_a_good_store(tmp_path: Path):
 def test_failing_worker_is_reported_with_its_reason(tmp_path: Path):
     plan = RecordingPlan("tidy_drawer", "clean", 0, image_size=16, cameras=("front",))
     DemoStore.create(tmp_path / "demos.zarr", {"action": {"shape": (7,), "dtype": "float32"}}, fps=20, stages=STAGES)
-    with pytest.raises(StoreError, match=r"recording process failed.*unknown features"):
-        record_in_processes(tmp_path / "demos.zarr", plan, [0], "2026-01-01T00:00:00Z", 1, lambda recorded: None)
+    with pytest.raises(StoreError, match="unknown features"):
+        record_episodes(tmp_path / "demos.zarr", plan, [0, 1], "2026-01-01T00:00:00Z", 2, lambda recorded: None)
 
 
 def test_running_recorder_is_not_disturbed_by_a_second_one(tmp_path: Path):
@@ -216,7 +221,7 @@ def test_bad_mixture_is_refused(mixture):
         (("image_size=2",), "out of range"),
         (("episodes=0",), "at least 1"),
         (("seed=-1",), "0 or more"),
-        (("processes=-1",), "0 (one a core)"),
+        (("processes=-1",), "0 (one per core)"),
         (("render=pretty",), "fast, default"),
         (("mixture.clen=1",), "clean"),
         (("qualty=clean",), "quality"),

@@ -1,4 +1,4 @@
-"""The verb: a run from demonstrations to a policy that loads, with every potential, and bad input told in one line."""
+"""The command: from demonstrations to a policy that loads, with every potential, and bad input in one line."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from line_world import LineWorld, WeatheredLine, line_ensemble, line_model, line_store
+from line_env import LineEnv, WeatheredLine, line_ensemble, line_model, line_store
 
 from robo_core.errors import ConfigError, ModelError, RoboError, StoreError
 from robo_policies import load_policy
 from robo_policies.commands import train_rl
-from robo_policies.rl import compiling
-from robo_policies.rl.losses import actor_loss, critic_loss
+from robo_policies.rl.algorithms import compilation
+from robo_policies.rl.algorithms.sac_losses import actor_loss, critic_loss
+from robo_policies.rl.runners import experiment
+from robo_policies.rl.runners.experiment import Experiment
 from robo_policies.rl.settings import (
-    ControlPpoSettings,
-    ControlSacSettings,
     IqlSettings,
     LearnerSettings,
     LearningSettings,
+    RunSettings,
     SacSettings,
+    Sb3PpoSettings,
+    Sb3SacSettings,
 )
-from robo_policies.rl.training import RlTraining, RunSettings
 from robo_rm.shaping.settings import ShapingSettings
 
 LOOP = LearningSettings(
-    repeat=4, updates_per_decision=1, warmup=10, capacity=2000, evaluate_every=400, evaluation_episodes=5,
-    clone_steps=300, discount=0.98,
+    action_repeat=4, gradient_steps=1, learning_starts=10, buffer_size=2000, evaluate_every=400, evaluation_episodes=5,
+    prior_steps=300, discount=0.98,
 )  # fmt: skip
-LEARNER = SacSettings(width=32, batch=64, learning_rate=2e-3, tau=0.02)
+LEARNER = SacSettings(width=32, batch_size=64, learning_rate=2e-3, tau=0.02)
 
 
 @pytest.fixture(autouse=True)
 def line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: LineWorld(max_steps or 40))
+    monkeypatch.setattr(experiment, "make_env", lambda name, max_steps=None: LineEnv(max_steps or 40))
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +71,14 @@ def succeed(policy: Any, episodes: int) -> float:
     """Share of episodes that the policy solves, run as an evaluation would."""
     solved = 0
     for seed in range(episodes):
-        world = LineWorld()
+        env = LineEnv()
         policy.reset()
-        observation, _ = world.reset(seed=seed)
+        observation, _ = env.reset(seed=seed)
         over = False
         while not over:
-            pictures = world.render_cameras(["front"]) if policy.cameras else {}
-            for action in policy.act({**observation, **pictures}):
-                observation, reward, terminated, truncated, _ = world.step(action)
+            images = env.render_cameras(["front"]) if policy.cameras else {}
+            for action in policy.act({**observation, **images}):
+                observation, reward, terminated, truncated, _ = env.step(action)
                 solved += int(reward)
                 over = terminated or truncated
                 if over:
@@ -107,7 +109,7 @@ def test_a_policy_learnt_with_compiled_losses_loads_without_a_compiler(
     (tmp_path / "rl_policy.json").write_text(json.dumps(card))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    observation, _ = LineWorld().reset(seed=0)
+    observation, _ = LineEnv().reset(seed=0)
     assert load_policy(tmp_path).act(observation).shape == (4, 1)
 
 
@@ -116,28 +118,31 @@ def test_a_learned_potential_goes_into_the_policy(tmp_path: Path, store: Path, m
     policy = load_policy(tmp_path)
     assert set(policy.cameras) == {"observation.images.front"}
     assert policy.follows_episodes
-    world = LineWorld()
+    env = LineEnv()
     alone, together = [], []
     for first, rows in ((0, alone), (3, together)):
         policy.reset()
-        observation, _ = world.reset(seed=5)
+        observation, _ = env.reset(seed=5)
         for _ in range(5):
-            seen = {**observation, **world.render_cameras(["front"])}
+            seen = {**observation, **env.render_cameras(["front"])}
             if rows is alone:
                 rows.append(policy.act(seen))
             else:
                 batch = {key: np.stack([np.zeros_like(value), value]) for key, value in seen.items()}
                 rows.append(policy.act(batch, which=[0, first])[1])
             for action in rows[-1]:
-                observation, *_ = world.step(action)
+                observation, *_ = env.step(action)
     np.testing.assert_allclose(alone, together, atol=1e-4)
 
 
 OTHERS: list[tuple[LearnerSettings, dict[str, Any]]] = [
-    (IqlSettings(width=32, batch=64, learning_rate=2e-3), {"steps": 600}),
-    (IqlSettings(width=32, batch=64, learning_rate=2e-3, reward="preferences", preference_steps=50), {"steps": 60}),
-    (ControlPpoSettings(width=16, batch=16, rollout=16, epochs=2), {"steps": 200}),
-    (ControlSacSettings(width=16, batch=16), {"steps": 200}),
+    (IqlSettings(width=32, batch_size=64, learning_rate=2e-3), {"steps": 600}),
+    (
+        IqlSettings(width=32, batch_size=64, learning_rate=2e-3, reward="preferences", preference_steps=50),
+        {"steps": 60},
+    ),
+    (Sb3PpoSettings(width=16, batch_size=16, rollout_steps=16, epochs=2), {"steps": 200}),
+    (Sb3SacSettings(width=16, batch_size=16), {"steps": 200}),
 ]
 
 
@@ -156,8 +161,8 @@ def test_other_learners_come_to_a_policy_that_loads(
     train_rl.run(settings(tmp_path, store, potential="true", learner=learner, **{**changes, "steps": 700}))
 
 
-def test_offline_policies_need_no_reward_model_and_controls_do(tmp_path: Path, store: Path, model: Path) -> None:
-    for name, learner in (("iql", IqlSettings(width=16, batch=16)), ("ppo", OTHERS[2][0])):
+def test_offline_policies_need_no_reward_model_and_baselines_do(tmp_path: Path, store: Path, model: Path) -> None:
+    for name, learner in (("iql", IqlSettings(width=16, batch_size=16)), ("ppo", OTHERS[2][0])):
         train_rl.run(settings(tmp_path / name, store, reward_model=str(model), steps=40, learner=learner))
         assert bool(load_policy(tmp_path / name).cameras) == (name == "ppo")
 
@@ -171,7 +176,7 @@ MODES = [
 
 
 @pytest.mark.parametrize("shaping", MODES, ids=["multi_critic", "bilevel", "chi_squared", "both"])
-def test_modes_with_a_half_in_the_learner_go_on_and_load(
+def test_modes_with_a_half_in_the_learner_resume_and_load(
     tmp_path: Path, store: Path, shaping: ShapingSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {"potential": "true", "shaping": shaping}
@@ -180,23 +185,23 @@ def test_modes_with_a_half_in_the_learner_go_on_and_load(
     assert ("occupancy" in shown) == (shaping.occupancy > 0)
     assert shaping.mode in shown
     train_rl.run(settings(tmp_path, store, steps=200, **given))
-    assert "going on at 12" in capsys.readouterr().out
+    assert "resuming at 12" in capsys.readouterr().out
     policy = load_policy(tmp_path)
-    world = LineWorld()
-    assert policy.act(world.reset(seed=0)[0]).shape == (4, 1)
+    env = LineEnv()
+    assert policy.act(env.reset(seed=0)[0]).shape == (4, 1)
 
 
 def test_a_learnt_blend_and_a_penalty_do_not_hover_where_progress_as_a_reward_does(tmp_path: Path, store: Path) -> None:
-    """The world ends at success, so an agent that is paid for progress waits in front of the goal."""
-    loop = replace(LOOP, discount=0.99, clone_steps=0, evaluate_every=2000)
+    """The environment ends at success, so an agent that is paid for progress waits in front of the goal."""
+    loop = replace(LOOP, discount=0.99, prior_steps=0, evaluate_every=2000)
     success = {}
     for name, shaping in {
         "additive": ShapingSettings("additive"),
         "blend": ShapingSettings("bilevel"),
         "penalty": ShapingSettings("additive", occupancy=1.0),
     }.items():
-        # A blend learns from what is tried beside the goal, so this learner tries widely.
-        learner = replace(LEARNER, imitation=0.0, temperature=0.02, entropy_per_action=-0.5)
+        # A blend learns from what is tried beside the goal, so this learner tries wide.
+        learner = replace(LEARNER, imitation_weight=0.0, temperature=0.02, target_entropy=-0.5)
         given = {"learning": loop, "learner": learner, "potential": "true", "shaping": shaping, "steps": 2000}
         train_rl.run(settings(tmp_path / name, store, **given))
         success[name] = json.loads((tmp_path / name / "metrics.json").read_text())["success"]
@@ -219,7 +224,7 @@ def test_an_ensembles_rule_is_part_of_the_policy_and_its_drift_is_watched(
     assert set(policy.cameras) == {"observation.images.front"}
     page = (tmp_path / "rl" / "report.html").read_text()
     assert "Is the reward being hacked?" in page
-    assert "times as unsure as on demonstrations" in page
+    assert "times as uncertain as on demonstrations" in page
     lcb = ShapingSettings("pbrs", ensemble="lcb")
     with pytest.raises(ModelError, match="other settings"):
         train_rl.run(settings(tmp_path / "rl", store, reward_model=str(both), steps=1600, shaping=lcb))
@@ -227,10 +232,10 @@ def test_an_ensembles_rule_is_part_of_the_policy_and_its_drift_is_watched(
         train_rl.run(settings(tmp_path / "no", store, reward_model=str(model), shaping=worst))
 
 
-def test_the_same_command_goes_on(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_command_resumes(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_rl.run(settings(tmp_path, store, steps=200))
     train_rl.run(settings(tmp_path, store, steps=400))
-    assert "going on at 20" in capsys.readouterr().out
+    assert "resuming at 20" in capsys.readouterr().out
     with pytest.raises(ModelError, match="other settings"):
         train_rl.run(settings(tmp_path, store, steps=400, seed=1))
     train_rl.run(settings(tmp_path, store, steps=200, seed=1, overwrite=True))
@@ -251,24 +256,24 @@ def test_a_cap_in_minutes_says_that_it_ended_the_run(
     assert metrics["steps"] >= 120
 
 
-def test_a_run_made_longer_compiles_and_goes_on(
+def test_a_run_made_longer_compiles_and_resumes(
     tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[Any] = []
     monkeypatch.setenv("CXX", "g++")
     monkeypatch.setattr(torch, "compile", lambda function, **_: compiled.append(function) or function)
-    monkeypatch.setattr(compiling, "WORTH_IT", 300)
+    monkeypatch.setattr(compilation, "MIN_STEPS", 300)
     train_rl.run(settings(tmp_path, store, steps=200))
     assert not compiled
     assert "compiling" not in capsys.readouterr().out
     train_rl.run(settings(tmp_path, store, steps=400))
     assert {critic_loss, actor_loss} <= set(compiled)
-    told = capsys.readouterr().out
-    assert "compiling" in told
-    assert "going on at 20" in told
+    output = capsys.readouterr().out
+    assert "compiling" in output
+    assert "resuming at 20" in output
 
 
-def test_a_damaged_policy_is_told(tmp_path: Path, store: Path) -> None:
+def test_a_damaged_policy_is_refused(tmp_path: Path, store: Path) -> None:
     train_rl.run(settings(tmp_path, store, steps=100))
     weights = tmp_path / "rl_policy.safetensors"
     raw = weights.read_bytes()
@@ -277,9 +282,11 @@ def test_a_damaged_policy_is_told(tmp_path: Path, store: Path) -> None:
         load_policy(tmp_path)
     weights.write_bytes(raw)
     card = tmp_path / "rl_policy.json"
-    card.write_text(card.read_text().replace('"format": 1', '"format": 9'))
-    with pytest.raises(ModelError, match="upgrade"):
-        load_policy(tmp_path)
+    good = card.read_text()
+    for other, advice in ((9, "upgrade"), (1, "train it again")):
+        card.write_text(good.replace('"format": 2', f'"format": {other}'))
+        with pytest.raises(ModelError, match=advice):
+            load_policy(tmp_path)
 
 
 WRONG: list[tuple[dict[str, Any], type[RoboError], str]] = [
@@ -308,22 +315,22 @@ WRONG: list[tuple[dict[str, Any], type[RoboError], str]] = [
     ({"store": None, "learner": IqlSettings()}, ConfigError, "give store"),
     ({"learner": IqlSettings(reward="vlm")}, ConfigError, "learner.reward='vlm'"),
     ({"learner": IqlSettings(reward="preferences")}, ConfigError, "asks a reward model"),
-    ({"policy": "/nowhere", "learner": ControlPpoSettings()}, ConfigError, "learner=sb3_ppo does not take"),
-    ({"learning": LearningSettings(repeat=0)}, ConfigError, "repeat=0"),
-    ({"learning": LearningSettings(demonstration_share=1.0)}, ConfigError, "demonstration_share"),
-    ({"learning": LearningSettings(success_share=1.5)}, ConfigError, "success_share"),
-    ({"learning": LearningSettings(clone_growth=1.0)}, ConfigError, "clone_growth=1"),
-    ({"learning": LearningSettings(unseen=["wind"])}, ConfigError, "no 'wind' in the environment's state"),
+    ({"policy": "/nowhere", "learner": Sb3PpoSettings()}, ConfigError, "learner=sb3_ppo does not take"),
+    ({"learning": LearningSettings(action_repeat=0)}, ConfigError, "action_repeat=0"),
+    ({"learning": LearningSettings(demonstration_fraction=1.0)}, ConfigError, "demonstration_fraction"),
+    ({"learning": LearningSettings(success_fraction=1.5)}, ConfigError, "success_fraction"),
+    ({"learning": LearningSettings(self_imitation_growth=1.0)}, ConfigError, "self_imitation_growth=1"),
+    ({"learning": LearningSettings(ignored_states=["wind"])}, ConfigError, "no 'wind' in the environment's state"),
     (
-        {"learning": LearningSettings(unseen=["wind"]), "learner": ControlSacSettings()},
+        {"learning": LearningSettings(ignored_states=["wind"]), "learner": Sb3SacSettings()},
         ConfigError,
-        "hides nothing from learner=sb3_sac",
+        "no effect on learner=sb3_sac",
     ),
 ]
 
 
 @pytest.mark.parametrize(("changes", "kind", "message"), WRONG, ids=[message for _, _, message in WRONG])
-def test_bad_input_is_told_in_one_line(
+def test_bad_input_is_reported_in_one_line(
     tmp_path: Path, store: Path, changes: dict[str, Any], kind: type[RoboError], message: str
 ) -> None:
     given = {"shaping": ShapingSettings("sparse"), **changes}
@@ -332,45 +339,47 @@ def test_bad_input_is_told_in_one_line(
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
-def test_a_store_of_another_world_is_told(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wide(LineWorld):
+def test_a_store_of_another_environment_is_refused(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wide(LineEnv):
         def __init__(self, max_steps: int = 40) -> None:
             super().__init__(max_steps)
             box = self.observation_space.spaces["observation.state"]
             wide = type(box)(-2, 2, (3,), np.float32)
             self.observation_space.spaces["observation.state"] = wide
 
-    monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: Wide())
-    with pytest.raises(StoreError, match=r"has 2 values in .* and 3 in this world"):
+    monkeypatch.setattr(experiment, "make_env", lambda name, max_steps=None: Wide())
+    with pytest.raises(StoreError, match=r"has 2 values in .* and 3 in this environment"):
         train_rl.run(settings(tmp_path, store, shaping=ShapingSettings("sparse")))
 
 
 @pytest.mark.parametrize(("potential", "cut"), [("true", True), ("none", False)])
-def test_only_episodes_that_are_learnt_from_with_a_potential_are_cut_off(
+def test_only_episodes_learned_from_with_a_potential_are_truncated_early(
     tmp_path: Path, store: Path, potential: str, cut: bool
 ) -> None:
-    loop = replace(LOOP, patience=2)
+    loop = replace(LOOP, early_termination_patience=2)
     shaping = ShapingSettings("pbrs" if potential == "true" else "sparse")
     run = RunSettings("line", str(store), None, None, potential, None, shaping, loop, LEARNER, 0, None)
-    training = RlTraining(run, tmp_path)
-    for worlds, expected in (
-        (training.learning_worlds(), cut),
-        (training.learning_worlds(blind=True), False),
-        (training.evaluation_worlds(0), False),
+    made = Experiment(run, tmp_path)
+    for envs, expected in (
+        (made.training_envs(), cut),
+        (made.training_envs(scored=False), False),
+        (made.evaluation_envs(0), False),
     ):
-        worlds.reset()
-        still = np.zeros((len(worlds.worlds), 1), np.float32)
-        assert [bool(worlds.step(still).ended.all()) for _ in range(2)] == [False, expected]
+        envs.reset()
+        still = np.zeros((envs.num_envs, 1), np.float32)
+        assert [bool(envs.step(still).done.all()) for _ in range(2)] == [False, expected]
 
 
 @pytest.mark.parametrize("learner", [LEARNER, IqlSettings(width=32)], ids=["sac", "iql"])
-@pytest.mark.parametrize("unseen", [["weather"], []], ids=["unseen", "seen"])
-def test_what_is_not_to_be_seen_changes_no_action_of_learner_clone_or_policy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learner: LearnerSettings, unseen: list[str]
+@pytest.mark.parametrize("ignored", [["weather"], []], ids=["ignored", "read"])
+def test_an_ignored_state_changes_no_action_of_learner_prior_or_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learner: LearnerSettings, ignored: list[str]
 ) -> None:
-    monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: WeatheredLine(max_steps or 40))
-    store = line_store(tmp_path / "demos.zarr", world=WeatheredLine(200))
-    loop = replace(LOOP, unseen=unseen)
+    monkeypatch.setattr(experiment, "make_env", lambda name, max_steps=None: WeatheredLine(max_steps or 40))
+    store = line_store(tmp_path / "demos.zarr", env=WeatheredLine(200))
+    loop = replace(LOOP, ignored_states=ignored)
     run = settings(tmp_path / "out", Path(store.path), learning=loop, learner=learner, potential="true", steps=100)
     train_rl.run(run)
     policy = load_policy(tmp_path / "out")
@@ -382,26 +391,26 @@ def test_what_is_not_to_be_seen_changes_no_action_of_learner_clone_or_policy(
     moved = {key: value.copy() for key, value in calm.items()}
     moved["observation.environment_state"][:, 1] += 1
     acted = [policy.act(seen) for seen in (calm, stormy, moved)]
-    assert bool(np.abs(acted[1] - acted[0]).max() < 1e-6) is bool(unseen)
+    assert bool(np.abs(acted[1] - acted[0]).max() < 1e-6) is bool(ignored)
     assert np.abs(acted[2] - acted[0]).max() > 1e-6
 
 
-def test_scaling_goes_on_from_a_checkpoint_and_hides_what_it_did(
+def test_statistics_are_restored_from_a_checkpoint_and_hide_what_they_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robo_policies.worlds.make_env", lambda name, max_steps=None: WeatheredLine(max_steps or 40))
-    store = line_store(tmp_path / "demos.zarr", world=WeatheredLine(200))
-    loop = replace(LOOP, unseen=["weather"])
+    monkeypatch.setattr(experiment, "make_env", lambda name, max_steps=None: WeatheredLine(max_steps or 40))
+    store = line_store(tmp_path / "demos.zarr", env=WeatheredLine(200))
+    loop = replace(LOOP, ignored_states=["weather"])
     shaping = ShapingSettings("pbrs")
     run = RunSettings("line", str(store.path), None, None, "true", None, shaping, loop, LEARNER, 0, None)
-    first = RlTraining(run, tmp_path / "run").learning
-    before = first.acting.state()["scale"]
+    first = Experiment(run, tmp_path / "run").runner
+    before = first.policy.state()["scale"]
     first.run(120, lambda *_: None)
-    second = RlTraining(run, tmp_path / "run").learning
+    second = Experiment(run, tmp_path / "run").runner
     assert second.load()
-    held, again = first.acting.state(), second.acting.state()
+    stored, again = first.policy.state(), second.policy.state()
     for name in ("mean", "scale"):
-        np.testing.assert_array_equal(held[name], again[name])
-    assert (held["scale"] != before).any()
-    assert torch.isinf(held["scale"]).tolist() == [False, False, True, False, False]
-    assert second.note.scaling == first.note.scaling
+        np.testing.assert_array_equal(stored[name], again[name])
+    assert (stored["scale"] != before).any()
+    assert torch.isinf(stored["scale"]).tolist() == [False, False, True, False, False]
+    assert second.state.statistics == first.state.statistics

@@ -219,7 +219,7 @@ def test_a_wrong_command_is_one_line(bench, capsys, words, match):
 
 def test_the_simulated_arm_runs_a_policy_in_this_process(tmp_path):
     from robo_policies.cloning.checkpoint import write_card
-    from robo_policies.cloning.learner import make_learner
+    from robo_policies.cloning.learners import make_learner
     from robo_policies.cloning.settings import ActSettings
 
     home = np.array([0.0, 0.0, 0.0, 0.0, 1.57, 0.0, 0.5], np.float32)

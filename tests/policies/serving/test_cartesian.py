@@ -225,7 +225,7 @@ def test_a_served_policy_of_poses_answers_with_joints(urdf):
 
 def test_the_gripper_of_a_pose_goes_where_the_contract_says(urdf):
     drawer = RobotContract.load("tidy_drawer")
-    from robo_policies.worlds import scene
+    from robo_policies.envs.tidy_drawer import scene
 
     model = urdf.with_name("drawer.xml")
     model.write_text(scene.arm_xml())

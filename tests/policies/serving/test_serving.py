@@ -23,13 +23,14 @@ from robo_datasets import DemoStore
 from robo_hw import RobotContract
 from robo_hw.transport import ClientState, Credentials, Observation, PolicyClient, PolicyServer, Timeouts
 from robo_policies import load_policy, train_policy
-from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings
+from robo_policies.cloning.settings import ActSettings, CloningSettings
 from robo_policies.serving.check_store import action_findings
 from robo_policies.serving.deploy_check import deploy_check, rate_findings
 from robo_policies.serving.dry_run import DryRun, dry_run
 from robo_policies.serving.fit import GO, NO_GO, WARN, contract_finding, policy_findings, wider_findings
 from robo_policies.serving.loading import Loaded, load
 from robo_policies.serving.served import ServedLearnedPolicy
+from robo_rm.training.budget import Budget
 
 ARM = RobotContract.load("tidy_drawer")
 HOME = np.array([0.0, 0.0, 0.0, 0.0, 1.57, 0.0, 0.5])

@@ -188,7 +188,8 @@ def test_a_lerobot_recording_and_checkpoint_of_an_so101_are_a_go(degrees, tmp_pa
 
 def test_a_policy_trained_here_on_that_recording_keeps_its_names_and_is_a_go(tmp_path):
     from robo_policies import train_policy
-    from robo_policies.cloning.settings import ActSettings, Budget, CloningSettings
+    from robo_policies.cloning.settings import ActSettings, CloningSettings
+    from robo_rm.training.budget import Budget
 
     store = recorded(tmp_path / "demos.zarr", {"motors": NAMES})
     settings = ActSettings(

@@ -158,7 +158,7 @@ def test_a_missing_folder_and_a_missing_tokenizer_are_named(tmp_path):
 def test_a_name_on_the_hub_that_cannot_be_reached_says_what_to_do(tmp_path):
     code = (
         "from robo_rm.encoders.frozen import FrozenEncoder; from robo_rm.settings import FrozenSettings\n"
-        "from robo_datasets.errors import ModelError\n"
+        "from robo_core.errors import ModelError\n"
         "try:\n    FrozenEncoder(FrozenSettings())\nexcept ModelError as error:\n    print(error)"
     )
     quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}

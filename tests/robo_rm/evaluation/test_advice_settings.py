@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from brightness_model import BrightnessModel, load_brightness_model, make_bright_store
 
-from robo_core.cli.verbs import find_verbs, pick_verb
+from robo_core.cli.commands import find_commands, pick_command
 from robo_datasets import DemoStore
 from robo_rm.reward_models.saving import WEIGHTS
 from robo_rm.settings import StageSettings
@@ -33,8 +33,8 @@ OTHERS = {"store.set_success"}
 def settings_of(command: str) -> set[str]:
     """Names of a command's settings, groups with their members."""
     found = set()
-    verb, _ = pick_verb(command.split(), find_verbs())
-    for field in dataclasses.fields(verb.module.Config):
+    found_command, _ = pick_command(command.split(), find_commands())
+    for field in dataclasses.fields(found_command.schema):
         found.add(field.name)
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         if dataclasses.is_dataclass(default):
@@ -72,7 +72,7 @@ def messages(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_message_names_a_setting_that_no_command_has(path: Path) -> None:
-    known = OTHERS | set().union(*(settings_of(words.replace(".", " ")) for words in find_verbs()))
+    known = OTHERS | set().union(*(settings_of(words.replace(".", " ")) for words in find_commands()))
     known |= {f"reward.{field.name}" for field in dataclasses.fields(StageSettings)}
     wrong = {name for text in messages(path) for name in SETTING.findall(text) if name not in known}
     assert wrong == set()

@@ -272,6 +272,9 @@ class TestVerb:
         assert metrics["failures"] == 3
         assert metrics["encodes_per_step"] == 1
         assert metrics["by_kind.dazzle.beyond_truth"] == 1
+        assert metrics["trust_weighting"] == "no"
+        assert "robo-rm score" not in printed, "weights of a model that is not to be trusted for them"
+        assert f"next: no weights of this model (see above): {folder / 'report' / 'report.html'}" in printed
         page = (folder / "report" / "report.html").read_text()
         assert "http" not in page
         assert page.index("Can I trust it?") < page.index("Worst cases") < page.index("Stages")

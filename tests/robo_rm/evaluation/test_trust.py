@@ -104,6 +104,15 @@ class TestFewEpisodes:
         for name in ("auroc", "fpr_at_gold", "hallucination", "hallucination_probes", "stage_accuracy", "rho"):
             assert found[name].high - found[name].low > 0.1, name
 
+    def test_episodes_in_the_same_order_leave_the_interval_of_the_order_open(self) -> None:
+        for good in (8, 20):
+            found = figures(mixed(good, 4, probed=True), 10, resamples=100)
+            assert found["voc"].value == 1
+            assert found["voc"].low == pytest.approx(good / (good + 1))
+        assert "voc is 1.000 (wanted at least 0.9), but may be 0.889 with other episodes: 8 episodes" in (
+            uses(mixed(8, 20))["weighting"].text
+        )
+
     def test_a_model_that_errs_once_is_not_trusted_more_than_one_that_never_does(self) -> None:
         good = figures(mixed(40, 40), 10, resamples=200)
         erring = mixed(40, 39)

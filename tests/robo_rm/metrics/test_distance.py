@@ -1,4 +1,4 @@
-"""EPIC and STARC: by hand on a small world, blind to shaping and scale, and not blind to a wrong end."""
+"""EPIC and STARC: by hand on a small environment, blind to shaping and scale, and not blind to a wrong end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ S, A, G = 6, 3, 0.9
 
 
 def _world(seed: int) -> np.ndarray:
-    world = np.random.default_rng(seed).random((S, A, S)) ** 4
-    return world / world.sum(-1, keepdims=True)
+    weights = np.random.default_rng(seed).random((S, A, S)) ** 4
+    return weights / weights.sum(-1, keepdims=True)
 
 
 def _reward(seed: int) -> np.ndarray:
@@ -75,15 +75,15 @@ def test_a_potential_at_the_end_is_seen_only_by_a_distance_that_knows_the_end() 
 
 def test_starc_of_a_chain_by_hand() -> None:
     # 0 -> 1 -> 2 (end); action 0 advances, action 1 stays. Reward 1 on entering 2.
-    world = np.zeros((3, 2, 3))
-    world[0, 0, 1] = world[0, 1, 0] = world[1, 0, 2] = world[1, 1, 1] = 1
+    transitions = np.zeros((3, 2, 3))
+    transitions[0, 0, 1] = transitions[0, 1, 0] = transitions[1, 0, 2] = transitions[1, 1, 1] = 1
     reward = np.zeros((3, 2, 3))
     reward[1, 0, 2] = 1
     terminal = np.array([False, False, True])
     # Uniform policy, g = 1/2: V1 = 1/2 + V1/4 = 2/3, V0 = (V0 + V1)/4 = 2/9.
     v0, v1 = 2 / 9, 2 / 3
     expected = [[0.5 * v1 - v0, 0.5 * v0 - v0], [1 - v1, 0.5 * v1 - v1], [0, 0]]
-    np.testing.assert_allclose(starc_canonical(reward, world, 0.5, terminal), expected, atol=1e-12)
+    np.testing.assert_allclose(starc_canonical(reward, transitions, 0.5, terminal), expected, atol=1e-12)
 
 
 def test_a_reward_of_pure_shaping_prefers_nothing() -> None:

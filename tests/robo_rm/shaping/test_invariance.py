@@ -12,36 +12,36 @@ from hypothesis import strategies as st
 from robo_core.errors import ModelError
 from robo_rm import check_shaping, shaped_reward
 from robo_rm.metrics import epic_distance, starc_distance
-from robo_rm.shaping.modes import MODES, Decisions, ShapingSettings, compose_reward, value_bounds
+from robo_rm.shaping.modes import MODES, ShapingSettings, Transitions, compose_reward, value_bounds
 from robo_rm.shaping.tabular import ADVANCE, GIVE_UP, HOVER, TabularTask, hover_task, random_task
 
 
-def keeps_terminal_potential(gold: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
-    return gold + g**steps * after - now
+def keeps_terminal_potential(task_reward: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
+    return task_reward + g**steps * after - now
 
 
-def undiscounted_difference(gold: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
-    return gold + after - now
+def undiscounted_difference(task_reward: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
+    return task_reward + after - now
 
 
-def progress_as_reward(gold: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
-    return gold + after
+def progress_as_reward(task_reward: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
+    return task_reward + after
 
 
-def forgets_the_steps(gold: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
-    return gold + g * np.where(ended, 0.0, after) - now
+def forgets_the_steps(task_reward: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
+    return task_reward + g * np.where(ended, 0.0, after) - now
 
 
-def drops_time_limits(gold: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
-    """Takes the last decision of an episode for terminal, although the time ran out."""
+def drops_time_limits(task_reward: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
+    """Takes the last action of an episode for terminal, although the time ran out."""
     done = np.array(ended)
     if done.ndim == 1:
         done[-1] = True
-    return shaped_reward(gold, now, after, done, g, steps)
+    return shaped_reward(task_reward, now, after, done, g, steps)
 
 
-def clipped(gold: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
-    return np.clip(shaped_reward(gold, now, after, ended, g, steps), -0.05, 1.0)
+def clipped(task_reward: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
+    return np.clip(shaped_reward(task_reward, now, after, ended, g, steps), -0.05, 1.0)
 
 
 WRONG = [
@@ -60,7 +60,7 @@ def test_our_core_passes_every_clause() -> None:
 
 @pytest.mark.parametrize("rule", WRONG, ids=lambda rule: rule.__name__)
 def test_a_wrong_variant_is_caught(rule: Any) -> None:
-    with pytest.raises(ModelError, match="the shaping changes what is best"):
+    with pytest.raises(ModelError, match="the shaping changes the optimal policy"):
         check_shaping(rule)
 
 
@@ -85,19 +85,21 @@ def test_optimal_and_soft_policies_of_random_tasks_stay(seed: int, steps: int, d
     shaped = task.shaped(shaped_reward)
     assert np.array_equal(task.best_actions(), shaped.best_actions())
     np.testing.assert_allclose(task.soft_policy(0.5), shaped.soft_policy(0.5), atol=1e-6)
-    # The critic of the shaped task is that of the gold task, moved by -F.
+    # The critic of the shaped task is that of the unshaped task, moved by -Phi.
     live = ~task.terminal
     moved = task.action_values() - task.potential[:, None]
     np.testing.assert_allclose(shaped.action_values()[live], moved[live], atol=1e-8)
 
 
 def _as_rule(mode: str) -> Any:
-    def rule(gold: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
-        shape = np.broadcast_shapes(*map(np.shape, (gold, now, after, ended, steps)))
-        gold, now, after, ended, steps = (np.broadcast_to(x, shape).ravel() for x in (gold, now, after, ended, steps))
-        start, never = np.zeros_like(gold), np.zeros(gold.shape, dtype=bool)
-        decisions = Decisions(gold, now, after, start, ended, never, steps)
-        return compose_reward(ShapingSettings(mode), decisions, g).reshape(shape)
+    def rule(task_reward: Any, now: Any, after: Any, ended: Any, g: float, steps: Any) -> Any:
+        shape = np.broadcast_shapes(*map(np.shape, (task_reward, now, after, ended, steps)))
+        task_reward, now, after, ended, steps = (
+            np.broadcast_to(x, shape).ravel() for x in (task_reward, now, after, ended, steps)
+        )
+        start, never = np.zeros_like(task_reward), np.zeros(task_reward.shape, dtype=bool)
+        transitions = Transitions(task_reward, now, after, start, ended, never, steps)
+        return compose_reward(ShapingSettings(mode), transitions, g).reshape(shape)
 
     return rule
 
@@ -112,7 +114,7 @@ def test_which_modes_keep_the_best_policy(mode: str) -> None:
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 5]), st.sampled_from(["sparse", "pbrs", "pbrs_centred"]))
 @settings(max_examples=25)
 def test_the_bounds_of_a_value_hold_for_the_best_and_for_any_policy(seed: int, steps: int, mode: str) -> None:
-    """Where gold is paid once, at the end: every policy's value lies between the bounds, the best one's as well."""
+    """Where the task reward is paid once, at the end: every value lies between the bounds, the optimal one as well."""
     rng = np.random.default_rng(seed)
     task = random_task(rng, steps=steps)
     task = TabularTask(
@@ -140,7 +142,7 @@ def test_modes_that_pay_otherwise_have_no_bounds(mode: str) -> None:
 
 
 def _distances(rule: Any, seed: int, steps: int) -> tuple[float, float]:
-    """EPIC and STARC distance between gold and shaped on a random task with terminal states."""
+    """EPIC and STARC distance between task reward and shaped on a random task with terminal states."""
     task = random_task(np.random.default_rng(seed), steps=steps)
     shaped = task.shaped(rule)
     discount = task.discount**steps
@@ -152,7 +154,7 @@ def _distances(rule: Any, seed: int, steps: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("steps", [1, 5])
-def test_reward_distances_to_gold_vanish_for_the_right_shaping_only(seed: int, steps: int) -> None:
+def test_reward_distances_to_task_reward_vanish_for_the_right_shaping_only(seed: int, steps: int) -> None:
     epic, starc = _distances(shaped_reward, seed, steps)
     assert epic < 1e-3
     assert starc < 1e-3

@@ -14,7 +14,7 @@ from robo_rm.reward_models.stage.model_type import fit
 from robo_rm.settings import OptimiserSettings
 from robo_rm.training import stopping
 from robo_rm.training.budget import Budget
-from robo_rm.training.stopping import BEST, EarlyStopping, rollout_score
+from robo_rm.training.stopping import BEST, EarlyStopping, check_validation, rollout_score
 
 NAN = math.nan
 
@@ -47,12 +47,12 @@ def test_the_error_on_demonstrations_has_no_say():
     assert rollout_score({"auroc": NAN, "hallucination": NAN}) == -math.inf
 
 
-def test_validation_without_failures_is_refused(tmp_path):
+def test_validation_without_failures_is_refused():
     whole = [SimpleNamespace(success=True)] * 3
     with pytest.raises(ConfigError, match="holds no failure"):
-        EarlyStopping(whole, 3, tmp_path)
+        check_validation(whole, 3)
     with pytest.raises(ConfigError, match="patience=0"):
-        EarlyStopping([*whole, SimpleNamespace(success=False)], 0, tmp_path)
+        check_validation([*whole, SimpleNamespace(success=False)], 0)
 
 
 def test_the_best_model_is_kept_and_training_ends_when_it_gets_no_better(store, tmp_path, monkeypatch):
@@ -75,13 +75,13 @@ def test_validation_episodes_are_neither_trained_on_nor_held_out(store, tmp_path
     assert {store.episode(uuid).success for uuid in parts[1]} == {True, False}
 
 
-def test_a_training_goes_on_with_what_it_knew_of_the_best(store, tmp_path):
-    kept = EarlyStopping(list(store), 3, tmp_path)
-    kept.best, kept.waited, kept.looked = 0.7, 2, 0.5
-    other = EarlyStopping(list(store), 3, tmp_path)
+def test_a_training_goes_on_with_what_it_knew_of_the_best(tmp_path):
+    kept = EarlyStopping(dict, 3, tmp_path)
+    kept.best, kept.waited, kept.evaluated = 0.7, 2, 0.5
+    other = EarlyStopping(dict, 3, tmp_path)
     other.restore(kept.state())
-    assert (other.best, other.waited, other.looked) == (0.7, 2, 0.5)
-    other.restore(EarlyStopping(list(store), 3, tmp_path).state())
+    assert (other.best, other.waited, other.evaluated) == (0.7, 2, 0.5)
+    other.restore(EarlyStopping(dict, 3, tmp_path).state())
     assert other.best == -math.inf
     assert not other.due(0.2)
     assert other.due(0.3)

@@ -36,7 +36,7 @@ def test_episodes_are_counted_by_task_and_stage():
     text = "\n".join(found.notes)
     assert "4 of 8 episodes have no stage labels and train nothing (u0, u1, u2, ...)" in text
     assert "no training episode enters the stages 'd'" in text
-    assert "1 training episodes have no outcome" in text
+    assert "1 training episode has no outcome" in text
 
 
 def test_a_task_without_labels_is_named():

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from moving_square import CAMERA, ENCODER, REWARD, STATE, arrays, description, make_store, stored
+from safetensors.torch import save_file
 
 from robo_core.errors import ConfigError, LabelError, ModelError
 from robo_datasets import DemoStore
@@ -23,12 +24,14 @@ from robo_rm.reward_models.saving import load_reward_model
 from robo_rm.reward_models.stage.losses import Targets, stage_loss
 from robo_rm.reward_models.stage.model_type import StagePlan
 from robo_rm.reward_models.stage.network import Heads
-from robo_rm.reward_models.stage.trainer import Trainer
+from robo_rm.reward_models.stage.trainer import StageObjective
 from robo_rm.settings import LossSettings, OptimiserSettings
 from robo_rm.training.budget import LEAST_STEPS, Budget
 from robo_rm.training.data import TrainingData
+from robo_rm.training.engine import Engine, Recipe
 from robo_rm.training.fit import CHECKPOINT, Fit
-from robo_rm.training.trainer import schedule
+from robo_rm.training.objective import FLOOR
+from robo_rm.training.schedule import warmup_cosine
 
 TINY = [
     "reward.history=3",
@@ -68,6 +71,16 @@ def store(tmp_path_factory):
 def training_data(budget: float = 1e9, states: bool = True) -> TrainingData:
     episodes = [stored(arrays(30, 0)), stored(arrays(25, 1, until=0.3), success=False)]
     return TrainingData.load(episodes, [0.4, 0.6], {CAMERA: (24, 32)}, STATE if states else None, budget)
+
+
+def engine_of(made=None) -> Engine:
+    objective = StageObjective(made or description(), training_data(), OptimiserSettings(batch=4, warmup=2), seed=1)
+    return Engine(objective, Recipe(Budget(6), objective.settings.average), "cpu")
+
+
+def train(engine: Engine, steps: range) -> None:
+    for step in steps:
+        engine.step(engine.objective.batch(step))
 
 
 def heads_and_targets(slots: int = 5):
@@ -153,7 +166,7 @@ def test_images_and_states_of_a_batch_are_those_of_the_plan():
         instruction_mismatch=0.0,
     )
     data = training_data()
-    trainer = Trainer(description(reward=off), data, OptimiserSettings(batch=6), seed=3)
+    trainer = StageObjective(description(reward=off), data, OptimiserSettings(batch=6), seed=3)
     batch = trainer.batch(0)
     images = batch.images[CAMERA].reshape(6, -1, 24, 32, 6)
     state = batch.state.reshape(6, -1, 2)
@@ -175,18 +188,18 @@ def test_images_beyond_the_memory_budget_are_the_same():
     frames = np.array([3, 0, 3, 7, 24])
     kept, read = training_data(), training_data(budget=0)
     for episode in range(2):
-        assert np.array_equal(kept.images(episode, CAMERA, frames), read.images(episode, CAMERA, frames))
+        assert np.array_equal(kept.reader.read(episode, CAMERA, frames), read.reader.read(episode, CAMERA, frames))
 
 
 def test_every_episode_has_its_turn():
-    trainer = Trainer(description(), training_data(), OptimiserSettings(batch=3), seed=0)
+    trainer = StageObjective(description(), training_data(), OptimiserSettings(batch=3), seed=0)
     seen = np.concatenate([trainer.batch(step).windows.episode for step in range(4)])
     assert np.bincount(seen).tolist() == [6, 6]
 
 
 def test_a_batch_depends_on_seed_and_step_alone():
-    first = Trainer(description(), training_data(), OptimiserSettings(batch=3), seed=5)
-    second = Trainer(description(), training_data(), OptimiserSettings(batch=3), seed=5)
+    first = StageObjective(description(), training_data(), OptimiserSettings(batch=3), seed=5)
+    second = StageObjective(description(), training_data(), OptimiserSettings(batch=3), seed=5)
     second.batch(0)
     a, b = first.batch(4), second.batch(4)
     assert np.array_equal(a.images[CAMERA], b.images[CAMERA])
@@ -195,33 +208,46 @@ def test_a_batch_depends_on_seed_and_step_alone():
 
 
 def test_a_resumed_training_is_the_one_that_was_not_interrupted(tmp_path):
-    def trainer() -> Trainer:
-        return Trainer(description(), training_data(), OptimiserSettings(batch=4, warmup=2), seed=1)
-
-    straight = trainer()
-    for step in range(6):
-        straight.step(straight.batch(step), step / 6)
-    first = trainer()
-    for step in range(3):
-        first.step(first.batch(step), step / 6)
+    straight = engine_of()
+    train(straight, range(6))
+    first = engine_of()
+    train(first, range(3))
     first.save(tmp_path / "c.safetensors", {"mark": 7})
-    second = trainer()
+    second = engine_of()
     assert second.load(tmp_path / "c.safetensors")["mark"] == 7
-    for step in range(3, 6):
-        second.step(second.batch(step), step / 6)
-    expected, found = straight.averaged.state_dict(), second.averaged.state_dict()
+    train(second, range(3, 6))
+    straight.finish()
+    second.finish()
+    expected, found = (engine.objective.network.state_dict() for engine in (straight, second))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
-    trainer = Trainer(description(), training_data(), OptimiserSettings(batch=2), seed=1)
     path = tmp_path / "c.safetensors"
     path.write_bytes(b"nonsense")
-    with pytest.raises(ModelError, match="damaged; remove it to train anew"):
-        trainer.load(path)
+    with pytest.raises(ModelError, match=r"damaged .*; remove it to train again"):
+        engine_of().load(path)
+
+
+def test_a_checkpoint_of_before_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "c.safetensors"
+    save_file({"network.0": torch.zeros(1)}, path, {"note": json.dumps({"steps": 3})})
+    with pytest.raises(ModelError, match=r"not a checkpoint of version 2; remove it to train again$"):
+        engine_of().load(path)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    path = tmp_path / "c.safetensors"
+    engine_of().save(path, {"callbacks": []})
+    wider = dataclasses.replace(REWARD, width=32)
+    with pytest.raises(ModelError, match="checkpoint of another model"):
+        engine_of(description(reward=wider)).load(path)
 
 
 def test_the_learning_rate_warms_up_and_falls():
+    def schedule(fraction: float, step: int, warmup: int) -> float:
+        return warmup_cosine(fraction, (step + 1) / warmup, FLOOR)
+
     rates = [schedule(step / 100, step, 10) for step in range(100)]
     assert rates[0] == pytest.approx(0.1, rel=0.05)
     assert np.argmax(rates) == 9
@@ -231,7 +257,7 @@ def test_the_learning_rate_warms_up_and_falls():
 
 def test_state_statistics_are_of_the_training_split():
     data = training_data()
-    trainer = Trainer(description(), data, OptimiserSettings(), seed=0)
+    trainer = StageObjective(description(), data, OptimiserSettings(), seed=0)
     both = np.concatenate([arrays(30, 0)[STATE], arrays(25, 1, until=0.3)[STATE]])
     assert trainer.network.state.mean.numpy() == pytest.approx(both.mean(0), abs=1e-5)
 
@@ -351,14 +377,13 @@ def test_a_users_mistake_gives_one_line_and_writes_nothing(store, tmp_path, run_
 def test_a_killed_training_goes_on_where_it_stood(store, tmp_path, run_command):
     """Killed at a checkpoint and started again, it gives the model of an undisturbed run."""
     script = (
-        "import os, signal, sys; import robo_rm.training.fit as fit\n"
-        "from robo_rm.reward_models.stage.trainer import Trainer\n"
+        "import os, signal, sys; import robo_rm.training.fit as fit; from robo_rm.training.engine import Engine\n"
         "fit.SECONDS_BETWEEN_CHECKPOINTS = 0.0\n"
-        "save = Trainer.save\n"
+        "save = Engine.save\n"
         "def save_and_die(self, path, note):\n"
         "    save(self, path, note)\n"
         "    if self.steps == 20: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "Trainer.save = save_and_die\n"
+        "Engine.save = save_and_die\n"
         "from robo_core.cli.main import main; sys.exit(main(sys.argv[1:]))\n"
     )
     words = ["train-reward", f"store={store.path}", "holdout=2", "steps=40", "threads=1", *TINY]
@@ -400,18 +425,20 @@ def test_a_run_that_time_cut_off_says_so_everywhere_and_goes_on_to_the_model_of_
 
 def test_the_learning_rate_follows_steps_whatever_time_they_take(store, tmp_path, monkeypatch):
     seen = {}
-    step = Trainer.step
+    step = Engine.step
     for name, pause in (("idle", 0.0), ("busy", 0.03)):
-        fractions = seen.setdefault(name, [])
+        rates = seen.setdefault(name, [])
 
-        def slow(self, batch, fraction, pause=pause, fractions=fractions):
+        def slow(self, batch, pause=pause, rates=rates):
             time.sleep(pause)
-            fractions.append(fraction)
-            return step(self, batch, fraction)
+            rates.append(self._optimizer.param_groups[0]["lr"])
+            return step(self, batch)
 
-        monkeypatch.setattr(Trainer, "step", slow)
+        monkeypatch.setattr(Engine, "step", slow)
         fit_of(store, tmp_path / name, 12, budget=Budget(12, 1.0)).run()
-    assert seen["idle"] == seen["busy"] == [n / 12 for n in range(12)]
+    peak = OptimiserSettings().learning_rate
+    expected = [peak * warmup_cosine(n / 12, (n + 1) / 2, FLOOR) for n in range(12)]
+    assert seen["idle"] == seen["busy"] == pytest.approx(expected)
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in seen]
     assert files[0] == files[1]
 
@@ -426,15 +453,15 @@ def test_a_model_is_there_before_it_is_evaluated(store, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "WATCHED_EPISODES", 0)
-    monkeypatch.setattr(module.Fit, "_watch", lambda self, trainer, done: "")
+    monkeypatch.setattr(module.Fit, "_watch", lambda self, objective: (0.0, ""))
     monkeypatch.setattr(module, "held_out_figures", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit_of(store, tmp_path / "rm", 12).run()
     before = (tmp_path / "rm" / "model.safetensors").read_bytes()
     assert load_reward_model(tmp_path / "rm").provenance["steps"] == 12
     monkeypatch.setattr(module, "held_out_figures", figures)
-    step = Trainer.step
-    monkeypatch.setattr(Trainer, "step", lambda *arguments: (steps.append(1), step(*arguments))[1])
+    step = Engine.step
+    monkeypatch.setattr(Engine, "step", lambda *arguments: (steps.append(1), step(*arguments))[1])
     fitted = fit_of(store, tmp_path / "rm", 12).run()
     assert not steps
     assert fitted.metrics["stage_accuracy"] >= 0

@@ -9,7 +9,8 @@ Isaac Lab              data/demo_N.attrs["success"]; env_args: sim_args.dt and .
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ import numpy as np
 from robo_core.errors import ImportSourceError
 
 _LANGUAGE_KEYS = ("lang", "language_instruction", "language", "instruction", "task_description", "env_lang", "task")
+# Words of an attribute that are kept; longer ones are documents, such as a simulator's model.
+_LONGEST = 300
+# Members of a demonstration that say again what others say.
+_SAID_ELSEWHERE = ("obs", "next_obs", "initial_state")
 _EPISODE_DOCUMENTS = ("ep_meta", "ep_info")
 
 
@@ -76,6 +81,38 @@ def instruction_in(attributes: Mapping[str, Any]) -> str:
         or _language({key: value for key, value in environment.items() if key != "task"})
         or _language(inner if isinstance(inner, dict) else {}, ("lang", "language_instruction", "env_lang"))
     )
+
+
+def instruction_beside(demo: h5py.Group) -> str:
+    """The instruction in an array of text of a demonstration, of its first frame; empty where there is none."""
+    for name in _LANGUAGE_KEYS:
+        try:
+            value = np.asarray(demo[name][()]).ravel() if name in demo else np.array([])
+        except (OSError, RuntimeError, TypeError, ValueError, KeyError, AttributeError):
+            continue
+        first = value[0] if len(value) else ""
+        text = first.decode(errors="replace") if isinstance(first, bytes) else first
+        if isinstance(text, str) and text.strip():
+            return text.strip()
+    return ""
+
+
+def plain_notes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a demonstration that somebody noted: words and numbers that have no meaning elsewhere."""
+    read = {*_LANGUAGE_KEYS, *_EPISODE_DOCUMENTS, "success", "num_samples", "total", "problem_info", "env_args"}
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name not in read
+        and ((isinstance(value, str) and 0 < len(value) <= _LONGEST) or isinstance(value, bool | int | float))
+        and not (isinstance(value, float) and not math.isfinite(value))
+    }
+
+
+def unread_members(demo: h5py.Group, read: Iterable[str]) -> str:
+    """What to tell of members of a demonstration for which there is no rule; empty where there are none."""
+    left = sorted(set(demo) - {*read, *_LANGUAGE_KEYS, *_SAID_ELSEWHERE})
+    return f"{', '.join(left)} of the demonstrations were left out: no rule says what they are" if left else ""
 
 
 def is_libero(attributes: Mapping[str, Any]) -> bool:

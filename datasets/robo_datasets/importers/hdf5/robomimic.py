@@ -33,11 +33,14 @@ from robo_datasets.importers.files import counting_order
 from robo_datasets.importers.hdf5.attributes import (
     attributes_of,
     environment_of,
+    instruction_beside,
     instruction_in,
     is_libero,
     outcome_in,
+    plain_notes,
     rate_in,
     sparse_outcome,
+    unread_members,
 )
 from robo_datasets.importers.hdf5.files import dataset, is_group, masks, opened, read, subgroup
 from robo_datasets.importers.images import PictureRule, PictureSettings, picture_rule
@@ -121,6 +124,8 @@ class RobomimicSource(Source):
             self._demos = self._choose_demos(data, splits, mask)
             first = next((name for name in self._demos if not self._problem(data, name)), self._demos[0])
             self._arrays = self._read_arrays(subgroup(data, first, self.path))
+            if unread := unread_members(subgroup(data, first, self.path), (*_OTHER, *self._skip)):
+                self.notes.append(unread)
             self._rules = self._picture_rules(subgroup(data, first, self.path))
             self._state = self._choose_state(state)
             self._images = self._choose_cameras(cameras)
@@ -381,11 +386,14 @@ class RobomimicSource(Source):
         demo = subgroup(data, name, self.path)
         length = int(dataset(demo, self._actions(data, name), self.path).shape[0])
         own = attributes_of(demo, self.path)
+        attributes = {**plain_notes(own), **attributes}
         success = outcome_in(own)
         if success is None and "rewards" in demo and not shaped:
             success = sparse_outcome(read(demo, "rewards", 0, length, self.path))
             attributes["_rewarded"] = success is not None
-        return SourceEpisode(number, length, task or instruction_in(own) or common, success, attributes)
+        return SourceEpisode(
+            number, length, task or instruction_in(own) or instruction_beside(demo) or common, success, attributes
+        )
 
     def _complete(self, environment: str) -> None:
         """What only all episodes together say: whether rewards were recorded at all, and a name for the task."""

@@ -18,6 +18,8 @@ KEYFRAMES = "annotated_keyframes.json"
 INSTRUCTION = "task_instruction.json"
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
 _DEPTH = 5
+# Files that hold states, actions or notes for which this format has no rule.
+_DATA = frozenset(".h5 .hdf5 .npz .npy .parquet .csv .pkl .pickle .json .jsonl .db3 .mcap .bag .zarr".split())
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ def find_episodes(root: Path, outcomes: Mapping[str, bool | None], report: Folde
     """
     if not root.is_dir():
         raise ImportSourceError(f"there is no folder {root}; give the folder of episode folders as source=DIR")
+    if (root / "meta/info.json").is_file():
+        raise ImportSourceError(
+            f"{root} is a LeRobot data set: robo-rm import lerobot reads it with states and actions, this command "
+            "would take its videos alone"
+        )
     whole = bool(videos_of(root))
     places = [root] if whole else _below(root, _DEPTH)
     if not places:
@@ -70,6 +77,7 @@ def find_episodes(root: Path, outcomes: Mapping[str, bool | None], report: Folde
         grade = label.grade or graded.get(place)
         instructions = (label.task,) if label.task else tuple(_instructions(place, top))
         found.append(EpisodeFolder(place, names[place], videos_of(place), instructions, grade))
+    _note_data(list(dict.fromkeys([root, *places])), report)
     if labels:
         _note_labels(labels, used, found, whole, report)
     unknown = sorted({item.grade.word for item in found if item.grade is not None and item.grade.value is None})
@@ -147,6 +155,22 @@ def _instructions(place: Path, top: Path) -> list[str]:
         if folder == top:
             break
     return []
+
+
+def _note_data(places: list[Path], report: FolderReport) -> None:
+    """Say where something else than videos lies beside them, which nobody should believe to be in the store."""
+    read = {KEYFRAMES, INSTRUCTION, LABELS}
+    beside = [
+        path
+        for place in places
+        for path in sorted(place.iterdir())
+        if path.suffix.lower() in _DATA and path.name not in read and not path.name.startswith(".")
+    ]
+    if beside:
+        report.notes.append(
+            f"{len(beside)} files beside the videos were not read, for example {beside[0]}: this format takes videos, "
+            f"{KEYFRAMES}, {INSTRUCTION} and {LABELS}"
+        )
 
 
 def _note_labels(

@@ -34,6 +34,7 @@ from robo_datasets.importers.stage_files import Segment, check_segments
 from robo_datasets.store.jpeg import resize
 from robo_datasets.video.decoder import video_header
 from robo_datasets.video.presentation_times import frames_shown_at, shown_frames
+from robo_datasets.video_turns import quarter_turns, turned
 
 FITS = ("auto", "stretch", "pad")
 
@@ -52,6 +53,8 @@ class _Video:
     ticks: np.ndarray
     """Presentation times (n,) in the file's own units."""
     clock: VideoClock
+    turns: int = 0
+    """Quarter turns counterclockwise to how it is shown; ``size`` is that of the shown picture."""
 
 
 class KeyframeSource(Source):
@@ -96,6 +99,12 @@ class KeyframeSource(Source):
             for folder in self._folders:
                 videos, problem = _read_videos(folder, keys)
                 self._videos.append(videos)
+                report.notes += [
+                    f"{video.path} has a turn of {90 * video.turns} degrees: its pictures were turned as players show "
+                    "them"
+                    for video in videos.values()
+                    if video.turns
+                ]
                 problems.append(problem)
                 bar.advance()
         good = [videos for videos, problem in zip(self._videos, problems, strict=True) if not problem]
@@ -129,7 +138,7 @@ class KeyframeSource(Source):
         for row in range(episode.length):
             values = {}
             for key, frames in decoded.items():
-                frame = next(frames)
+                frame = turned(next(frames), videos[key].turns)
                 if frame.shape[:2] != videos[key].size:
                     raise ImportSourceError(
                         f"{videos[key].path}, frame {row} is {frame.shape}, the video is declared {videos[key].size}"
@@ -275,7 +284,9 @@ def _read_videos(folder: EpisodeFolder, keys: Mapping[str, str]) -> tuple[dict[s
             path = folder.videos[name]
             header = video_header(path)
             shown = shown_frames(path)
-            videos[key] = _Video(path, (header.height, header.width), shown.ticks, clock_of(shown.seconds, str(path)))
+            turns = quarter_turns(path)
+            size = (header.width, header.height) if turns % 2 else (header.height, header.width)
+            videos[key] = _Video(path, size, shown.ticks, clock_of(shown.seconds, str(path)), turns)
     except ImportSourceError as error:
         return {}, str(error)
     return videos, ""

@@ -22,7 +22,7 @@ from robo_datasets.importers.lerobot.cameras import (
     image_reading,
     video_reading,
 )
-from robo_datasets.importers.lerobot.features import choose_cameras, declared_features
+from robo_datasets.importers.lerobot.features import choose_cameras, declared_features, undeclared_cameras
 from robo_datasets.importers.lerobot.text import task_rows, text_details
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import EpisodeDetails, Source, SourceEpisode, SourceFrame
@@ -133,6 +133,8 @@ class LeRobotSource(Source):
         undeclared = [name for name in there if name not in self._info["features"]]
         if undeclared:
             yield f"the columns {undeclared} of the data files are not declared in meta/info.json and were left out"
+        if cameras := undeclared_cameras(self.path, self._info["features"]):
+            yield f"the videos of {cameras} are not declared in meta/info.json and were left out"
         if self._tasks_change:
             yield (
                 "the instruction changes within episodes: an episode's task is that of its first frame, and those of "
@@ -234,11 +236,15 @@ class LeRobotSource(Source):
             columns[TASK_INDEX] = task_rows(self._task_runs(episode, table)[0], episode.length)[0]
         stamps = time_stamps(table, where)
         times, received = self._own_times(table, where)
-        images = {key: self._pictures(episode, key) for key in self._readings}
+        images = [(key, self._pictures(episode, key), reading.shape) for key, reading in self._readings.items()]
+        fits = {key: shape == tuple(self.features[key]["shape"]) for key, _, shape in images}
         for row in range(episode.length):
             values = {key: column[row] for key, column in columns.items()}
-            for key, pictures in images.items():
-                values[key] = self._fitted(next(pictures, None), key, row, where)
+            for key, pictures, shape in images:
+                picture = next(pictures, None)
+                if picture is None or picture.shape != shape or not fits[key]:
+                    picture = self._fitted(picture, key, row, where)
+                values[key] = picture
             yield SourceFrame(
                 values,
                 float(stamps[row] if times is None else times[row]),
@@ -277,6 +283,16 @@ class LeRobotSource(Source):
             if key in self.features and (count := column_with_holes(table, key))
         ]
         return EpisodeDetails(found.task or None, found.attributes, found.runs, notes)
+
+    def instruction(self, episode: SourceEpisode) -> str:
+        """That of the first frame, where frames have one: the list of episodes may say another."""
+        runs = self._task_runs(episode, self._rows(episode))[0]
+        return (runs[0][2] if runs else "") or episode.task
+
+    def numbers(self, episode: SourceEpisode) -> dict[str, np.ndarray]:
+        """The episode's columns."""
+        where, table = self._where(episode), self._rows(episode)
+        return {key: self._column(table, key, where) for key in self._declared.rows if key in self.features}
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
         """Numbers, and the packets or images that the pictures are decoded from.
@@ -328,7 +344,11 @@ class LeRobotSource(Source):
         reading, where = self._readings[key], self._where(episode)
         if key in self._videos():
             path, ticks = self._video(episode, key).path, self._match(episode, key).ticks
-            for row, frame in enumerate(frames_shown_at(path, ticks, reading.decode)):
+            frames = frames_shown_at(path, ticks, reading.decode)
+            if reading.as_decoded:
+                yield from frames
+                return
+            for row, frame in enumerate(frames):
                 yield reading.finish(frame, f"{path} (episode {episode.number}, frame {row})")
             return
         for row, cell in enumerate(self._rows(episode)[key]):
@@ -345,7 +365,7 @@ class LeRobotSource(Source):
             picture = picture[..., :1]
         if self._reading.size is not None:
             picture = resize(picture, self._reading.size).reshape(*self._reading.size, channels)
-        return np.ascontiguousarray(picture)
+        return picture
 
     # --- video ---
 

@@ -47,6 +47,11 @@ class CameraReading:
         """Of the stored frames."""
         return "uint16" if self.decode == "codes" else "uint8"
 
+    @property
+    def as_decoded(self) -> bool:
+        """Whether the frames of a video are stored as the decoder gives them."""
+        return self.decode == "rgb" and self.shape[2] == 3 and self.table is None
+
     def feature(self, size: tuple[int, int] | None) -> dict[str, Any]:
         """The feature in the store, scaled to ``size`` (height, width) where that is asked for."""
         shape = self.shape if size is None else (*size, self.shape[2])

@@ -130,3 +130,21 @@ def choose_cameras(cameras: Collection[str], wanted: Sequence[str] | None, path:
             raise ImportSourceError(f"{path} has no camera {name!r}; it has {list(cameras)}")
         chosen += matches
     return [key for key in cameras if key in chosen]
+
+
+def undeclared_cameras(path: Path, declared: Collection[str]) -> list[str]:
+    """Folders with videos that no declared feature names, of version 2 (videos/chunk-000/KEY) or 3 (videos/KEY).
+
+    Args:
+        path: the data set.
+        declared: keys of all features.
+    """
+    found = set()
+    for folder in _folders(path / "videos"):
+        cameras = _folders(folder) if folder.name.startswith("chunk-") else [folder]
+        found |= {one.name for one in cameras if one.name not in declared and next(one.rglob("*.mp4"), None)}
+    return sorted(found)
+
+
+def _folders(path: Path) -> list[Path]:
+    return [entry for entry in path.iterdir() if entry.is_dir()] if path.is_dir() else []

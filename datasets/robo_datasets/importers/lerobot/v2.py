@@ -22,9 +22,9 @@ from robo_datasets.importers.lerobot.alignment import LeRobotReading, VideoPart
 from robo_datasets.importers.lerobot.base import LeRobotSource
 from robo_datasets.importers.lerobot.features import read_info
 from robo_datasets.importers.lerobot.text import episode_tasks
+from robo_datasets.importers.lerobot_notes import SUCCESS_FEATURES, noted_attributes, noted_grade, noted_instruction
 from robo_datasets.importers.source import SourceEpisode
 
-SUCCESS = "next.success"
 # Episodes a chunk where info.json does not say; LeRobot's own default.
 _CHUNK = 1000
 _META = ("meta/info.json", "meta/episodes.jsonl", "meta/tasks.jsonl")
@@ -51,8 +51,9 @@ class LeRobotV2Source(LeRobotSource):
         self._tasks = self._read_tasks()
         self.episodes = self._read_episodes()
         self._tasks_change = any(len(listed) > 1 for listed in self._listed.values())
-        if SUCCESS in self._declared.rows:
-            self.episodes = [self._with_outcome(episode) for episode in self.episodes]
+        done = next((key for key in SUCCESS_FEATURES if key in self._declared.rows), "")
+        if done:
+            self.episodes = [self._with_outcome(episode, done) for episode in self.episodes]
         self._set_up()
 
     def check(self, episode: SourceEpisode) -> None:
@@ -69,12 +70,14 @@ class LeRobotV2Source(LeRobotSource):
         """Nothing: an episode's files hold nothing else."""
         return ""
 
-    def _with_outcome(self, episode: SourceEpisode) -> SourceEpisode:
-        """With whether ``next.success`` was ever true."""
+    def _with_outcome(self, episode: SourceEpisode, key: str) -> SourceEpisode:
+        """With whether the feature ``key`` was ever true, where the list of episodes does not say how it went."""
+        if episode.success is not None:
+            return episode
         path = self._data_path(episode)
         where = f"{path} (episode {episode.number})"
         try:
-            column = column_array(read_table(path, [SUCCESS]), SUCCESS, {"shape": (), "dtype": "float64"}, where)
+            column = column_array(read_table(path, [key]), key, {"shape": (), "dtype": "float64"}, where)
         except ImportSourceError as error:
             return replace(episode, problem=episode.problem or str(error))
         return replace(episode, success=bool((column > 0).any()))
@@ -130,10 +133,12 @@ class LeRobotV2Source(LeRobotSource):
             if listed is not None and not isinstance(listed, list):
                 raise ImportSourceError(f"{path}: the tasks of episode {number} are {listed!r}, a list is needed")
             self._listed[number] = [str(task) for task in listed or [] if isinstance(task, str) and task]
-            only = next(iter(self._tasks.values())) if len(self._tasks) == 1 else ""
+            only = next(iter(self._tasks.values())) if len(self._tasks) == 1 else noted_instruction(line)
             task = next(iter(self._listed[number]), only)
             problem = "" if length else f"{path}: episode {number} has the length 0"
-            episodes.append(SourceEpisode(number, length, task, problem=problem))
+            grade = noted_grade(line)
+            success = None if grade is None else grade.success
+            episodes.append(SourceEpisode(number, length, task, success, noted_attributes(line), problem=problem))
         numbers = [episode.number for episode in episodes]
         if len(set(numbers)) != len(numbers):
             raise ImportSourceError(f"{path} lists an episode twice")

@@ -75,6 +75,7 @@ class LeRobotV3Source(LeRobotSource):
         self.stage_names: list[str] | None = found.names
         outcomes = episode_outcomes(rows.values, self._places, declared)
         self.outcome_known = v3.SUCCESS in (rows.values[0] if rows.values else {})
+        names = {int(row["episode_index"]): str(row.get(v3.UUID) or "") for row in rows.values}
         self._listed = {int(row["episode_index"]): _listed(row) for row in rows.values}
         self.episodes = [
             SourceEpisode(
@@ -85,6 +86,7 @@ class LeRobotV3Source(LeRobotSource):
                 outcomes[number].attributes,
                 found.segments.get(number, ()),
                 place.problem,
+                names.get(number, ""),
             )
             for number, place in self._places.items()
         ]

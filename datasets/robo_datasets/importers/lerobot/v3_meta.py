@@ -16,6 +16,7 @@ from robo_datasets import lerobot_layout as v3
 from robo_datasets.importers.columns import column_array, parquet_schema, read_table
 from robo_datasets.importers.files import read_json
 from robo_datasets.importers.lerobot.v3_places import EpisodePlace, whole
+from robo_datasets.importers.lerobot_notes import SUCCESS_FEATURES, noted_attributes, noted_grade
 from robo_datasets.importers.stage_files import Segment
 from robo_datasets.store.annotations import runs_of
 
@@ -217,29 +218,31 @@ def episode_outcomes(
 ) -> dict[int, Outcome]:
     """Success and attributes of every episode.
 
-    Success is the column robo-rm adds, else whether ``next.success`` was ever true, else unknown. ``next.done`` is
-    left alone: it does not tell whether an episode was terminated or truncated.
+    Success is what the episode's own row says, else whether ``next.success`` was ever true, else unknown. ``next.done``
+    is left alone: it does not tell whether an episode was terminated or truncated.
 
     Raises:
         ImportSourceError: a data file is damaged.
     """
     reached: dict[Path, np.ndarray] = {}
-    if "next.success" in columns:
+    done = next((key for key in SUCCESS_FEATURES if key in columns), "")
+    if done:
         for path in {place.data for place in places.values() if not place.problem}:
-            table = read_table(path, ["next.success"])
+            table = read_table(path, [done])
             entry = {"shape": (), "dtype": "float64"}
-            reached[path] = column_array(table, "next.success", entry, str(path)) > 0
+            reached[path] = column_array(table, done, entry, str(path)) > 0
     outcomes = {}
     for row in rows:
         place = places[int(row["episode_index"])]
-        success = row.get(v3.SUCCESS)
-        if v3.SUCCESS not in row and place.data in reached:
+        grade = noted_grade(row)
+        success = None if grade is None else grade.success
+        if grade is None and v3.SUCCESS not in row and place.data in reached:
             success = bool(reached[place.data][place.start : place.start + place.length].any())
-        attributes = _attributes(row.get(v3.ATTRIBUTES))
+        attributes = noted_attributes(row) | _attributes(row.get(v3.ATTRIBUTES))
         for key in (v3.TERMINATED, v3.TRUNCATED):
             if isinstance(row.get(key), bool):
                 attributes[key] = row[key]
-        outcomes[int(row["episode_index"])] = Outcome(success if isinstance(success, bool) else None, attributes)
+        outcomes[int(row["episode_index"])] = Outcome(success, attributes)
     return outcomes
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from robo_core.errors import ImportSourceError
+from robo_datasets.importers.buffer_notes import episode_notes
 from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.files import counting_order
 from robo_datasets.importers.images import NAMES, PictureRule, PictureSettings, picture_rule
@@ -100,23 +101,26 @@ class DiffusionPolicySource(Source):
         own = self._buffer.attributes()
         task = task or next((str(own[key]) for key in _TASKS if isinstance(own.get(key), str) and own[key]), "")
         self.episodes = []
+        noted_rows, outcomes, told = episode_notes(self._buffer, allow_missing)
         for number, (start, end) in enumerate(zip(self._buffer.starts, self._buffer.ends, strict=True)):
             note = self._note(number)
             attributes = note.get("attributes")
+            attributes = {**noted_rows[number], **(attributes if isinstance(attributes, dict) else {})}
             empty = f"{self.path}: episode {number} of meta/episode_ends has no rows (skip_bad=true leaves it out)"
             self.episodes.append(
                 SourceEpisode(
                     number,
                     end - start,
                     str(note.get("task") or task),
-                    note.get("success") if isinstance(note.get("success"), bool) else None,
-                    attributes if isinstance(attributes, dict) else {},
+                    note.get("success") if isinstance(note.get("success"), bool) else outcomes[number],
+                    attributes,
                     segments.get(number, ()),
                     problem="" if end > start else empty,
+                    exported=str(note.get("uuid") or ""),
                 )
             )
 
-        self.notes = [line for rule in self._rules.values() for line in rule.notes]
+        self.notes = [*(line for rule in self._rules.values() for line in rule.notes), *told]
         if self._buffer.skipped:
             self.notes.append(f"left out: {', '.join(self._buffer.skipped)}")
         if not any(episode.task for episode in self.episodes):
@@ -220,6 +224,10 @@ class DiffusionPolicySource(Source):
         skipped = self._buffer.skipped
         names = (f"{prefix}{key}" for key in skipped for prefix in ("", OBSERVATION, IMAGES))
         return {*self.features, *names}
+
+    def numbers(self, episode: SourceEpisode) -> dict[str, np.ndarray]:
+        """The arrays that are features by themselves."""
+        return {feature: self._buffer.rows(key, episode.number) for feature, key in self._rows.items()}
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
         """Give ``content`` the arrays as they stand, and the packets of the videos."""

@@ -1,21 +1,24 @@
 """The arm of tidy_drawer in MuJoCo, on the topics of a real one: try everything without hardware.
 
 It takes its joints, cameras and topics from the same contract as the bridge, follows the commands of either interface
-as a controller would, gives up on silence like one, and can play faults. Beyond what a real arm tells it publishes what
-only a simulation knows: the environment state that state-based policies read, the true stage and progress, success.
+as a controller would, gives up on silence like one, and can play faults. Beyond what a real arm reports it publishes
+what only a simulation knows: the environment state that policies read, the true stage and progress, success.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float32, Float64MultiArray, String
 from std_srvs.srv import Trigger
@@ -30,6 +33,9 @@ from robo_rm_bridge.controller import CommandFollower
 from robo_rm_bridge.conversions import joint_state, latched_qos, qos, sensor_qos, time_message
 from robo_rm_bridge.images import image_type, message_from_rgb
 from robo_rm_bridge.settings import Setting, declare
+
+if TYPE_CHECKING:
+    from robo_policies.envs.tidy_drawer.env import TidyDrawerEnv
 
 SETTINGS = (
     Setting("contract", "tidy_drawer", "the robot contract: a YAML file, or the name of a packaged example"),
@@ -46,16 +52,15 @@ class MujocoArmNode(Node):
     """See the module.
 
     Raises:
-        HardwareError: MuJoCo or the world cannot be had, a parameter is wrong, or the contract is another arm's.
+        HardwareError: MuJoCo or the environment is missing, a parameter is wrong, or the contract is another arm's.
     """
 
     def __init__(self) -> None:
         super().__init__("mujoco_arm")
         settings = declare(self, SETTINGS)
         self.contract = RobotContract.load(settings.contract)
-        self._world, self._mujoco = _make_world(self.contract, settings.cameras)
+        self._env = _make_env(self.contract, settings.cameras)
         self._contract_cameras = self.contract.cameras if settings.cameras else ()
-        self._timestep = float(self._world.model.opt.timestep)
         self._timeout = settings.cmd_timeout
         self._faults = FaultPlayer()
         self._hand_held: np.ndarray | None = None
@@ -95,54 +100,40 @@ class MujocoArmNode(Node):
     # Time and physics -----------------------------------------------------------------------------------------------
 
     def _start_episode(self) -> None:
-        self._world.reset(seed=self._seed)
+        self._env.reset(seed=self._seed)
         self._simulated = time.monotonic()
-        self._follower.hold(self._measured()[0])
+        self._follower.hold(self._env.joint_positions())
         self._succeeded = False
-
-    def _measured(self) -> tuple[np.ndarray, np.ndarray]:
-        from robo_policies.worlds.scene import FINGER_TRAVEL
-
-        positions, velocities = self._world.data.qpos[:7].copy(), self._world.data.qvel[:7].copy()
-        positions[6] /= FINGER_TRAVEL
-        velocities[6] /= FINGER_TRAVEL
-        return positions, velocities
 
     def _advance(self) -> None:
         """Simulate up to now; the controller gives a target for every physics step."""
-        from robo_policies.worlds.scene import FINGER_TRAVEL
-
-        now = time.monotonic()
+        now, step = time.monotonic(), self._env.physics_seconds
         if now - self._simulated > _LONGEST_CATCH_UP:
             self._simulated = now - _LONGEST_CATCH_UP
-        data = self._world.data
         held = self._hand_held
-        while self._simulated + self._timestep <= now:
-            self._simulated += self._timestep
-            if self._follower.watch(self._simulated, self._measured()[0]):
+        while self._simulated + step <= now:
+            self._simulated += step
+            if self._follower.watch(self._simulated, self._env.joint_positions()):
                 self.get_logger().warning("no command came in time: holding where the arm is")
             target, _ = self._follower.target(self._simulated)
             if held is not None:
                 target = held.copy()
                 target[0] += self._faults.by_hand(time.time())
-            data.ctrl[:6] = target[:6]
-            data.ctrl[6] = target[6] * FINGER_TRAVEL
-            self._mujoco.mj_step(self._world.model, data)
-        self._mujoco.mj_kinematics(self._world.model, data)
+            self._env.apply(target, physics_steps=1)
 
     def _step(self) -> None:
         self._advance()
-        self._tell_power()
-        positions, velocities = self._measured()
-        told = self._faults.joints(self.contract.state_names, positions, time.time())
-        if told is not None:
-            names, shown = told
-            self._joint_topics.publish(names, shown, velocities[: len(names)], self._stamp())
+        self._report_power()
+        positions, velocities = self._env.joint_positions(), self._env.joint_velocities()
+        reported = self._faults.joints(self.contract.state_names, positions, time.time())
+        if reported is not None:
+            names, values = reported
+            self._joint_topics.publish(names, values, velocities[: len(names)], self._stamp())
         if self._stray is not None:
             self._stray.publish(self.contract.state_names, self._stamp())
 
-    def _tell_power(self) -> None:
-        """Say on change whether the robot follows commands, as a robot's safety mode does."""
+    def _report_power(self) -> None:
+        """Report on change whether the robot follows commands, as a robot's safety mode does."""
         if self._faults.powered != self._powered:
             self._powered = self._faults.powered
             self._powered_topic.publish(Bool(data=self._powered))
@@ -153,11 +144,11 @@ class MujocoArmNode(Node):
         followed = self._faults.follows
         self._faults.choose(fault, time.time())
         if followed and not self._faults.follows:
-            self._hand_held = self._measured()[0]
+            self._hand_held = self._env.joint_positions()
         elif not followed and self._faults.follows:
             # A controller that is switched on again holds where the arm is.
             self._hand_held = None
-            self._follower.hold(self._measured()[0])
+            self._follower.hold(self._env.joint_positions())
         if self._faults.stray_publisher and self._stray is None:
             self._stray = StrayPublisher(self, self.contract)
         elif not self._faults.stray_publisher and self._stray is not None:
@@ -165,32 +156,30 @@ class MujocoArmNode(Node):
             self._stray = None
 
     def _show(self) -> None:
-        from robo_policies.worlds.tidy_drawer import ENVIRONMENT_STATE_NAMES
-
-        world = self._world
-        observation, info = world.look()
+        env = self._env
+        observation, info = env.observe()
         stamp = self._stamp()
         self._environment_topic.publish(
-            joint_state(ENVIRONMENT_STATE_NAMES, observation["observation.environment_state"], None, stamp)
+            joint_state(env.environment_state_names, observation["observation.environment_state"], None, stamp)
         )
-        self._stage_topic.publish(String(data=info["stage_name"]))
+        self._stage_topic.publish(String(data=str(info["stage_name"])))
         self._progress_topic.publish(Float32(data=float(info["progress"])))
-        self._succeeded = self._succeeded or info["success"]
-        self._success_topic.publish(Bool(data=bool(self._succeeded)))
+        self._succeeded = self._succeeded or bool(info["success"])
+        self._success_topic.publish(Bool(data=self._succeeded))
         if self._image_topics and not self._faults.no_images:
             if not (self._faults.frozen_images and self._frozen):
                 names = [camera.name for camera in self._contract_cameras]
-                self._frozen = world.render_cameras(names)
+                self._frozen = env.render_cameras(names)
             for name, topic in self._image_topics.items():
                 rgb = self._frozen[f"observation.images.{name}"]
                 topic.publish(message_from_rgb(topic.topic_name, rgb, name, stamp))
 
-    def _stamp(self) -> Any:
+    def _stamp(self) -> Time:
         return time_message(self._faults.stamp(time.time()))
 
     # What others ask ------------------------------------------------------------------------------------------------
 
-    def _on_trajectory(self, message: Any) -> None:
+    def _on_trajectory(self, message: JointTrajectory) -> None:
         self._advance()
         times = [point.time_from_start.sec + point.time_from_start.nanosec * 1e-9 for point in message.points]
         try:
@@ -205,13 +194,13 @@ class MujocoArmNode(Node):
         if problem is not None:
             self.get_logger().error(f"command refused: {problem}", throttle_duration_sec=1.0)
 
-    def _on_positions(self, message: Any) -> None:
+    def _on_positions(self, message: Float64MultiArray) -> None:
         self._advance()
         problem = self._follower.positions(time.monotonic(), message.data)
         if problem is not None:
             self.get_logger().error(f"command refused: {problem}", throttle_duration_sec=1.0)
 
-    def _reset(self, request: Any, response: Any) -> Any:
+    def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if not self._follower.silent:
             response.success, response.message = False, "the arm is being commanded; disarm the bridge first"
             return response
@@ -220,7 +209,7 @@ class MujocoArmNode(Node):
         self._seed += 1
         return response
 
-    def _on_parameters(self, parameters: Any) -> SetParametersResult:
+    def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         for parameter in parameters:
             if parameter.name == "fault" and parameter.value not in FAULTS:
                 return SetParametersResult(successful=False, reason=f"choose one of: {', '.join(FAULTS)}")
@@ -245,18 +234,17 @@ class MujocoArmNode(Node):
         self._diagnostics_topic.publish(reporting.stamped([status], self.get_clock().now().to_msg()))
 
 
-def _make_world(contract: RobotContract, cameras: bool) -> tuple[Any, Any]:
-    """The world and the mujoco module."""
+def _make_env(contract: RobotContract, cameras: bool) -> TidyDrawerEnv:
+    """The environment that the contract fits."""
     try:
-        from robo_policies.rendering import import_mujoco
-        from robo_policies.worlds.tidy_drawer import STATE_NAMES, TidyDrawer
+        from robo_policies.envs.tidy_drawer.env import STATE_NAMES, TidyDrawerEnv
     except ImportError as error:
         raise HardwareError(
             f"the simulated arm needs robo-rm with its simulator in this Python ({error}): pip install 'robo-rm[sim]'"
         ) from error
     from robo_core.errors import RoboError
 
-    if contract.joint_names != tuple(STATE_NAMES):
+    if contract.joint_names != STATE_NAMES:
         raise HardwareError(
             f"contract {contract.robot}: its joints are not the simulated arm's ({', '.join(STATE_NAMES)})"
         )
@@ -272,10 +260,10 @@ def _make_world(contract: RobotContract, cameras: bool) -> tuple[Any, Any]:
         raise HardwareError("the simulated arm's cameras are square and all of one size; see the contract's cameras")
     try:
         size = next(iter(sizes), (128, 128))[0]
-        world = TidyDrawer(image_size=size)
+        env = TidyDrawerEnv(image_size=size)
         if cameras and contract.cameras:
-            world.render_cameras([camera.name for camera in contract.cameras])  # a missing driver shows here, not later
-        return world, import_mujoco()
+            env.render_cameras([camera.name for camera in contract.cameras])  # a missing driver shows here, not later
+        return env
     except RoboError as error:
         raise HardwareError(str(error)) from error
 

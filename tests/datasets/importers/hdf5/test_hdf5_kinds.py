@@ -235,3 +235,22 @@ def test_pictures_of_floats_and_channels_first(tmp_path, bring_in):
     np.testing.assert_array_equal(store[1]["observation.images.front"][1:], smooth_frames(6, 24, 32, 1)[1:])
     np.testing.assert_array_equal(store[1]["observation.images.side"][:], smooth_frames(6, 24, 32, 1))
     assert "1 was taken for white" in said
+
+
+def test_text_and_attributes_of_a_demonstration_are_kept_and_what_has_no_rule_is_named(tmp_path, bring_in):
+    demos = {
+        name: {
+            **numbers(length, seed),
+            "language_instruction": np.array([b"open the drawer"] * length),
+            "force/torque": np.zeros((length, 3)),
+        }
+        for seed, (name, length) in enumerate(LENGTHS.items())
+    }
+    attrs = {"demo_0": {"operator": "ann", "model_file": "<mujoco>" * 100}, "demo_1": {"attempt": 3}}
+    store, said = bring_in(write(tmp_path / "a.hdf5", demos=demos, attrs=attrs))
+    assert [episode.task for episode in store] == ["open the drawer"] * 2
+    assert [episode.attributes for episode in store] == [
+        {"demo": "demo_0", "operator": "ann"},
+        {"demo": "demo_1", "attempt": 3},
+    ]
+    assert "note: force of the demonstrations were left out: no rule says what they are" in said

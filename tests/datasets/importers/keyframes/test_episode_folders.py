@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -234,6 +236,73 @@ def test_marks_and_folders_that_are_added_bring_nothing_in_twice(tmp_path, bring
     assert {name: episode.success for name, episode in by_name.items()} == {"e0": None, "e1": True, "e2": False}
     assert [segment.name for segment in by_name["e1"].stages] == ["reach"]
     assert {episode.uuid for episode in first} <= {episode.uuid for episode in again}
+
+
+def test_grades_and_instructions_that_change_are_told_and_relabelled(tmp_path, bring_in):
+    for number in (1, 2):
+        write_video(tmp_path / f"s/e{number}/cam.mp4", smooth_frames(6, 48, 64, number), np.arange(6) / 10)
+    labels = tmp_path / "s/labels.json"
+    labels.write_text(json.dumps({"e1": {"label": "success", "task": "push"}, "e2": "failure"}))
+    bring_in(tmp_path / "s")
+    labels.write_text(json.dumps({"e1": {"label": "half success", "task": "push the chair"}, "e2": "failure"}))
+    store, said = bring_in(tmp_path / "s")
+    assert "the store says otherwise than this command (success of 1, instruction of 1, attributes of 1)" in said
+    assert [episode.attributes["grade"] for episode in store] == ["success", "failure"]
+    store, said = bring_in(tmp_path / "s", "relabel=true")
+    assert "1 of these were relabelled" in said
+    first = store[0]
+    assert (first.success, first.task) == (False, "push the chair")
+    assert (first.attributes["grade"], first.attributes["grade_value"]) == ("half success", 0.5)
+    assert first.attributes["folder"] == "e1"
+    assert store.tasks == ["", "push the chair"][1:]
+    _, said = bring_in(tmp_path / "s", "relabel=true")
+    assert "relabel" not in said
+
+
+def test_files_with_states_and_actions_beside_the_videos_are_named(tmp_path, bring_in):
+    write_video(tmp_path / "s/e1/cam.mp4", smooth_frames(6, 48, 64, 1), np.arange(6) / 10)
+    (tmp_path / "s/e1/trajectory.h5").write_bytes(b"x")
+    (tmp_path / "s/e1/notes.txt").write_text("x")
+    (tmp_path / "s/labels.csv").write_text("e1,success")
+    _, said = bring_in(tmp_path / "s")
+    assert f"2 files beside the videos were not read, for example {tmp_path / 's/labels.csv'}" in said
+
+
+def test_a_lerobot_data_set_is_not_taken_for_folders_of_videos(tmp_path, bring_in):
+    write_video(tmp_path / "s/videos/chunk-000/front/episode_0.mp4", smooth_frames(6, 48, 64, 1), np.arange(6) / 10)
+    (tmp_path / "s/meta").mkdir()
+    (tmp_path / "s/meta/info.json").write_text("{}")
+    _, said = bring_in(tmp_path / "s")
+    assert "is a LeRobot data set: robo-rm import lerobot reads it with states and actions" in said
+
+
+@pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
+def test_videos_of_a_turned_phone_stand_as_players_show_them(tmp_path, bring_in, matrix, turns):
+    frames = smooth_frames(6, 48, 64, 1)
+    write_video(tmp_path / "s/e1/cam.mp4", frames, np.arange(6) / 10)
+    plain, _ = bring_in(tmp_path / "s")
+    before = plain[0].frames("observation.images.cam", [3])[0]
+    shutil.rmtree(plain.path)
+    data = bytearray((tmp_path / "s/e1/cam.mp4").read_bytes())
+    at = data.find(b"tkhd") + 44
+    a, b, c, d = (value << 16 for value in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "s/e1/cam.mp4").write_bytes(data)
+    store, said = bring_in(tmp_path / "s")
+    shown = store[0].frames("observation.images.cam", [3])[0]
+    assert np.abs(shown.astype(int) - np.rot90(before, turns)).mean() < 2
+    assert "its pictures were turned as players show them" in said
+
+
+def test_an_outcome_noted_in_the_store_is_not_taken_away_by_a_source_that_says_none(tmp_path, bring_in):
+    write_video(tmp_path / "s/e1/cam.mp4", smooth_frames(6, 48, 64, 1), np.arange(6) / 10)
+    store, _ = bring_in(tmp_path / "s")
+    store.set_success(store[0].uuid, True)
+    store, said = bring_in(tmp_path / "s", "relabel=true")
+    assert store[0].success is True
+    assert "relabelled" not in said
+    store, _ = bring_in(tmp_path / "s", "relabel=true", "success=unknown")
+    assert store[0].success is None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -147,3 +148,13 @@ def test_hidden_packets_are_no_frames(tmp_path):
     cut(tmp_path / "cut.mp4", numbered(20), FPS)
     assert len(shown_frames(tmp_path / "cut.mp4").seconds) >= 20
     assert len(shown_frames(tmp_path / "cut.mp4", start=0.0).seconds) == 20
+
+
+def test_time_stamps_of_another_rate_than_the_declared_one_are_told(tmp_path):
+    source = write_v21(tmp_path / "set", [12])
+    info = json.loads((source / "meta/info.json").read_text())
+    rate = info["fps"]
+    info["fps"] = 3 * rate
+    (source / "meta/info.json").write_text(json.dumps(info))
+    result = import_source(LeRobotV2Source(source), tmp_path / "d.zarr", workers=0)
+    assert [note for note in result.notes if f"({rate:g} per second)" in note and f"says {3 * rate:g} frames" in note]

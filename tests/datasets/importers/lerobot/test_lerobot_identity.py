@@ -40,7 +40,11 @@ def test_a_grown_moved_and_renamed_data_set_adds_only_what_is_new(tmp_path):
     shutil.rmtree(tmp_path / "set")
     write_v21(tmp_path / "other", [8, 9, 10], tasks=["pick up"])
     result = bring_in(LeRobotV2Source(tmp_path / "other"), tmp_path / "d.zarr")
-    assert (result.added, result.skipped, list(result.other_tasks)) == (1, 2, [0, 1])
+    assert (result.added, result.skipped, result.differing) == (1, 2, {"instruction": 2})
+    assert (
+        import_source(LeRobotV2Source(tmp_path / "other"), tmp_path / "d.zarr", workers=0, relabel=True).relabelled == 2
+    )
+    assert DemoStore.open(tmp_path / "d.zarr").tasks == ["pick up"]
 
 
 def test_a_data_set_of_version_3_made_of_one_of_2_1_holds_the_same_episodes(tmp_path):

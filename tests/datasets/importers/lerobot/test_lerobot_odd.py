@@ -289,3 +289,18 @@ def test_arrays_of_a_registered_type_are_read_as_the_lists_they_are(tmp_path):
         pa.unregister_extension_type("tests.array2d")
     rows = DemoStore.open(tmp_path / "d.zarr")[0]["mat"][:]
     assert np.array_equal(rows, np.arange(24.0).reshape(6, 2, 2))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_camera_folder_that_no_feature_names_is_told(tmp_path, version):
+    source = write_v21(tmp_path / "set", [6, 6])
+    kept = LeRobotV2Source(source).features.keys()
+    if version == 3:
+        source = as_v3(source, tmp_path / "v3")
+    info = json.loads((source / "meta/info.json").read_text())
+    camera = next(key for key, entry in info["features"].items() if entry["dtype"] == "video")
+    del info["features"][camera]
+    (source / "meta/info.json").write_text(json.dumps(info))
+    found = (LeRobotV2Source if version == 2 else LeRobotV3Source)(source)
+    assert found.features.keys() == kept - {camera}
+    assert f"the videos of ['{camera}'] are not declared in meta/info.json and were left out" in found.notes

@@ -152,3 +152,46 @@ def test_language_rows_of_lerobot_are_kept(tmp_path):
     assert attributes["language_events"] == [[3, 4, event]]
     assert attributes["instructions"] == ["pick", "take the cube"]
     json.dumps(attributes)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_what_people_note_beside_an_episode_is_kept_and_its_outcome_believed(tmp_path, run_command, version):
+    source = write_v21(tmp_path / "set", [6, 7, 8, 9])
+    notes = [
+        {"success": True, "operator": "ann"},
+        {"outcome": "failure", "attempt": 3, "operator": "bo"},
+        {"grade": "half success", "scene": {"lights": 2}},
+        {},
+    ]
+    if version == 3:
+        source = as_v3(source, tmp_path / "v3")
+        file = source / "meta/episodes/chunk-000/file-000.parquet"
+        table = pq.read_table(file)
+        for name in ("success", "outcome", "grade", "operator", "attempt"):
+            table = table.append_column(name, pa.array([note.get(name) for note in notes]))
+        pq.write_table(table, file)
+    else:
+        file = source / "meta/episodes.jsonl"
+        lines = [json.loads(line) | note for line, note in zip(file.read_text().splitlines(), notes, strict=True)]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, said, _ = run_command("import", "lerobot", f"source={source}", f"store={tmp_path / 's.zarr'}", "workers=0")
+    assert code == 0
+    assert "whether 1 of 4 episodes succeeded" in said
+    store = DemoStore.open(tmp_path / "s.zarr")
+    assert [episode.success for episode in store] == [True, False, False, None]
+    first, second, third, last = (episode.attributes for episode in store)
+    assert first["operator"] == "ann"
+    assert (second["grade"], second["attempt"], second["operator"]) == ("failure", 3, "bo")
+    assert (third["grade"], third["grade_value"]) == ("half success", 0.5)
+    assert version == 3 or third["scene"] == {"lights": 2}
+    assert "operator" not in last
+
+
+def test_a_feature_that_says_frame_by_frame_whether_the_task_is_done_is_believed_by_other_names(tmp_path):
+    source = write_v21(
+        tmp_path / "set",
+        [6, 7],
+        features={"is_success": {"dtype": "bool", "shape": [1], "names": None}},
+        columns=lambda number, length: {"is_success": np.arange(length) >= 6},
+    )
+    assert [episode.success for episode in LeRobotV2Source(source).episodes] == [False, True]

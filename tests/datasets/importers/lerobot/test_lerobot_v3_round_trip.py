@@ -453,3 +453,21 @@ def test_frames_of_any_size_become_video(tmp_path, shape):
             video.add(frame)
     header = video_header(tmp_path / "x.mp4")
     assert (header.frames, header.height, header.width, round(header.fps, 2)) == (3, height, width, 29.97)
+
+
+def test_an_export_that_comes_back_into_its_store_adds_nothing_but_what_was_changed(tmp_path, run_command):
+    store, target = make(tmp_path / "a.zarr"), tmp_path / "set"
+    export_lerobot(store, target, workers=0)
+    for more in ([], ["relabel=true"], ["episodes=[0,1]"]):
+        assert bring_back(run_command, target, store.path, *more).uuids == store.uuids
+    (file,) = (target / "data").rglob("*.parquet")
+    table = pq.read_table(file)
+    rows = table["action"].to_pylist()
+    rows[0] = [0.0, 1.0, 2.0]
+    pq.write_table(table.set_column(table.column_names.index("action"), "action", [rows]), file)
+    code, said, _ = run_command("import", "lerobot", f"source={target}", f"store={store.path}", "workers=0")
+    assert code == 0
+    assert f"episode 0 was exported from {store.uuids[0]}, which the store holds; its numbers are others now" in said
+    back = DemoStore.open(store.path)
+    assert len(back) == len(store) + 1
+    assert sum(np.array_equal(episode["action"][0], [0, 1, 2]) for episode in back) == 1

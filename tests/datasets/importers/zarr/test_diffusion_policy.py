@@ -180,6 +180,7 @@ def test_a_store_comes_back_equal_to_the_last_bit_pixels_too(tmp_path, run_comma
     assert back.contract == store.contract is not None
     if keys == "sim":
         assert back.schema == store.schema
+        assert bring_in(run_command, target, store.path).uuids == store.uuids, "its own episodes come in once"
     for one, two in zip(store, back, strict=True):
         for key in store.schema:
             assert one[key][:].tobytes() == two[key][:].tobytes(), key

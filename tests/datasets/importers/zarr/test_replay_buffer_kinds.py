@@ -285,3 +285,18 @@ def test_time_stamps_that_go_back_or_jump_are_said(tmp_path, bring_in):
     assert "episode 0: the time stamps do not rise at frame 5 (0.400 to 0.200 s)" in said
     assert "episode 1: the time stamps jump by 7.100 s after frame 7" in said
     assert store[1].timestamp[-1] == times[-1]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_arrays_of_one_row_an_episode_are_kept_and_tell_the_outcome(tmp_path, bring_in, version):
+    source = write(tmp_path / "a.zarr", version)
+    meta = zarr.open_group(str(source), mode="a")["meta"]
+    meta.create_array("episode_success", data=np.array([True, False]))
+    meta.create_array("scene", data=np.array([4, 7]))
+    meta.create_array("start", data=np.arange(6.0).reshape(2, 3))
+    meta.create_array("lengths", data=np.arange(1, 31))
+    store, said = bring_in(source)
+    assert [episode.success for episode in store] == [True, False]
+    assert store[1].attributes == {"episode_success": False, "scene": 7, "start": [3.0, 4.0, 5.0]}
+    assert "nothing in the data says" not in said
+    assert "meta/lengths was left out: it has the shape (30,), not one row for each episode" in said

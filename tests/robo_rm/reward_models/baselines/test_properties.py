@@ -43,7 +43,7 @@ def trainers(request, store, tmp_path_factory):
     folder, name = tmp_path_factory.mktemp("rm"), request.param
     plain = request_of(store, folder, name, width=8, augmentation=ImageAugmentation(0, 0, 0, 0, 0, 0, 0))
     changed = request_of(store, folder, name, width=8)
-    return [PLANS[name](asked, list(store)).trainer("cpu") for asked in (plain, changed)]
+    return [PLANS[name](asked, list(store)).objective("cpu") for asked in (plain, changed)]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -81,14 +81,14 @@ SUCCESS: dict = {}
 @pytest.fixture(autouse=True, scope="module")
 def success_trainer(store, tmp_path_factory):
     asked = request_of(store, tmp_path_factory.mktemp("rm"), "success", width=8)
-    SUCCESS["trainer"] = SuccessPlan(asked, list(store)).trainer("cpu")
+    SUCCESS["trainer"] = SuccessPlan(asked, list(store)).objective("cpu")
     yield
     SUCCESS.clear()
 
 
 def test_frame_index_labels_are_the_share_of_time_of_the_frame_shown(store, tmp_path):
     plan = FrameIndexPlan(request_of(store, tmp_path, "frame_index", **FRAME_INDEX), demonstrations(list(store)))
-    trainer = plan.trainer("cpu")
+    trainer = plan.objective("cpu")
     lengths = [episode.length for episode in demonstrations(list(store))]
     turned = 0
     for step in range(40):

@@ -13,6 +13,7 @@ from moving_square import CAMERA, HEIGHT, STATE, WIDTH, arrays, make_store
 
 from robo_core.errors import ConfigError, LabelError, ModelError
 from robo_datasets import DemoStore
+from robo_rm.reward_models.grm import model_type as kind
 from robo_rm.reward_models.grm.labels import Truth, hop
 from robo_rm.reward_models.grm.losses import hop_loss
 from robo_rm.reward_models.grm.model import HopRewardModel
@@ -25,7 +26,8 @@ from robo_rm.reward_models.registry import FitRequest
 from robo_rm.reward_models.saving import load_reward_model
 from robo_rm.settings import ConvSettings, OptimiserSettings
 from robo_rm.training.budget import Budget
-from robo_rm.training.trainer import WINDOWS
+from robo_rm.training.engine import Engine, Recipe
+from robo_rm.training.objective import WINDOWS
 
 REWARD = HopSettings(hops=16, gap_seconds=0.4, width=16, hidden=32, bins=17, dropout=0.0, references=2)
 ENCODER = ConvSettings(image_size=24, channels=[8, 8, 16], stem=2, dropout=0.0)
@@ -78,24 +80,21 @@ def test_a_run_cut_short_ends_as_the_whole_one(store, tmp_path, monkeypatch):
 
     whole = KIND.fit(request(store, tmp_path / "whole", steps=8)).model
     monkeypatch.setattr(fit, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    monkeypatch.setattr(fit, "STEPS_PER_POINT", 1)
 
     class Killed(BaseException):
         pass
 
-    from robo_rm.reward_models.grm import trainer
+    step = Engine.step
 
-    step = trainer.HopTrainer.step
-
-    def dying(self, batch, fraction):
+    def dying(self, batch):
         if self.steps == 5:
             raise Killed
-        return step(self, batch, fraction)
+        return step(self, batch)
 
-    monkeypatch.setattr(trainer.HopTrainer, "step", dying)
+    monkeypatch.setattr(Engine, "step", dying)
     with pytest.raises(Killed):
         KIND.fit(request(store, tmp_path / "cut", steps=8))
-    monkeypatch.setattr(trainer.HopTrainer, "step", step)
+    monkeypatch.setattr(Engine, "step", step)
     resumed = KIND.fit(request(store, tmp_path / "cut", steps=8)).model
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
@@ -103,8 +102,6 @@ def test_a_run_cut_short_ends_as_the_whole_one(store, tmp_path, monkeypatch):
 
 def test_a_batch_carries_the_labels_of_its_frames(store, tmp_path):
     """Every image is that of its frame: the square stands where progress says, whatever was drawn."""
-    from robo_rm.reward_models.grm.model_type import HopPlan as Prepared
-
     plain = replace(
         REWARD,
         augmentation=replace(
@@ -112,7 +109,7 @@ def test_a_batch_carries_the_labels_of_its_frames(store, tmp_path):
         ),
     )
     episodes, _ = training_episodes(store, "stages")
-    trainer = Prepared(request(store, tmp_path / "m", reward=plain), episodes, False, None).trainer("cpu")
+    trainer = kind.HopPlan(request(store, tmp_path / "m", reward=plain), episodes, False, None).objective("cpu")
     batch = trainer.batch(3)
     count = len(batch.reference)
     # The state's first value is the share of the way, and the picture shows it.
@@ -135,7 +132,7 @@ def test_a_batch_carries_the_labels_of_its_frames(store, tmp_path):
     # Behind the colours stands the difference from the first frame of the same episode.
     hops = trainer.sampler.draw(np.random.default_rng((0, WINDOWS, 3)), count)
     for row, (episode, here) in enumerate(zip(hops.episode, hops.here, strict=True)):
-        first, now = trainer.data.images(int(episode), CAMERA, np.array([0, here]))
+        first, now = trainer.data.reader.read(int(episode), CAMERA, np.array([0, here]))
         np.testing.assert_array_equal(batch.images[CAMERA][row], np.concatenate([now, cv2.absdiff(now, first)], -1))
 
 
@@ -154,6 +151,22 @@ def test_one_episode_is_enough_to_adapt_a_model(store, tmp_path, capfd):
     assert adapted.description.priors == base.description.priors
     before, after = (model.network.state_dict()["images.0.grid.0.weight"] for model in (base, adapted))
     assert 0 < (after - before).abs().max() < 0.1
+
+
+def test_weights_that_were_taken_over_learn_at_the_fraction_that_the_settings_say(store, tmp_path):
+    """And not at its square, as when both the schedule and the optimiser applied it."""
+    KIND.fit(request(store, tmp_path / "base", steps=2))
+    slow = replace(REWARD, adaptation=replace(REWARD.adaptation, encoder_rate=0.3, head_rate=0.5))
+    asked = request(store, tmp_path / "a", steps=2, init=tmp_path / "base", reward=slow)
+    init = load_reward_model(tmp_path / "base", "cpu")
+    objective = kind.HopPlan(asked, training_episodes(store, "stages")[0], False, init).objective("cpu")
+    engine = Engine(objective, Recipe(Budget(4), 0.9), "cpu")
+    names = {id(parameter): name for name, parameter in objective.network.named_parameters()}
+    factor = objective.rate(0, 4)
+    for group in engine._optimizer.param_groups:
+        name = names[id(group["params"][0])]
+        fraction = 0.3 if name.startswith(("images.", "state.")) else 0.5
+        assert group["lr"] == pytest.approx(objective.settings.learning_rate * fraction * factor)
 
 
 def test_an_encoder_rate_of_nothing_freezes_the_encoders(store, tmp_path):

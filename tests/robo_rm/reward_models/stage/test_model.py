@@ -12,7 +12,7 @@ import yaml
 from moving_square import CAMERA, REWARD, STATE, arrays, description
 
 from robo_core.errors import ModelError
-from robo_rm.reward_models.base import RewardModel
+from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.reward_models.saving import load_reward_model
 from robo_rm.reward_models.stage.model import StageRewardModel
 from robo_rm.reward_models.stage.network import Heads, block_causal_mask, compose

@@ -1,0 +1,121 @@
+"""Labels of episodes that an import finds in the store: compared with the source of today, replaced where asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robo_core.errors import LabelError
+from robo_datasets.importers.source import Source, SourceEpisode
+from robo_datasets.store.demo_store import DemoStore
+
+STAGES, SUCCESS, TASK, ATTRIBUTES = "stages", "success", "instruction", "attributes"
+"""What can differ, in the order in which it is told."""
+
+# Attributes that say where and how an episode was read rather than what it is: they change when a source moves.
+_OF_THE_PLACE = frozenset({"folder", "file", "original_size", "assumed"})
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """What to do with each episode beyond its frames."""
+
+    stages: Sequence[str] = ()
+    """Stage names of a store that is made."""
+    labels: Mapping[int, np.ndarray] | None = None
+    """Episode number to per-frame stages (T,), indices into ``stages``."""
+    success: Mapping[int, bool | None] | None = None
+    """Episode number to success."""
+    automatic: bool = True
+    """Whether an unknown success only means that nothing says it."""
+
+
+def store_labels(store: DemoStore, plan: ImportPlan) -> dict[int, np.ndarray]:
+    """The plan's labels as numbers of the store's stages, by episode number."""
+    table = np.array([*(store.stages.index(name) for name in plan.stages), -1], np.int16)  # the last: unlabelled
+    return {number: table[labels] for number, labels in (plan.labels or {}).items()}
+
+
+def label_again(
+    store: DemoStore, source: Source, there: Mapping[int, str], plan: ImportPlan, relabel: bool
+) -> tuple[int, dict[str, int]]:
+    """Compare the episodes that were in the store with what the source and the plan say of them now.
+
+    What the source does not say (an unknown success, an empty instruction, an attribute it lacks) replaces nothing.
+
+    Args:
+        store: where they are.
+        source: where they come from.
+        there: their names by position in the source.
+        plan: stages and success.
+        relabel: replace what differs.
+
+    Returns:
+        How many were relabelled; and where they were not to be, how many differ, by what differs.
+
+    Raises:
+        LabelError: an episode has another number of labels than frames.
+    """
+    known = set(plan.stages) <= set(store.stages)  # else it has none, and was not to be given these
+    wanted = store_labels(store, plan) if known else {}
+    changed, differing = 0, Counter[str]()
+    for position, name in there.items():
+        episode = source.episodes[position]
+        found = _differences(store, source, episode, name, plan, wanted.get(episode.number))
+        if not known and episode.number in (plan.labels or {}):
+            found[STAGES] = None
+        if not relabel:
+            differing.update(found.keys())
+            continue
+        if STAGES in found:
+            store.set_stages(name, found[STAGES])
+        if SUCCESS in found:
+            store.set_success(name, found[SUCCESS])
+        if TASK in found:
+            store.set_task(name, found[TASK])
+        if ATTRIBUTES in found:
+            store.set_attributes(name, found[ATTRIBUTES])
+        changed += bool(found)
+    return changed, {what: differing[what] for what in (STAGES, SUCCESS, TASK, ATTRIBUTES) if differing[what]}
+
+
+def _differences(
+    store: DemoStore,
+    source: Source,
+    episode: SourceEpisode,
+    name: str,
+    plan: ImportPlan,
+    labels: np.ndarray | None,
+) -> dict[str, Any]:
+    """By what differs, what it should be."""
+    held = store.episode(name)
+    found: dict[str, Any] = {}
+    if labels is not None and len(labels) != held.length:
+        raise LabelError(
+            f"{source.path}: episode {episode.number} has {len(labels)} labels, it is in {store.path} with "
+            f"{held.length} frames"
+        )
+    if labels is not None and not np.array_equal(held.stage, labels):
+        found[STAGES] = labels
+    success = (plan.success or {}).get(episode.number, episode.success)
+    # Whoever sets no outcome takes none away that somebody noted in the store; `unknown`, said, does.
+    if success != held.success and (success is not None or not plan.automatic):
+        found[SUCCESS] = success
+    if episode.task and episode.task != held.task and (task := source.instruction(episode)) not in ("", held.task):
+        found[TASK] = task
+    told = {key: _plain(value) for key, value in episode.attributes.items() if key not in _OF_THE_PLACE}
+    kept = held.attributes if told else {}
+    if other := {key: value for key, value in told.items() if key not in kept or kept[key] != value}:
+        found[ATTRIBUTES] = other
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back: without tuples."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return {key: _plain(one) for key, one in value.items()} if isinstance(value, Mapping) else value

@@ -1,0 +1,1 @@
+"""Environments as a learner sees them: macro-actions, vector environments, shaped rewards."""

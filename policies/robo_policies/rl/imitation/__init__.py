@@ -1,0 +1,1 @@
+"""Cloned policies that act beside the learner: behaviour priors and self-imitation."""

@@ -1,0 +1,1 @@
+"""What a run reports: progress, TensorBoard, curve, report, signs of reward hacking."""

@@ -1,0 +1,1 @@
+"""Networks, their normalization and their optimizers."""

@@ -1,0 +1,1 @@
+"""Transitions: the replay buffer, and demonstrations as transitions."""

@@ -1,0 +1,87 @@
+"""What only some reward models can do, as protocols; `capability` finds it in a model, calibrated or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy.typing as npt
+
+from robo_rm.reward_models.calibration import CalibratedModel
+from robo_rm.reward_models.protocol import Observations, RewardModel
+from robo_rm.reward_models.streams import Said
+
+
+@runtime_checkable
+class ManyStreams(Protocol):
+    """Many episodes followed at once, see `robo_rm.reward_models.streams.Streams`."""
+
+    def reset(self, which: npt.ArrayLike | None = None) -> None:
+        """Begin new episodes: at the indices or the mask given, or all."""
+
+    def step(
+        self, frames: Observations, state: npt.ArrayLike | None = None, which: npt.ArrayLike | None = None
+    ) -> Said:
+        """Progress (n,), stage probabilities (n, K) and uncertainty (n,) of the newest frames."""
+
+
+@runtime_checkable
+class StreamsMany(Protocol):
+    """A model that follows many episodes at once."""
+
+    def streams(self, count: int, task: str | None = None, every: int = 1) -> ManyStreams:
+        """Follow ``count`` episodes at once, looking at every so many frames of the store's rate."""
+
+
+@runtime_checkable
+class StoresFeatures(Protocol):
+    """A model whose frozen encoder's features are stored, so that each frame is encoded once, whoever asks."""
+
+    def store_features(self, store: Any, episodes: Sequence[Any]) -> int:
+        """Encode what a store does not hold yet; returns the number of images encoded."""
+
+
+@runtime_checkable
+class TwoHeaded(Protocol):
+    """A model that may have a second pair of heads."""
+
+    head: str
+    """Which pair it shows."""
+
+    def with_head(self, head: str) -> RewardModel:
+        """The same weights, showing another pair.
+
+        Raises:
+            ModelError: there is no such head.
+        """
+
+
+@runtime_checkable
+class HasPriors(Protocol):
+    """A model that knows its stage priors besides its provenance."""
+
+    @property
+    def priors(self) -> npt.ArrayLike:
+        """(K,)"""
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """A model that computes on a device of its own."""
+
+    device: str
+
+
+Capability = TypeVar("Capability")
+
+
+def capability(model: RewardModel, kind: type[Capability]) -> Capability | None:
+    """The model as one that can do what ``kind`` says, or None; of a calibrated model, the one inside."""
+    plain: object = model.model if isinstance(model, CalibratedModel) else model
+    return plain if isinstance(plain, kind) else None
+
+
+def device_of(model: RewardModel) -> str | None:
+    """Where it computes; None where it does not say."""
+    found = capability(model, OnDevice)
+    return None if found is None else found.device

@@ -1,0 +1,72 @@
+"""The protocol that every reward model meets; `check_reward_model` tests an implementation against it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from robo_rm.reward_models.prediction import Estimate, Prediction
+
+# A stored episode (`robo_datasets` Episode: .length, .task, episode[key][indices]) or its arrays by key,
+# for example {"observation.images.front": (T, H, W, 3) uint8 RGB, "observation.state": (T, D) float32}.
+Observations: TypeAlias = Any
+
+
+@runtime_checkable
+class RewardStream(Protocol):
+    """Estimates frame by frame, in the order of time, at the store's rate."""
+
+    def step(self, frames: Mapping[str, npt.NDArray[np.uint8]], state: npt.ArrayLike | None = None) -> Estimate:
+        """Estimate for the newest frame; one new encode per camera.
+
+        Args:
+            frames: one uint8 RGB image (H, W, 3) per camera key.
+            state: joint state (D,), where the model uses one.
+        """
+
+    def reset(self) -> None:
+        """Begin a new episode."""
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """A model of task progress.
+
+    What the contract asks: the outputs at frame t do not change, bit for bit, when later frames change; a stream
+    equals `predict` to 1e-5; progress lies in [0, 1]; an episode alone equals the same one in a batch; a second call
+    gives the same answer; a saved and loaded model is the same model.
+    """
+
+    stages: list[str]
+    """Names of the K stages."""
+    cameras: list[str]
+    """Keys of the images it reads, "observation.images.<camera>"."""
+    state_key: str | None
+    """Key of the state it reads, or None."""
+    provenance: Mapping[str, Any]
+    """Where it came from: train_uuids, holdout_uuids, store, store_hash, stage priors, code version, ..."""
+    frames_encoded: int
+    """Images put through an encoder since the model was made; a stream adds one per camera and step."""
+
+    def predict(self, episode: Observations, task: str | None = None) -> Prediction:
+        """Estimates for every frame of one episode; ``task`` is the instruction, the episode's own if not given."""
+
+    def predict_batch(self, episodes: Sequence[Observations], task: str | None = None) -> list[Prediction]:
+        """Estimates for several episodes, in their order."""
+
+    def stream(self, task: str | None = None) -> RewardStream:
+        """Begin to follow one episode frame by frame."""
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model folder that `load_reward_model` reads."""
+
+
+class TrainedModel(RewardModel, Protocol):
+    """A reward model whose folder can also hold the settings it was trained with."""
+
+    def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
+        """Write the model folder; ``settings`` are further sections of its config.yaml."""
