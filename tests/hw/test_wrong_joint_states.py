@@ -161,7 +161,7 @@ def test_the_prover_sees_states_without_numbers_that_pass_as_the_pose(monkeypatc
 @pytest.mark.parametrize("seed", range(4))
 def test_joint_faults_that_come_together_break_no_promise(seed):
     """Two or three at one instant, or within a few states: each fault may undo what gives the other away."""
-    random = np.random.default_rng([20251201, seed])
+    random = np.random.default_rng([20251205, seed])
     armings = faults_seen = 0
     for _ in range(15):
         contract = turning(random_contract(random), random)
