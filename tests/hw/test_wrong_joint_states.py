@@ -7,6 +7,8 @@ import pytest
 
 from robo_hw import RobotContract, State
 from robo_hw.observation.joint_source import JointSource
+from robo_hw.observation.joint_states import JointStates, Reading
+from robo_hw.proving.contract import random_contract
 from robo_hw.proving.prover import FaultAt, run_sequence
 from tests.hw.conftest import TRUTH, Arm, contract_with
 
@@ -24,6 +26,26 @@ def continuous() -> RobotContract:
     changes = {place: {**LOOSE, "following_error": 3.0, "state_jump": 3.0} for place in range(6)}
     changes[0]["kind"] = changes[5]["kind"] = "continuous"
     return contract_with(joints=changes)
+
+
+TOGETHER = ["joints_zeros", "joints_jump", "joints_zeros", "joints_jump", "joints_shuffled", "joints_missing",
+            "joints_short", "joints_nan", "stray", "steady_back", "hand"]  # fmt: skip
+"""What may befall the joint states at once; zeros and jumps twice, so that they meet often."""
+
+
+def turning(contract: RobotContract, random: np.random.Generator) -> RobotContract:
+    """The same arm with about half of its joints continuous, and now and then with a gripper."""
+    data = contract.to_dict()
+    for joint in data["joints"]:
+        if random.uniform() < 0.5:
+            for key in ("position", "saturate", "arm_tolerance"):
+                joint.pop(key, None)
+            joint |= {"kind": "continuous", "velocity": min(joint["velocity"], 5.0), "action_jump": 3.0}
+            joint |= {key: min(joint[key], 3.0) for key in ("following_error", "state_jump")}
+    last = data["joints"][-1]
+    if len(data["joints"]) > 2 and last["kind"] != "continuous":
+        data["gripper"] = {"joint": last["name"], "open": last["position"][1], "closed": last["position"][0]}
+    return RobotContract.from_dict(data)
 
 
 # A driver that begins anew with zeros
@@ -98,6 +120,62 @@ def test_the_prover_sees_zeros_that_pass_as_the_pose(monkeypatch, joints):
     assert violations() == ""
     monkeypatch.setattr(JointSource, "begins_anew", lambda self, values, stepped: False)
     assert "passed as its own" in violations()
+
+
+def test_the_prover_judges_what_a_driver_sends_and_not_what_it_meant():
+    """It once took zeros for what the core had heard, although one joint had jumped away from 0 in the message."""
+    contract = random_contract(np.random.default_rng(3057))
+    faults = [FaultAt(1.0, "joints_jump", 0.0), FaultAt(1.0, "joints_zeros", 0.0)]
+    assert run_sequence(contract, faults, seed=0, seconds=2.0).violations == []
+
+
+def test_the_prover_sees_jumps_that_pass_as_the_pose(monkeypatch):
+    """It once took the jumps of a driver that reads the arm for honest."""
+    data = continuous().to_dict()
+    for joint in data["joints"]:
+        joint["state_jump"] = 0.2
+    contract = RobotContract.from_dict(data)
+
+    def violations() -> str:
+        worlds = (run_sequence(contract, [FaultAt(1.1, "joints_jump", 0.5)], seed, 2.0) for seed in range(5))
+        return " ".join(text for world in worlds for text in world.violations)
+
+    assert violations() == ""
+    monkeypatch.setattr(JointStates, "_jumped", lambda self, source, gap, room: Reading(True))
+    assert "passed as its own" in violations()
+
+
+def test_the_prover_sees_states_without_numbers_that_pass_as_the_pose(monkeypatch):
+    """It once took them for honest."""
+    contract, faults = loose(), [FaultAt(1.1, "joints_nan", 0.5)]
+
+    def violations() -> str:
+        worlds = (run_sequence(contract, faults, seed, 2.0) for seed in range(5))
+        return " ".join(text for world in worlds for text in world.violations)
+
+    assert violations() == ""
+    monkeypatch.setattr(JointStates, "_broken", lambda self, source, message, joint=None: Reading(True))
+    assert "passed as its own" in violations()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_joint_faults_that_come_together_break_no_promise(seed):
+    """Two or three at one instant, or within a few states: each fault may undo what gives the other away."""
+    random = np.random.default_rng([20251205, seed])
+    armings = faults_seen = 0
+    for _ in range(15):
+        contract = turning(random_contract(random), random)
+        at, period = random.uniform(0.3, 1.1), 1 / contract.rates.control
+        kinds = random.choice(TOGETHER, size=int(random.integers(2, 4)), replace=False)
+        delays = random.choice([0.0, 0.0, 1.0], size=len(kinds)) * random.uniform(0, 3 * period, len(kinds))
+        strengths = random.choice([0.0, 1.0], size=len(kinds)) * random.uniform(0, 1, len(kinds))
+        faults = [FaultAt(at + float(delay), str(kind), float(strength))
+                  for delay, kind, strength in zip(delays, kinds, strengths, strict=True)]  # fmt: skip
+        margins = run_sequence(contract, faults, seed=int(random.integers(2**31)), seconds=1.5)
+        assert margins.violations == [], f"{contract.to_dict()}, {faults}"
+        armings, faults_seen = armings + margins.armings, faults_seen + margins.faults
+    assert armings > 7, "an arm that never moves proves nothing"
+    assert faults_seen > 7
 
 
 # Messages that are none

@@ -63,7 +63,6 @@ class ProvingRobot:
         """When the core last took a state of each joint that was true, or that nobody could have told from a true one,
         s."""
         self._jump, self._travel = contract.array("state_jump"), self.velocity / contract.rates.control
-        self._zeros = [never_all_zero(contract, part) for part in self.parts]
         self._wrong_at = self.at
         self.taken = np.full(size, -np.inf)
         """When the core last took anybody's state of each joint, s."""
@@ -167,18 +166,19 @@ class ProvingRobot:
         said[joints] = values
         self.said.append(said)
 
-    def _could_be(self, part: int, values: np.ndarray, now: float) -> bool:
-        """Whether a wrong state could be a true one for whoever knows no more than the states before it.
+    def _could_be(self, joints: list[int], values: np.ndarray, now: float) -> bool:
+        """Whether a wrong state of ``joints`` (n,), ascending, could be a true one for whoever knows no more than the
+        states before it. ``values`` (n,): what is sent, with all that went wrong with it, since nobody knows more.
 
         The core believes joint states (``docs/safety_core.md``): where no joint moved by more than ``state_jump``
         beyond what it can travel, a wrong state is as fresh as a true one, and no deadline is broken. That a driver
         without a reading says exactly 0 is known, so the core may not take that where the arm cannot have got to.
         """
-        joints = self.parts[part]
-        gone = now - self.taken[joints]
+        gone = np.maximum(now - self.taken[joints], 0.0)
         room = self._jump[joints].copy()
-        if not values.any():
-            strict = np.isin(joints, self._zeros[part])
+        # Of the joints in this message: without some of its joints it is another kind of message.
+        strict = np.isin(joints, never_all_zero(self.contract, joints))
+        if not values[strict].any():  # whatever the gripper says
             room[strict] = self._travel[joints][strict]
         gap = self.gap(values, self.told[joints], joints)
         return bool((gap <= (room + self.velocity[joints] * gone) * (1 + _ROUNDING)).all() and np.isfinite(gone).all())
@@ -219,18 +219,20 @@ class ProvingRobot:
         if self.active("joints_jump"):
             # Far outside; a joint that turns without end has no outside, so it jumps about.
             sent[:1] += self.random.uniform(0, 6) if self.turning[joints[0]] else 10 * self.span[0] + 1.0
-        if len(sent) == len(order) and np.isfinite(sent).all():
-            ours = [
-                (joints[names.index(name)], value) for name, value in zip(order, sent, strict=True) if name in names
-            ]
-            self._say([joint for joint, _ in ours], np.array([value for _, value in ours]))
-        credible = honest or self._could_be(part, values, now)
+            honest = False
+        told: list[int] = []
+        if len(sent) == len(order):
+            told = [joint for joint, name in zip(joints, names, strict=True) if name in order]
+            values = np.array([sent[order.index(self.contract.state_names[joint])] for joint in told])
+        sound = bool(told) and bool(np.isfinite(values).all())
+        if sound:
+            self._say(told, values)
+        credible = sound and (honest or self._could_be(told, values, now))
         if self.core.observe(order, sent, velocities, stamp, self._name(f"driver {part}")):
-            for name, value in zip(order, sent, strict=True):
-                if name in names:
-                    joint = joints[names.index(name)]
-                    self.told[joint], self.taken[joint] = value, now
-                    self.credible[joint] = now if credible else self.credible[joint]
+            if sound:
+                self.told[told], self.taken[told] = values, now
+            if credible:
+                self.credible[told] = now
             if not credible and self.core.state in (State.HOLDING, State.RUNNING):
                 wrong("a pose that the arm cannot have got to passed as its own")
             if stamp == self._floor[part] and self.core.state not in (State.DISARMED, State.FAULT):
