@@ -193,7 +193,7 @@ def _write(out: Any, store: Any, scores: Scores, progress: Any) -> None:
     import numpy as np
 
     from robo_rm.report.film_strip import EpisodeView, weights_figure
-    from robo_rm.report.style import save_picture
+    from robo_rm.report.style import save_image
     from robo_rm.scoring import episode_kind, example_episodes
 
     episodes = {uuid: store.episode(uuid) for uuid in store.uuids}
@@ -210,7 +210,7 @@ def _write(out: Any, store: Any, scores: Scores, progress: Any) -> None:
         )
         for uuid in example_episodes(scores.result, kinds)
     ]
-    save_picture(weights_figure(views), out.path("weights.png"))
+    save_image(weights_figure(views), out.path("weights.png"))
     statistics = scores.result.statistics
     out.write_metrics(
         {

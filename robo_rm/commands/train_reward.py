@@ -99,7 +99,7 @@ def run(config: Config) -> None:
     from robo_core.errors import ConfigError
     from robo_core.outputs import OutputFolder
     from robo_datasets import DemoStore
-    from robo_rm.report.style import save_picture
+    from robo_rm.report.style import save_image
     from robo_rm.reward_models.registry import FitRequest, kind_of_settings
     from robo_rm.training.budget import Budget
     from robo_rm.training.curves import loss_figure
@@ -138,7 +138,7 @@ def run(config: Config) -> None:
     else:
         out.write_metrics(fitted.metrics)
     if fitted.curve:
-        save_picture(loss_figure(fitted.curve, fitted.losses, fitted.held_out), out.path("curve.png"))
+        save_image(loss_figure(fitted.curve, fitted.losses, fitted.held_out), out.path("curve.png"))
     print_table("train-reward", ["figure", "value"], [[name, value] for name, value in fitted.metrics.items()])
     missing = [name for name, value in fitted.metrics.items() if isinstance(value, float) and value != value]
     if missing:

@@ -34,20 +34,20 @@ def write_board(board: Board, store: Any, camera: str | None, path: str | os.Pat
         "comparisons of the board together (Holm)."
     )
     page.table(["figure", *board.names, "over"], board_rows(board))
-    page.picture(
+    page.image(
         _intervals(board), "Dots are the figures, lines 95 % intervals over episodes; the first model is on top."
     )
     _probes(page, board)
     roc = _roc(board)
     if roc is not None:
         page.section("Outcomes")
-        page.picture(roc, "By final progress: every threshold's failures passed against successes passed.")
+        page.image(roc, "By final progress: every threshold's failures passed against successes passed.")
     page.section("What they disagree on")
     page.prose(
         "The episodes on which the curves lie furthest apart. The dashed line is the truth where it was measured."
     )
     for uuid in most_disputed(board, DISPUTED):
-        page.picture(_compared(board, store, camera, uuid), photo=camera is not None)
+        page.image(_compared(board, store, camera, uuid), photo=camera is not None)
     return page.write(path)
 
 

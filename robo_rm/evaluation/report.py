@@ -99,7 +99,7 @@ def _cases(
     page.prose(text)
     for judged in episodes:
         view = case_view(judged, evaluation, store, camera)
-        page.picture(episode_figure(view), photo=camera is not None)
+        page.image(episode_figure(view), photo=camera is not None)
 
 
 def _failures(page: Page, evaluation: Evaluation, store: Any, camera: str | None) -> None:
@@ -112,7 +112,7 @@ def _failures(page: Page, evaluation: Evaluation, store: Any, camera: str | None
         "with the stage it says and the true one, and the share of all its frames that are claimed too far; under it "
         "the whole curve, the line marking that frame."
     )
-    page.picture(gallery_figure([_card(judged, evaluation, store, camera) for judged in failures]), photo=True)
+    page.image(gallery_figure([_card(judged, evaluation, store, camera) for judged in failures]), photo=True)
 
 
 def _card(judged: Judged, evaluation: Evaluation, store: Any, camera: str | None) -> Card:
@@ -174,7 +174,7 @@ def _typical(ranked: Sequence[Judged]) -> list[Judged]:
 def _stages(page: Page, evaluation: Evaluation) -> None:
     page.section("Stages")
     confidence, correct = stage_confidence(evaluation.episodes)
-    page.pictures(
+    page.images(
         [
             (
                 confusion_figure(confusion(evaluation), evaluation.stages),
@@ -193,14 +193,14 @@ def _outcomes(page: Page, evaluation: Evaluation) -> None:
     final = np.array([episode.final for episode in evaluation.episodes])
     highest = np.array([episode.highest for episode in evaluation.episodes])
     success = [episode.success for episode in evaluation.episodes]
-    page.picture(
+    page.image(
         scores_figure(final, highest, success, [episode.kind for episode in evaluation.episodes]),
         "Each dot is an episode at its final progress; the tail runs up to its highest.",
     )
     known = np.array([outcome is not None for outcome in success])
     good = np.array([outcome is True for outcome in success])[known]
     if good.any() and not good.all():
-        page.picture(
+        page.image(
             roc_figure([("final progress", final[known]), ("highest progress", highest[known])], good),
             "Every threshold on progress: the failures it lets pass against the successes it lets pass.",
         )

@@ -109,7 +109,7 @@ def ink_on(colour: npt.NDArray[np.float64]) -> str:
     return INK if float(np.dot(colour[:3], (0.299, 0.587, 0.114))) > 0.55 else PAPER
 
 
-def picture_bytes(figure: Figure, photo: bool = False) -> bytes:
+def image_bytes(figure: Figure, photo: bool = False) -> bytes:
     """The figure as PNG of 256 colours, or as JPEG where it shows camera frames."""
     buffer = io.BytesIO()
     _choose_fonts(figure)
@@ -152,8 +152,8 @@ def _with_palette(png: io.BytesIO) -> io.BytesIO:
     return small
 
 
-def save_picture(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def save_image(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write the figure to ``path``; its ending, .jpg or .png, says how. Returns the path."""
     target = Path(path)
-    write_atomically(target, picture_bytes(figure, photo=target.suffix.lower() in (".jpg", ".jpeg")))
+    write_atomically(target, image_bytes(figure, photo=target.suffix.lower() in (".jpg", ".jpeg")))
     return target

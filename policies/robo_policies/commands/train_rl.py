@@ -85,7 +85,7 @@ def run(config: Config) -> None:
     from robo_policies.rl.log import RunLog
     from robo_policies.rl.report import write_report
     from robo_policies.rl.training import RlTraining, RunSettings
-    from robo_rm.report.style import save_picture
+    from robo_rm.report.style import save_image
     from robo_rm.shaping.modes import describe_terms
     from robo_rm.training.budget import cut_off_warning
 
@@ -132,7 +132,7 @@ def run(config: Config) -> None:
     ended = {"steps": learning.note.steps, "planned_steps": config.steps, "ended_by": ended_by}
     training.save_policy({**ended, "seed": config.seed, "warnings": warnings})
     out.write_metrics(metrics)
-    save_picture(log.figure(curve), out.path("curve.png"))
+    save_image(log.figure(curve), out.path("curve.png"))
     write_report(out.path("report.html"), learning, config.env, terms, metrics, log.figure(curve))
     print_table("train-rl", ["figure", "value"], [[name, value] for name, value in metrics.items()])
     out.announce()

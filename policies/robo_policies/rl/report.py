@@ -47,7 +47,7 @@ def write_report(
     page = Page("Reinforcement learning", f"{world}, {learning.note.steps} steps, {learning.note.seconds:.0f} s")
     page.section("What came of it")
     page.prose(_outcome(metrics, learning))
-    page.picture(curve, "Success of evaluations, always from the same starts, and of the episodes learnt from.")
+    page.image(curve, "Success of evaluations, always from the same starts, and of the episodes learnt from.")
     page.section("What was learnt from")
     page.table(["term", "what it is"], terms)
     if learning.replay is not None and len(learning.replay):
@@ -88,7 +88,7 @@ def _signs(page: Page, learning: Learning) -> None:
     )
     points = [point for point in learning.note.curve if "training_shaped" in point]
     if len(points) > 1:
-        page.picture(_monitor_figure(points, monitor.reference_drift))
+        page.image(_monitor_figure(points, monitor.reference_drift))
 
 
 def _monitor_figure(points: Sequence[Mapping[str, Any]], reference: float) -> Figure:
