@@ -17,7 +17,7 @@ from pathlib import Path
 
 from robo_datasets import DemoStore
 from robo_rm import load_reward_model
-from robo_rm.monitor.fitting import fit_runs, picture_model, watch
+from robo_rm.monitor.fitting import fit_runs, image_model, watch
 from robo_rm.scoring import check_model_fits
 
 TRAINING, FURTHER, STEPS = 100, 160, 1500
@@ -47,7 +47,7 @@ def main() -> None:
     model = load_reward_model(arguments.out / "rm")
     store, training = (DemoStore.open(arguments.out / name) for name in ("runs.zarr", "train.zarr"))
     check_model_fits(model, store)
-    pictures = picture_model(model, training, 0)
+    pictures = image_model(model, training, 0)
     runs = [watch(model, store, uuid, pictures) for uuid in store.uuids]
     found = {}
     for fraction in (0.5, 0.25):

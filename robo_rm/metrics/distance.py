@@ -1,8 +1,8 @@
-"""Distances between reward functions that ignore what cannot change the best policy, for tabular worlds.
+"""Distances between reward functions that ignore what cannot change the best policy, for tabular environments.
 
 A reward is an array R[s, a, s'] (S, A, S). Both distances are 0 for rewards that differ by positive scale and by
 potential shaping, and both respect episode ends: from a terminal state nothing follows, so its value and its potential
-are 0 and shaping pays g (1 - done(s')) F(s') - F(s). A version that ignores ``done`` calls a reward with a wrong
+are 0 and shaping pays g (1 - done(s')) Phi(s') - Phi(s). A version that ignores ``done`` calls a reward with a wrong
 potential at the end harmless, although it changes what the best policy is.
 """
 
@@ -27,7 +27,7 @@ def epic_canonical(
 
         C(R)(s, a, s') = R(s, a, s') + E[g R(s', A, S') - R(s, A, S') - g R(S, A, S')]
 
-    This is R + g V(s') - V(s) with V(s) the value of a world where every step leads to a fresh draw from ``states``:
+    This is R + g V(s') - V(s) with V(s) the value of an environment where every step draws from ``states`` anew:
     V(s) = E[R(s, A, S') + g V(S')] gives V = f + g / (1 - g) E[f], f(s) = E[R(s, A, S')]. That form extends to
     episodes that end: V is 0 in terminal states, and with q the chance that a draw is not terminal,
 
@@ -90,11 +90,11 @@ def epic_distance(
         raise ValueError("no transition is covered")
     cover = cover / cover.sum()
     a, b = a - (cover * a).sum(), b - (cover * b).sum()
-    spread = np.sqrt((cover * a * a).sum() * (cover * b * b).sum())
+    deviations = np.sqrt((cover * a * a).sum() * (cover * b * b).sum())
     scale = np.sqrt((cover * np.square(first)).sum() * (cover * np.square(second)).sum())
-    if spread <= 1e-12 * max(scale, 1e-300):
+    if deviations <= 1e-12 * max(scale, 1e-300):
         return float("nan")
-    correlation = float((cover * a * b).sum() / spread)
+    correlation = float((cover * a * b).sum() / deviations)
     return float(np.sqrt(max(0.0, (1 - min(correlation, 1.0)) / 2)))
 
 
@@ -119,17 +119,17 @@ def starc_canonical(
         policy: (S, A) chances; None: all actions alike.
     """
     table, live = _checked(reward, discount, terminal)
-    world = np.asarray(transitions, dtype=np.float64)
-    if world.shape != table.shape:
-        raise ValueError(f"transitions have shape {world.shape}, the reward {table.shape}")
-    if not np.allclose(world[live > 0].sum(axis=-1), 1.0):
+    chances = np.asarray(transitions, dtype=np.float64)
+    if chances.shape != table.shape:
+        raise ValueError(f"transitions have shape {chances.shape}, the reward {table.shape}")
+    if not np.allclose(chances[live > 0].sum(axis=-1), 1.0):
         raise ValueError("the chances of the next states must sum to 1 for each state and action")
     count, choices = table.shape[:2]
     chance = np.full((count, choices), 1.0 / choices) if policy is None else np.asarray(policy, dtype=np.float64)
-    expected = (world * table).sum(axis=-1)
-    step = np.einsum("sa,saz->sz", chance, world) * live[:, None] * live[None, :]
+    expected = (chances * table).sum(axis=-1)
+    step = np.einsum("sa,saz->sz", chance, chances) * live[:, None] * live[None, :]
     value = np.linalg.solve(np.eye(count) - discount * step, (chance * expected).sum(axis=-1) * live)
-    ahead = np.einsum("saz,z->sa", world, value * live)
+    ahead = np.einsum("saz,z->sa", chances, value * live)
     return np.asarray((expected - value[:, None] + discount * ahead) * live[:, None])
 
 

@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from robo_rm.report.style import image_bytes, save_image
 
 __all__ = [
-    *("EpisodeView", "Page", "confusion_figure", "episode_figure", "episode_view", "image_bytes"),
-    *("reliability_figure", "roc_figure", "save_image", "scores_figure", "success_figure", "weights_figure"),
+    "EpisodeView",
+    "Page",
+    "confusion_figure",
+    "episode_figure",
+    "episode_view",
+    "image_bytes",
+    "reliability_figure",
+    "roc_figure",
+    "save_image",
+    "scores_figure",
+    "success_figure",
+    "weights_figure",
 ]
 
 _HOMES = {

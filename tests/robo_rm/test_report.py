@@ -224,7 +224,7 @@ class TestPage:
 
 
 def test_a_title_in_a_script_that_no_font_has_is_drawn_without_a_word():
-    from robo_rm.report.style import new_figure, image_bytes, write_title
+    from robo_rm.report.style import image_bytes, new_figure, write_title
 
     figure = new_figure(2, 1)
     write_title(figure, "\u628a\u7ea2\u8272\u65b9\u5757\u653e\u8fdb\u76d2\u5b50 \u0e2b\u0e22\u0e34\u0e1a")
