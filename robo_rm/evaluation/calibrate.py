@@ -115,7 +115,10 @@ def _changed(calibration: Calibration, rest: list[Observed]) -> str:
     """What the calibration changes on the episodes that were not fitted; says where nothing can be said."""
     if not rest:
         return "; none is left to say what it changes"
-    before, after = _metrics_of(rest), _metrics_of([(apply(calibration, guess), *truth) for guess, *truth in rest])
+    before, after = (
+        _metrics_of(rest),
+        _metrics_of([(apply(calibration, guess), stage, label) for guess, stage, label in rest]),
+    )
     notes = [f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before if np.isfinite(before[name])]
     return f"; on {counted(len(rest), 'other episodes')} " + (
         ", ".join(notes) or "nothing is labelled to measure it on"

@@ -49,15 +49,16 @@ class GroupedStore:
 
     def episode(self, uuid: str) -> Episode:
         """An episode of a name; errors are the store's."""
-        return self._grouped(self._store.episode(uuid))
+        return self.grouped(self._store.episode(uuid))
 
     def __getitem__(self, place: int) -> Episode:
-        return self._grouped(self._store[place])
+        return self.grouped(self._store[place])
 
     def __iter__(self) -> Iterator[Episode]:
-        return map(self._grouped, self._store)
+        return map(self.grouped, self._store)
 
-    def _grouped(self, episode: Episode) -> Episode:
+    def grouped(self, episode: Episode) -> Episode:
+        """An episode of the store with the coarser labels."""
         # The view passes on all that it does not change, so it reads as an episode.
         return cast("Episode", GroupedEpisode(episode, self))
 

@@ -151,7 +151,7 @@ def watch(model: RewardModel, store: DemoStore, uuid: str, images: ImageModel | 
     if images is not None:
         frames = {camera: episode[camera][:] for camera in images.cameras}
         moments = range(episode.length)
-        strange = np.array([images.distance({camera: frames[camera][t] for camera in frames}) for t in moments])
+        strange[:] = [images.distance({camera: frames[camera][t] for camera in frames}) for t in moments]
     return Watched(
         uuid,
         episode.success is True,

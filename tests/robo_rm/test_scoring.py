@@ -159,7 +159,7 @@ def test_model_hash_follows_the_weights(tmp_path: Path) -> None:
         model_hash(tmp_path / "nowhere")
 
 
-class TestVerb:
+class TestCommand:
     @pytest.fixture
     def run(
         self, store: DemoStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Callable[..., Any]

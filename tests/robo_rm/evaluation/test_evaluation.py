@@ -245,7 +245,7 @@ def test_refuses_what_it_cannot_evaluate(store: DemoStore, tmp_path: Path) -> No
         evaluate_reward_model(_model(), nameless)
 
 
-class TestVerb:
+class TestCommand:
     @pytest.fixture
     def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         import robo_rm.reward_models.saving
