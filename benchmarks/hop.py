@@ -123,7 +123,7 @@ class Results:
 def judge(model: Any, store: DemoStore, probes: int) -> Figures:
     """The figures of `robo-rm eval-reward`, of episodes that the model has not seen."""
     evaluation = evaluate_reward_model(model, store, probes=probes, resamples=50)
-    values = {name: evaluation.figures[name].value for name in FIGURES}
+    values = {name: evaluation.metrics[name].value for name in FIGURES}
     values["stream_ms"] = evaluation.speed.stream_ms
     return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
 

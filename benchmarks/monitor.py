@@ -21,7 +21,7 @@ import numpy as np
 
 from robo_datasets import DemoStore
 from robo_rm import load_reward_model
-from robo_rm.monitor.fitting import Watched, fit_runs, follow, picture_model, watch
+from robo_rm.monitor.fitting import Watched, fit_runs, follow, image_model, watch
 from robo_rm.monitor.promise import MonitorCalibration
 from robo_rm.scoring import check_model_fits
 
@@ -61,7 +61,7 @@ def main() -> None:
     model = load_reward_model(arguments.out / "rm")
     store, training = (DemoStore.open(arguments.out / name) for name in ("runs.zarr", "train.zarr"))
     check_model_fits(model, store)
-    pictures = picture_model(model, training, 0)
+    pictures = image_model(model, training, 0)
     runs = [watch(model, store, uuid, pictures) for uuid in store.uuids]
     found = {}
     for fraction in (0.9, 0.5, 0.25):

@@ -30,7 +30,7 @@ import numpy as np
 from robo_datasets import DemoStore
 from robo_rm import load_reward_model
 from robo_rm.monitor.conformal import fewest_runs
-from robo_rm.monitor.fitting import Watched, fit_runs, follow, picture_model, watch
+from robo_rm.monitor.fitting import Watched, fit_runs, follow, image_model, watch
 
 BELOW_PLOT = -0.05
 """Where a published curve leaves its plot."""
@@ -105,7 +105,7 @@ def main() -> None:
     model = load_reward_model(folder)
     rollouts = stores["sentinel_push_chair"]
     grades = {uuid: str(rollouts.episode(uuid).attributes["grade"]) for uuid in rollouts.uuids}
-    pictures = picture_model(model, store, 0)
+    pictures = image_model(model, store, 0)
     for name, compared in (("pictures compared", pictures), ("progress alone", None)):
         runs = [watch(model, rollouts, uuid, compared) for uuid in rollouts.uuids]
         if compared is None:

@@ -33,7 +33,7 @@ from robo_rm.training.budget import Budget
 
 TRAINED = ("stage", "frame_index", "goal_distance", "success")
 FIGURES = (
-    *("auroc", "rho", "kendall_tau", "fpr_at_gold", "hallucination", "hallucination_probes", "boundary_f1"),
+    *("auroc", "rho", "kendall_tau", "fpr_at_recall", "hallucination", "hallucination_probes", "boundary_f1"),
     *("stage_accuracy", "mse", "voc", "voc_reversed", "ece_success"),
 )
 
@@ -58,7 +58,7 @@ def judged(kind: str, seed: int, folder: Path, store: DemoStore, probes: int, pa
         kept: dict[str, float | None] = json.loads(path.read_text())
         return kept
     result = evaluate_reward_model(load_reward_model(folder), store, probes=probes, resamples=200)
-    flat = {name: figure.value for name, figure in result.figures.items()}
+    flat = {name: figure.value for name, figure in result.metrics.items()}
     flat |= {f"probe.{name}": row["claimed"] for name, row in result.by_probe.items()}
     flat |= {"stream_ms": result.speed.stream_ms, "frames_per_second": result.speed.frames_per_second}
     clean = {name: value if math.isfinite(value) else None for name, value in flat.items()}

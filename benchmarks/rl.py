@@ -346,7 +346,7 @@ def _steps(reached: list[float], taken: list[float]) -> str:
 
 def _picture(cells: dict[Cell, dict[str, Any]], name: str, path: Path) -> None:
     """Mean success over the seeds, with the range between them, against control steps."""
-    from robo_rm.report.style import new_figure, place, plain, save_picture, write_title
+    from robo_rm.report.style import new_figure, place, plain, save_image, write_title
 
     figure = new_figure(7.2, 3.9)
     write_title(figure, f"{TASKS[name].env}: success while learning", 0.12)
@@ -364,7 +364,7 @@ def _picture(cells: dict[Cell, dict[str, Any]], name: str, path: Path) -> None:
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("control steps")
     axes.legend(frameon=False, fontsize=9, ncols=5, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
-    save_picture(figure, path)
+    save_image(figure, path)
 
 
 def main() -> None:

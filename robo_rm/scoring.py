@@ -7,12 +7,10 @@ and are made anew each time, which takes a moment.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +23,13 @@ from robo_rm.labels.outcomes import finished_unknown
 from robo_rm.reward_models.capabilities import StoresFeatures, capability
 from robo_rm.reward_models.prediction import Prediction
 from robo_rm.reward_models.protocol import RewardModel
-from robo_rm.weights.freshness import MADE_FROM, made_from
+from robo_rm.weights.freshness import MADE_FROM, made_from, model_hash
 from robo_rm.weights.options import Advantage, Calibration, TopFraction
 from robo_rm.weights.rabc import Statistics, StoreWeights, store_weights
 from robo_rm.weights.report import WeightReport, weight_report
+
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore, Derived, Episode
 
 PROGRESS, WEIGHTS = "progress", "weights"
 
@@ -39,28 +40,11 @@ class Scores:
 
     result: StoreWeights
     report: WeightReport
-    derived: Any
+    derived: Derived
     """The derived set of weights."""
 
 
-def model_hash(folder: str | os.PathLike[str]) -> str:
-    """SHA-256 over the names and bytes of a model folder's weights and settings, whatever kind of model it is.
-
-    Raises:
-        ModelError: there is nothing of the kind in the folder.
-    """
-    root = Path(folder)
-    names = ("*.safetensors", "config.yaml", "config.json", "calibration.json")
-    files = sorted(path for name in names for path in root.glob(name))
-    if not files:
-        raise ModelError(f"{root} holds no reward model; train one with robo-rm train-reward out={root}")
-    total = hashlib.sha256()
-    for path in files:
-        total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
-
-
-def check_model_fits(model: RewardModel, store: Any) -> None:
+def check_model_fits(model: RewardModel, store: DemoStore) -> None:
     """Raise ModelError unless the store has the stages, cameras and state that the model was trained on."""
     if store.stages and list(store.stages) != list(model.stages):
         raise ModelError(
@@ -81,7 +65,7 @@ def check_model_fits(model: RewardModel, store: Any) -> None:
         )
 
 
-def score_progress(model: RewardModel, model_id: str, store: Any) -> Any:
+def score_progress(model: RewardModel, model_id: str, store: DemoStore) -> Derived:
     """Predict the progress of every episode that is not predicted yet; returns the derived set ``progress``.
 
     Arrays: progress (T,), stage_probabilities (T, K), uncertainty (T,), all f32.
@@ -116,13 +100,13 @@ def score_progress(model: RewardModel, model_id: str, store: Any) -> Any:
     return derived
 
 
-def read_prediction(derived: Any, uuid: str) -> Prediction:
+def read_prediction(derived: Derived, uuid: str) -> Prediction:
     """The prediction of an episode from the derived set ``progress``."""
     arrays = derived.read(uuid)
     return Prediction(arrays["progress"], arrays["stage_probabilities"], arrays["uncertainty"])
 
 
-def progress_from_feature(store: Any, key: str) -> dict[str, npt.NDArray[np.float32]]:
+def progress_from_feature(store: DemoStore, key: str) -> dict[str, npt.NDArray[np.float32]]:
     """Progress that the store itself carries, such as the simulator's, by uuid: an oracle to compare with.
 
     Raises:
@@ -138,9 +122,9 @@ def progress_from_feature(store: Any, key: str) -> dict[str, npt.NDArray[np.floa
 
 
 def score_weights(
-    store: Any,
+    store: DemoStore,
     progress: Mapping[str, npt.NDArray[np.float32]],
-    source: Mapping[str, Any],
+    source: Mapping[str, object],
     *,
     mode: str,
     horizon: int,
@@ -149,18 +133,18 @@ def score_weights(
     top: TopFraction | None = None,
     advantage: Advantage | None = None,
     name: str = WEIGHTS,
-    model: Mapping[str, Any] | None = None,
+    model: Mapping[str, object] | None = None,
 ) -> Scores:
-    """Weigh every frame of the store and write the derived set ``name``: weight (T,) f32.
+    """Weight every frame of the store and write the derived set ``name``: weight (T,) f32.
 
     Args:
         store: the demo store.
         progress: of every episode, by uuid.
-        source: provenance of the progress, kept with the weights.
+        source: provenance of the progress, stored with the weights.
         mode: see `robo_rm.weights.rabc.store_weights`.
         horizon: frames in an action chunk.
         kappa: see `robo_rm.weights.rabc.rabc_weights`.
-        calibration: the mends of ``calibrated`` mode.
+        calibration: the corrections of ``calibrated`` mode.
         top: which episodes ``top_fraction`` keeps.
         advantage: the classes of ``advantage``.
         name: of the derived set; sets of several names stand side by side.
@@ -184,7 +168,7 @@ def score_weights(
         top=top,
         advantage=advantage,
     )
-    provenance: dict[str, Any] = {
+    provenance: dict[str, object] = {
         "mode": mode,
         "horizon": horizon,
         "kappa": result.statistics.kappa,
@@ -213,7 +197,7 @@ def score_weights(
     return Scores(result, weight_report(result, labels, store.stages, progress), derived)
 
 
-def score_with(folder: str, head: str | None, device: str, store: Any) -> tuple[Any, dict[str, Any]]:
+def score_with(folder: str, head: str | None, device: str, store: DemoStore) -> tuple[Derived, dict[str, object]]:
     """Predict every episode with the model in a folder: the derived set ``progress``, and what weights keep of it.
 
     Raises:
@@ -228,7 +212,7 @@ def score_with(folder: str, head: str | None, device: str, store: Any) -> tuple[
     return derived, {"folder": str(Path(folder).resolve()), "head": head, "sha256": checksum}
 
 
-def score_again(store: Any, name: str, provenance: Mapping[str, Any], device: str = "auto") -> Scores:
+def score_again(store: DemoStore, name: str, provenance: Mapping[str, Any], device: str = "auto") -> Scores:
     """Make weights anew, from the store and the model as they are now, with the settings of an earlier set.
 
     Raises:
@@ -262,7 +246,9 @@ def score_again(store: Any, name: str, provenance: Mapping[str, Any], device: st
     )
 
 
-def stored_weight_report(store: Any, weights: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> WeightReport:
+def stored_weight_report(
+    store: DemoStore, weights: Mapping[str, np.ndarray], provenance: Mapping[str, Any]
+) -> WeightReport:
     """What is odd about weights that were made earlier, for those who train with them.
 
     Args:
@@ -282,12 +268,12 @@ def stored_weight_report(store: Any, weights: Mapping[str, np.ndarray], provenan
     return weight_report(result, labels, store.stages, _progress_behind(store, provenance.get("progress")))
 
 
-def _finished(store: Any, episodes: Mapping[str, Any]) -> frozenset[str]:
+def _finished(store: DemoStore, episodes: Mapping[str, Episode]) -> frozenset[str]:
     """Episodes of unknown outcome that went through their task by their annotation."""
     return finished_unknown(episodes, len(store.stages), instruction_groups(store))
 
 
-def _progress_behind(store: Any, source: Any) -> dict[str, npt.NDArray[np.float32]]:
+def _progress_behind(store: DemoStore, source: object) -> dict[str, npt.NDArray[np.float32]]:
     """The progress that ``source`` names, of the episodes that have it; nothing where it is not there any more."""
     if not isinstance(source, Mapping):
         return {}
@@ -297,7 +283,7 @@ def _progress_behind(store: Any, source: Any) -> dict[str, npt.NDArray[np.float3
     return {uuid: read_prediction(derived, uuid).progress for uuid in store.uuids if uuid in derived}
 
 
-def episode_kind(episode: Any) -> str:
+def episode_kind(episode: Episode) -> str:
     """What sort of demonstration it is: its quality class where the recorder noted one, else its task."""
     kind = str((episode.attributes or {}).get("quality") or episode.task or "episode")
     return kind.replace("_", " ").strip(" .")

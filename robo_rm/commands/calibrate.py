@@ -1,7 +1,7 @@
-"""Calibrate a reward model: how sure it is of stages, and what its progress means, in measured shares.
+"""Calibrate a reward model: how sure it is of stages, and what its progress means, in measured fractions.
 
-Uses a share of the episodes that it has not seen, keeps the rest for judging, and writes calibration.json into the
-model folder; from then on the folder loads as the calibrated model. `remove=true` takes the calibration away.
+Uses a fraction of the episodes that it has not seen, keeps the rest for evaluation, and writes calibration.json
+into the model folder, which then loads as the calibrated model. `remove=true` takes the calibration away.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Config:
     """Reward model folder, as train-reward wrote it."""
     store: str = MISSING
     """Demo store with stage labels that the model was not trained on, or the one that holds its held-out episodes."""
-    share: float = 0.5
-    """Share of the unseen episodes to calibrate with; the others stay for judging."""
+    fraction: float = 0.5
+    """Fraction of the unseen episodes to calibrate with; the others stay for evaluation."""
     seed: int = 0
     """Seed of the choice."""
     remove: bool = False
@@ -47,12 +47,12 @@ def run(config: Config) -> None:
         (folder / CALIBRATION).unlink(missing_ok=True)
         say(f"{folder} is not calibrated any more")
         return
-    if not 0 < config.share <= 1:
-        raise ConfigError(f"share={config.share}: give a share above 0 and up to 1")
+    if not 0 < config.fraction <= 1:
+        raise ConfigError(f"fraction={config.fraction}: give a fraction above 0 and up to 1")
     store = DemoStore.open(config.store)
     model = load_reward_model(folder, config.device)
     check_can_keep(folder)
-    done = calibrate(model, store, config.share, config.seed)
+    done = calibrate(model, store, config.fraction, config.seed)
     write_calibration(folder, done.calibration)
-    say(f"calibrated with {len(done.calibration.uuids)} episodes that judging will leave out: {done.summary}")
+    say(f"calibrated with {len(done.calibration.uuids)} episodes that eval-reward will leave out: {done.summary}")
     say(f"wrote {folder / CALIBRATION}")

@@ -24,13 +24,13 @@ class Config:
     store: str = MISSING
     """Demo store with the outcome of each episode; episodes that trained the model are left out."""
     training_store: str | None = None
-    """Demo store that the model was trained on, to compare pictures with; null: what `store` holds of it."""
+    """Demo store that the model was trained on, to compare images with; null: what `store` holds of it."""
     rates: list[float] = field(default_factory=lambda: [0.01, 0.05])
     """Rates of false alarms to offer, each between 0 and 1."""
     fraction: float = 0.5
     """Fraction of the unseen episodes that calibrates; the others measure what the monitor is worth."""
-    pictures: bool = True
-    """Compare pictures with those of training: detects a moved camera, other light, another scene."""
+    images: bool = True
+    """Compare images with those of training: detects a moved camera, other light, another scene."""
     seed: int = 0
     """Seed of the choice."""
     remove: bool = False
@@ -60,7 +60,7 @@ def run(config: Config) -> None:
     store = DemoStore.open(config.store)
     training = DemoStore.open(config.training_store) if config.training_store else store
     model = load_reward_model(folder, config.device)
-    found = fit_monitor(model, store, config.rates, config.fraction, config.seed, config.pictures, training)
+    found = fit_monitor(model, store, config.rates, config.fraction, config.seed, config.images, training)
     write_monitor(folder, found)
     write_card_section(folder, found)
     print_promise(found)

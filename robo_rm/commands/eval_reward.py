@@ -1,7 +1,7 @@
-"""Judge a reward model on episodes it has not seen, failures first, and say what it can be trusted for.
+"""Evaluate a reward model on episodes it has not seen, failures first, and say what it can be trusted for.
 
-Prints the figures with intervals and writes metrics.json and report.html: progress over film strips, worst cases first,
-stage confusion, ROC. Judges on the episodes held out of training that are in the store, and where there are none on
+Prints the metrics with intervals and writes metrics.json and report.html: progress over film strips, worst cases first,
+stage confusion, ROC. Evaluates on the episodes held out of training that are in the store, and where there are none on
 those the model was not trained on.
 """
 
@@ -43,7 +43,7 @@ class Config:
 
 
 def run(config: Config) -> None:
-    """Judge the model and write the report."""
+    """Evaluate the model and write the report."""
     from robo_core.cli.following import say_next
     from robo_core.console import print_table, say
     from robo_core.errors import ConfigError
@@ -51,13 +51,13 @@ def run(config: Config) -> None:
     from robo_datasets import DemoStore
     from robo_rm.evaluation import probe_table
     from robo_rm.evaluation.advice import (
-        FIGURE_COLUMNS,
         KIND_COLUMNS,
+        METRIC_COLUMNS,
         advise,
-        figure_rows,
         flat_metrics,
         kind_rows,
-        missing_figures,
+        metric_rows,
+        missing_metrics,
     )
     from robo_rm.evaluation.evaluate import evaluate_reward_model
     from robo_rm.evaluation.report import write_report
@@ -80,12 +80,12 @@ def run(config: Config) -> None:
     advice = advise(evaluation)
     print_table(
         f"Reward model on {evaluation.scope}",
-        FIGURE_COLUMNS,
-        figure_rows(evaluation),
+        METRIC_COLUMNS,
+        metric_rows(evaluation),
     )
-    missing = missing_figures(evaluation)
+    missing = missing_metrics(evaluation)
     if missing:
-        say(f"cannot be had from these episodes: {missing}")
+        say(f"cannot be computed from these episodes: {missing}")
     if len(evaluation.by_kind) > 1:
         print_table("By kind of episode", KIND_COLUMNS, kind_rows(evaluation))
     if len(evaluation.by_task) > 1:

@@ -1,4 +1,4 @@
-"""Judge several reward models on the same episodes, best first, and say which differences are more than chance.
+"""Evaluate several reward models on the same episodes, best first, and say which differences are more than chance.
 
 Prints the table and writes metrics.json and report.html. The episodes are those that none of the models was trained or
 calibrated on: held out by all, where there are such.
@@ -36,7 +36,7 @@ class Config:
 
 
 def run(config: Config) -> None:
-    """Judge the models and write the page."""
+    """Evaluate the models and write the page."""
     from robo_core.console import print_table, say
     from robo_core.errors import ConfigError
     from robo_core.outputs import OutputFolder
@@ -59,7 +59,7 @@ def run(config: Config) -> None:
         resamples=config.resamples,
         seed=config.seed,
     )
-    print_table(f"Reward models on {board.scope}", ["figure", *board.names, "over"], board_rows(board))
+    print_table(f"Reward models on {board.scope}", ["metric", *board.names, "over"], board_rows(board))
     for _, text in verdicts(board):
         say(text)
     out = OutputFolder(config.out, config)

@@ -1,8 +1,8 @@
-"""Score every episode of a store with a reward model, and weigh its frames for cloning.
+"""Score every episode of a store with a reward model, and weight its frames for cloning.
 
 Writes the predicted progress and the weights into the store's `derived/`, each with its provenance; train-policy reads
-them with weights=rabc. Prints how many frames the weights amount to, and warns where they say little. Interrupt it when
-you like: the same command goes on with the episodes that are left.
+them with weights=rabc. Prints how many frames the weights amount to, and warns where they say little. Run the same
+command again to resume an interrupted run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
@@ -18,6 +18,13 @@ from robo_core.errors import ConfigError
 from robo_rm.weights.options import Advantage, Calibration, TopFraction
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from robo_core.outputs import OutputFolder
+    from robo_datasets import DemoStore
     from robo_rm.scoring import Scores
 
 GROUP = "reward model"
@@ -52,7 +59,7 @@ class Config:
     kappa: float = 0.01
     """Progress per horizon that earns full weight; in calibrated mode only with calibration.quantile=null."""
     calibration: Calibration = field(default_factory=Calibration)
-    """The mends of calibrated mode; `advantage` measures with them too."""
+    """The corrections of calibrated mode; `advantage` measures with them too."""
     top: TopFraction = field(default_factory=TopFraction)
     """Which episodes mode=top_fraction keeps."""
     advantage: Advantage = field(default_factory=Advantage)
@@ -60,7 +67,7 @@ class Config:
     name: str = "weights"
     """Name of the set of weights in the store; train-policy reads another than `weights` with weights.name=NAME."""
     out: str = ""
-    """Folder for metrics.json and a picture of weights over example episodes; empty: none is written."""
+    """Folder for metrics.json and an image of weights over example episodes; empty: none is written."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
@@ -69,7 +76,7 @@ def run(config: Config) -> None:
     """Score the store and write the weights."""
     if bool(config.model) == bool(config.progress_key):
         raise ConfigError(
-            "give model=FOLDER, or progress_key=KEY to weigh by progress that the store holds"
+            "give model=FOLDER, or progress_key=KEY to weight by progress that the store holds"
             + (", not both" if config.model else "")
         )
     from robo_core.cli.following import beside, say_next
@@ -86,8 +93,8 @@ def run(config: Config) -> None:
     config.advantage.check()
     if not re.fullmatch(r"[A-Za-z0-9_]+", config.name) or config.name == "progress":
         raise ConfigError(f"name={config.name!r}: give letters, digits and _, and not 'progress'")
-    source: dict[str, Any]
-    model: dict[str, Any] | None = None
+    source: Mapping[str, object]
+    model: Mapping[str, object] | None = None
     if config.model:
         derived, model = score_with(config.model, config.head, config.device, store)
         progress = {uuid: read_prediction(derived, uuid).progress for uuid in store.uuids}
@@ -133,7 +140,7 @@ def _print(scores: Scores) -> None:
     full, nothing = MEANINGS.get(scores.result.mode, MEANINGS["calibrated"])
     print_table(
         f"Weights, {scores.result.mode} mode, horizon {scores.result.horizon} frames",
-        ["figure", "value", "what it is"],
+        ["metric", "value", "what it is"],
         [
             ["frames", f"{report.frames}", f"in {len(scores.result.weights)} episodes"],
             [
@@ -169,7 +176,7 @@ def _unknown(scores: Scores) -> list[str]:
         return []
     if scores.result.mode == "success_only":
         total = len(scores.result.weights)
-        return [f"warning: {unknown} of {total} episodes have no outcome (success) and weigh 0; {HOW_TO_MARK}"]
+        return [f"warning: {unknown} of {total} episodes have no outcome (success) and have weight 0; {HOW_TO_MARK}"]
     if scores.result.mode not in ("calibrated", "advantage"):
         return []
     notes = []
@@ -189,11 +196,13 @@ def _or_dash(value: float) -> str:
     return "-" if value != value else f"{value:.2f}"
 
 
-def _write(out: Any, store: Any, scores: Scores, progress: Any) -> None:
+def _write(
+    out: OutputFolder, store: DemoStore, scores: Scores, progress: Mapping[str, npt.NDArray[np.float32]]
+) -> None:
     import numpy as np
 
     from robo_rm.report.film_strip import EpisodeView, weights_figure
-    from robo_rm.report.style import save_picture
+    from robo_rm.report.style import save_image
     from robo_rm.scoring import episode_kind, example_episodes
 
     episodes = {uuid: store.episode(uuid) for uuid in store.uuids}
@@ -210,7 +219,7 @@ def _write(out: Any, store: Any, scores: Scores, progress: Any) -> None:
         )
         for uuid in example_episodes(scores.result, kinds)
     ]
-    save_picture(weights_figure(views), out.path("weights.png"))
+    save_image(weights_figure(views), out.path("weights.png"))
     statistics = scores.result.statistics
     out.write_metrics(
         {

@@ -1,9 +1,9 @@
 """Train a reward model on the episodes of a demo store: reward=stage, or another kind.
 
-Some episodes are held out, by episode, and the model is judged on them at the end. The folder written holds
+Some episodes are held out, by episode, and the model is evaluated on them at the end. The folder written holds
 the model (`load_reward_model(out)`), its card, `metrics.json` and the loss curve.
 
-Interrupt it when you like: the same command goes on where it stood. The settings of a kind are shown by
+Interrupt it when you like: run the same command again to resume. The settings of a kind are shown by
 `robo-rm train-reward reward=KIND --help`.
 """
 
@@ -37,8 +37,8 @@ class Config:
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     """Batch size, learning rate and the like."""
     holdout: float = 8
-    """Labelled episodes that are not trained on and judge the model at the end: a number, or a share such as 0.1. The
-    same `seed` and `holdout` hold out the same episodes in train-policy."""
+    """Labelled episodes held out of training, on which the model is evaluated at the end: a number, or a fraction such
+    as 0.1. The same `seed` and `holdout` hold out the same episodes in train-policy."""
     stage_groups: list[list[int]] | None = None
     """Coarser stages to train on, made of the store's by their places: [[0,1],[2,3]]; [[]] takes the whole task as one
     stage, labelled or not."""
@@ -54,7 +54,7 @@ class Config:
     """Training steps, instead of passes."""
     minutes: float | None = None
     """A cap: training that takes longer is cut off, which is said on the screen, in metrics.json and on the card; null
-    for none. The same command with a higher cap goes on from there."""
+    for none. Run the same command with a higher cap to resume."""
     repeats: str = "error"
     """What to do where a stage comes again in most demonstrations of a task: error, or fall_back, where progress goes
     back with it as after a drop."""
@@ -93,7 +93,7 @@ def run(config: Config) -> None:
     from robo_core.errors import ConfigError
     from robo_core.outputs import OutputFolder
     from robo_datasets import DemoStore
-    from robo_rm.report.style import save_picture
+    from robo_rm.report.style import save_image
     from robo_rm.reward_models.registry import FitRequest, kind_of_settings
     from robo_rm.training.budget import Budget
     from robo_rm.training.curves import loss_figure
@@ -135,8 +135,8 @@ def run(config: Config) -> None:
     else:
         out.write_metrics(fitted.metrics)
     if fitted.curve:
-        save_picture(loss_figure(fitted.curve, fitted.losses, fitted.held_out), out.path("curve.png"))
-    print_table("train-reward", ["figure", "value"], [[name, value] for name, value in fitted.metrics.items()])
+        save_image(loss_figure(fitted.curve, fitted.losses, fitted.held_out), out.path("curve.png"))
+    print_table("train-reward", ["metric", "value"], [[name, value] for name, value in fitted.metrics.items()])
     missing = [name for name, value in fitted.metrics.items() if isinstance(value, float) and value != value]
     if missing:
         say(f"not measured on the held-out episodes: {', '.join(missing)}; eval-reward says what they need")

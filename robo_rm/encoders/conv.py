@@ -28,7 +28,7 @@ class ConvEncoder(nn.Module):
 
     Args:
         size: (height, width) of the images.
-        width: D, length of the token.
+        width: D, embedding dimension.
         channels: of the convolutions; the first shrinks the image by ``stem``, each further one by 2.
         stem: stride of the first convolution. At 4 it takes half the time of two convolutions of stride 2.
         dropout: of the grid's features, before the linear map.
@@ -77,7 +77,7 @@ class StateEncoder(nn.Module):
 
     Args:
         size: D_s, length of the state.
-        width: D, length of the token.
+        width: D, embedding dimension.
     """
 
     mean: torch.Tensor
@@ -99,7 +99,7 @@ class StateEncoder(nn.Module):
         self.scale.copy_(torch.from_numpy(scale))
 
     def standardise(self, state: torch.Tensor) -> torch.Tensor:
-        """State (F, D_s) in units of its spread in training, held to 5 of them."""
+        """State (F, D_s) in standard deviations of the training split, clipped to 5 of them."""
         return ((state - self.mean) / self.scale).clamp(-5, 5)
 
     def forward(self, state: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
@@ -113,7 +113,7 @@ class FeatureProjection(nn.Module):
 
     Args:
         features: F.
-        width: D, length of the token.
+        width: D, embedding dimension.
         dropout: of the features.
         change: whether the difference is given too.
     """
@@ -133,7 +133,7 @@ class FeatureProjection(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Features (N, F), or (N, 2 F) with the difference behind them, to tokens (N, D)."""
         own, change = features[:, : self.features], features[:, self.features :]
-        # The difference in units of the features' own spread: its size is what counts, so it is not normalised away.
+        # In units of the features' own standard deviation: its size is what counts, so it is not normalised away.
         change = 2 * change / own.std(dim=-1, keepdim=True).clamp(min=1e-6)
         token: torch.Tensor = self.net(torch.cat([self.norm(own), change], dim=-1))
         return token
@@ -143,11 +143,11 @@ class InstructionEncoder(nn.Module):
     """An instruction to one token, through a small net.
 
     Its words and word pairs have fixed random vectors, found by a stable hash; their mean stands for the instruction.
-    So one that was never seen is told from those of the training store, but nothing is known of what it means. Where
-    a text tower gives the vectors, ``size`` is their length.
+    So an unknown one differs from those of the training store, but its meaning is not known. Where a text tower gives
+    the vectors, ``size`` is their length.
 
     Args:
-        width: D, length of the token.
+        width: D, embedding dimension.
         size: E, length of an instruction's vector.
     """
 
@@ -179,7 +179,7 @@ def word_vectors(instructions: Sequence[str]) -> torch.Tensor:
 
 @functools.cache
 def _word_table() -> torch.Tensor:
-    # The generator of which numpy promises the same numbers for ever.
+    # The generator of which numpy promises the same numbers permanently.
     return torch.from_numpy(np.random.RandomState(0).standard_normal((INSTRUCTION_BUCKETS, WORD_VECTOR))).float()
 
 

@@ -1,7 +1,7 @@
 """Pretrained encoders that stay as they are: CLIP, SigLIP and DINOv2 through ``transformers``.
 
 Images are brought whole to the square that the weights were trained at, never cropped: what happens at the edge of the
-picture counts. Features are float16 numbers of one frame each, in the same bits whether frames come one by one or many
+image counts. Features are float16 numbers of one frame each, in the same bits whether frames come one by one or many
 at once, so that cached features, scoring and a stream agree.
 """
 
@@ -27,7 +27,7 @@ PREPROCESSING = 1
 BLOCK = 16
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 
-Spread = tuple[float, float, float]
+Colours = tuple[float, float, float]
 
 
 class Family(NamedTuple):
@@ -36,8 +36,8 @@ class Family(NamedTuple):
     vision: str
     text: str | None
     output: str
-    mean: Spread
-    std: Spread
+    mean: Colours
+    std: Colours
 
 
 FAMILIES = {
@@ -67,7 +67,7 @@ class FrozenEncoder:
 
     Raises:
         MissingPartError: ``transformers`` is not installed.
-        ModelError: the weights cannot be had, are of another family, or exist only as a pickle.
+        ModelError: the weights are not available, are of another family, or exist only as a pickle.
     """
 
     def __init__(self, settings: FrozenSettings, device: str = "cpu") -> None:
@@ -122,11 +122,11 @@ class FrozenEncoder:
             self._load_text()
         # SigLIP was trained on texts filled up to the full length.
         fill = "max_length" if self.settings.name == "siglip" else True
-        told = self._tokenizer(list(texts), padding=fill, truncation=True, return_tensors="pt").to(self.device)
+        tokens = self._tokenizer(list(texts), padding=fill, truncation=True, return_tensors="pt").to(self.device)
         # SigLIP's tower was trained to read the filling too.
         wanted = ("input_ids",) if self.settings.name == "siglip" else ("input_ids", "attention_mask")
         with torch.inference_mode():
-            output = self._text(**{name: told[name] for name in wanted})
+            output = self._text(**{name: tokens[name] for name in wanted})
         name = "text_embeds" if self._family.output == "embeds" else self._family.output
         return np.asarray(output[name].to(torch.float16).cpu().numpy())
 
@@ -145,10 +145,10 @@ class FrozenEncoder:
                 f"not {self.settings.name}; give encoder={kind if kind in FAMILIES else '|'.join(FAMILIES)}"
             )
 
-    def _colours(self) -> tuple[Spread, Spread]:
+    def _colours(self) -> tuple[Colours, Colours]:
         path = self._folder / "preprocessor_config.json"
-        told = _read_json(path) if path.exists() else {}
-        mean, std = told.get("image_mean", self._family.mean), told.get("image_std", self._family.std)
+        preprocessor = _read_json(path) if path.exists() else {}
+        mean, std = preprocessor.get("image_mean", self._family.mean), preprocessor.get("image_std", self._family.std)
         if len(mean) != 3 or len(std) != 3:
             raise ModelError(f"{path}: image_mean and image_std must be three numbers each")
         return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
@@ -174,7 +174,7 @@ def find_weights(settings: FrozenSettings) -> Path:
     """The folder with the weights; those of a name on the hub are downloaded once.
 
     Raises:
-        ModelError: they cannot be had, or exist only as a pickle, which is never read.
+        ModelError: they are not available, or exist only as a pickle, which is never read.
     """
     source = settings.source
     folder = Path(source).expanduser()
@@ -211,7 +211,7 @@ def _from_hub(source: str) -> Path:
     except (OSError, ValueError, HFValidationError) as error:
         why = "it cannot be reached" if isinstance(error, LocalEntryNotFoundError) else _first_line(error)
         raise ModelError(
-            f"encoder.source={source}: the weights are neither on this machine nor to be had from the Hugging Face hub "
+            f"encoder.source={source}: the weights are neither on this machine nor available from the Hugging Face hub "
             f"({why}). Where there is a network, run `hf download {source} --local-dir encoder`, copy "
             "the folder here and give encoder.source=FOLDER; or use encoder=conv, which needs no weights"
         ) from error
@@ -225,17 +225,17 @@ def _quietly(kind: Any, folder: Path, settings: FrozenSettings) -> Any:
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
-        model, told = kind().from_pretrained(
+        model, loading = kind().from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, KeyError, safetensors.SafetensorError) as error:
         raise ModelError(f"encoder.source={settings.source} cannot be read: {_first_line(error)}") from error
     finally:
         transformers.logging.set_verbosity(verbosity)
-    if told["missing_keys"] or told["mismatched_keys"]:
+    if loading["missing_keys"] or loading["mismatched_keys"]:
         raise ModelError(
-            f"encoder.source={settings.source}: its weights lack {len(told['missing_keys'])} tensors of "
-            f"{type(model).__name__}, such as {sorted(map(str, told['missing_keys']))[:1]}; "
+            f"encoder.source={settings.source}: its weights lack {len(loading['missing_keys'])} tensors of "
+            f"{type(model).__name__}, such as {sorted(map(str, loading['missing_keys']))[:1]}; "
             "the file is damaged or of another model"
         )
     return model

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -73,7 +72,7 @@ class SentenceEncoder:
         reader = getattr(model, "text_model", None) or (
             model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model
         )
-        self._model: Any = reader.to(device).float().eval().requires_grad_(False)
+        self._model: torch.nn.Module = reader.to(device).float().eval().requires_grad_(False)
         self._folder, self._device = folder, device
         self.identity = weights_hash(root)
         self.size = int(self.encode(["a"]).shape[1])
@@ -84,8 +83,8 @@ class SentenceEncoder:
         rows = []
         # One by one: the padding of a batch would change the last bits of a sum.
         for text in texts:
-            told = self._tokenizer(text or " ", truncation=True, return_tensors="pt").to(self._device)
-            wanted = {name: told[name] for name in ("input_ids", "attention_mask") if name in told}
+            tokens = self._tokenizer(text or " ", truncation=True, return_tensors="pt").to(self._device)
+            wanted = {name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens}
             hidden = self._model(**wanted).last_hidden_state[0].float()
             mean = hidden.mean(dim=0) if len(hidden) else hidden.new_zeros(hidden.shape[-1])
             unit = torch.nn.functional.normalize(mean, dim=0) * mean.shape[0] ** 0.5

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once and kept beside the episodes in ``derived/features-<hash>/``.
+"""Features of a frozen encoder, computed once and stored beside the episodes in ``derived/features-<hash>/``.
 
 One set for each camera, keyed by what the features depend on (`FrozenEncoder.identity`); an episode's frames never
 change, so its name stands for them. Written episode by episode: an interrupted run loses one episode's work.
@@ -7,13 +7,16 @@ change, so its name stands for them. Written episode by episode: an interrupted 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robo_core.console import progress_bar
 from robo_rm.encoders.frozen import FrozenEncoder
+
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore, Episode
 
 NAME = "features"
 DECODE_BLOCK = 64
@@ -28,7 +31,7 @@ class StoredFeatures:
         cameras: keys of the images.
     """
 
-    def __init__(self, store: Any, identity: Mapping[str, Any], cameras: Sequence[str]) -> None:
+    def __init__(self, store: DemoStore, identity: Mapping[str, Any], cameras: Sequence[str]) -> None:
         self._sets = {key: store.derive(NAME, {"encoder": dict(identity), "camera": key}) for key in cameras}
 
     def has(self, uuid: str) -> bool:
@@ -44,11 +47,11 @@ class StoredFeatures:
         features: npt.NDArray[np.float16] = self._sets[key].read(uuid)[NAME]
         return features
 
-    def make(self, encoder: Callable[[], FrozenEncoder], episodes: Sequence[Any]) -> int:
+    def make(self, encoder: Callable[[], FrozenEncoder], episodes: Sequence[Episode]) -> int:
         """Compute what is missing and return the number of images encoded; ``encoder`` is only called if need be.
 
         Raises:
-            ModelError: the encoder cannot be had. StoreError: the store cannot be written to.
+            ModelError: the encoder is not available. StoreError: the store cannot be written to.
         """
         waiting = [(episode, key) for episode in episodes for key in self._sets if episode.uuid not in self._sets[key]]
         if not waiting:

@@ -1,1 +1,1 @@
-"""Judging a reward model: figures, advice, probe clips, report."""
+"""Evaluating a reward model: metrics, advice, probe clips, report."""

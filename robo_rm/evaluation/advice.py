@@ -1,4 +1,4 @@
-"""From figures to plain advice: may the model weigh demonstrations, shape a reward, declare success, and why."""
+"""From metrics to plain advice: may the model weight demonstrations, shape a reward, declare success, and why."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FEW_FAILURES = 5
 
 
 @dataclass(frozen=True)
-class Figure:
-    """What a figure is, for people; what it stands on says `robo_rm.evaluation.support`."""
+class MetricInfo:
+    """What a metric is, for people; `robo_rm.evaluation.support` says what it is based on."""
 
     meaning: str
     better: str
@@ -27,36 +27,38 @@ class Figure:
 
 
 # In the order in which they are shown: failures first, because that is where models flatter themselves.
-FIGURES: dict[str, Figure] = {
-    "auroc": Figure("chance that a success ends at higher progress than a failure", "high"),
-    "auroc_max": Figure("the same by the highest progress", "high"),
-    "fpr_at_gold": Figure(
+METRICS: dict[str, MetricInfo] = {
+    "auroc": MetricInfo("chance that a success ends at higher progress than a failure", "high"),
+    "auroc_max": MetricInfo("the same by the highest progress", "high"),
+    "fpr_at_recall": MetricInfo(
         "failures that pass a threshold which 95 % of successes pass; it is chosen on the successes alone", "low"
     ),
-    "recall_at_gold": Figure("successes that pass such a threshold when it is chosen on the other successes", "high"),
-    "hallucination": Figure("frames of failures whose predicted stage is beyond the true one", "low"),
-    "hallucination_probes": Figure(
+    "recall_at_threshold": MetricInfo(
+        "successes that pass such a threshold when it is chosen on the other successes", "high"
+    ),
+    "hallucination": MetricInfo("frames of failures whose predicted stage is beyond the true one", "low"),
+    "hallucination_probes": MetricInfo(
         "frames of probe clips (paused, turned back, hovering, ...) whose predicted stage is beyond the true one", "low"
     ),
-    "stage_accuracy_failures": Figure("frames of failures with the right stage", "high"),
-    "rho": Figure("rollouts called success, partial or fail: (right - wrong) / n", "high"),
-    "kendall_tau": Figure("final progress against the simulator's, tau-b", "high"),
-    "grade_tau": Figure("final progress against how people graded the episodes, tau-b", "high"),
-    "epic": Figure("distance to the simulator's progress as a reward, EPIC", "low"),
-    "mse": Figure("mean squared error of progress, on episodes that did not fail", "low"),
-    "mae": Figure("mean absolute error of progress", "low"),
-    "voc": Figure("rank correlation of progress with time", "high"),
-    "voc_reversed": Figure("the same on video played backwards: below 0 if it looks at the picture", "low"),
-    "stage_accuracy": Figure("frames with the right stage", "high"),
-    "boundary_f1": Figure("stage changes found within 0.5 s", "high"),
-    "ece_stage": Figure("gap between how sure it is of the stage and how often it is right", "low"),
-    "ece_success": Figure("the same for final progress read as a chance of success", "low"),
+    "stage_accuracy_failures": MetricInfo("frames of failures with the right stage", "high"),
+    "rho": MetricInfo("rollouts called success, partial or fail: (right - wrong) / n", "high"),
+    "kendall_tau": MetricInfo("final progress against the simulator's, tau-b", "high"),
+    "grade_tau": MetricInfo("final progress against how people graded the episodes, tau-b", "high"),
+    "epic": MetricInfo("distance to the simulator's progress as a reward, EPIC", "low"),
+    "mse": MetricInfo("mean squared error of progress, on episodes that did not fail", "low"),
+    "mae": MetricInfo("mean absolute error of progress", "low"),
+    "voc": MetricInfo("rank correlation of progress with time", "high"),
+    "voc_reversed": MetricInfo("the same on video played backwards: below 0 if it looks at the image", "low"),
+    "stage_accuracy": MetricInfo("frames with the right stage", "high"),
+    "boundary_f1": MetricInfo("stage changes found within 0.5 s", "high"),
+    "ece_stage": MetricInfo("gap between how sure it is of the stage and how often it is right", "low"),
+    "ece_success": MetricInfo("the same for final progress read as a chance of success", "low"),
 }
 
-# What each use asks of the model. A use is trusted when the worse end of every figure's interval keeps its bound; so
+# What each use asks of the model. A use is trusted when the worse end of every metric's interval keeps its bound; so
 # many episodes are needed for that, see `needed_for`, and with fewer it is not known.
 USES: dict[str, tuple[str, dict[str, float]]] = {
-    "weighting": ("weighing demonstrations for cloning", {"voc": 0.90, "hallucination": 0.20}),
+    "weighting": ("weighting demonstrations for cloning", {"voc": 0.90, "hallucination": 0.20}),
     "shaping": (
         "shaping a reward",
         {
@@ -70,7 +72,7 @@ USES: dict[str, tuple[str, dict[str, float]]] = {
     ),
     "stopping": (
         "declaring success or stopping a robot",
-        {"auroc": 0.95, "fpr_at_gold": 0.10, "hallucination_probes": 0.10},
+        {"auroc": 0.95, "fpr_at_recall": 0.10, "hallucination_probes": 0.10},
     ),
 }
 
@@ -86,51 +88,51 @@ class Advice:
 
 
 def advise(evaluation: Evaluation) -> list[Advice]:
-    """Advice for each use, then what limits the judgement, then the weakest stage."""
+    """Advice for each use, then what limits the evaluation, then the weakest stage."""
     advice = [_about(use, words, bounds, evaluation) for use, (words, bounds) in USES.items()]
     return advice + _limits(evaluation) + _weakest_stage(evaluation)
 
 
 def _about(use: str, words: str, bounds: dict[str, float], evaluation: Evaluation) -> Advice:
-    kept, broken, shaky, unknown = [], [], [], []
+    trusted, broken, shaky, unknown = [], [], [], []
     support = evaluation.support
     for name, bound in bounds.items():
-        figure, stands_on = evaluation.figures[name], support[name]
-        wanted = f"wanted at {'least' if FIGURES[name].better == 'high' else 'most'} {bound:g}"
-        told = f"{name} is {short(figure.value)} ({wanted})"
+        metric, basis = evaluation.metrics[name], support[name]
+        wanted = f"wanted at {'least' if METRICS[name].better == 'high' else 'most'} {bound:g}"
+        summary = f"{name} is {short(metric.value)} ({wanted})"
         needed = needed_for(name, bound)
-        end = _worse_end(name, figure)
-        if math.isnan(figure.value):
-            unknown.append(f"{name}, {wanted}, cannot be had: {why_missing(name, evaluation)}")
-        elif not _keeps(name, figure.value, bound):
-            span = "" if math.isnan(figure.low) else f", {short(figure.low)} to {short(figure.high)}"
-            broken.append(f"{told}{span}, by {stands_on}")
+        end = _worse_end(name, metric)
+        if math.isnan(metric.value):
+            unknown.append(f"{name}, {wanted}, cannot be computed: {why_missing(name, evaluation)}")
+        elif not _keeps(name, metric.value, bound):
+            span = "" if math.isnan(metric.low) else f", {short(metric.low)} to {short(metric.high)}"
+            broken.append(f"{summary}{span}, by {basis}")
         elif math.isnan(end):
-            unknown.append(f"{told}, but without an interval: {stands_on}, {needed} needed")
+            unknown.append(f"{summary}, but without an interval: {basis}, {needed} needed")
         elif _keeps(name, end, bound):
-            kept.append(told)
-        elif stands_on.fewest < needed:
+            trusted.append(summary)
+        elif basis.fewest < needed:
             unknown.append(
-                f"{told}, but may be {short(end)} with other episodes: {stands_on}, {needed} needed"
+                f"{summary}, but may be {short(end)} with other episodes: {basis}, {needed} needed"
                 f"{_how_to_get(name, needed)}"
             )
         else:
-            shaky.append(f"{told}, but may be {short(end)} with other episodes")
+            shaky.append(f"{summary}, but may be {short(end)} with other episodes")
     if broken:
         return Advice("no", f"Do not trust it for {words}: {'; '.join(broken)}.", use)
     if unknown:
         return Advice("care", f"Whether to trust it for {words} is not known: {'; '.join(unknown + shaky)}.", use)
     if shaky:
         return Advice("care", f"Trust it for {words} with care: {'; '.join(shaky)}.", use)
-    return Advice("yes", f"Trust it for {words}: {'; '.join(kept)}.", use)
+    return Advice("yes", f"Trust it for {words}: {'; '.join(trusted)}.", use)
 
 
 def _keeps(name: str, value: float, bound: float) -> bool:
-    return value >= bound if FIGURES[name].better == "high" else value <= bound
+    return value >= bound if METRICS[name].better == "high" else value <= bound
 
 
-def _worse_end(name: str, figure: Interval) -> float:
-    return figure.low if FIGURES[name].better == "high" else figure.high
+def _worse_end(name: str, metric: Interval) -> float:
+    return metric.low if METRICS[name].better == "high" else metric.high
 
 
 def _how_to_get(name: str, needed: int) -> str:
@@ -140,65 +142,65 @@ def _how_to_get(name: str, needed: int) -> str:
 
 
 def why_missing(name: str, evaluation: Evaluation) -> str:
-    """Why a figure cannot be had from the judged episodes."""
-    told = evaluation.support[name].why_missing
-    return told or f"the model says the same, or the truth is the same, throughout the {evaluation.support[name]}"
+    """Why a metric cannot be computed from the evaluated episodes."""
+    reason = evaluation.support[name].why_missing
+    return reason or f"the model says the same, or the truth is the same, throughout the {evaluation.support[name]}"
 
 
 def _limits(evaluation: Evaluation) -> list[Advice]:
     found = []
     failures, total = len(evaluation.failures), len(evaluation.episodes)
-    if evaluation.seen:
+    if evaluation.overlaps_training:
         found.append(
-            Advice("care", "It knows some of these episodes, from training or calibration: the figures flatter it.")
+            Advice("care", "It knows some of these episodes, from training or calibration: the metrics flatter it.")
         )
     if total < FEW_EPISODES:
-        found.append(Advice("care", f"Only {total} episode(s) were judged: the intervals are wide or missing."))
+        found.append(Advice("care", f"Only {total} episode(s) were evaluated: the intervals are wide or missing."))
     unknown = sum(episode.success is None for episode in evaluation.episodes)
     if unknown:
         found.append(
             Advice(
                 "care",
-                f"Whether {unknown} of the {total} judged episodes succeeded is unknown: they count among those that "
-                f"did not fail, and say nothing of outcomes; {HOW_TO_MARK}.",
+                f"Whether {unknown} of the {total} evaluated episodes succeeded is unknown: they count among "
+                f"those that did not fail, and say nothing of outcomes; {HOW_TO_MARK}.",
             )
         )
     if not failures:
         found.append(
             Advice(
                 "care",
-                "No judged episode is marked as a failure. Most models fail on failures: record or mark some before "
+                "No evaluated episode is marked as a failure. Most models fail on failures: record or mark some before "
                 "you rely on it.",
             )
         )
     elif failures < FEW_FAILURES:
-        found.append(Advice("care", f"Only {failures} failure(s) were judged: the failure side is hardly known."))
+        found.append(Advice("care", f"Only {failures} failure(s) were evaluated: the failure side is hardly known."))
     return found
 
 
 def _weakest_stage(evaluation: Evaluation) -> list[Advice]:
     counts = confusion(evaluation)
     total = counts.sum(axis=1)
-    seen = np.flatnonzero(total)
-    if len(seen) < 2:
+    labelled = np.flatnonzero(total)
+    if len(labelled) < 2:
         return []
-    accuracy = np.diag(counts)[seen] / total[seen]
-    worst = int(seen[int(accuracy.argmin())])
-    share = counts[worst] / total[worst]
-    if share[worst] > 0.95:
+    accuracy = np.diag(counts)[labelled] / total[labelled]
+    worst = int(labelled[int(accuracy.argmin())])
+    fraction = counts[worst] / total[worst]
+    if fraction[worst] > 0.95:
         return []
-    other = int(np.where(np.arange(len(share)) == worst, -1, share).argmax())
+    other = int(np.where(np.arange(len(fraction)) == worst, -1, fraction).argmax())
     return [
         Advice(
             "know",
-            f"Its weakest stage is {worst + 1}, '{evaluation.stages[worst]}': right in {share[worst]:.0%} of its "
-            f"frames, most often taken for '{evaluation.stages[other]}' ({share[other]:.0%}).",
+            f"Its weakest stage is {worst + 1}, '{evaluation.stages[worst]}': right in {fraction[worst]:.0%} of its "
+            f"frames, most often taken for '{evaluation.stages[other]}' ({fraction[other]:.0%}).",
         )
     ]
 
 
 def confusion(evaluation: Evaluation) -> np.ndarray:
-    """Frames by true and predicted stage over all judged episodes, (K, K)."""
+    """Frames by true and predicted stage over all evaluated episodes, (K, K)."""
     counts = [stage_confusion(e.prediction.stage, e.stage, len(evaluation.stages)) for e in evaluation.episodes]
     return np.asarray(np.sum(counts, axis=0))
 
@@ -206,8 +208,8 @@ def confusion(evaluation: Evaluation) -> np.ndarray:
 def flat_metrics(evaluation: Evaluation, advice: list[Advice]) -> dict[str, float | int | str]:
     """Everything under the stable keys of docs/evaluating.md."""
     flat: dict[str, float | int | str] = {}
-    for name, figure in evaluation.figures.items():
-        flat[name], flat[f"{name}_low"], flat[f"{name}_high"] = figure
+    for name, metric in evaluation.metrics.items():
+        flat[name], flat[f"{name}_low"], flat[f"{name}_high"] = metric
     flat |= {
         "episodes": len(evaluation.episodes),
         "successes": sum(episode.success is True for episode in evaluation.episodes),
@@ -221,7 +223,7 @@ def flat_metrics(evaluation: Evaluation, advice: list[Advice]) -> dict[str, floa
         "encodes_per_step": evaluation.speed.encodes_per_step,
     }
     support = evaluation.support
-    flat |= {f"{name}_episodes": support[name].episodes for name in FIGURES}
+    flat |= {f"{name}_episodes": support[name].episodes for name in METRICS}
     flat |= {f"trust_{item.use}": item.mark for item in advice if item.use}
     if len(evaluation.by_task) > 1:
         for task, row in evaluation.by_task.items():
@@ -233,26 +235,26 @@ def flat_metrics(evaluation: Evaluation, advice: list[Advice]) -> dict[str, floa
     return flat
 
 
-FIGURE_COLUMNS = ("figure", "value", "95 % interval", "over", "what it is")
+METRIC_COLUMNS = ("metric", "value", "95 % interval", "over", "what it is")
 
 
-def figure_rows(evaluation: Evaluation) -> list[list[str]]:
-    """`FIGURE_COLUMNS` of the figures that there are, in the order of `FIGURES`."""
+def metric_rows(evaluation: Evaluation) -> list[list[str]]:
+    """`METRIC_COLUMNS` of the metrics that there are, in the order of `METRICS`."""
     rows = []
     support = evaluation.support
-    for name, about in FIGURES.items():
-        figure = evaluation.figures[name]
-        if math.isfinite(figure.value):
-            span = "too few" if math.isnan(figure.low) else f"{short(figure.low)} to {short(figure.high)}"
-            rows.append([name, short(figure.value), span, str(support[name]), about.meaning])
+    for name, about in METRICS.items():
+        metric = evaluation.metrics[name]
+        if math.isfinite(metric.value):
+            span = "too few" if math.isnan(metric.low) else f"{short(metric.low)} to {short(metric.high)}"
+            rows.append([name, short(metric.value), span, str(support[name]), about.meaning])
     return rows
 
 
-def missing_figures(evaluation: Evaluation) -> str:
-    """Which figures these episodes cannot support, and why; empty where there is none."""
+def missing_metrics(evaluation: Evaluation) -> str:
+    """Which metrics these episodes cannot support, and why; empty where there is none."""
     reasons: dict[str, list[str]] = {}
-    for name in FIGURES:
-        if math.isnan(evaluation.figures[name].value):
+    for name in METRICS:
+        if math.isnan(evaluation.metrics[name].value):
             reasons.setdefault(why_missing(name, evaluation), []).append(name)
     return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
 
@@ -261,7 +263,7 @@ def kind_rows(
     evaluation: Evaluation, table: dict[str, dict[str, float]] | None = None, intervals: bool = False
 ) -> list[list[str]]:
     """(kind, episodes, successes, final progress, beyond truth, mse, stage accuracy, boundary F1) of ``by_kind``, or
-    of another table of its form; with ``intervals`` behind each figure."""
+    of another table of its form; with ``intervals`` behind each metric."""
 
     def cell(row: dict[str, float], name: str) -> str:
         low, high = row.get(f"{name}_low", math.nan), row.get(f"{name}_high", math.nan)
@@ -282,7 +284,7 @@ KIND_COLUMNS = (
 
 
 def short(value: float) -> str:
-    """A figure for people; a dash where there is none."""
+    """A metric for people; a dash where there is none."""
     if math.isnan(value):
         return "-"
     return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}"

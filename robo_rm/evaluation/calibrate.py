@@ -1,9 +1,9 @@
-"""Choosing calibration episodes, fitting to them, and saying on the others what it has changed."""
+"""Choosing calibration episodes, fitting to them, and measuring on the others what it changes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from robo_rm.reward_models.prediction import Prediction
 from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.scoring import check_model_fits
 
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore, Episode
+
 FEWEST = 2
 FEW = 20
 
@@ -34,8 +37,8 @@ class Calibrated:
     summary: str
 
 
-def calibrate(model: RewardModel, store: Any, share: float = 0.5, seed: int = 0) -> Calibrated:
-    """Fit a calibration to a share of the episodes the model has not seen; an earlier one is replaced.
+def calibrate(model: RewardModel, store: DemoStore, fraction: float = 0.5, seed: int = 0) -> Calibrated:
+    """Fit a calibration to a fraction of the episodes the model has not seen; an earlier one is replaced.
 
     Raises:
         ModelError: the model does not fit the store. StoreError: it has seen all of it, or nothing in it is known.
@@ -45,15 +48,15 @@ def calibrate(model: RewardModel, store: Any, share: float = 0.5, seed: int = 0)
     check_model_fits(plain, store)
     priors = model_priors(plain)
     unseen = [store.episode(uuid) for uuid in choose_episodes(plain, store, advice="")[0]]
-    count = max(1, round(share * len(unseen)))
+    count = max(1, round(fraction * len(unseen)))
     if count < FEWEST:
         raise ConfigError(
-            f"share={share:g} of {counted(len(unseen), 'unseen episodes')} is {count}, and at least {FEWEST} are "
-            "needed; give a store with more, or share=1"
+            f"fraction={fraction:g} of {counted(len(unseen), 'unseen episodes')} is {count}, and at least {FEWEST} are "
+            "needed; give a store with more, or fraction=1"
         )
     # The same stratified draw that holds episodes out: successes and failures in proportion.
     rest, chosen = split_episodes(unseen, count, seed) if count < len(unseen) else ([], unseen)
-    parts = [_look(plain, episode, priors) for episode in chosen]
+    parts = [_observe(plain, episode, priors) for episode in chosen]
     guesses, stages, labels = [p[0] for p in parts], [p[1] for p in parts], [p[2] for p in parts]
     outcomes = [episode.success for episode in chosen]
     measured = sum(bool(np.isfinite(label).any()) for label in labels)
@@ -67,14 +70,16 @@ def calibrate(model: RewardModel, store: Any, share: float = 0.5, seed: int = 0)
     calibration = fit_calibration(
         guesses, stages, labels, outcomes, uuids, [fingerprint(store, uuid) for uuid in uuids]
     )
-    told = _fitted(calibration, known, measured, outcomes)
-    return Calibrated(calibration, told + _changed(calibration, [_look(plain, episode, priors) for episode in rest]))
+    fitted = _fitted(calibration, known, measured, outcomes)
+    return Calibrated(
+        calibration, fitted + _changed(calibration, [_observe(plain, episode, priors) for episode in rest])
+    )
 
 
-Looked = tuple[Prediction, npt.NDArray[np.int64], npt.NDArray[np.float32]]
+Observed = tuple[Prediction, npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 
-def _look(model: RewardModel, episode: Any, priors: npt.NDArray[np.float64]) -> Looked:
+def _observe(model: RewardModel, episode: Episode, priors: npt.NDArray[np.float64]) -> Observed:
     own = priors_of({"priors": priors, **model.provenance}, episode.task)
     truth = stored_labels(episode, own)
     failed = episode.success is False
@@ -85,7 +90,7 @@ def _look(model: RewardModel, episode: Any, priors: npt.NDArray[np.float64]) -> 
 def _fitted(calibration: Calibration, known: int, measured: int, outcomes: list[bool | None]) -> str:
     """What was fitted, to how many episodes, and what was not and why."""
     good, bad = sum(outcome is True for outcome in outcomes), sum(outcome is False for outcome in outcomes)
-    told = [
+    notes = [
         f"temperature {calibration.temperature:.2f} from {counted(known, 'labelled episodes')}"
         if known
         else "stages not calibrated for want of stage labels",
@@ -99,27 +104,32 @@ def _fitted(calibration: Calibration, known: int, measured: int, outcomes: list[
     ]
     unknown = len(outcomes) - good - bad
     if unknown and calibration.success is not None:
-        told.append(f"{counted(unknown, 'episodes')} of unknown outcome left out of the latter")
+        notes.append(f"{counted(unknown, 'episodes')} of unknown outcome left out of the latter")
     if unknown:
-        told.append(HOW_TO_MARK)
+        notes.append(HOW_TO_MARK)
     few = f"; {len(outcomes)} episodes are few, so it may have fitted noise" if len(outcomes) < FEW else ""
-    return ", ".join(told) + few
+    return ", ".join(notes) + few
 
 
-def _changed(calibration: Calibration, rest: list[Looked]) -> str:
+def _changed(calibration: Calibration, rest: list[Observed]) -> str:
     """What the calibration changes on the episodes that were not fitted; says where nothing can be said."""
     if not rest:
         return "; none is left to say what it changes"
-    before, after = _figures(rest), _figures([(apply(calibration, guess), *truth) for guess, *truth in rest])
-    told = [f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before if np.isfinite(before[name])]
-    return f"; on {counted(len(rest), 'other episodes')} " + (", ".join(told) or "nothing is labelled to measure it on")
+    before, after = (
+        _metrics_of(rest),
+        _metrics_of([(apply(calibration, guess), stage, label) for guess, stage, label in rest]),
+    )
+    notes = [f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before if np.isfinite(before[name])]
+    return f"; on {counted(len(rest), 'other episodes')} " + (
+        ", ".join(notes) or "nothing is labelled to measure it on"
+    )
 
 
-def _figures(looked: list[Any]) -> dict[str, float]:
-    guess = np.concatenate([g.progress for g, _, _ in looked])
-    label = np.concatenate([label for _, _, label in looked])
-    stage = np.concatenate([stage for _, stage, _ in looked])
-    chances = np.concatenate([g.stage_probabilities for g, _, _ in looked])[stage >= 0]
+def _metrics_of(observed: list[Observed]) -> dict[str, float]:
+    guess = np.concatenate([g.progress for g, _, _ in observed])
+    label = np.concatenate([label for _, _, label in observed])
+    stage = np.concatenate([stage for _, stage, _ in observed])
+    chances = np.concatenate([g.stage_probabilities for g, _, _ in observed])[stage >= 0]
     correct = (chances.argmax(axis=1) == stage[stage >= 0]).astype(np.float64)
     ece = metrics.expected_calibration_error(chances.max(axis=1), correct)
     return {"mse": metrics.mse(guess, label), "ece_stage": ece}

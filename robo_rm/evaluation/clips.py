@@ -1,16 +1,20 @@
 """Probe clips: a stored episode's frames in another order, read frame by frame as asked for.
 
-A model that looks at the picture follows a clip wherever it goes; a model that counts frames sees progress in a paused
+A model that looks at the image follows a clip wherever it goes; a model that counts frames sees progress in a paused
 video, and one that only expects progress sees it in a video that turns back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from robo_datasets import Episode
+    from robo_datasets.store.episode import EpisodeArray
 
 IMAGES = "observation.images."
 
@@ -22,7 +26,7 @@ class Clip:
     """
 
     def __init__(
-        self, episode: Any, order: npt.ArrayLike, keys: Sequence[str], images: npt.ArrayLike | None = None
+        self, episode: Episode, order: npt.ArrayLike, keys: Sequence[str], images: npt.ArrayLike | None = None
     ) -> None:
         self.order: npt.NDArray[np.int64] = np.asarray(order, dtype=np.int64)
         self.images = self.order if images is None else np.asarray(images, dtype=np.int64)
@@ -34,7 +38,7 @@ class Clip:
         """Whether the clip has this key."""
         return key in self._keys and key in self._episode
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         """The clip's keys."""
         return iter(self._keys)
 
@@ -46,7 +50,7 @@ class Clip:
         """One feature in the clip's order."""
         return ClipArray(self._episode[key], self.images if key.startswith(IMAGES) else self.order)
 
-    def frames(self, key: str, indices: Any, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+    def frames(self, key: str, indices: Iterable[int], size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
         """Frames (n, h, w, 3) of a camera, as `robo_datasets` episodes give them."""
         order = self.images if key.startswith(IMAGES) else self.order
         unique, place = np.unique(order[np.asarray(list(indices), dtype=np.int64)], return_inverse=True)
@@ -57,7 +61,7 @@ class Clip:
 class ClipArray:
     """Rows of a source array in a clip's order: index it by int, slice or list."""
 
-    def __init__(self, source: Any, order: npt.NDArray[np.int64]) -> None:
+    def __init__(self, source: EpisodeArray, order: npt.NDArray[np.int64]) -> None:
         self._source, self._order = source, order
 
     def __len__(self) -> int:
@@ -69,7 +73,7 @@ class ClipArray:
         """(T, ...)."""
         return (len(self._order), *self._source.shape[1:])
 
-    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
+    def __getitem__(self, index: int | slice | Sequence[int]) -> npt.NDArray[np.generic]:
         """Rows at ``index``."""
         picked = self._order[index]
         if np.ndim(picked) == 0:
@@ -85,12 +89,12 @@ def backwards(length: int) -> npt.NDArray[np.int64]:
 
 
 def paused(length: int, at: float = 0.5) -> npt.NDArray[np.int64]:
-    """Order of a video that stands still from the share ``at`` of its length on."""
+    """Order of a video that stands still from the fraction ``at`` of its length on."""
     return np.minimum(np.arange(length), max(int(length * at) - 1, 0))
 
 
 def rewound(length: int, at: float = 0.6) -> npt.NDArray[np.int64]:
-    """Order of a video that turns at the share ``at`` of its length and runs back."""
+    """Order of a video that turns at the fraction ``at`` of its length and runs back."""
     turn = max(int(length * at) - 1, 0)
     return np.maximum(turn - np.abs(np.arange(length) - turn), 0)
 

@@ -1,6 +1,6 @@
-"""Judging a reward model on episodes it has not seen: predictions beside the truth, and the figures that follow.
+"""Evaluating a reward model on episodes it has not seen: predictions beside the truth, and the metrics that follow.
 
-The truth is the stage labels, turned into progress with the model's own priors (so that the figure judges the model and
+The truth is the stage labels, turned into progress with the model's own priors (so that the metric measures the model,
 not the choice of priors), and the simulator's progress where the store carries it. Frames of a segment that was never
 finished have a stage but no measured progress: they count for stages and not for errors.
 """
@@ -10,27 +10,30 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from robo_core.console import progress_bar
 from robo_core.errors import ConfigError, ModelError, StoreError
-from robo_rm.evaluation.evaluated import Judged
-from robo_rm.evaluation.flat_metrics import by_kind, by_probe, figures
+from robo_rm.evaluation.evaluated import EvaluatedEpisode
+from robo_rm.evaluation.flat_metrics import by_kind, by_probe, compute_metrics
 from robo_rm.evaluation.probes import Count, ProbeClips, probe_episode, probe_recorded, why_left_out
 from robo_rm.evaluation.support import Support, support_of
 from robo_rm.labels.grouping import as_trained
 from robo_rm.labels.progress import cumulative_priors, stored_labels
 from robo_rm.labels.tasks import priors_of
-from robo_rm.labels.training_overlap import TRAINED, Seen, seen_episodes
+from robo_rm.labels.training_overlap import TRAINED, TrainingOverlap, training_overlap
 from robo_rm.metrics import Interval
 from robo_rm.reward_models.calibration import CalibratedModel
 from robo_rm.reward_models.capabilities import HasPriors, StoresFeatures, capability
 from robo_rm.reward_models.prediction import Prediction
 from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.scoring import check_model_fits, check_prediction, episode_kind
+
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore, Episode
 
 SIMULATOR_PROGRESS = "simulator.progress"
 
@@ -49,24 +52,24 @@ class Speed:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A reward model judged on a store."""
+    """A reward model evaluated on a store."""
 
     stages: list[str]
     fps: float
-    episodes: list[Judged]
-    figures: dict[str, Interval]
+    episodes: list[EvaluatedEpisode]
+    metrics: dict[str, Interval]
     by_kind: dict[str, dict[str, float]]
     speed: Speed
     scope: str
-    """Which episodes were judged, in words."""
-    seen: bool = False
+    """Which episodes were evaluated, in words."""
+    overlaps_training: bool = False
     """Whether the model was trained on some of them."""
     by_task: dict[str, dict[str, float]] = field(default_factory=dict)
     """As ``by_kind``, for each instruction."""
     by_probe: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Clips, frames and the share claimed beyond the truth, of each probe."""
+    """Clips, frames and the fraction claimed beyond the truth, of each probe."""
     probes_left_out: dict[str, str] = field(default_factory=dict)
-    """Probes that could not be made, and why."""
+    """Probes that could not be built, and why."""
     recorded: tuple[tuple[str, Count], ...] = ()
     """What the model says of probes that were recorded as episodes."""
     probes: int | None = None
@@ -74,23 +77,26 @@ class Evaluation:
 
     @property
     def support(self) -> dict[str, Support]:
-        """What each figure stands on."""
+        """What each metric is based on."""
         return support_of(self.episodes, self.recorded, self.probes)
 
     @property
-    def failures(self) -> list[Judged]:
+    def failures(self) -> list[EvaluatedEpisode]:
         """Episodes known to have failed."""
         return [episode for episode in self.episodes if episode.failed]
 
 
 def choose_episodes(
-    model: RewardModel, store: Any, which: str = "unseen", advice: str = ", or judge it on what it knows: episodes=all"
+    model: RewardModel,
+    store: DemoStore,
+    which: str = "unseen",
+    advice: str = ", or evaluate it on what it knows: episodes=all",
 ) -> tuple[list[str], str, bool]:
-    """Episodes to judge on: (uuids, in words, whether the model knows some).
+    """Episodes to evaluate on: (uuids, in words, whether the model knows some).
 
     ``unseen``: the held-out ones that are in this store; where there are none, all that the model does not know. It
     knows what it was trained on, what chose its checkpoint and what calibrated it, and copies of these under any name
-    (`robo_rm.labels.training_overlap`). An episode that is there twice is judged once. ``all``: every episode.
+    (`robo_rm.labels.training_overlap`). An episode that is there twice is evaluated once. ``all``: every episode.
 
     ``advice`` is what the caller has besides, where nothing is left, for the error.
 
@@ -101,52 +107,52 @@ def choose_episodes(
     if which not in ("unseen", "all"):
         raise ConfigError(f"episodes={which} is unknown; choose unseen or all")
     if not len(store):
-        raise StoreError(f"{store.path} holds no episode to judge the model on")
-    seen = seen_episodes(model.provenance, store)
+        raise StoreError(f"{store.path} holds no episode to evaluate the model on")
+    overlap = training_overlap(model.provenance, store)
     if which == "all":
-        known = seen.told(store.uuids)
+        known = overlap.describe(store.uuids)
         words = known or "0 of them trained on"
-        return list(store.uuids), f"all {len(store)} episodes, {words}", bool(seen.roles)
-    unseen = [uuid for uuid in store.uuids if uuid not in seen]
+        return list(store.uuids), f"all {len(store)} episodes, {words}", bool(overlap.roles)
+    unseen = [uuid for uuid in store.uuids if uuid not in overlap]
     held_out = set(model.provenance.get("holdout_uuids", ()))
-    chosen, repeated = seen.once([uuid for uuid in unseen if uuid in held_out] or unseen)
+    chosen, repeated = overlap.without_repeats([uuid for uuid in unseen if uuid in held_out] or unseen)
     if not chosen:
-        raise StoreError(none_left("the model", seen, store, advice))
+        raise StoreError(none_left("the model", overlap, store, advice))
     among = "the {} episodes held out of training" if set(chosen) <= held_out else "{} episodes the model has not seen"
-    return chosen, among.format(len(chosen)) + left_out(seen, repeated, chosen), False
+    return chosen, among.format(len(chosen)) + left_out(overlap, repeated, chosen), False
 
 
-def left_out(seen: Seen, repeated: Mapping[str, str], chosen: Sequence[str]) -> str:
-    """In brackets, which episodes are not judged that one would not expect to be left out; empty where there are none.
+def left_out(overlap: TrainingOverlap, repeated: Mapping[str, str], chosen: Sequence[str]) -> str:
+    """In brackets, which episodes are unexpectedly left out of the evaluation; empty where there are none.
 
     Those that trained the model under their own names go without saying. Of the ``chosen`` it says how many look as
     if they were known, too.
     """
-    copied = [uuid for uuid in seen.roles if uuid in seen.copies]
-    others = [uuid for uuid in seen.roles if seen.roles[uuid] != TRAINED and uuid not in seen.copies]
+    copied = [uuid for uuid in overlap.roles if uuid in overlap.copies]
+    others = [uuid for uuid in overlap.roles if overlap.roles[uuid] != TRAINED and uuid not in overlap.copies]
     words = []
     if copied:
         words.append(f"{len(copied)} left out as copies, under other names, of episodes that it knows")
     if others:
-        words.append(f"left out: {seen.told(others)}")
+        words.append(f"left out: {overlap.describe(others)}")
     if repeated:
         words.append(f"{len(repeated)} there twice counted once")
-    alike = sum(uuid in seen.alike for uuid in chosen)
+    alike = sum(uuid in overlap.alike for uuid in chosen)
     if alike:
         words.append(
-            f"{alike} have states and actions of episodes that it knows, with other pictures: copies encoded "
+            f"{alike} have states and actions of episodes that it knows, with other images: copies encoded "
             "again would look like that"
         )
     return f" ({'; '.join(words)})" if words else ""
 
 
-def none_left(who: str, seen: Seen, store: Any, advice: str = "") -> str:
+def none_left(who: str, overlap: TrainingOverlap, store: DemoStore, advice: str = "") -> str:
     """The error where every episode of a store is known to ``who``."""
-    told = seen.told(store.uuids)
+    words = overlap.describe(store.uuids)
     known = (
         f"trained on all {len(store)} episodes"
-        if told == f"{len(store)} of them trained on"
-        else (f"trained on all {len(store)} episodes, or knows them otherwise ({told}),")
+        if words == f"{len(store)} of them trained on"
+        else (f"trained on all {len(store)} episodes, or knows them otherwise ({words}),")
     )
     return (
         f"{who} was {known} of {store.path}; give a store it has not seen, or train with episodes held out "
@@ -156,16 +162,16 @@ def none_left(who: str, seen: Seen, store: Any, advice: str = "") -> str:
 
 def evaluate_reward_model(
     model: RewardModel,
-    store: Any,
+    store: DemoStore,
     *,
     which: str | Sequence[str] = "unseen",
     probes: int = 6,
-    probe_store: Any = None,
+    probe_store: DemoStore | None = None,
     resamples: int = 1000,
     seed: int = 0,
     labels: Mapping[str, npt.NDArray[np.float32]] | None = None,
 ) -> Evaluation:
-    """Judge a model on a store.
+    """Evaluate a model on a store.
 
     Args:
         model: the reward model.
@@ -180,39 +186,40 @@ def evaluate_reward_model(
 
     Raises:
         ModelError: the model does not fit the store, or predicts something that is not a number.
-        StoreError: the episodes have no stage labels, or there is none to judge on.
+        StoreError: the episodes have no stage labels, or there is none to evaluate on.
         LabelError: a stage label is out of range.
     """
     store = as_trained(store, model.provenance)
     check_model_fits(model, store)
     priors = model_priors(model)
     if isinstance(which, str):
-        uuids, scope, seen = choose_episodes(model, store, which)
+        uuids, scope, overlaps = choose_episodes(model, store, which)
     else:
-        uuids, scope, seen = list(which), f"{len(which)} episodes", False
+        uuids, scope, overlaps = list(which), f"{len(which)} episodes", False
     _check_labels(store, uuids)
     if probe_store is not None:
         probe_store = as_trained(probe_store, model.provenance)
         check_model_fits(model, probe_store)
         _check_labels(probe_store, probe_store.uuids)
     if (frozen := capability(model, StoresFeatures)) is not None:
+        # A frozen encoder's features are stored, so that each frame is encoded once, whoever asks.
         frozen.store_features(store, [store.episode(uuid) for uuid in uuids])
-    judged, seconds = _judge(model, store, uuids, priors, probes)
+    evaluated, seconds = _evaluate_episodes(model, store, uuids, priors, probes)
     if labels is not None:
-        judged = [replace(episode, label=labels[episode.uuid]) for episode in judged]
+        evaluated = [replace(episode, label=labels[episode.uuid]) for episode in evaluated]
     recorded = [] if probe_store is None else probe_recorded(model, probe_store)
-    frames = sum(len(episode.stage) for episode in judged)
-    table = by_probe(judged, recorded)
+    frames = sum(len(episode.stage) for episode in evaluated)
+    table = by_probe(evaluated, recorded)
     return Evaluation(
         stages=list(model.stages),
         fps=store.fps,
-        episodes=judged,
-        figures=figures(judged, store.fps, recorded=recorded, resamples=resamples, seed=seed),
-        by_kind=by_kind(judged, store.fps, resamples=resamples, seed=seed),
+        episodes=evaluated,
+        metrics=compute_metrics(evaluated, store.fps, recorded=recorded, resamples=resamples, seed=seed),
+        by_kind=by_kind(evaluated, store.fps, resamples=resamples, seed=seed),
         speed=_streaming_speed(model, store.episode(uuids[0]), frames / max(seconds, 1e-9)),
         scope=scope,
-        seen=seen,
-        by_task=by_kind(judged, store.fps, "task", resamples=resamples, seed=seed),
+        overlaps_training=overlaps,
+        by_task=by_kind(evaluated, store.fps, "task", resamples=resamples, seed=seed),
         by_probe=table,
         probes_left_out=why_left_out(store.tasks, list(table)),
         recorded=tuple(recorded),
@@ -236,8 +243,8 @@ def model_priors(model: RewardModel) -> npt.NDArray[np.float64]:
     return array
 
 
-def _check_labels(store: Any, uuids: Sequence[str]) -> None:
-    """Raise StoreError where there is nothing to judge by: no stage labels, no outcomes of both kinds, no grades."""
+def _check_labels(store: DemoStore, uuids: Sequence[str]) -> None:
+    """Raise StoreError where there is nothing to evaluate against: stage labels, both outcomes, or grades."""
     episodes = [store.episode(uuid) for uuid in uuids]
     if store.stages and any((episode.stage >= 0).any() for episode in episodes):
         return
@@ -246,22 +253,22 @@ def _check_labels(store: Any, uuids: Sequence[str]) -> None:
         return
     if not store.stages:
         raise StoreError(
-            f"{store.path} names no stages, so there is no truth to judge by; import with stages=FILE or record again, "
+            f"{store.path} names no stages, so there is no ground truth; import with stages=FILE, record again, "
             "or mark successes and failures with store.set_success"
         )
     raise StoreError(
-        f"none of the {len(uuids)} episodes of {store.path} to be judged has stage labels; set them with "
+        f"none of the {len(uuids)} episodes of {store.path} to be evaluated has stage labels; set them with "
         "store.set_stages or import with stages=FILE, or mark successes and failures with store.set_success"
     )
 
 
-def _judge(
-    model: RewardModel, store: Any, uuids: Sequence[str], priors: npt.NDArray[np.float64], probes: int
-) -> tuple[list[Judged], float]:
-    judged: list[Judged] = []
+def _evaluate_episodes(
+    model: RewardModel, store: DemoStore, uuids: Sequence[str], priors: npt.NDArray[np.float64], probes: int
+) -> tuple[list[EvaluatedEpisode], float]:
+    evaluated: list[EvaluatedEpisode] = []
     seconds = 0.0
     lengths = store.lengths
-    with progress_bar("judge", total=sum(lengths[uuid] for uuid in uuids), unit="frames") as bar:
+    with progress_bar("evaluate", total=sum(lengths[uuid] for uuid in uuids), unit="frames") as bar:
         for uuid in uuids:
             episode = store.episode(uuid)
             started = time.perf_counter()
@@ -273,9 +280,9 @@ def _judge(
                 clips = probe_episode(model, episode, store.fps, store.tasks)
                 probes -= 1
             own = priors_of({"priors": priors, **model.provenance}, episode.task)
-            judged.append(_judged(episode, prediction, own, clips, _chance_of_success(model, prediction)))
+            evaluated.append(_evaluated_episode(episode, prediction, own, clips, _chance_of_success(model, prediction)))
             bar.advance(episode.length)
-    return judged, seconds
+    return evaluated, seconds
 
 
 def _chance_of_success(model: RewardModel, prediction: Prediction) -> float | None:
@@ -285,9 +292,9 @@ def _chance_of_success(model: RewardModel, prediction: Prediction) -> float | No
     return float(np.interp(prediction.progress[-1], *model.calibration.success))
 
 
-def _judged(
-    episode: Any, prediction: Prediction, priors: npt.NDArray[np.float64], clips: ProbeClips, chance: float | None
-) -> Judged:
+def _evaluated_episode(
+    episode: Episode, prediction: Prediction, priors: npt.NDArray[np.float64], clips: ProbeClips, chance: float | None
+) -> EvaluatedEpisode:
     labels = stored_labels(episode, priors)
     simulator = None
     if SIMULATOR_PROGRESS in episode:
@@ -298,7 +305,7 @@ def _judged(
         begin = cumulative_priors(priors)
         last = int(labels.stage[labelled[-1]])
         reached = float(begin[last]), float(begin[last + 1])
-    return Judged(
+    return EvaluatedEpisode(
         uuid=episode.uuid,
         kind=episode_kind(episode),
         success=episode.success,
@@ -317,8 +324,8 @@ def _judged(
 GRADES = {"success": 1.0, "partial": 0.5, "half": 0.5, "half_success": 0.5, "suboptimal": 0.5, "failure": 0.0}
 
 
-def grade_of(episode: Any) -> float | None:
-    """How much of the task it did in a human's judgement, 0 to 1: the attribute ``grade_value``, else ``grade`` where
+def grade_of(episode: Episode) -> float | None:
+    """How much of the task it did in a human's grading, 0 to 1: the attribute ``grade_value``, else ``grade`` where
     that is a number or one of `GRADES`; None without one."""
     attributes = episode.attributes or {}
     value = attributes.get("grade_value", attributes.get("grade"))
@@ -326,7 +333,7 @@ def grade_of(episode: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
-def _streaming_speed(model: RewardModel, episode: Any, frames_per_second: float, steps: int = 40) -> Speed:
+def _streaming_speed(model: RewardModel, episode: Episode, frames_per_second: float, steps: int = 40) -> Speed:
     count = min(steps, episode.length)
     images = {key: episode[key][0:count] for key in model.cameras}
     state = episode[model.state_key][0:count] if model.state_key else None

@@ -1,4 +1,4 @@
-"""One judged episode: what a model says beside what is true."""
+"""One evaluated episode: what a model says beside what is true."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robo_rm.reward_models.prediction import Prediction
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluatedEpisode:
     """One episode of T frames: what the model says and what is true."""
 
     uuid: str
@@ -33,7 +33,7 @@ class Judged:
     reached: tuple[float, float] | None = None
     """Least and most progress that a failure really ended at, by the stage it was in; None where that is not known."""
     grade: float | None = None
-    """How much of the task it did in a human's judgement, 0 to 1, where the recorder or importer noted a grade."""
+    """How much of the task it did in a human's grading, 0 to 1, where the recorder or importer noted a grade."""
     chance: float | None = None
     """Probability of success that a calibrated model gives the episode's end; None: final progress stands for it."""
 
@@ -54,7 +54,7 @@ class Judged:
 
     @property
     def error(self) -> float:
-        """How wrong the model is here, for sorting: mean absolute error, plus the share of frames claimed too far."""
+        """Error of the model here, for sorting: mean absolute error plus the fraction of frames claimed too far."""
         mean = metrics.mae(self.prediction.progress, self.label)
         claimed = metrics.hallucination(self.prediction.stage, self.stage) if self.failed else 0.0
         wrong_end = self.final if self.failed else 1.0 - self.final
@@ -78,7 +78,7 @@ class Judged:
         if self.simulator is not None:
             low = high = float(self.simulator[-1])
         # A failure is never called a success, however far it got before it fell.
-        ends = [metrics.judge_rollout(min(end, BELOW_SUCCESS)) for end in (low, high)]
+        ends = [metrics.classify_rollout(min(end, BELOW_SUCCESS)) for end in (low, high)]
         return frozenset(ends)
 
 

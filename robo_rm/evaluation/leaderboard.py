@@ -1,4 +1,4 @@
-"""Several reward models judged on the same episodes and by the same truth, with intervals of their differences.
+"""Several reward models evaluated on the same episodes and by the same truth, with intervals of their differences.
 
 Differences are bootstrapped over the same draws of episodes for both models (paired), so that an episode that is hard
 for all counts for none of them. Whether a difference is more than chance says a randomisation test, paired as well and
@@ -12,25 +12,28 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from robo_core.errors import ConfigError, LabelError, StoreError
 from robo_datasets.store.instructions import instruction_groups
-from robo_rm.evaluation.advice import FIGURES, short
+from robo_rm.evaluation.advice import METRICS, short
 from robo_rm.evaluation.evaluate import Evaluation, evaluate_reward_model, left_out
 from robo_rm.evaluation.flat_metrics import FROM_CLIPS, statistics_of
 from robo_rm.evaluation.statistics import ranks_of
 from robo_rm.labels.progress import stored_labels, training_priors
 from robo_rm.labels.tasks import priors_of, task_priors
-from robo_rm.labels.training_overlap import seen_episodes
+from robo_rm.labels.training_overlap import training_overlap
 from robo_rm.metrics import Interval, bootstrap_interval, holm, swap_p_value
 from robo_rm.reward_models.protocol import RewardModel
 
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore
+
 LEVEL = 0.05
-# What decides a place, failures first; every figure is shown.
+# What decides a place, failures first; every metric is shown.
 RANKED_BY = ("auroc", "hallucination", "hallucination_probes", "rho", "mse", "voc", "stage_accuracy", "boundary_f1")
 
 
@@ -41,17 +44,17 @@ class Board:
     names: list[str]
     evaluations: dict[str, Evaluation]
     differences: dict[str, dict[str, Interval]]
-    """Of each model but the first: figure minus the first model's, with its paired interval."""
+    """Of each model but the first: metric minus the first model's, with its paired interval."""
     chances: dict[str, dict[str, float]]
     """Of these, the p-value, corrected for all comparisons of all pairs of models; NaN where there is no difference to
     measure."""
     places: dict[str, float]
-    """Mean rank of each model over the figures that all have, 1 for the best."""
+    """Mean rank of each model over the metrics that all have, 1 for the best."""
     scope: str
 
-    def surely(self, name: str, figure: str) -> bool:
-        """Whether a model differs from the first one in a figure by more than chance, after correction."""
-        return self.chances[name][figure] <= LEVEL
+    def surely(self, name: str, metric: str) -> bool:
+        """Whether a model differs from the first one in a metric by more than chance, after correction."""
+        return self.chances[name][metric] <= LEVEL
 
     @property
     def best(self) -> str:
@@ -59,41 +62,41 @@ class Board:
         return self.names[0]
 
 
-def common_episodes(models: Mapping[str, RewardModel], store: Any) -> tuple[list[str], str]:
+def common_episodes(models: Mapping[str, RewardModel], store: DemoStore) -> tuple[list[str], str]:
     """Episodes that no model was trained or calibrated on: those held out by all, where there are such.
 
     Raises:
         StoreError: there is none.
     """
     if not len(store):
-        raise StoreError(f"{store.path} holds no episode to judge the models on")
-    known = [seen_episodes(model.provenance, store) for model in models.values()]
-    seen = functools.reduce(operator.or_, known)
-    unseen = [uuid for uuid in store.uuids if uuid not in seen]
+        raise StoreError(f"{store.path} holds no episode to evaluate the models on")
+    known = [training_overlap(model.provenance, store) for model in models.values()]
+    overlap = functools.reduce(operator.or_, known)
+    unseen = [uuid for uuid in store.uuids if uuid not in overlap]
     held_out = [
         set(model.provenance.get("holdout_uuids", ())) & set(unseen) or set(unseen) for model in models.values()
     ]
     common = [uuid for uuid in unseen if all(uuid in part for part in held_out)]
-    kept, repeated = seen.once(common or unseen)
-    if not kept:
+    chosen, repeated = overlap.without_repeats(common or unseen)
+    if not chosen:
         raise StoreError(
             f"every episode of {store.path} was trained on by one of the models, or known to it otherwise "
-            f"({seen.told(store.uuids)}); give a store that none has seen, or train them with the same holdout= and "
-            "seed= of robo-rm train-reward"
+            f"({overlap.describe(store.uuids)}); give a store that none has seen, or train them with the same "
+            "holdout= and seed= of robo-rm train-reward"
         )
-    return kept, f"the {len(kept)} episodes that none of the models has seen{left_out(seen, repeated, kept)}"
+    return chosen, f"the {len(chosen)} episodes that none of the models has seen{left_out(overlap, repeated, chosen)}"
 
 
 def compare(
     models: Mapping[str, RewardModel],
-    store: Any,
+    store: DemoStore,
     *,
     probes: int = 6,
-    probe_store: Any = None,
+    probe_store: DemoStore | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Board:
-    """Judge models on the same episodes and rank them.
+    """Evaluate models on the same episodes and rank them.
 
     Raises:
         ConfigError: fewer than two models. StoreError, ModelError, LabelError: as `evaluate_reward_model`.
@@ -123,7 +126,7 @@ def compare(
     )
 
 
-def store_labels(store: Any, uuids: Sequence[str]) -> dict[str, npt.NDArray[np.float32]] | None:
+def store_labels(store: DemoStore, uuids: Sequence[str]) -> dict[str, npt.NDArray[np.float32]] | None:
     """True progress (T,) of episodes by the stage priors of the whole store, NaN where it was not measured: one truth
     for all models, whatever their own priors. None for a store without labels.
 
@@ -151,11 +154,11 @@ def store_labels(store: Any, uuids: Sequence[str]) -> dict[str, npt.NDArray[np.f
 
 def _places(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
     ranks: dict[str, list[float]] = {name: [] for name in evaluations}
-    for figure in RANKED_BY:
-        values = {name: e.figures[figure].value for name, e in evaluations.items()}
+    for metric in RANKED_BY:
+        values = {name: e.metrics[metric].value for name, e in evaluations.items()}
         if not all(math.isfinite(value) for value in values.values()):
             continue
-        sign = -1 if FIGURES[figure].better == "high" else 1
+        sign = -1 if METRICS[metric].better == "high" else 1
         for name, value in values.items():
             better = sum(sign * other < sign * value for other in values.values())
             same = sum(other == value for other in values.values())
@@ -171,17 +174,17 @@ def _differences(evaluations: Mapping[str, Evaluation], resamples: int, seed: in
         other = statistics_of(evaluations[name].episodes, evaluations[name].fps)
         count = len(evaluations[name].episodes)
         found[name] = {
-            figure: bootstrap_interval(
-                lambda draw, figure=figure, other=other: other[figure](draw) - base[figure](draw),  # type: ignore[misc]
+            metric: bootstrap_interval(
+                lambda draw, metric=metric, other=other: other[metric](draw) - base[metric](draw),  # type: ignore[misc]
                 count,
                 resamples=resamples,
                 seed=seed,
             )
-            for figure in FIGURES
+            for metric in METRICS
         }
         if sum(episode.clips.frames > 0 for episode in evaluations[name].episodes) < 2:
-            for figure in FROM_CLIPS:
-                found[name][figure] = Interval(found[name][figure].value, float("nan"), float("nan"))
+            for metric in FROM_CLIPS:
+                found[name][metric] = Interval(found[name][metric].value, float("nan"), float("nan"))
     return found
 
 
@@ -189,20 +192,20 @@ def _chances(evaluations: Mapping[str, Evaluation], resamples: int, seed: int) -
     names = list(evaluations)
     pairs = len(names) * (len(names) - 1) // 2
     # So many that the smallest p-value can pass the correction.
-    draws = max(resamples, math.ceil(2 * pairs * len(FIGURES) / LEVEL))
+    draws = max(resamples, math.ceil(2 * pairs * len(METRICS) / LEVEL))
     first = evaluations[names[0]]
     found = {name: _pair_chances(first, evaluations[name], draws, seed) for name in names[1:]}
     measured = sum(math.isfinite(value) for value in found[names[1]].values())
-    flat = [(name, figure, value) for name, part in found.items() for figure, value in part.items()]
-    # The first model was chosen among all by the same figures, so all pairs could have been compared.
+    flat = [(name, metric, value) for name, part in found.items() for metric, value in part.items()]
+    # The first model was chosen among all by the same metrics, so all pairs could have been compared.
     corrected = holm([value for _, _, value in flat], pairs * measured)
-    for (name, figure, _), value in zip(flat, corrected.tolist(), strict=True):
-        found[name][figure] = value
+    for (name, metric, _), value in zip(flat, corrected.tolist(), strict=True):
+        found[name][metric] = value
     return found
 
 
 def _pair_chances(first: Evaluation, second: Evaluation, draws: int, seed: int) -> dict[str, float]:
-    """P-value of each figure's difference between two models on the same episodes."""
+    """P-value of each metric's difference between two models on the same episodes."""
     count = len(first.episodes)
     (final, highest), (other_final, other_highest) = ranks_of(first.episodes), ranks_of(second.episodes)
     # One table of both models' episodes: exchanging two is drawing the other's place.
@@ -213,18 +216,18 @@ def _pair_chances(first: Evaluation, second: Evaluation, draws: int, seed: int) 
     )
     places = np.arange(count)
 
-    def difference(figure: str) -> Callable[[npt.NDArray[np.bool_]], float]:
+    def difference(metric: str) -> Callable[[npt.NDArray[np.bool_]], float]:
         def exchanged(swap: npt.NDArray[np.bool_]) -> float:
             mine, theirs = places + count * swap, places + count * ~swap
-            return statistics[figure](theirs) - statistics[figure](mine)
+            return statistics[metric](theirs) - statistics[metric](mine)
 
         return exchanged
 
     found = {}
-    for figure in FIGURES:
+    for metric in METRICS:
         clips = sum(episode.clips.frames > 0 for episode in first.episodes)
-        episodes = clips if figure in FROM_CLIPS else count
-        found[figure] = swap_p_value(difference(figure), count, draws, seed) if episodes > 1 else float("nan")
+        episodes = clips if metric in FROM_CLIPS else count
+        found[metric] = swap_p_value(difference(metric), count, draws, seed) if episodes > 1 else float("nan")
     return found
 
 
@@ -234,30 +237,30 @@ def flat_board(board: Board) -> dict[str, float | str]:
     flat: dict[str, float | str] = {"best": board.best, "episodes": len(board.evaluations[board.best].episodes)}
     for name, evaluation in board.evaluations.items():
         flat[f"{name}.place"] = board.places[name]
-        for figure, interval in evaluation.figures.items():
-            flat[f"{name}.{figure}"], flat[f"{name}.{figure}_low"], flat[f"{name}.{figure}_high"] = interval
+        for metric, interval in evaluation.metrics.items():
+            flat[f"{name}.{metric}"], flat[f"{name}.{metric}_low"], flat[f"{name}.{metric}_high"] = interval
         flat[f"{name}.stream_ms"] = evaluation.speed.stream_ms
         flat[f"{name}.frames_per_second"] = evaluation.speed.frames_per_second
-        for figure, difference in board.differences.get(name, {}).items():
-            key = f"{name}.{figure}_minus_best"
+        for metric, difference in board.differences.get(name, {}).items():
+            key = f"{name}.{metric}_minus_best"
             flat[key], flat[f"{key}_low"], flat[f"{key}_high"] = difference
-            flat[f"{key}_p"] = board.chances[name][figure]
+            flat[f"{key}_p"] = board.chances[name][metric]
     return flat
 
 
 def board_rows(board: Board) -> list[list[str]]:
-    """(figure, value of each model ..., over which episodes): `*` where a model differs from the first one by more than
+    """(metric, value of each model ..., over which episodes): `*` where a model differs from the first one by more than
     chance, corrected for the number of comparisons."""
     rows = []
     support = board.evaluations[board.best].support
-    for figure in FIGURES:
-        values = [board.evaluations[name].figures[figure].value for name in board.names]
+    for metric in METRICS:
+        values = [board.evaluations[name].metrics[metric].value for name in board.names]
         if not any(math.isfinite(value) for value in values):
             continue
         cells = [short(values[0])]
         for name, value in zip(board.names[1:], values[1:], strict=True):
-            cells.append(short(value) + (" *" if board.surely(name, figure) else ""))
-        rows.append([figure, *cells, str(support[figure])])
+            cells.append(short(value) + (" *" if board.surely(name, metric) else ""))
+        rows.append([metric, *cells, str(support[metric])])
     for label, read in (
         ("stream, ms a step", lambda e: f"{e.speed.stream_ms:.1f}"),
         ("mean place", None),

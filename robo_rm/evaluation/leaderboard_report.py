@@ -1,98 +1,101 @@
-"""The page that `robo-rm leaderboard` writes: who is best and how surely, then figures, outcomes, disputed episodes."""
+"""The page that `robo-rm leaderboard` writes: who is best and how surely, then metrics, outcomes, disputed episodes."""
 
 from __future__ import annotations
 
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from robo_rm.evaluation import probe_table
-from robo_rm.evaluation.advice import FIGURES, advise
+from robo_rm.evaluation.advice import METRICS, advise
 from robo_rm.evaluation.leaderboard import Board, board_rows, most_disputed
 from robo_rm.report.charts import roc_figure
 from robo_rm.report.film_strip import strip_frames
 from robo_rm.report.leaderboard_charts import compared_figure, intervals_figure
 from robo_rm.report.page import Page
 
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore
+
 DISPUTED = 5
 SHOWN = ("auroc", "rho", "hallucination", "hallucination_probes", "mse", "voc", "stage_accuracy", "boundary_f1")
 
 
-def write_board(board: Board, store: Any, camera: str | None, path: str | os.PathLike[str]) -> Path:
+def write_board(board: Board, store: DemoStore, camera: str | None, path: str | os.PathLike[str]) -> Path:
     """Write the self-contained page; ``camera`` is the key for film strips, None for none."""
-    page = Page("Reward models side by side", f"Judged on {board.scope} of {Path(store.path).name}.")
+    page = Page("Reward models side by side", f"Evaluated on {board.scope} of {Path(store.path).name}.")
     page.section("Which one?")
     page.verdicts(verdicts(board))
-    page.section("The figures")
+    page.section("The metrics")
     page.prose(
-        "Best mean place first. All are measured by one truth, the stage shares of the store. `*` marks a figure that "
+        "Best mean place first. All are measured by one truth, the stage shares of the store. `*` marks a metric that "
         "differs from the first model's by more than chance: a randomisation test on the same episodes, at 5 % for all "
         "comparisons of the board together (Holm)."
     )
-    page.table(["figure", *board.names, "over"], board_rows(board))
-    page.picture(
-        _intervals(board), "Dots are the figures, lines 95 % intervals over episodes; the first model is on top."
+    page.table(["metric", *board.names, "over"], board_rows(board))
+    page.image(
+        _intervals(board), "Dots are the metrics, lines 95 % intervals over episodes; the first model is on top."
     )
     _probes(page, board)
     roc = _roc(board)
     if roc is not None:
         page.section("Outcomes")
-        page.picture(roc, "By final progress: every threshold's failures passed against successes passed.")
+        page.image(roc, "By final progress: every threshold's failures passed against successes passed.")
     page.section("What they disagree on")
     page.prose(
         "The episodes on which the curves lie furthest apart. The dashed line is the truth where it was measured."
     )
     for uuid in most_disputed(board, DISPUTED):
-        page.picture(_compared(board, store, camera, uuid), photo=camera is not None)
+        page.image(_compared(board, store, camera, uuid), photo=camera is not None)
     return page.write(path)
 
 
 def verdicts(board: Board) -> list[tuple[str, str]]:
     """Plain words: the first model, what it is surely better at, and what each may be trusted for."""
     best = board.best
-    told: list[tuple[str, str]] = []
+    found: list[tuple[str, str]] = []
     for other in board.names[1:]:
         ahead, behind = _sure(board, other)
         if ahead and not behind:
-            told.append(
+            found.append(
                 ("yes", f"{best} is ahead of {other} beyond chance on {', '.join(ahead)}, and behind on nothing.")
             )
         elif ahead:
             text = f"{best} is ahead of {other} on {', '.join(ahead)}, and behind on {', '.join(behind)}."
-            told.append(("care", text))
+            found.append(("care", text))
         elif behind:
-            told.append(("care", f"{best} has the better mean place, yet {other} is ahead on {', '.join(behind)}."))
+            found.append(("care", f"{best} has the better mean place, yet {other} is ahead on {', '.join(behind)}."))
         else:
             count = len(board.evaluations[best].episodes)
-            told.append(("know", f"{best} and {other} cannot be told apart on these {count} episodes."))
+            found.append(("know", f"{best} and {other} cannot be distinguished on these {count} episodes."))
     for name in board.names:
         uses = {item.use: item.mark for item in advise(board.evaluations[name]) if item.use}
         marks = {"yes": "yes", "care": "with care", "no": "no"}
         words = "; ".join(f"{use}: {marks[mark]}" for use, mark in uses.items())
-        told.append(("know", f"{name} may be trusted for {words}."))
-    return told
+        found.append(("know", f"{name} may be trusted for {words}."))
+    return found
 
 
 def _sure(board: Board, other: str) -> tuple[list[str], list[str]]:
-    """Figures on which the first model is better, and worse, than another beyond chance."""
+    """Metrics on which the first model is better, and worse, than another beyond chance."""
     ahead: list[str] = []
     behind: list[str] = []
-    for figure in SHOWN:
-        if not board.surely(other, figure):
+    for metric in SHOWN:
+        if not board.surely(other, metric):
             continue
-        other_is_better = (board.differences[other][figure].value > 0) == (FIGURES[figure].better == "high")
-        (behind if other_is_better else ahead).append(figure)
+        other_is_better = (board.differences[other][metric].value > 0) == (METRICS[metric].better == "high")
+        (behind if other_is_better else ahead).append(metric)
     return ahead, behind
 
 
 def _intervals(board: Board) -> Figure:
-    shown = [f for f in SHOWN if any(math.isfinite(e.figures[f].value) for e in board.evaluations.values())]
-    rows = {figure: [board.evaluations[name].figures[figure] for name in board.names] for figure in shown}
-    return intervals_figure(rows, board.names, {figure: FIGURES[figure].better for figure in shown})
+    shown = [f for f in SHOWN if any(math.isfinite(e.metrics[f].value) for e in board.evaluations.values())]
+    rows = {metric: [board.evaluations[name].metrics[metric] for name in board.names] for metric in shown}
+    return intervals_figure(rows, board.names, {metric: METRICS[metric].better for metric in shown})
 
 
 def _probes(page: Page, board: Board) -> None:
@@ -119,14 +122,14 @@ def _roc(board: Board) -> Figure | None:
     return roc_figure(scores, good)
 
 
-def _compared(board: Board, store: Any, camera: str | None, uuid: str) -> Figure:
-    judged = {name: next(x for x in e.episodes if x.uuid == uuid) for name, e in board.evaluations.items()}
-    first = judged[board.best]
+def _compared(board: Board, store: DemoStore, camera: str | None, uuid: str) -> Figure:
+    evaluated = {name: next(x for x in e.episodes if x.uuid == uuid) for name, e in board.evaluations.items()}
+    first = evaluated[board.best]
     truth = first.simulator if first.simulator is not None and first.failed else first.label
     return compared_figure(
         f"{first.kind}, episode {uuid[:8]}",
         store.fps,
-        {name: episode.prediction.progress for name, episode in judged.items()},
+        {name: episode.prediction.progress for name, episode in evaluated.items()},
         truth,
         first.success,
         None if camera is None else strip_frames(store.episode(uuid), camera),

@@ -8,8 +8,8 @@ from robo_rm.evaluation.evaluate import Evaluation
 
 ABOUT = (
     "Pause: the video stands still from its middle on. Rewind: it turns back at 60 %. Hover: it goes to and fro just "
-    "before a stage would be finished. Frozen camera: pictures stand still, the joints go on. Wrong instruction: the "
-    "model is told another task of the store. Shuffled: its frames "
+    "before a stage would be finished. Frozen camera: images stand still, the joints go on. Wrong instruction: the "
+    "model is given the instruction of another task. Shuffled: its frames "
     "come at random (not counted with the others, as no stage is true of such a video). Other names are episodes "
     "recorded to probe with."
 )
@@ -17,7 +17,7 @@ COLUMNS = ("probe", "clips", "frames", "claimed beyond the truth")
 
 
 def rows(evaluation: Evaluation) -> list[list[str]]:
-    """(probe, clips, frames, share claimed) of each probe, the worst first."""
+    """(probe, clips, frames, fraction claimed) of each probe, the worst first."""
     found = sorted(evaluation.by_probe.items(), key=lambda item: -_or_zero(item[1]["claimed"]))
     return [
         [

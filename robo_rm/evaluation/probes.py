@@ -2,23 +2,23 @@
 
 | probe | the clip | what is true of it |
 |---|---|---|
-| pause | stands still from about the middle on, where the stage is clear | the stage of the picture |
-| rewind | turns at 60 % and runs back | the stage of the picture |
-| hover | goes to and fro for the rest of the time half a second before a stage is finished | the stage of the picture |
-| shuffled | frames in random order | the stage of the picture |
-| frozen camera | pictures stand still from the middle on, the joints go on | the stage the robot is really in |
-| wrong instruction | the episode as it is, told another task of the store | the first stage: nothing of that is done |
+| pause | stands still from about the middle on, where the stage is clear | the stage of the image |
+| rewind | turns at 60 % and runs back | the stage of the image |
+| hover | goes to and fro for the rest of the time half a second before a stage is finished | the stage of the image |
+| shuffled | frames in random order | the stage of the image |
+| frozen camera | images stand still from the middle on, the joints go on | the stage the robot is really in |
+| wrong instruction | the episode under the instruction of another task | the first stage: nothing of that is done |
 
-A video that stands still repeats one picture, and within 0.5 s of a stage's end (the tolerance of `boundary_f1`) nobody
-can tell from a picture which stage it is; so pauses and hovering keep that distance where the episode allows it.
+A video that stands still repeats one image, and within 0.5 s of a stage's end (the tolerance of `boundary_f1`) nobody
+can tell from a image which stage it is; so pauses and hovering keep that distance where the episode allows it.
 
 Frames are counted from where the clip departs from the episode. *Claimed* are those whose predicted stage is beyond the
 true one. The shuffled video is shown apart and not counted with the others: nothing happens in it that could have a
-stage, and a model that remembers what it has seen is right to be confused by it.
+stage, and a model that remembers what it has observed is right to be confused by it.
 
 A wrong instruction can be made only where the store has several tasks and the model answers differently to them.
 
-Probes that need other pictures (an empty scene, the wrong object, a robot that only hovers) are recorded episodes of a
+Probes that need other images (an empty scene, the wrong object, a robot that only hovers) are recorded episodes of a
 store of their own: every frame of them counts, against their own stage labels.
 """
 
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +35,11 @@ from robo_datasets.store.instructions import Phrasings
 from robo_rm.evaluation.clips import Clip, backwards, hovering, paused, rewound, shuffled
 from robo_rm.reward_models.protocol import RewardModel
 
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore, Episode
+
 HOVER_SECONDS = 1.0
-# Distance of still pictures from a change of stage, where the stage is clear.
+# Distance of still images from a change of stage, where the stage is clear.
 CLEAR_SECONDS = 0.5
 # Shown, and not counted with the others.
 APART = ("shuffled",)
@@ -71,7 +74,7 @@ class ProbeClips:
         return sum(count.frames for name, count in self.counts.items() if name not in APART)
 
 
-def probe_episode(model: RewardModel, episode: Any, fps: float, tasks: Sequence[str] = ()) -> ProbeClips:
+def probe_episode(model: RewardModel, episode: Episode, fps: float, tasks: Sequence[str] = ()) -> ProbeClips:
     """Show a model every clip that can be made from a stored episode that did not fail; ``tasks`` are the store's."""
     keys = [*model.cameras, *([model.state_key] if model.state_key else [])]
     length = episode.length
@@ -85,15 +88,15 @@ def probe_episode(model: RewardModel, episode: Any, fps: float, tasks: Sequence[
         orders["hover"] = hovering(length, max(at - clear, 1), max(2, round(HOVER_SECONDS * fps)))
     counts = {}
     for name, order in orders.items():
-        seen = model.predict(Clip(episode, order, keys), episode.task).stage
+        predicted = model.predict(Clip(episode, order, keys), episode.task).stage
         begin = int(np.argmax(np.append(np.diff(order), 0) != 1)) + 1
-        counts[name] = _count(seen[begin:], stage[order][begin:])
+        counts[name] = _count(predicted[begin:], stage[order][begin:])
     frozen = Clip(episode, np.arange(length), keys, images=still)
     begin = int(np.argmax(np.append(np.diff(still), 0) != 1)) + 1
     counts["frozen camera"] = _count(model.predict(frozen, episode.task).stage[begin:], stage[begin:])
-    told = another_task(episode.task, tasks, model.provenance.get("instruction_groups") or ())
-    if told is not None:
-        wrong = model.predict(episode, told)
+    other = another_task(episode.task, tasks, model.provenance.get("instruction_groups") or ())
+    if other is not None:
+        wrong = model.predict(episode, other)
         # A model that reads no instruction says the same, and is not asked.
         if not np.array_equal(wrong.progress, model.predict(episode).progress):
             counts[WRONG_INSTRUCTION] = _count(wrong.stage, np.where(stage >= 0, 0, stage))
@@ -122,27 +125,27 @@ def why_left_out(tasks: Sequence[str], made: Sequence[str]) -> dict[str, str]:
     return {WRONG_INSTRUCTION: reason}
 
 
-def probe_recorded(model: RewardModel, store: Any) -> list[tuple[str, Count]]:
+def probe_recorded(model: RewardModel, store: DemoStore) -> list[tuple[str, Count]]:
     """(probe, what was claimed) of each episode of a store that was recorded to probe with.
 
     Its name is the attribute ``probe``, else ``quality``, else the task.
     """
     found = []
     for episode in store:
-        seen = model.predict(episode).stage
+        predicted = model.predict(episode).stage
         attributes = episode.attributes or {}
         name = str(attributes.get("probe") or attributes.get("quality") or episode.task or "recorded")
-        found.append((name.replace("_", " "), _count(seen, np.asarray(episode.stage, dtype=np.int64))))
+        found.append((name.replace("_", " "), _count(predicted, np.asarray(episode.stage, dtype=np.int64))))
     return found
 
 
-def _count(seen: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> Count:
+def _count(predicted: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> Count:
     known = truth >= 0
-    return Count(int((seen[known] > truth[known]).sum()), int(known.sum()))
+    return Count(int((predicted[known] > truth[known]).sum()), int(known.sum()))
 
 
 def _clear_of_changes(stage: npt.NDArray[np.int64], wanted: int, clear: int) -> int:
-    """The frame nearest to ``wanted`` that is ``clear`` frames from any change of stage, or as far as can be had."""
+    """The frame nearest to ``wanted`` that is ``clear`` frames from any change of stage, or as far as possible."""
     changes = np.flatnonzero(np.diff(stage) != 0) + 0.5
     if not changes.size:
         return wanted

@@ -1,4 +1,4 @@
-"""The page that `robo-rm eval-reward` writes: advice, figures, worst cases first, stages, outcomes."""
+"""The page that `robo-rm eval-reward` writes: advice, metrics, worst cases first, stages, outcomes."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robo_rm.evaluation import probe_table
 from robo_rm.evaluation.advice import (
-    FIGURE_COLUMNS,
     KIND_COLUMNS,
+    METRIC_COLUMNS,
     Advice,
     confusion,
-    figure_rows,
     kind_rows,
-    missing_figures,
+    metric_rows,
+    missing_metrics,
 )
 from robo_rm.evaluation.evaluate import Evaluation
-from robo_rm.evaluation.flat_metrics import Judged, stage_confidence
+from robo_rm.evaluation.flat_metrics import EvaluatedEpisode, stage_confidence
 from robo_rm.report.charts import confusion_figure, reliability_figure, roc_figure, scores_figure
 from robo_rm.report.film_strip import EpisodeView, episode_figure, strip_frames
 from robo_rm.report.gallery import Card, gallery_figure
 from robo_rm.report.page import Page
+
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore
 
 WORST, TYPICAL = 4, 4
 GALLERY = 18
@@ -34,24 +37,24 @@ GALLERY = 18
 def write_report(
     evaluation: Evaluation,
     advice: Sequence[Advice],
-    store: Any,
+    store: DemoStore,
     camera: str | None,
     title: str,
     path: str | os.PathLike[str],
 ) -> Path:
     """Write the self-contained page; ``camera`` is the key for film strips, None for none."""
-    page = Page(title, f"Judged on {evaluation.scope} of {Path(store.path).name}.")
+    page = Page(title, f"Evaluated on {evaluation.scope} of {Path(store.path).name}.")
     page.section("Can I trust it?")
     page.verdicts((item.mark, item.text) for item in advice)
-    page.section("The figures")
+    page.section("The metrics")
     page.prose(
         "What it does on failures comes first: a model can follow every good demonstration and still see success where "
         "there is none. Intervals hold 95 % over episodes, and stay open where all episodes agree."
     )
-    page.table(FIGURE_COLUMNS, figure_rows(evaluation))
-    missing = missing_figures(evaluation)
+    page.table(METRIC_COLUMNS, metric_rows(evaluation))
+    missing = missing_metrics(evaluation)
     if missing:
-        page.prose(f"Cannot be had from these episodes: {missing}.")
+        page.prose(f"Cannot be computed from these episodes: {missing}.")
     if len(evaluation.by_kind) > 1:
         page.table(KIND_COLUMNS, kind_rows(evaluation, intervals=True))
     if len(evaluation.by_task) > 1:
@@ -79,7 +82,7 @@ def write_report(
 
 
 _WORST_TEXT = (
-    "Ranked by mean error of progress, plus the share of frames claimed too far and a final progress on the wrong "
+    "Ranked by mean error of progress, plus the fraction of frames claimed too far and a final progress on the wrong "
     "side. The dashed line is the truth, the blue band the model's own uncertainty. Where the truth breaks off, the "
     "stage was never finished and its progress was not measured."
 )
@@ -90,91 +93,91 @@ def _cases(
     page: Page,
     title: str,
     text: str,
-    episodes: Sequence[Judged],
+    episodes: Sequence[EvaluatedEpisode],
     evaluation: Evaluation,
-    store: Any,
+    store: DemoStore,
     camera: str | None,
 ) -> None:
     page.section(title)
     page.prose(text)
-    for judged in episodes:
-        view = case_view(judged, evaluation, store, camera)
-        page.picture(episode_figure(view), photo=camera is not None)
+    for evaluated in episodes:
+        view = case_view(evaluated, evaluation, store, camera)
+        page.image(episode_figure(view), photo=camera is not None)
 
 
-def _failures(page: Page, evaluation: Evaluation, store: Any, camera: str | None) -> None:
-    failures = sorted(evaluation.failures, key=lambda judged: -_claimed(judged))[:GALLERY]
+def _failures(page: Page, evaluation: Evaluation, store: DemoStore, camera: str | None) -> None:
+    failures = sorted(evaluation.failures, key=lambda evaluated: -_claimed(evaluated))[:GALLERY]
     if not failures:
         return
     page.section("Every failure" if len(failures) == len(evaluation.failures) else f"The {GALLERY} worst failures")
     page.prose(
-        "The most over-claimed first. Each picture is the frame at which the model claims the most beyond the truth, "
-        "with the stage it says and the true one, and the share of all its frames that are claimed too far; under it "
-        "the whole curve, the line marking that frame."
+        "The most over-claimed first. Each image is the frame at which the model claims the most beyond the truth, "
+        "with the predicted stage and the true one, and the fraction of all its frames that are claimed too far; under "
+        "it the whole curve, the line marking that frame."
     )
-    page.picture(gallery_figure([_card(judged, evaluation, store, camera) for judged in failures]), photo=True)
+    page.image(gallery_figure([_card(evaluated, evaluation, store, camera) for evaluated in failures]), photo=True)
 
 
-def _card(judged: Judged, evaluation: Evaluation, store: Any, camera: str | None) -> Card:
-    said, true = judged.prediction.stage, judged.stage
-    ahead = np.where(true >= 0, said - true, -len(evaluation.stages)).astype(np.float64)
+def _card(evaluated: EvaluatedEpisode, evaluation: Evaluation, store: DemoStore, camera: str | None) -> Card:
+    predicted, true = evaluated.prediction.stage, evaluated.stage
+    ahead = np.where(true >= 0, predicted - true, -len(evaluation.stages)).astype(np.float64)
     # Among frames that are equally far ahead, the one in which the model believes most.
-    at = int((ahead + 0.5 * judged.prediction.progress).argmax())
+    at = int((ahead + 0.5 * evaluated.prediction.progress).argmax())
     image = None
     if camera is not None:
-        whole = np.asarray(store.episode(judged.uuid)[camera][at])
+        whole = np.asarray(store.episode(evaluated.uuid)[camera][at])
         step = max(1, whole.shape[0] // 160)
         image = whole[::step, ::step]
     return Card(
-        title=f"{judged.kind} {judged.uuid[:6]}",
+        title=f"{evaluated.kind} {evaluated.uuid[:6]}",
         image=image,
         at=at,
         seconds=at / evaluation.fps,
-        said=evaluation.stages[int(said[at])],
+        predicted=evaluation.stages[int(predicted[at])],
         true=evaluation.stages[int(true[at])] if true[at] >= 0 else "not labelled",
-        claimed=_claimed(judged),
-        progress=judged.prediction.progress,
-        truth=judged.simulator if judged.simulator is not None else judged.label,
+        claimed=_claimed(evaluated),
+        progress=evaluated.prediction.progress,
+        truth=evaluated.simulator if evaluated.simulator is not None else evaluated.label,
     )
 
 
-def _claimed(judged: Judged) -> float:
-    known = judged.stage >= 0
-    return float((judged.prediction.stage > judged.stage)[known].mean()) if known.any() else 0.0
+def _claimed(evaluated: EvaluatedEpisode) -> float:
+    known = evaluated.stage >= 0
+    return float((evaluated.prediction.stage > evaluated.stage)[known].mean()) if known.any() else 0.0
 
 
-def case_view(judged: Judged, evaluation: Evaluation, store: Any, camera: str | None) -> EpisodeView:
-    """A judged episode as `episode_figure` draws it; its true curve is the label, or the simulator's progress."""
-    truth = judged.label
+def case_view(evaluated: EvaluatedEpisode, evaluation: Evaluation, store: DemoStore, camera: str | None) -> EpisodeView:
+    """A evaluated episode as `episode_figure` draws it; its true curve is the label, or the simulator's progress."""
+    truth = evaluated.label
     # A failure's last stage has no measured progress; the simulator, where there is one, knows it.
-    if judged.simulator is not None and judged.failed:
-        truth = judged.simulator
-    frames = None if camera is None else strip_frames(store.episode(judged.uuid), camera)
+    if evaluated.simulator is not None and evaluated.failed:
+        truth = evaluated.simulator
+    frames = None if camera is None else strip_frames(store.episode(evaluated.uuid), camera)
     return EpisodeView(
-        title=f"{judged.kind}, episode {judged.uuid[:8]}",
+        title=f"{evaluated.kind}, episode {evaluated.uuid[:8]}",
         fps=evaluation.fps,
-        progress=judged.prediction.progress,
-        stage=judged.prediction.stage,
+        progress=evaluated.prediction.progress,
+        stage=evaluated.prediction.stage,
         stages=evaluation.stages,
-        success=judged.success,
+        success=evaluated.success,
         true_progress=truth,
-        true_stage=judged.stage,
-        uncertainty=judged.prediction.uncertainty,
+        true_stage=evaluated.stage,
+        uncertainty=evaluated.prediction.uncertainty,
         frames=frames,
     )
 
 
-def _typical(ranked: Sequence[Judged]) -> list[Judged]:
-    kinds: dict[str, list[Judged]] = {}
-    for judged in ranked:
-        kinds.setdefault(judged.kind, []).append(judged)
+def _typical(ranked: Sequence[EvaluatedEpisode]) -> list[EvaluatedEpisode]:
+    kinds: dict[str, list[EvaluatedEpisode]] = {}
+    for evaluated in ranked:
+        kinds.setdefault(evaluated.kind, []).append(evaluated)
     return [members[len(members) // 2] for _, members in sorted(kinds.items())][:TYPICAL]
 
 
 def _stages(page: Page, evaluation: Evaluation) -> None:
     page.section("Stages")
     confidence, correct = stage_confidence(evaluation.episodes)
-    page.pictures(
+    page.images(
         [
             (
                 confusion_figure(confusion(evaluation), evaluation.stages),
@@ -182,7 +185,7 @@ def _stages(page: Page, evaluation: Evaluation) -> None:
             ),
             (
                 reliability_figure(confidence, correct),
-                "Of the frames to which it gave a probability, the share that were right; large dots are many frames.",
+                "Fraction of frames that were right, by the probability they were given; large dots are many frames.",
             ),
         ]
     )
@@ -193,14 +196,14 @@ def _outcomes(page: Page, evaluation: Evaluation) -> None:
     final = np.array([episode.final for episode in evaluation.episodes])
     highest = np.array([episode.highest for episode in evaluation.episodes])
     success = [episode.success for episode in evaluation.episodes]
-    page.picture(
+    page.image(
         scores_figure(final, highest, success, [episode.kind for episode in evaluation.episodes]),
         "Each dot is an episode at its final progress; the tail runs up to its highest.",
     )
     known = np.array([outcome is not None for outcome in success])
     good = np.array([outcome is True for outcome in success])[known]
     if good.any() and not good.all():
-        page.picture(
+        page.image(
             roc_figure([("final progress", final[known]), ("highest progress", highest[known])], good),
             "Every threshold on progress: the failures it lets pass against the successes it lets pass.",
         )

@@ -1,10 +1,11 @@
-"""Each figure as a function of which episodes are drawn, so that one bootstrap serves them all, with bounds of its own.
+"""Each metric as a function of which episodes are drawn, so that one bootstrap serves them all, with bounds of its own.
 
-What a figure means stands in docs/evaluating.md; here is how it is counted.
+What a metric means stands in docs/evaluating.md; here is how it is counted.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_rm import metrics
-from robo_rm.evaluation.evaluated import Judged
+from robo_rm.evaluation.evaluated import EvaluatedEpisode
 from robo_rm.evaluation.probes import Count
 from robo_rm.evaluation.support import FEWEST
 from robo_rm.metrics import (
@@ -29,8 +30,8 @@ Statistic = Callable[[npt.NDArray[np.int64]], float]
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure as a function of which episodes are drawn, and what its interval is besides the bootstrap's."""
+class Metric:
+    """A metric as a function of which episodes are drawn, and what its interval is besides the bootstrap's."""
 
     statistic: Statistic
     bounds: Callable[[float], Interval | None] = lambda value: None
@@ -51,43 +52,45 @@ Order = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """What stands for final and for highest progress where only their order counts, (E,) both."""
 
 
-def statistics_of(judged: Sequence[Judged], fps: float, order: Order | None = None) -> dict[str, Statistic]:
-    """Each figure as a function of which episodes are drawn; see `figures_of`."""
-    return {name: figure.statistic for name, figure in figures_of(judged, fps, order).items()}
+def statistics_of(
+    evaluated: Sequence[EvaluatedEpisode], fps: float, order: Order | None = None
+) -> dict[str, Statistic]:
+    """Each metric as a function of which episodes are drawn; see `metrics_of`."""
+    return {name: metric.statistic for name, metric in metrics_of(evaluated, fps, order).items()}
 
 
-def figures_of(judged: Sequence[Judged], fps: float, order: Order | None = None) -> dict[str, Figure]:
-    """Each figure of some episodes, failures first.
+def metrics_of(evaluated: Sequence[EvaluatedEpisode], fps: float, order: Order | None = None) -> dict[str, Metric]:
+    """Each metric of some episodes, failures first.
 
     ``order`` stands for final and highest progress where only their order counts, so that two models on scales of their
     own can exchange episodes, see `ranks_of`.
     """
-    known = np.array([episode.success is not None for episode in judged], bool)
-    good = np.array([episode.success is True for episode in judged], bool)
-    final = np.array([episode.final for episode in judged], float)
-    highest = np.array([episode.highest for episode in judged], float)
-    chance = np.array([episode.final if episode.chance is None else episode.chance for episode in judged], float)
-    kept = np.array([not episode.failed for episode in judged], bool)
-    failed = ~kept
-    value_order = metrics.voc_per_episode([episode.prediction.progress for episode in judged])
-    turned = np.full(len(judged), np.nan)
-    for i, episode in enumerate(judged):
+    known = np.array([episode.success is not None for episode in evaluated], bool)
+    good = np.array([episode.success is True for episode in evaluated], bool)
+    final = np.array([episode.final for episode in evaluated], float)
+    highest = np.array([episode.highest for episode in evaluated], float)
+    chance = np.array([episode.final if episode.chance is None else episode.chance for episode in evaluated], float)
+    not_failed = np.array([not episode.failed for episode in evaluated], bool)
+    failed = ~not_failed
+    value_order = metrics.voc_per_episode([episode.prediction.progress for episode in evaluated])
+    turned = np.full(len(evaluated), np.nan)
+    for i, episode in enumerate(evaluated):
         if episode.clips.reversed_progress is not None:
             turned[i] = metrics.voc_per_episode([episode.clips.reversed_progress])[0]
     counts = np.array(
-        [metrics.boundary_counts(e.prediction.stage, e.stage, fps) for e in judged], dtype=np.float64
+        [metrics.boundary_counts(e.prediction.stage, e.stage, fps) for e in evaluated], dtype=np.float64
     ).reshape(-1, 3)
-    true_final = np.array([_true_final(episode) for episode in judged], float)
-    grades = np.array([_grade(episode) for episode in judged], float)
-    right = np.array([_judged_right(episode) for episode in judged], float)
-    squared, absolute = _squared_errors(judged), _absolute_errors(judged)
-    stages, beyond = _correct_stages(judged), _beyond(judged)
-    claimed = _counts((float(episode.clips.claimed), float(episode.clips.frames)) for episode in judged)
+    true_final = np.array([_true_final(episode) for episode in evaluated], float)
+    grades = np.array([_grade(episode) for episode in evaluated], float)
+    right = np.array([_classified_right(episode) for episode in evaluated], float)
+    squared, absolute = _errors(evaluated, np.square), _errors(evaluated, np.abs)
+    stages, beyond = _stages(evaluated, operator.eq), _stages(evaluated, operator.gt)
+    claimed = _counts((float(episode.clips.claimed), float(episode.clips.frames)) for episode in evaluated)
     wins, losses = int((known & good).sum()), int((known & ~good).sum())
     order = (final, highest) if order is None else order
 
-    def over_known(figure: Callable[..., float], score: npt.NDArray[np.float64]) -> Statistic:
-        return lambda draw: figure(score[draw][known[draw]], good[draw][known[draw]])
+    def over_known(metric: Callable[..., float], score: npt.NDArray[np.float64]) -> Statistic:
+        return lambda draw: metric(score[draw][known[draw]], good[draw][known[draw]])
 
     def tau_to(truth: npt.NDArray[np.float64]) -> Statistic:
         def statistic(draw: npt.NDArray[np.int64]) -> float:
@@ -101,94 +104,95 @@ def figures_of(judged: Sequence[Judged], fps: float, order: Order | None = None)
         return tau_to(grades)(draw) if between.any() else float("nan")
 
     def rho(draw: npt.NDArray[np.int64]) -> float:
-        told = draw[np.isfinite(right[draw])]
+        classified = draw[np.isfinite(right[draw])]
         # Successes alone, or failures alone, are all called rightly by who says the same of everything.
-        if good[told].all() or not good[told].any():
+        if good[classified].all() or not good[classified].any():
             return float("nan")
-        return _mean(right[told])
+        return _mean(right[classified])
 
     def of_right(value: float) -> Interval:
-        told = right[np.isfinite(right)]
-        rate = exact_interval(int((told > 0).sum()), len(told))
+        classified = right[np.isfinite(right)]
+        rate = exact_interval(int((classified > 0).sum()), len(classified))
         return Interval(value, 2 * rate.low - 1, 2 * rate.high - 1)
 
-    def ranks(score: npt.NDArray[np.float64]) -> Figure:
-        return Figure(_auroc(score, good, known), lambda value: auroc_interval(value, wins, losses))
+    def ranks(score: npt.NDArray[np.float64]) -> Metric:
+        return Metric(_auroc(score, good, known), lambda value: auroc_interval(value, wins, losses))
 
-    def rate(figure: Callable[..., float], trials: int) -> Figure:
-        return Figure(
-            over_known(figure, order[0]),
+    def rate(metric: Callable[..., float], trials: int) -> Metric:
+        return Metric(
+            over_known(metric, order[0]),
             lambda value: exact_interval(round(value * trials), trials) if trials else None,
         )
 
     return {
         "auroc": ranks(order[0]),
         "auroc_max": ranks(order[1]),
-        "fpr_at_gold": rate(metrics.fpr_at_gold, losses),
-        "recall_at_gold": rate(metrics.recall_at_gold, wins),
-        "hallucination": _share(_only(beyond, failed)),
-        "hallucination_probes": _share(claimed),
-        "stage_accuracy_failures": _share(_only(stages, failed)),
-        "rho": Figure(rho, of_right),
-        "kendall_tau": Figure(tau_to(true_final)),
-        "grade_tau": Figure(graded),
-        "epic": Figure(_epic(judged)),
-        "mse": _average(_only(squared, kept), 0.0),
-        "mae": _average(_only(absolute, kept), 0.0),
-        "voc": _correlation(np.where(kept, value_order, np.nan)),
+        "fpr_at_recall": rate(metrics.fpr_at_recall, losses),
+        "recall_at_threshold": rate(metrics.recall_at_threshold, wins),
+        "hallucination": _fraction(_only(beyond, failed)),
+        "hallucination_probes": _fraction(claimed),
+        "stage_accuracy_failures": _fraction(_only(stages, failed)),
+        "rho": Metric(rho, of_right),
+        "kendall_tau": Metric(tau_to(true_final)),
+        "grade_tau": Metric(graded),
+        "epic": Metric(_epic(evaluated)),
+        "mse": _average(_only(squared, not_failed), 0.0),
+        "mae": _average(_only(absolute, not_failed), 0.0),
+        "voc": _correlation(np.where(not_failed, value_order, np.nan)),
         "voc_reversed": _correlation(turned),
-        "stage_accuracy": _share(_only(stages, kept)),
-        "boundary_f1": _share((2 * counts[:, 0], counts[:, 1] + counts[:, 2])),
-        "ece_stage": Figure(_calibration_of_stages(judged)),
-        "ece_success": Figure(over_known(metrics.expected_calibration_error, np.clip(chance, 0, 1))),
+        "stage_accuracy": _fraction(_only(stages, not_failed)),
+        "boundary_f1": _fraction((2 * counts[:, 0], counts[:, 1] + counts[:, 2])),
+        "ece_stage": Metric(_calibration_of_stages(evaluated)),
+        "ece_success": Metric(over_known(metrics.expected_calibration_error, np.clip(chance, 0, 1))),
     }
 
 
-def ranks_of(judged: Sequence[Judged]) -> Order:
+def ranks_of(evaluated: Sequence[EvaluatedEpisode]) -> Order:
     """Ranks of final and of highest progress among the episodes of one model, ties sharing theirs."""
     from scipy.stats import rankdata
 
-    return rankdata([episode.final for episode in judged]), rankdata([episode.highest for episode in judged])
+    return rankdata([episode.final for episode in evaluated]), rankdata([episode.highest for episode in evaluated])
 
 
-def kind_figures(judged: Sequence[Judged]) -> dict[str, Figure]:
-    """Further figures of episodes of one kind, failures among them: ``final_progress``, ``beyond_truth``, ``mse`` and
+def kind_metrics(evaluated: Sequence[EvaluatedEpisode]) -> dict[str, Metric]:
+    """Further metrics of episodes of one kind, failures among them: ``final_progress``, ``beyond_truth``, ``mse`` and
     ``stage_accuracy``."""
     return {
-        "final_progress": _mean_of(np.array([episode.final for episode in judged], float)),
-        "beyond_truth": _share(_beyond(judged)),
-        "mse": _average(_squared_errors(judged), 0.0),
-        "stage_accuracy": _share(_correct_stages(judged)),
+        "final_progress": _mean_of(np.array([episode.final for episode in evaluated], float)),
+        "beyond_truth": _fraction(_stages(evaluated, operator.gt)),
+        "mse": _average(_errors(evaluated, np.square), 0.0),
+        "stage_accuracy": _fraction(_stages(evaluated, operator.eq)),
     }
 
 
-def claimed_figure(counts: Iterable[Count]) -> Figure:
-    """Share of frames claimed beyond the truth, over clips and recorded probes."""
-    return _share(_counts((float(count.claimed), float(count.frames)) for count in counts))
+def claimed_metric(counts: Iterable[Count]) -> Metric:
+    """Fraction of frames claimed beyond the truth, over clips and recorded probes."""
+    return _fraction(_counts((float(count.claimed), float(count.frames)) for count in counts))
 
 
-Counts = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+Values = npt.NDArray[np.float64]
+Counts = tuple[Values, Values]
 """(sum, count) of each episode, (E,) both."""
 
 
-def _epic(judged: Sequence[Judged]) -> Statistic:
+def _epic(evaluated: Sequence[EvaluatedEpisode]) -> Statistic:
     """EPIC distance of progress to the simulator's, each taken as the reward R(s, a, s') = F(s').
 
-    With S and S' drawn from the frames judged, the canonical form of such a reward is F(s') and a constant, so the
+    With S and S' drawn from the frames evaluated, the canonical form of such a reward is F(s') and a constant, so the
     distance is sqrt((1 - r) / 2) with Pearson's r over frames; from sums per episode, so that it can be bootstrapped.
     """
-    sums = np.zeros((len(judged), 6))
-    for i, episode in enumerate(judged):
+    sums = np.zeros((len(evaluated), 6))
+    for i, episode in enumerate(evaluated):
         if episode.simulator is not None:
             x, y = episode.prediction.progress.astype(np.float64), episode.simulator.astype(np.float64)
             sums[i] = len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y
 
     def statistic(draw: npt.NDArray[np.int64]) -> float:
         count, x, y, xx, yy, xy = sums[draw].sum(axis=0)
-        spread = (count * xx - x * x) * (count * yy - y * y)
-        if count < 2 or spread <= 0:
+        variances = (count * xx - x * x) * (count * yy - y * y)
+        if count < 2 or variances <= 0:
             return float("nan")
-        return float(np.sqrt(max(0.0, 1 - (count * xy - x * y) / np.sqrt(spread)) / 2))
+        return float(np.sqrt(max(0.0, 1 - (count * xy - x * y) / np.sqrt(variances)) / 2))
 
     return statistic
 
@@ -202,36 +206,36 @@ def _ratio(total: npt.NDArray[np.float64], count: npt.NDArray[np.float64]) -> St
 
 
 def _per_episode(counts: Counts) -> npt.NDArray[np.float64]:
-    """Share of each episode that has a count, (E,), NaN for the others."""
+    """Fraction of each episode that has a count, (E,), NaN for the others."""
     return np.divide(counts[0], counts[1], out=np.full(len(counts[0]), np.nan), where=counts[1] > 0)
 
 
-def _share(counts: Counts) -> Figure:
-    """A share of frames: sum over sum."""
-    return Figure(_ratio(*counts), lambda value: mean_interval(_per_episode(counts)))
+def _fraction(counts: Counts) -> Metric:
+    """A fraction of frames: sum over sum."""
+    return Metric(_ratio(*counts), lambda value: mean_interval(_per_episode(counts)))
 
 
-def _average(counts: Counts, least: float) -> Figure:
+def _average(counts: Counts, least: float) -> Metric:
     """A mean over frames that is ``least`` or more."""
 
     def bounds(value: float) -> Interval:
         found = student_interval(_per_episode(counts))
         return Interval(value, max(least, found.low), found.high)
 
-    return Figure(_ratio(*counts), bounds)
+    return Metric(_ratio(*counts), bounds)
 
 
-def _mean_of(values: npt.NDArray[np.float64]) -> Figure:
+def _mean_of(values: npt.NDArray[np.float64]) -> Metric:
     """A mean over episodes of values in [-1, 1]."""
 
     def bounds(value: float) -> Interval:
         found = student_interval(values)
         return Interval(value, max(-1.0, found.low), min(1.0, found.high))
 
-    return Figure(lambda draw: _mean(values[draw]), bounds)
+    return Metric(lambda draw: _mean(values[draw]), bounds)
 
 
-def _correlation(values: npt.NDArray[np.float64]) -> Figure:
+def _correlation(values: npt.NDArray[np.float64]) -> Metric:
     """A mean over episodes of rank correlations, which of a model that rises are 1 for all but for chance.
 
     Episodes that are all alike say nothing about how far others may differ, so the interval reaches at least to where
@@ -250,7 +254,7 @@ def _correlation(values: npt.NDArray[np.float64]) -> Figure:
 
 
 def _auroc(score: npt.NDArray[np.float64], good: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> Statistic:
-    """As `metrics.auroc`, the share of pairs, from one table of pairs for all draws."""
+    """As `metrics.auroc`, the fraction of pairs, from one table of pairs for all draws."""
     wins, losses = np.flatnonzero(known & good), np.flatnonzero(known & ~good)
     apart = score[wins][:, None] - score[losses][None, :]
     beats = np.where(np.isnan(apart), np.nan, (apart > 0) + 0.5 * (apart == 0))
@@ -269,8 +273,8 @@ def _only(counts: Counts, chosen: npt.NDArray[np.bool_]) -> Counts:
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:
-    kept = values[np.isfinite(values)]
-    return float(kept.mean()) if len(kept) else float("nan")
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
 
 
 def _counts(rows: Iterable[tuple[float, float]]) -> Counts:
@@ -278,35 +282,24 @@ def _counts(rows: Iterable[tuple[float, float]]) -> Counts:
     return table[:, 0], table[:, 1]
 
 
-def _squared_errors(judged: Sequence[Judged]) -> Counts:
-    return _counts((float(np.square(e).sum()), len(e)) for e in map(_errors, judged))
+def _errors(evaluated: Sequence[EvaluatedEpisode], size: Callable[[Values], Values]) -> Counts:
+    """Sizes of the errors of progress, squared or absolute, summed over the frames with a label."""
+    errors = ((e.prediction.progress.astype(np.float64) - e.label)[np.isfinite(e.label)] for e in evaluated)
+    return _counts((float(size(error).sum()), len(error)) for error in errors)
 
 
-def _absolute_errors(judged: Sequence[Judged]) -> Counts:
-    return _counts((float(np.abs(e).sum()), len(e)) for e in map(_errors, judged))
-
-
-def _errors(episode: Judged) -> npt.NDArray[np.float64]:
-    known = np.isfinite(episode.label)
-    return np.asarray(episode.prediction.progress[known], np.float64) - episode.label[known]
-
-
-def _correct_stages(judged: Sequence[Judged]) -> Counts:
+def _stages(evaluated: Sequence[EvaluatedEpisode], compare: Callable[..., npt.NDArray[np.bool_]]) -> Counts:
+    """Labelled frames whose predicted stage compares with the true one: equal to it, or beyond it."""
     return _counts(
-        (float((e.prediction.stage == e.stage)[e.stage >= 0].sum()), float((e.stage >= 0).sum())) for e in judged
+        (float(compare(e.prediction.stage, e.stage)[e.stage >= 0].sum()), float((e.stage >= 0).sum()))
+        for e in evaluated
     )
 
 
-def _beyond(judged: Sequence[Judged]) -> Counts:
-    return _counts(
-        (float((e.prediction.stage > e.stage)[e.stage >= 0].sum()), float((e.stage >= 0).sum())) for e in judged
-    )
-
-
-def _calibration_of_stages(judged: Sequence[Judged], bins: int = 10) -> Statistic:
+def _calibration_of_stages(evaluated: Sequence[EvaluatedEpisode], bins: int = 10) -> Statistic:
     """As `metrics.expected_calibration_error` over the frames of the episodes drawn, from sums per episode and bin."""
-    belief, right, number = (np.zeros((len(judged), bins)) for _ in range(3))
-    for i, episode in enumerate(judged):
+    belief, right, number = (np.zeros((len(evaluated), bins)) for _ in range(3))
+    for i, episode in enumerate(evaluated):
         confidence, correct = stage_confidence([episode])
         place = np.clip((confidence * bins).astype(np.int64), 0, bins - 1)
         belief[i] = np.bincount(place, confidence, bins)
@@ -321,28 +314,28 @@ def _calibration_of_stages(judged: Sequence[Judged], bins: int = 10) -> Statisti
     return statistic
 
 
-def stage_confidence(judged: Sequence[Judged]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def stage_confidence(evaluated: Sequence[EvaluatedEpisode]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Probability of the predicted stage, and whether it is the true one, over all labelled frames."""
-    confidence = [e.prediction.stage_probabilities.max(axis=1)[e.stage >= 0] for e in judged]
-    correct = [(e.prediction.stage == e.stage)[e.stage >= 0] for e in judged]
+    confidence = [e.prediction.stage_probabilities.max(axis=1)[e.stage >= 0] for e in evaluated]
+    correct = [(e.prediction.stage == e.stage)[e.stage >= 0] for e in evaluated]
     return np.concatenate(confidence).astype(np.float64), np.concatenate(correct).astype(np.float64)
 
 
-def _true_final(episode: Judged) -> float:
+def _true_final(episode: EvaluatedEpisode) -> float:
     if episode.simulator is not None:
         return float(episode.simulator[-1])
     return 1.0 if episode.success else float("nan")
 
 
-def _grade(episode: Judged) -> float:
-    """How much of the task was done in a human's judgement, NaN where there is none."""
+def _grade(episode: EvaluatedEpisode) -> float:
+    """How much of the task was done in a human's grading, NaN where there is none."""
     if episode.grade is not None:
         return episode.grade
     return float("nan") if episode.success is None else float(episode.success)
 
 
-def _judged_right(episode: Judged) -> float:
+def _classified_right(episode: EvaluatedEpisode) -> float:
     """1 where the rollout is called what it may be called, -1 where not, NaN where nobody knows what it is."""
     if not episode.standing:
         return float("nan")
-    return 1.0 if metrics.judge_rollout(episode.final) in episode.standing else -1.0
+    return 1.0 if metrics.classify_rollout(episode.final) in episode.standing else -1.0

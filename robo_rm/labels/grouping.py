@@ -1,18 +1,22 @@
 """Coarser stages for a store: SARM's sparse annotation made from the dense one, or the whole task as one stage.
 
 A view of the store: episodes, frames and everything else are the store's own, only stages and their labels differ. A
-model trained on it says so in its provenance (``stage_groups``), and is scored and judged on the same view.
+model trained on it says so in its provenance (``stage_groups``), and is scored and evaluated on the same view.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from robo_core.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore, Episode
+    from robo_datasets.store.episode import EpisodeArray
 
 SINGLE = "task"
 
@@ -30,7 +34,7 @@ class GroupedStore:
         ConfigError: a stage is missing, named twice or unknown, or the order of the task is broken.
     """
 
-    def __init__(self, store: Any, groups: Mapping[str, Sequence[int]], setting: str = "stage_groups") -> None:
+    def __init__(self, store: DemoStore, groups: Mapping[str, Sequence[int]], setting: str = "stage_groups") -> None:
         self._store = store
         self.groups = {str(name): [int(place) for place in places] for name, places in groups.items()}
         self.stages = list(self.groups)
@@ -39,24 +43,29 @@ class GroupedStore:
             self.lookup = _lookup(self.groups, list(store.stages), setting)
 
     @property
-    def plain(self) -> Any:
+    def plain(self) -> DemoStore:
         """The store itself."""
         return self._store
 
-    def episode(self, uuid: str) -> GroupedEpisode:
+    def episode(self, uuid: str) -> Episode:
         """An episode of a name; errors are the store's."""
-        return GroupedEpisode(self._store.episode(uuid), self)
+        return self.grouped(self._store.episode(uuid))
 
-    def __getitem__(self, place: int) -> GroupedEpisode:
-        return GroupedEpisode(self._store[place], self)
+    def __getitem__(self, place: int) -> Episode:
+        return self.grouped(self._store[place])
 
-    def __iter__(self) -> Iterator[GroupedEpisode]:
-        return (GroupedEpisode(episode, self) for episode in self._store)
+    def __iter__(self) -> Iterator[Episode]:
+        return map(self.grouped, self._store)
+
+    def grouped(self, episode: Episode) -> Episode:
+        """An episode of the store with the coarser labels."""
+        # The view passes on all that it does not change, so it reads as an episode.
+        return cast("Episode", GroupedEpisode(episode, self))
 
     def __len__(self) -> int:
         return len(self._store)
 
-    def set_stages(self, *_: Any) -> None:
+    def set_stages(self, *_: object) -> None:
         """Refused: labels belong to the store itself.
 
         Raises:
@@ -64,14 +73,14 @@ class GroupedStore:
         """
         raise StoreError(f"stages of {self._store.path} cannot be set through a view of coarser ones")
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
 
 class GroupedEpisode:
     """An episode of a `GroupedStore`; ``stage`` holds the coarser labels."""
 
-    def __init__(self, episode: Any, store: GroupedStore) -> None:
+    def __init__(self, episode: Episode, store: GroupedStore) -> None:
         self._episode, self._view = episode, store
 
     @property
@@ -84,7 +93,7 @@ class GroupedEpisode:
         grouped: npt.NDArray[np.int16] = lookup[np.asarray(self._episode.stage, dtype=np.int64)]
         return grouped
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> EpisodeArray:
         return self._episode[key]
 
     def __contains__(self, key: object) -> bool:
@@ -96,7 +105,7 @@ class GroupedEpisode:
     def __len__(self) -> int:
         return len(self._episode)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._episode, name)
 
 
@@ -110,14 +119,17 @@ def named_groups(stages: Sequence[str], groups: Sequence[Sequence[int]]) -> dict
     }
 
 
-def as_trained(store: Any, provenance: Mapping[str, Any]) -> Any:
-    """The store as a model saw it in training: a view of coarser stages where it was trained on one.
+def as_trained(store: DemoStore, provenance: Mapping[str, Any]) -> DemoStore:
+    """The store as a model was trained on it: a view of coarser stages where it was trained on one.
 
     Raises:
         ConfigError: the store's stages are not those that were put together.
     """
     groups = provenance.get("stage_groups")
-    return GroupedStore(store, groups) if groups and not isinstance(store, GroupedStore) else store
+    if not groups or isinstance(store, GroupedStore):
+        return store
+    # The view passes on all that it does not change, so it reads as a store.
+    return cast("DemoStore", GroupedStore(store, groups))
 
 
 def _lookup(groups: Mapping[str, list[int]], stages: list[str], setting: str) -> npt.NDArray[np.int16]:

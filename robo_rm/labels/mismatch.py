@@ -1,4 +1,4 @@
-"""Wrong instructions for training windows: what is seen is not what was asked for, so there is no progress.
+"""Wrong instructions for training windows: what is observed is not what was asked for, so there is no progress.
 
 Drawn per window, after SARM's language perturbation (arXiv 2509.25358), which draws it per batch in its public code.
 """
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from robo_datasets.store.instructions import Phrasings
 from robo_rm.labels.plan import Windows
 
-VERBS = (
+ACTIONS = (
     "open",
     "close",
     "push",
@@ -40,12 +40,12 @@ LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 def mismatch_instructions(
     rng: np.random.Generator,
     windows: Windows,
-    told: Sequence[str],
+    instructions: Sequence[str],
     tasks: Sequence[str],
-    share: float,
+    fraction: float,
     phrasings: Phrasings | None = None,
 ) -> tuple[Windows, list[str]]:
-    """Give a share of windows a wrong instruction, and the labels that go with it: the first stage, nothing done.
+    """Give a fraction of windows a wrong instruction, and the labels that go with it: the first stage, nothing done.
 
     Half of the wrong ones are other tasks of the store, where there are any; the rest are made up, in part of made-up
     words, so that an instruction that was never heard is not taken for the right one.
@@ -53,18 +53,18 @@ def mismatch_instructions(
     Args:
         rng: drawn from per window.
         windows: B of them.
-        told: their instructions.
+        instructions: their instructions.
         tasks: all instructions of the store, repeated or not.
-        share: of windows that are changed.
+        fraction: of windows that are changed.
         phrasings: instructions that mean the same; none of them is a wrong one for another.
     """
     phrasings = phrasings or Phrasings()
     known = sorted({task for task in tasks if task})
-    spoken = list(told)
+    spoken = list(instructions)
     wrong = np.zeros(len(spoken), dtype=np.bool_)
-    for row, own in enumerate(told):
+    for row, own in enumerate(instructions):
         draw, pick = rng.random(2)
-        if not own or draw >= share:
+        if not own or draw >= fraction:
             continue
         others = [task for task in known if not phrasings.same(task, own)]
         spoken[row] = others[int(rng.integers(len(others)))] if others and pick < 0.5 else made_up(rng)
@@ -73,11 +73,11 @@ def mismatch_instructions(
 
 
 def rephrased(
-    rng: np.random.Generator, told: Sequence[str], right: npt.NDArray[np.bool_], phrasings: Phrasings
+    rng: np.random.Generator, instructions: Sequence[str], right: npt.NDArray[np.bool_], phrasings: Phrasings
 ) -> list[str]:
     """Right instructions (B,) in any phrasing of their group, half of them in the first, which stands for all later."""
-    spoken = list(told)
-    for row, text in enumerate(told):
+    spoken = list(instructions)
+    for row, text in enumerate(instructions):
         group = phrasings.of(text)
         pick, place = rng.random(), int(rng.integers(len(group)))
         if right[row] and len(group) > 1:
@@ -101,7 +101,7 @@ def nothing_done(windows: Windows, wrong: npt.NDArray[np.bool_]) -> Windows:
 
 def made_up(rng: np.random.Generator) -> str:
     """An instruction of two to five words."""
-    words = [VERBS[rng.integers(len(VERBS))]]
+    words = [ACTIONS[rng.integers(len(ACTIONS))]]
     for _ in range(int(rng.integers(1, 5))):
         letters = "".join(LETTERS[i] for i in rng.integers(len(LETTERS), size=int(rng.integers(3, 8))))
         words.append(letters if rng.random() < 0.5 else THINGS[rng.integers(len(THINGS))])

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robo_datasets.store.instructions import Phrasings
 
+if TYPE_CHECKING:
+    from robo_datasets import Episode
+
 HOW_TO_MARK = "where they went well, say it: success=true relabel=true at the import, or store.set_success"
 
 
-def finished_unknown(episodes: Mapping[str, Any], stages: int, groups: Sequence[Sequence[str]] = ()) -> frozenset[str]:
+def finished_unknown(
+    episodes: Mapping[str, Episode], stages: int, groups: Sequence[Sequence[str]] = ()
+) -> frozenset[str]:
     """Episodes of unknown outcome whose stage annotation ends in the last stage of their task.
 
     The last stage of a task is the store's last, but where tasks have stages of their own, the last that any episode of

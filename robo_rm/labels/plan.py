@@ -67,7 +67,7 @@ def relabelled(windows: Windows, labels: list[ProgressLabels]) -> Windows:
     return _labelled(labels, windows.episode, windows.frames, windows.supervised)
 
 
-def regular_window(t: npt.ArrayLike, shape: WindowShape) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+def regular_window(t: npt.ArrayLike, shape: WindowShape) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The windows that show frames ``t`` (B,) as the newest: indices (B, S) and the slot of the newest frame (B,).
 
     Slots hold, in the order of time, the first frame and then every frame t - n * gap that exists, n <= history; what

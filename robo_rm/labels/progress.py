@@ -10,7 +10,7 @@ What failure does to the labels. A segment is *complete* when the episode went o
 it successfully. A segment that a failure cut off, or that the robot fell back from (it dropped the cube while
 carrying), is not: how far the stage had got at its end is not known. Its frames keep their stage, their progress is
 held at the stage's beginning (a plateau: never labelled complete), and ``complete`` is False there, so that neither
-the within-stage head nor an error figure takes the plateau for a measurement.
+the within-stage head nor an error metric takes the plateau for a measurement.
 
 A stage may be skipped (optional) and may come again (after a drop, progress goes back with it). A task that really
 does the same thing twice needs two stage names, because a stage index means one place on the way.
@@ -20,12 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from robo_core.errors import LabelError
+
+if TYPE_CHECKING:
+    from robo_datasets import Episode
 
 UNLABELLED = -1
 
@@ -45,7 +48,7 @@ class ProgressLabels:
 
     Attributes:
         stage: (T,) int64, -1 where unlabelled.
-        within: (T,) float32, share of the stage done in [0, 1); 0 in unfinished segments and where unlabelled.
+        within: (T,) float32, fraction of the stage done in [0, 1); 0 in unfinished segments and where unlabelled.
         progress: (T,) float32 in [0, 1), the label y; NaN where unlabelled.
         complete: (T,) bool, True where the segment was finished, so that ``within`` and ``progress`` are measurements.
     """
@@ -87,11 +90,11 @@ def segments_from_frames(stage: npt.ArrayLike, success: bool | None = None, stag
 
 
 def stage_priors(boundaries: Iterable[Sequence[Sequence[int]]], stages: int | None = None) -> npt.NDArray[np.float64]:
-    """Mean share of an episode spent in each stage, (K,) summing to 1. Give it the training split only.
+    """Mean fraction of an episode spent in each stage, (K,) summing to 1. Give it the training split only.
 
     Args:
         boundaries: for each episode its segments, as `Segment`, (stage, start, end), or K pairs (start, end) in order.
-        stages: K; the highest stage seen if not given. Stages that an episode skips count as length 0 in it.
+        stages: K; the highest stage that occurs if not given. Stages that an episode skips count as length 0 in it.
 
     Raises:
         LabelError: no episode has a labelled frame, or boundaries overlap or name an unknown stage.
@@ -101,11 +104,11 @@ def stage_priors(boundaries: Iterable[Sequence[Sequence[int]]], stages: int | No
     if not episodes:
         raise LabelError("no labelled episode to take stage priors from; label stages with store.set_stages first")
     count = stages or 1 + max(segment.stage for episode in episodes for segment in episode)
-    shares = np.zeros((len(episodes), count))
-    for row, episode in zip(shares, episodes, strict=True):
+    fractions = np.zeros((len(episodes), count))
+    for row, episode in zip(fractions, episodes, strict=True):
         for segment in episode:
             row[segment.stage] += segment.end - segment.start
-    mean = (shares / shares.sum(axis=1, keepdims=True)).mean(axis=0)
+    mean = (fractions / fractions.sum(axis=1, keepdims=True)).mean(axis=0)
     return mean / mean.sum()
 
 
@@ -138,12 +141,12 @@ def label_frames(
     where: str = "episode",
 ) -> ProgressLabels:
     """All labels of one episode; arguments and errors as in `progress_labels`, ``where`` names it in errors."""
-    shares = np.asarray(priors, dtype=np.float64)
-    segments = _checked(_as_segments(boundaries), len(shares), where)
+    fractions = np.asarray(priors, dtype=np.float64)
+    segments = _checked(_as_segments(boundaries), len(fractions), where)
     total = length if length is not None else max((segment.end for segment in segments), default=0)
     if segments and segments[-1].end > total:
         raise LabelError(f"{where}: a stage ends at frame {segments[-1].end}, but there are only {total} frames")
-    begin = cumulative_priors(shares)
+    begin = cumulative_priors(fractions)
     stage = np.full(total, UNLABELLED, dtype=np.int64)
     within = np.zeros(total, dtype=np.float32)
     progress = np.full(total, np.nan, dtype=np.float32)
@@ -156,7 +159,7 @@ def label_frames(
     return ProgressLabels(stage, within, progress, complete)
 
 
-def episode_segments(episode: Any, stages: int, last: int | None = None) -> list[Segment]:
+def episode_segments(episode: Episode, stages: int, last: int | None = None) -> list[Segment]:
     """Segments of a stored episode (``.uuid .stage .success``), checked against the number of stages K.
 
     Args:
@@ -184,15 +187,15 @@ def last_stage(priors: npt.ArrayLike) -> int:
     return int(entered[-1]) if entered.size else len(np.asarray(priors)) - 1
 
 
-def stored_labels(episode: Any, priors: npt.ArrayLike) -> ProgressLabels:
+def stored_labels(episode: Episode, priors: npt.ArrayLike) -> ProgressLabels:
     """Labels of a stored episode by the priors (K,) of its task; errors as in `episode_segments`."""
-    shares = np.asarray(priors, dtype=np.float64)
-    segments = episode_segments(episode, len(shares), last_stage(shares))
-    return label_frames(segments, shares, episode.length, f"episode {getattr(episode, 'uuid', '?')}")
+    fractions = np.asarray(priors, dtype=np.float64)
+    segments = episode_segments(episode, len(fractions), last_stage(fractions))
+    return label_frames(segments, fractions, episode.length, f"episode {getattr(episode, 'uuid', '?')}")
 
 
-def training_priors(episodes: Iterable[Any], stages: int, last: int | None = None) -> npt.NDArray[np.float64]:
-    """Stage priors (K,) of stored episodes: of those that ended well, as a failure says little of shares.
+def training_priors(episodes: Iterable[Episode], stages: int, last: int | None = None) -> npt.NDArray[np.float64]:
+    """Stage priors (K,) of stored episodes: of those that ended well, as a failure says little of fractions.
 
     Where none ended well, the finished segments of the others are all there is, and are used. An episode of unknown
     outcome counts as ended well if it ends in the stage ``last`` (K - 1 if None).

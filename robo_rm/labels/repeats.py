@@ -2,20 +2,23 @@
 
 A stage stands for one place on the way (`robo_rm.labels.progress`), so where it comes again progress goes back to it.
 That is right after a drop. It is wrong where the task itself does a thing twice, as when pick, place, pick, place are
-named by two stages: labels then fall back to 0 half-way in every demonstration. They are told apart by how often they
-happen: a drop in few demonstrations, a step of the task in most.
+named by two stages: labels then fall back to 0 half-way in every demonstration. They are distinguished by how often
+they happen: a drop in few demonstrations, a step of the task in most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robo_core.errors import ConfigError, LabelError
 from robo_rm.labels.progress import UNLABELLED
+
+if TYPE_CHECKING:
+    from robo_datasets import Episode
 
 ERROR, FALL_BACK = "error", "fall_back"
 RULES = (ERROR, FALL_BACK)
@@ -34,22 +37,22 @@ class Repeat:
     left: int
 
 
-def repeat_of(episode: Any) -> Repeat | None:
+def repeat_of(episode: Episode) -> Repeat | None:
     """The first time that a stored episode enters a stage again that it had left for a later one."""
     labels = np.asarray(episode.stage, dtype=np.int64)
     known = np.flatnonzero(labels != UNLABELLED)
     if not known.size:
         return None
-    seen = labels[known]
-    for place in np.flatnonzero(np.diff(seen) < 0).tolist():
-        stage, frame = int(seen[place + 1]), int(known[place + 1])
-        earlier = known[: place + 1][seen[: place + 1] == stage]
+    visited = labels[known]
+    for place in np.flatnonzero(np.diff(visited) < 0).tolist():
+        stage, frame = int(visited[place + 1]), int(known[place + 1])
+        earlier = known[: place + 1][visited[: place + 1] == stage]
         if earlier.size:
-            return Repeat(str(episode.uuid), frame, stage, int(seen[place]), int(earlier[-1]))
+            return Repeat(str(episode.uuid), frame, stage, int(visited[place]), int(earlier[-1]))
     return None
 
 
-def check_repeats(episodes: Sequence[Any], stages: Sequence[str], rule: str = ERROR) -> list[str]:
+def check_repeats(episodes: Sequence[Episode], stages: Sequence[str], rule: str = ERROR) -> list[str]:
     """What to say of the stages that come again in training episodes.
 
     Args:
@@ -66,7 +69,7 @@ def check_repeats(episodes: Sequence[Any], stages: Sequence[str], rule: str = ER
     """
     if rule not in RULES:
         raise ConfigError(f"repeats={rule}: choose one of {', '.join(RULES)}")
-    by_task: dict[str, list[Any]] = {}
+    by_task: dict[str, list[Episode]] = {}
     for episode in episodes:
         by_task.setdefault(episode.task or "", []).append(episode)
     notes = []

@@ -2,7 +2,7 @@
 
 A split is an order of the store's episodes in which every beginning has successes and failures in proportion, and the
 tasks within them. Who holds out k episodes holds out the first k, so that a reward model and a policy of one seed hold
-out the same ones, and whoever holds out fewer holds out some of these. The order is kept in the store,
+out the same ones, and whoever holds out fewer holds out some of these. The order is stored in the store,
 ``splits/seed-<n>.json``: outcomes edited and episodes added later change nobody's part. Another split has another seed.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +19,13 @@ from robo_core.checksummed import open_seal, replace_durably, seal
 from robo_core.errors import ConfigError, LabelError
 from robo_datasets.store.layout import SPLITS, utc_now
 
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore, Episode
+
 VERSION = 1
 
 
-def labelled_episodes(store: Any) -> list[Any]:
+def labelled_episodes(store: DemoStore) -> list[Episode]:
     """Episodes of a store that have a stage label.
 
     Raises:
@@ -40,23 +43,23 @@ def labelled_episodes(store: Any) -> list[Any]:
 
 
 def held_out_count(holdout: float, episodes: int, setting: str = "holdout") -> int:
-    """How many of so many episodes ``holdout`` means: a number, or a share where it lies between 0 and 1.
+    """How many of so many episodes ``holdout`` means: a number, or a fraction where it lies between 0 and 1.
 
     ``setting`` is what it is called, for errors.
 
     Raises:
-        ConfigError: it is negative, not a number, or neither a whole number nor a share.
+        ConfigError: it is negative, not a number, or neither a whole number nor a fraction.
     """
     if not math.isfinite(holdout) or holdout < 0:
-        raise ConfigError(f"{setting}={holdout:g}: give a number of episodes, 0 or more, or a share such as 0.1")
+        raise ConfigError(f"{setting}={holdout:g}: give a number of episodes, 0 or more, or a fraction such as 0.1")
     if 0 < holdout < 1:
         return max(1, round(holdout * episodes))
     if holdout != int(holdout):
-        raise ConfigError(f"{setting}={holdout:g}: give a whole number of episodes, or a share below 1 such as 0.1")
+        raise ConfigError(f"{setting}={holdout:g}: give a whole number of episodes, or a fraction below 1 such as 0.1")
     return int(holdout)
 
 
-def split_order(episodes: Sequence[Any], seed: int) -> list[str]:
+def split_order(episodes: Sequence[Episode], seed: int) -> list[str]:
     """UUIDs of episodes (``.uuid .success .task``) in an order of which every beginning is in proportion.
 
     Outcomes are dealt evenly, within one; the episodes of an outcome evenly over its tasks. The order in which they are
@@ -85,9 +88,9 @@ def _dealt(groups: Sequence[Sequence[str]], chance: np.random.Generator) -> list
 
 
 def split_episodes(
-    episodes: Sequence[Any], holdout: float, seed: int, setting: str = "holdout"
-) -> tuple[list[Any], list[Any]]:
-    """(training, held out) of any episodes, in the order given; nothing is kept. ``setting`` is named in errors.
+    episodes: Sequence[Episode], holdout: float, seed: int, setting: str = "holdout"
+) -> tuple[list[Episode], list[Episode]]:
+    """(training, held out) of any episodes, in the order given; nothing is stored. ``setting`` is named in errors.
 
     Raises:
         ConfigError: ``holdout`` is negative or leaves nothing to train on.
@@ -105,15 +108,15 @@ def split_episodes(
 
 
 def store_split(
-    store: Any, episodes: Sequence[Any], holdout: float, seed: int, called: str = "labelled episodes"
-) -> tuple[list[Any], list[Any]]:
+    store: DemoStore, episodes: Sequence[Episode], holdout: float, seed: int, called: str = "labelled episodes"
+) -> tuple[list[Episode], list[Episode]]:
     """(training, held out) of some episodes of a store by the split it keeps, in the order given.
 
     Args:
         store: the demo store, or a view of it.
         episodes: those that the caller can use, such as the labelled ones. Of the split's first episodes those are
             held out that are among them, and further ones in its order until there are as many as asked for.
-        holdout: a number, or a share (between 0 and 1) of the episodes given.
+        holdout: a number, or a fraction (between 0 and 1) of the episodes given.
         seed: which split.
         called: what the episodes given are, for errors.
 
@@ -126,9 +129,9 @@ def store_split(
     if not count:
         return list(episodes), []
     usable = {str(episode.uuid) for episode in episodes}
-    batches = [[uuid for uuid in batch if uuid in usable] for batch in kept_batches(store, seed)]
+    batches = [[uuid for uuid in batch if uuid in usable] for batch in split_batches(store, seed)]
     if 0 < holdout < 1:
-        # Each addition to the store gives its own share, so that nobody's training episode is held out later.
+        # Each addition to the store gives its own fraction, so that nobody's training episode is held out later.
         held: list[str] = []
         before = 0
         for batch in batches:
@@ -141,8 +144,8 @@ def store_split(
     return _parted(episodes, set(held))
 
 
-def kept_batches(store: Any, seed: int) -> list[list[str]]:
-    """The order of a store's episodes for a seed, in the batches in which they came to it; made and kept at first.
+def split_batches(store: DemoStore, seed: int) -> list[list[str]]:
+    """The order of a store's episodes for a seed, in the batches in which they came to it; made and stored at first.
 
     Labelled episodes stand before the others, so that reward models, which need labels, hold out the same ones as
     policies. A store that cannot be written to has the same order, and does not keep it.
@@ -162,11 +165,11 @@ def kept_batches(store: Any, seed: int) -> list[list[str]]:
         labelled = [bool((np.asarray(episode.stage) >= 0).any()) for episode in new]
         parts = [[e for e, has in zip(new, labelled, strict=True) if has is wanted] for wanted in (True, False)]
         known = [*known, [uuid for part in parts for uuid in split_order(part, seed)]]
-        _keep(path, {"version": VERSION, "seed": seed, "created": utc_now(), "batches": known})
+        _store(path, {"version": VERSION, "seed": seed, "created": utc_now(), "batches": known})
     return [[uuid for uuid in batch if uuid in there] for batch in known]
 
 
-def _keep(path: Any, document: dict[str, Any]) -> None:
+def _store(path: object, document: dict[str, object]) -> None:
     if not isinstance(path, Path):  # on a URL, which can only be read
         return
     try:
@@ -183,10 +186,10 @@ def _leave_some(holdout: float, count: int, episodes: int, called: str) -> None:
         instead = f"holdout={fits}, or holdout=0" if episodes > 1 else "holdout=0"
         raise ConfigError(
             f"holdout={holdout:g} leaves nothing to train on: the store has {episodes} {called}; give "
-            f"{instead} to train on all of them, with nothing left to judge the model on"
+            f"{instead} to train on all of them, with nothing left to evaluate the model on"
         )
 
 
-def _parted(episodes: Sequence[Any], held: set[str]) -> tuple[list[Any], list[Any]]:
+def _parted(episodes: Sequence[Episode], held: set[str]) -> tuple[list[Episode], list[Episode]]:
     train = [episode for episode in episodes if str(episode.uuid) not in held]
     return train, [episode for episode in episodes if str(episode.uuid) in held]

@@ -1,12 +1,12 @@
 """Priors of each task, where the tasks of a store have stages of their own in one list.
 
-A task that never enters a stage has the share 0 of it, so its progress runs from 0 to 1 over its own stages.
+A task that never enters a stage has the fraction 0 of it, so its progress runs from 0 to 1 over its own stages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,13 @@ from robo_datasets.store.instructions import Phrasings
 from robo_rm.labels.outcomes import last_stages, own_stages
 from robo_rm.labels.progress import episode_segments, training_priors
 
+if TYPE_CHECKING:
+    from robo_datasets import Episode
 
-def task_priors(episodes: Sequence[Any], stages: int, groups: Sequence[Sequence[str]] = ()) -> dict[str, list[float]]:
+
+def task_priors(
+    episodes: Sequence[Episode], stages: int, groups: Sequence[Sequence[str]] = ()
+) -> dict[str, list[float]]:
     """Stage priors (K,) by instruction; empty where all tasks go through the same stages, so that they share theirs.
 
     Of a task of which no episode finished a stage (failures alone) nobody knows how long its stages take: the stages it
@@ -32,13 +37,13 @@ def task_priors(episodes: Sequence[Any], stages: int, groups: Sequence[Sequence[
         LabelError: a stage label is out of range.
     """
     known = Phrasings(groups)
-    by_task: dict[str, list[Any]] = {}
+    by_task: dict[str, list[Episode]] = {}
     entered: dict[str, set[int]] = {}
     for episode in episodes:
         task = known.task(episode.task or "")
         by_task.setdefault(task, []).append(episode)
-        seen = np.unique(np.asarray(episode.stage))
-        entered.setdefault(task, set()).update(seen[seen >= 0].tolist())
+        stages_entered = np.unique(np.asarray(episode.stage))
+        entered.setdefault(task, set()).update(stages_entered[stages_entered >= 0].tolist())
     if not own_stages(entered):
         return {}
     lasts = last_stages(entered, stages)

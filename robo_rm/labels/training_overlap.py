@@ -1,28 +1,33 @@
 """Which episodes of a store a model knows: it was trained on them, they chose its checkpoint, or they calibrated it.
 
 Known by name and by what they hold (`robo_datasets.store.fingerprint`), so that a copy in another store, under
-another name, with another outcome or other stages, or cut shorter, is not judged as unseen.
+another name, with another outcome or other stages, or cut shorter, is not evaluated as unseen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from robo_core.errors import CorruptionError
 from robo_datasets.store.fingerprint import Known, fingerprint
 
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore, Episode
+
+Fingerprint: TypeAlias = dict[str, Any]
+"""As `robo_datasets.store.fingerprint.fingerprint` returns it."""
 TRAINED, STOPPED, CALIBRATED = "trained on", "chose its checkpoint", "calibrated it"
 
 
-def contents(store: Any, episodes: Iterable[Any]) -> dict[str, Any]:
-    """What training keeps in a model's provenance to know its episodes by, ``{"contents": {uuid: fingerprint}}``."""
+def contents(store: DemoStore, episodes: Iterable[Episode]) -> dict[str, dict[str, Fingerprint]]:
+    """What training stores in a model's provenance to know its episodes by, ``{"contents": {uuid: fingerprint}}``."""
     return {"contents": {episode.uuid: fingerprint(store, episode.uuid) for episode in episodes}}
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrainingOverlap:
     """What a model, or one of several, knows of the episodes of a store."""
 
     roles: dict[str, str] = field(default_factory=dict)
@@ -30,36 +35,36 @@ class Seen:
     copies: dict[str, str] = field(default_factory=dict)
     """Of these, the ones under another name: the name the model knows."""
     alike: dict[str, str] = field(default_factory=dict)
-    """Episodes with the states and actions of a known one and other pictures: encoded again, or scripted alike."""
-    prints: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    """Episodes with the states and actions of a known one and other images: encoded again, or scripted alike."""
+    prints: dict[str, Fingerprint] = field(default_factory=dict, repr=False)
     """Fingerprints of the store's episodes."""
 
     def __contains__(self, uuid: object) -> bool:
         return uuid in self.roles
 
-    def __or__(self, other: Seen) -> Seen:
+    def __or__(self, other: TrainingOverlap) -> TrainingOverlap:
         """What either of two models knows."""
-        return Seen(
+        return TrainingOverlap(
             {**self.roles, **other.roles},
             {**self.copies, **other.copies},
             {**self.alike, **other.alike},
             {**self.prints, **other.prints},
         )
 
-    def once(self, uuids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """Episodes without those that show, picture by picture, what an earlier one shows; and which those are."""
-        first: dict[tuple[Any, ...], str] = {}
+    def without_repeats(self, uuids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """Episodes without those that show, image by image, what an earlier one shows; and which those are."""
+        first: dict[tuple[object, ...], str] = {}
         repeated: dict[str, str] = {}
         for uuid in uuids:
-            told = self.prints.get(uuid)
-            if told is None or not told["cameras"]:
+            print_ = self.prints.get(uuid)
+            if print_ is None or not print_["cameras"]:
                 continue
-            key = (told["length"], *sorted(told["cameras"].values()), *sorted(told["rows"].values()))
+            key = (print_["length"], *sorted(print_["cameras"].values()), *sorted(print_["rows"].values()))
             if first.setdefault(key, uuid) != uuid:
                 repeated[uuid] = first[key]
         return [uuid for uuid in uuids if uuid not in repeated], repeated
 
-    def told(self, uuids: Iterable[str]) -> str:
+    def describe(self, uuids: Iterable[str]) -> str:
         """In words, how many of ``uuids`` did what, such as "3 of them trained on, 2 as copies under other names"."""
         chosen = [uuid for uuid in uuids if uuid in self.roles]
         counts = {role: sum(self.roles[u] == role for u in chosen) for role in (TRAINED, STOPPED, CALIBRATED)}
@@ -70,18 +75,18 @@ class Seen:
         return ", ".join(words)
 
 
-def seen_episodes(provenance: Mapping[str, Any], store: Any) -> Seen:
+def training_overlap(provenance: Mapping[str, Any], store: DemoStore) -> TrainingOverlap:
     """What a model of this provenance knows of the episodes of ``store``."""
     roles = _named(provenance)
-    prints: dict[str, dict[str, Any]] = {}
+    prints: dict[str, Fingerprint] = {}
     for uuid in store.uuids:
         try:
             prints[uuid] = fingerprint(store, uuid)
-        except CorruptionError:  # told where it is read
+        except CorruptionError:  # reported where it is read
             continue
-    # A model that kept no contents is known by its episodes that are still in this store.
-    kept = {uuid: prints[uuid] for uuid in roles if uuid in prints} | _kept(provenance)
-    known = Known({uuid: told for uuid, told in kept.items() if uuid in roles})
+    # A model that stored no contents is known by its episodes that are still in this store.
+    fingerprints = {uuid: prints[uuid] for uuid in roles if uuid in prints} | _stored_fingerprints(provenance)
+    known = Known({uuid: print_ for uuid, print_ in fingerprints.items() if uuid in roles})
     found, copies, alike = {}, {}, {}
     for uuid in store.uuids:
         if uuid in roles:
@@ -94,7 +99,7 @@ def seen_episodes(provenance: Mapping[str, Any], store: Any) -> Seen:
             found[uuid], copies[uuid] = roles[likeness.name], likeness.name
         else:
             alike[uuid] = likeness.name
-    return Seen(found, copies, alike, prints)
+    return TrainingOverlap(found, copies, alike, prints)
 
 
 def _named(provenance: Mapping[str, Any]) -> dict[str, str]:
@@ -105,7 +110,7 @@ def _named(provenance: Mapping[str, Any]) -> dict[str, str]:
     return before | {str(uuid): role for role, key in lists.items() for uuid in provenance.get(key) or ()}
 
 
-def _kept(provenance: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _stored_fingerprints(provenance: Mapping[str, Any]) -> dict[str, Fingerprint]:
     init = provenance.get("init")
-    before = _kept(init) if isinstance(init, Mapping) else {}
+    before = _stored_fingerprints(init) if isinstance(init, Mapping) else {}
     return before | dict(provenance.get("contents") or {}) | dict(provenance.get("calibration_contents") or {})

@@ -2,7 +2,7 @@
 
 A reward is an array R[s, a, s'] (S, A, S). Both distances are 0 for rewards that differ by positive scale and by
 potential shaping, and both respect episode ends: from a terminal state nothing follows, so its value and its potential
-are 0 and shaping pays g (1 - done(s')) F(s') - F(s). A version that ignores ``done`` calls a reward with a wrong
+are 0 and shaping pays g (1 - done(s')) Phi(s') - Phi(s). A version that ignores ``done`` calls a reward with a wrong
 potential at the end harmless, although it changes what the best policy is.
 """
 
@@ -90,11 +90,11 @@ def epic_distance(
         raise ValueError("no transition is covered")
     cover = cover / cover.sum()
     a, b = a - (cover * a).sum(), b - (cover * b).sum()
-    spread = np.sqrt((cover * a * a).sum() * (cover * b * b).sum())
+    deviations = np.sqrt((cover * a * a).sum() * (cover * b * b).sum())
     scale = np.sqrt((cover * np.square(first)).sum() * (cover * np.square(second)).sum())
-    if spread <= 1e-12 * max(scale, 1e-300):
+    if deviations <= 1e-12 * max(scale, 1e-300):
         return float("nan")
-    correlation = float((cover * a * b).sum() / spread)
+    correlation = float((cover * a * b).sum() / deviations)
     return float(np.sqrt(max(0.0, (1 - min(correlation, 1.0)) / 2)))
 
 

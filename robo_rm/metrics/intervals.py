@@ -1,4 +1,4 @@
-"""Intervals: how far a figure may move with other episodes of the same kind.
+"""Intervals: how far a metric may move with other episodes of the same kind.
 
 The unit is the episode: frames of one episode resemble each other, so resampling frames would promise too much.
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 
 class Interval(NamedTuple):
-    """A figure with the ends of its confidence interval; NaN ends where it cannot be had."""
+    """A metric with the ends of its confidence interval; NaN ends where there is none."""
 
     value: float
     low: float
@@ -77,8 +77,8 @@ def auroc_interval(value: float, successes: int, failures: int, level: float = 0
     z = float(norm.ppf((1 + level) / 2))
 
     def miss(area: float) -> float:
-        spread = 1 + (count - 1) * ((1 - area) / (2 - area) + area / (1 + area))
-        return (value - area) ** 2 - z * z * area * (1 - area) * spread / (count * count)
+        inflation = 1 + (count - 1) * ((1 - area) / (2 - area) + area / (1 + area))
+        return (value - area) ** 2 - z * z * area * (1 - area) * inflation / (count * count)
 
     # An area of 0 or 1 is a root itself; the end sought lies inside.
     hair = 1e-9
@@ -91,15 +91,15 @@ PSEUDO = 2
 """Made-up values at 0, and as many at 1, that keep the interval of a mean open (Agresti and Coull 1998)."""
 
 
-def mean_interval(shares: npt.ArrayLike, level: float = 0.95) -> Interval:
-    """Mean of episodes' shares (E,) in [0, 1], with an interval that stays open where all are alike.
+def mean_interval(fractions: npt.ArrayLike, level: float = 0.95) -> Interval:
+    """Mean of episodes' fractions (E,) in [0, 1], with an interval that stays open where all are alike.
 
     Student's interval of the values and two made-up ones at each end of [0, 1]: the "plus four" interval of Agresti
-    and Coull, for shares instead of counts. NaN values are left out.
+    and Coull, for fractions instead of counts. NaN values are left out.
     """
     from scipy.stats import t
 
-    values = np.asarray(shares, dtype=np.float64)
+    values = np.asarray(fractions, dtype=np.float64)
     values = values[np.isfinite(values)]
     if not len(values):
         return Interval(float("nan"), float("nan"), float("nan"))
@@ -127,13 +127,13 @@ def student_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     return Interval(float(array.mean()), float(array.mean()) - half, float(array.mean()) + half)
 
 
-def hull(figure: Interval, *others: Interval) -> Interval:
-    """The figure with the widest of several intervals; ends that are NaN are left out."""
-    lows = [other.low for other in (figure, *others) if math.isfinite(other.low)]
-    highs = [other.high for other in (figure, *others) if math.isfinite(other.high)]
-    if not lows or not highs or not math.isfinite(figure.value):
-        return Interval(figure.value, float("nan"), float("nan"))
-    return Interval(figure.value, min(figure.value, *lows), max(figure.value, *highs))
+def hull(metric: Interval, *others: Interval) -> Interval:
+    """The metric with the widest of several intervals; ends that are NaN are left out."""
+    lows = [other.low for other in (metric, *others) if math.isfinite(other.low)]
+    highs = [other.high for other in (metric, *others) if math.isfinite(other.high)]
+    if not lows or not highs or not math.isfinite(metric.value):
+        return Interval(metric.value, float("nan"), float("nan"))
+    return Interval(metric.value, min(metric.value, *lows), max(metric.value, *highs))
 
 
 def bootstrap_interval(
@@ -146,14 +146,14 @@ def bootstrap_interval(
     """Percentile bootstrap over episodes.
 
     Args:
-        statistic: from episode positions (E,), with repeats, to the figure; NaN where a draw does not support it.
+        statistic: from episode positions (E,), with repeats, to the metric; NaN where a draw does not support it.
         episodes: E, how many there are.
-        level: share of resampled figures inside the interval.
+        level: fraction of resampled metrics inside the interval.
         resamples: draws.
         seed: of the draws; the same seed gives the same interval.
 
     Returns:
-        The figure of all episodes as they are, and the interval over the draws that support the figure. The ends are
+        The metric of all episodes as they are, and the interval over the draws that support the metric. The ends are
         NaN with fewer than two episodes, or where less than half of the draws support it.
     """
     everyone = np.arange(episodes, dtype=np.int64)
@@ -184,13 +184,13 @@ ENOUGH = 50
 def swap_p_value(
     difference: Callable[[npt.NDArray[np.bool_]], float], episodes: int, draws: int = 2000, seed: int = 0
 ) -> float:
-    """Two-sided p-value of a difference between two models judged on the same episodes, by exchanging their labels.
+    """Two-sided p-value of a difference between two models evaluated on the same episodes, by exchanging their labels.
 
     If the models were alike, which of an episode's two predictions is whose would not matter (Fisher's randomisation
-    test, paired). It needs no spread between episodes: with three episodes it cannot fall below one in four.
+    test, paired). It needs no variation between episodes: with three episodes it cannot fall below one in four.
 
     Args:
-        difference: from (E,) bool, the episodes whose predictions are exchanged, to the difference of the figure.
+        difference: from (E,) bool, the episodes whose predictions are exchanged, to the difference of the metric.
         episodes: E.
         draws: random exchanges; the smallest p-value is 1 / (draws + 1).
         seed: of the exchanges.
@@ -205,7 +205,7 @@ def swap_p_value(
     as_far = 0
     for drawn in range(1, draws + 1):
         value = abs(float(difference(chance.random(episodes) < 0.5)))
-        # A draw that does not support the figure speaks for neither side and counts as no smaller.
+        # A draw that does not support the metric speaks for neither side and counts as no smaller.
         as_far += not value < observed - 1e-12
         if as_far == ENOUGH:
             return as_far / drawn

@@ -1,6 +1,6 @@
-"""Figures that judge a reward model, each a plain function of arrays.
+"""Metrics of a reward model, each a plain function of arrays.
 
-Conventions: progress (T,) in [0, 1]; stages (T,) integers, -1 where unlabelled. A figure that the data cannot support
+Conventions: progress (T,) in [0, 1]; stages (T,) integers, -1 where unlabelled. A metric that the data cannot support
 (one class only, constant progress, nothing labelled) is NaN, never a flattering 0 or 1. Where a function takes "one
 episode or several", several are given as a list of arrays.
 """
@@ -8,11 +8,13 @@ episode or several", several are given as a list of arrays.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+Episodes: TypeAlias = npt.NDArray[np.generic] | Sequence[npt.ArrayLike]
+"""One episode (T,), or a list of episodes."""
 OUTCOMES = ("fail", "partial", "success")
 
 
@@ -34,7 +36,7 @@ def _errors(predicted: npt.ArrayLike, label: npt.ArrayLike) -> npt.NDArray[np.fl
     return np.asarray(guess[known] - truth[known])
 
 
-def voc(progress: Any) -> float:
+def voc(progress: Episodes) -> float:
     """Value-order correlation (GVL, arXiv 2411.04549): Spearman's rank correlation of time and progress.
 
     Args:
@@ -45,9 +47,7 @@ def voc(progress: Any) -> float:
         shorter than two frames. Count the NaN of `voc_per_episode` apart: a model that says nothing is not a model
         that is half right.
     """
-    if _is_single(progress):
-        return float(voc_per_episode([progress])[0])
-    values = voc_per_episode(progress)
+    values = voc_per_episode(_as_list(progress))
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
@@ -58,7 +58,7 @@ def voc_per_episode(progress: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64
     values = np.full(len(progress), np.nan)
     for i, episode in enumerate(progress):
         array = np.asarray(episode, dtype=np.float64)
-        # A NaN in the progress makes the figure undefined rather than ranking it first or last.
+        # A NaN in the progress makes the metric undefined rather than ranking it first or last.
         if len(array) < 2 or not np.isfinite(array).all() or np.ptp(array) == 0:
             continue
         values[i] = float(spearmanr(np.arange(len(array)), array).statistic)
@@ -66,7 +66,7 @@ def voc_per_episode(progress: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64
 
 
 def stage_accuracy(predicted: npt.ArrayLike, true: npt.ArrayLike) -> float:
-    """Share of the labelled frames whose predicted stage is the true one."""
+    """Fraction of the labelled frames whose predicted stage is the true one."""
     guess, truth = _pair(predicted, true, np.int64)
     known = truth >= 0
     return float((guess[known] == truth[known]).mean()) if known.any() else float("nan")
@@ -82,7 +82,7 @@ def stage_confusion(predicted: npt.ArrayLike, true: npt.ArrayLike, stages: int) 
 
 
 def hallucination(predicted: npt.ArrayLike, true: npt.ArrayLike) -> float:
-    """Share of the labelled frames whose predicted stage is beyond the true stage.
+    """Fraction of the labelled frames whose predicted stage is beyond the true stage.
 
     Meant for failures and probe clips, where claiming more than happened is what ruins a policy.
     """
@@ -125,12 +125,12 @@ def boundary_counts(
     return matched, len(found), len(real)
 
 
-def boundary_f1(predicted: Any, true: Any, fps: float, tolerance: float = 0.5) -> float:
+def boundary_f1(predicted: Episodes, true: Episodes, fps: float, tolerance: float = 0.5) -> float:
     """F1 of stage boundaries within ``tolerance`` seconds, over one episode or several (counts added up).
 
     NaN where neither side has a boundary.
     """
-    pairs = [(predicted, true)] if _is_single(predicted) else list(zip(predicted, true, strict=True))
+    pairs = zip(_as_list(predicted), _as_list(true), strict=True)
     counts = np.array([boundary_counts(guess, truth, fps, tolerance) for guess, truth in pairs])
     matched, found, real = counts.sum(axis=0) if len(counts) else (0, 0, 0)
     return float(2 * matched / (found + real)) if found + real else float("nan")
@@ -171,31 +171,31 @@ def roc_curve(score: npt.ArrayLike, success: npt.ArrayLike) -> tuple[npt.NDArray
     return np.asarray(false), np.asarray(true)
 
 
-GOLD_RECALL = 0.95
+RECALL = 0.95
 
 
-def gold_threshold(successes: npt.ArrayLike, recall: float = GOLD_RECALL) -> float:
+def threshold_at_recall(successes: npt.ArrayLike, recall: float = RECALL) -> float:
     """The highest threshold which lets at least ``recall`` of the successes (S,) pass; NaN without any."""
     wins = np.sort(np.asarray(successes, dtype=np.float64))
     return float(wins[len(wins) - int(np.ceil(recall * len(wins)))]) if len(wins) else float("nan")
 
 
-def fpr_at_gold(score: npt.ArrayLike, success: npt.ArrayLike, recall: float = GOLD_RECALL) -> float:
-    """Share of failures that pass the threshold which lets ``recall`` of the true successes pass.
+def fpr_at_recall(score: npt.ArrayLike, success: npt.ArrayLike, recall: float = RECALL) -> float:
+    """Fraction of failures that pass the threshold which lets ``recall`` of the true successes pass.
 
-    It is the false-positive rate to expect when progress takes the place of the gold reward (a success detector). The
-    threshold is chosen on the successes alone, so no failure that is judged has a part in it; how many *other*
-    successes pass such a threshold is `recall_at_gold`. NaN where one of the two outcomes is missing.
+    It is the false-positive rate to expect when progress replaces the task reward (a success detector). The
+    threshold is chosen on the successes alone, so no failure that is evaluated has a part in it; how many *other*
+    successes pass such a threshold is `recall_at_threshold`. NaN where one of the two outcomes is missing.
     """
     values, good = np.asarray(score, dtype=np.float64), np.asarray(success, dtype=bool)
     _same_length(values, good)
     if not good.any() or good.all() or not np.isfinite(values).all():
         return float("nan")
-    return float((values[~good] >= gold_threshold(values[good], recall)).mean())
+    return float((values[~good] >= threshold_at_recall(values[good], recall)).mean())
 
 
-def recall_at_gold(score: npt.ArrayLike, success: npt.ArrayLike, recall: float = GOLD_RECALL) -> float:
-    """Share of successes that pass the threshold of `fpr_at_gold` chosen on the other successes (leave one out).
+def recall_at_threshold(score: npt.ArrayLike, success: npt.ArrayLike, recall: float = RECALL) -> float:
+    """Fraction of successes that pass the threshold of `fpr_at_recall` chosen on the other successes (leave one out).
 
     Of few successes the threshold is the lowest one, which the next success undercuts one time in so many; NaN with
     fewer than two.
@@ -205,7 +205,7 @@ def recall_at_gold(score: npt.ArrayLike, success: npt.ArrayLike, recall: float =
     wins = values[good]
     if len(wins) < 2 or not np.isfinite(wins).all():
         return float("nan")
-    others = [gold_threshold(np.delete(wins, place), recall) for place in range(len(wins))]
+    others = [threshold_at_recall(np.delete(wins, place), recall) for place in range(len(wins))]
     return float((wins >= np.array(others)).mean())
 
 
@@ -221,49 +221,51 @@ def kendall_tau(predicted: npt.ArrayLike, true: npt.ArrayLike) -> float:
     return float(kendalltau(guess, truth, variant="b").statistic)
 
 
-def judge_rollout(final_progress: float, success_at: float = 0.85, partial_at: float = 0.35) -> str:
+def classify_rollout(final_progress: float, success_at: float = 0.85, partial_at: float = 0.35) -> str:
     """Call a rollout ``success``, ``partial`` or ``fail`` by its final progress."""
     if final_progress >= success_at:
         return "success"
     return "partial" if final_progress >= partial_at else "fail"
 
 
-def rho(judged: Sequence[str], true: Sequence[str]) -> float:
+def rho(evaluated: Sequence[str], true: Sequence[str]) -> float:
     """(correct - wrong) / n over rollouts called success, partial or fail (SARM, arXiv 2509.25358), in [-1, 1]."""
-    if len(judged) != len(true):
-        raise ValueError(f"{len(judged)} judgements for {len(true)} rollouts")
+    if len(evaluated) != len(true):
+        raise ValueError(f"{len(evaluated)} classifications for {len(true)} rollouts")
     if not len(true):
         return float("nan")
-    correct = sum(guess == truth for guess, truth in zip(judged, true, strict=True))
+    correct = sum(guess == truth for guess, truth in zip(evaluated, true, strict=True))
     return (2 * correct - len(true)) / len(true)
 
 
 def reliability_bins(
     confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10
 ) -> list[tuple[float, float, int]]:
-    """(mean confidence, share correct, count) of each non-empty bin of equal width over [0, 1]."""
+    """(mean confidence, fraction correct, count) of each non-empty bin of equal width over [0, 1]."""
     belief, hit = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     _same_length(belief, hit)
     place = np.clip((belief * bins).astype(np.int64), 0, bins - 1)
     count = np.bincount(place, minlength=bins)
-    kept = np.flatnonzero(count)
-    mean_belief = np.bincount(place, belief, bins)[kept] / count[kept]
-    mean_hit = np.bincount(place, hit, bins)[kept] / count[kept]
-    return [(float(b), float(h), int(n)) for b, h, n in zip(mean_belief, mean_hit, count[kept], strict=True)]
+    filled = np.flatnonzero(count)
+    mean_belief = np.bincount(place, belief, bins)[filled] / count[filled]
+    mean_hit = np.bincount(place, hit, bins)[filled] / count[filled]
+    return [(float(b), float(h), int(n)) for b, h, n in zip(mean_belief, mean_hit, count[filled], strict=True)]
 
 
 def expected_calibration_error(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10) -> float:
-    """Mean gap between confidence and share correct, weighted by count (Guo et al., arXiv 1706.04599, equation 3)."""
+    """Mean gap between confidence and accuracy, weighted by count (Guo et al., arXiv 1706.04599, equation 3)."""
     table = reliability_bins(confidence, correct, bins)
     total = sum(n for _, _, n in table)
     return sum(abs(b - h) * n for b, h, n in table) / total if total else float("nan")
 
 
-def _is_single(values: Any) -> bool:
-    """Whether this is one episode's array rather than several episodes."""
+def _as_list(values: Episodes) -> list[npt.NDArray[np.generic]]:
+    """One episode's array, or those of several, as a list."""
     if isinstance(values, np.ndarray):
-        return values.ndim == 1 and values.dtype != object
-    return len(values) > 0 and np.ndim(values[0]) == 0
+        single = values.ndim == 1 and values.dtype != object
+    else:
+        single = len(values) > 0 and np.ndim(values[0]) == 0
+    return [np.asarray(values)] if single else [np.asarray(episode) for episode in values]
 
 
 def _pair(a: npt.ArrayLike, b: npt.ArrayLike, dtype: type) -> tuple[np.ndarray, np.ndarray]:

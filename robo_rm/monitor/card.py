@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from robo_core.console import print_table, say
 from robo_core.outputs import write_atomically
@@ -19,7 +19,7 @@ _UNITS = {"stall": "s", "overtime": "s", "regression": "of progress", "uncertain
 
 def rows(found: MonitorCalibration) -> list[list[str]]:
     """(what, value) of the promise, the measurement and the levels of single scores."""
-    told = found.measured
+    measured = found.measured
     lines = [["calibrated on", f"{len(found.runs)} successful runs that trained nothing"]]
     for rate in found.rates:
         if rate not in found.promised():
@@ -28,17 +28,17 @@ def rows(found: MonitorCalibration) -> list[list[str]]:
         name = f"at_{rate:g}"
         lines += [
             [f"alarm at {rate:.1%}: promise", f"at most {rate:.1%} of successful runs raise it"],
-            ["  measured, successes", _fraction(told, f"false_alarms_{name}", "successes", "raised it")],
-            ["  measured, failures", _fraction(told, f"detected_{name}", "failures", "were detected")],
-            ["  delay", _seconds(told.get(f"delay_median_s_{name}"), "after the last true progress (median)")],
-            ["  before the end", _seconds(told.get(f"before_end_median_s_{name}"), "before the recording ended")],
+            ["  measured, successes", _fraction(measured, f"false_alarms_{name}", "successes", "raised it")],
+            ["  measured, failures", _fraction(measured, f"detected_{name}", "failures", "were detected")],
+            ["  delay", _seconds(measured.get(f"delay_median_s_{name}"), "after the last true progress (median)")],
+            ["  before the end", _seconds(measured.get(f"before_end_median_s_{name}"), "before the recording ended")],
             ["  alarms at", ", ".join(_level(key, value) for key, value in found.alarm_levels(rate).items())],
         ]
     bound = f"at most {found.done_rate:.1%} of failed runs" if found.done_rate else "no promise: too few failed runs"
     lines += [
         ["done above", f"{found.done_level:.3f} ({bound})"],
-        ["  measured, successes", _fraction(told, "done_on_successes", "successes", "were called done")],
-        ["  measured, failures", _fraction(told, "done_on_failures", "failures", "were called done")],
+        ["  measured, successes", _fraction(measured, "done_on_successes", "successes", "were called done")],
+        ["  measured, failures", _fraction(measured, "done_on_failures", "failures", "were called done")],
     ]
     return lines
 
@@ -47,8 +47,8 @@ def print_promise(found: MonitorCalibration) -> None:
     """Print the table, and what the promise depends on."""
     print_table("Progress monitor", ["what", "value"], rows(found))
     say("The promise holds for runs like the calibration runs: same robot, cameras, task and way of control.")
-    if found.pictures is None:
-        say("warning: pictures are not compared; training_store=PATH names the store that the model was trained on")
+    if found.images is None:
+        say("warning: images are not compared; training_store=PATH names the store that the model was trained on")
 
 
 def write_card_section(folder: str | os.PathLike[str], found: MonitorCalibration | None) -> None:
@@ -64,11 +64,11 @@ def write_card_section(folder: str | os.PathLike[str], found: MonitorCalibration
     write_atomically(path, text)
 
 
-def _fraction(told: Any, name: str, total: str, verb: str) -> str:
-    if not told.get(total):
+def _fraction(measured: Mapping[str, float | None], name: str, total: str, words: str) -> str:
+    if not measured.get(total):
         return f"not measured: no {total} were left over"
-    low, high = told[f"{name}_low"], told[f"{name}_high"]
-    return f"{told[f'{name}_count']} of {told[total]} {verb} (95 % interval {low:.1%} to {high:.1%})"
+    low, high = measured[f"{name}_low"], measured[f"{name}_high"]
+    return f"{measured[f'{name}_count']} of {measured[total]} {words} (95 % interval {low:.1%} to {high:.1%})"
 
 
 def _seconds(value: float | None, what: str) -> str:

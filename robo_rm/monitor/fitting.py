@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,21 @@ from robo_core.console import progress_bar, say
 from robo_core.errors import ConfigError
 from robo_rm.evaluation.evaluate import SIMULATOR_PROGRESS, choose_episodes
 from robo_rm.labels.outcomes import HOW_TO_MARK
+from robo_rm.metrics import exact_interval
 from robo_rm.monitor.conformal import fewest_runs, level_for
-from robo_rm.monitor.images import PictureModel
+from robo_rm.monitor.images import ImageModel
 from robo_rm.monitor.promise import MonitorCalibration
 from robo_rm.monitor.scores import RunScores, ScoreSettings
 from robo_rm.monitor.watch import DONE, ON_TRACK, MonitoredRun
 from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.scoring import check_model_fits
 
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore, Episode
+
 DEFAULT_DONE = 0.97
-_PICTURES = 2000
-"""Pictures of training that the picture model is fitted to, per camera."""
+_IMAGES = 2000
+"""Images of training that the image model is fitted to, per camera."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Watched:
     progress: npt.NDArray[np.float64]
     uncertainty: npt.NDArray[np.float64]
     unfamiliar: npt.NDArray[np.float64]
-    """(T,) distance of the pictures from those of training; zeros where they are not compared."""
+    """(T,) distance of the images from those of training; zeros where they are not compared."""
     onset: float | None
     """When true progress rose for the last time, s; None where the store does not say."""
 
@@ -56,12 +60,12 @@ class Outcome:
 
 def fit_monitor(
     model: RewardModel,
-    store: Any,
+    store: DemoStore,
     rates: Sequence[float] = (0.01, 0.05),
     fraction: float = 0.5,
     seed: int = 0,
-    use_pictures: bool = True,
-    training_store: Any = None,
+    use_images: bool = True,
+    training_store: DemoStore | None = None,
 ) -> MonitorCalibration:
     """Calibrate on a fraction of the unseen successful episodes; the other unseen ones measure what it is worth.
 
@@ -71,7 +75,7 @@ def fit_monitor(
         rates: rates of false alarms to offer, each in (0, 1).
         fraction: of the unseen successful (and failed) episodes that calibrate, in (0, 1]; 1 measures nothing.
         seed: of the choice.
-        use_pictures: compare pictures with those of the episodes that the model was trained on, where they are in
+        use_images: compare images with those of the episodes that the model was trained on, where they are in
             ``training_store``.
         training_store: the store that the model was trained on; ``store`` where it is not given.
 
@@ -85,7 +89,7 @@ def fit_monitor(
     if not 0 < fraction <= 1:
         raise ConfigError(f"fraction={fraction}: give a fraction above 0 and up to 1")
     check_model_fits(model, store)
-    pictures = picture_model(model, training_store or store, seed) if use_pictures else None
+    images = image_model(model, training_store or store, seed) if use_images else None
     unseen = choose_episodes(model, store)[0]
     outcomes = {uuid: store.episode(uuid).success for uuid in unseen}
     known = list(outcomes.values())
@@ -99,16 +103,16 @@ def fit_monitor(
     with progress_bar("predict", total=len(unseen), unit="episodes") as bar:
         for uuid, outcome in outcomes.items():
             if outcome is not None:
-                runs.append(watch(model, store, uuid, pictures))
+                runs.append(watch(model, store, uuid, images))
             bar.advance()
-    return fit_runs(runs, rates, float(store.fps), pictures, fraction, seed)
+    return fit_runs(runs, rates, float(store.fps), images, fraction, seed)
 
 
 def fit_runs(
     runs: Sequence[Watched],
     rates: Sequence[float],
     rate_hz: float,
-    pictures: PictureModel | None = None,
+    images: ImageModel | None = None,
     fraction: float = 0.5,
     seed: int = 0,
 ) -> MonitorCalibration:
@@ -132,22 +136,22 @@ def fit_runs(
         rate_hz,
         settings,
         [run.uuid for run in fitted],
-        pictures=pictures,
+        images=images,
     )
     outcomes = [follow(run, calibration) for run in [*rest, *rest_failures]]
     return replace(calibration, measured=measure(calibration, outcomes, len(fitted_failures)))
 
 
-def watch(model: RewardModel, store: Any, uuid: str, pictures: PictureModel | None) -> Watched:
+def watch(model: RewardModel, store: DemoStore, uuid: str, images: ImageModel | None) -> Watched:
     """Predict one episode, and take from the store what else the monitor needs."""
     episode = store.episode(uuid)
     guess = model.predict(episode)
     stamps = np.asarray(episode.timestamp, dtype=np.float64)
     strange = np.zeros(episode.length)
-    if pictures is not None:
-        frames = {camera: episode[camera][:] for camera in pictures.cameras}
+    if images is not None:
+        frames = {camera: episode[camera][:] for camera in images.cameras}
         moments = range(episode.length)
-        strange = np.array([pictures.distance({camera: frames[camera][t] for camera in frames}) for t in moments])
+        strange[:] = [images.distance({camera: frames[camera][t] for camera in frames}) for t in moments]
     return Watched(
         uuid,
         episode.success is True,
@@ -186,40 +190,30 @@ def follow(run: Watched, calibration: MonitorCalibration) -> dict[float, Outcome
 
 def measure(
     calibration: MonitorCalibration, outcomes: Sequence[dict[float, Outcome]], fitted_failures: int
-) -> dict[str, Any]:
-    """Counts and figures of runs that took no part, flat, with 95 % Clopper-Pearson intervals for fractions."""
-    figures: dict[str, Any] = {"runs_fitted": len(calibration.runs), "failures_fitted": fitted_failures}
+) -> dict[str, float | None]:
+    """Counts and metrics of runs that took no part, flat, with 95 % Clopper-Pearson intervals for fractions."""
+    metrics: dict[str, float | None] = {"runs_fitted": len(calibration.runs), "failures_fitted": fitted_failures}
     for rate in calibration.promised():
         name = f"at_{rate:g}"
         good = [outcome[rate] for outcome in outcomes if outcome[rate].success]
         bad = [outcome[rate] for outcome in outcomes if not outcome[rate].success]
-        figures |= {"successes": len(good), "failures": len(bad)}
-        figures |= _fraction(f"false_alarms_{name}", [run.alarm_at is not None for run in good])
-        figures |= _fraction(f"detected_{name}", [run.alarm_at is not None for run in bad])
-        figures |= {
+        metrics |= {"successes": len(good), "failures": len(bad)}
+        metrics |= _fraction(f"false_alarms_{name}", [run.alarm_at is not None for run in good])
+        metrics |= _fraction(f"detected_{name}", [run.alarm_at is not None for run in bad])
+        metrics |= {
             f"{state}_{name}": sum(run.state == state for run in bad) for state in ("stalled", "failing", "unknown")
         }
         delays = [run.alarm_at - run.onset for run in bad if run.alarm_at is not None and run.onset is not None]
         before_end = [run.length - run.alarm_at for run in bad if run.alarm_at is not None]
-        figures[f"delay_median_s_{name}"] = float(np.median(delays)) if delays else None
-        figures[f"before_end_median_s_{name}"] = float(np.median(before_end)) if before_end else None
-        figures |= _fraction("done_on_successes", [run.done_at is not None for run in good])
-        figures |= _fraction("done_on_failures", [run.done_at is not None for run in bad])
-    return figures
+        metrics[f"delay_median_s_{name}"] = float(np.median(delays)) if delays else None
+        metrics[f"before_end_median_s_{name}"] = float(np.median(before_end)) if before_end else None
+        metrics |= _fraction("done_on_successes", [run.done_at is not None for run in good])
+        metrics |= _fraction("done_on_failures", [run.done_at is not None for run in bad])
+    return metrics
 
 
-def exact_interval(count: int, total: int, level: float = 0.95) -> tuple[float, float]:
-    """Clopper-Pearson interval of a fraction; (0, 1) where nothing was counted."""
-    from scipy.stats import binomtest
-
-    if total == 0:
-        return 0.0, 1.0
-    interval = binomtest(count, total).proportion_ci(level, "exact")
-    return float(interval.low), float(interval.high)
-
-
-def _fraction(name: str, flags: Sequence[bool]) -> dict[str, Any]:
-    low, high = exact_interval(sum(flags), len(flags))
+def _fraction(name: str, flags: Sequence[bool]) -> dict[str, float | None]:
+    _, low, high = exact_interval(sum(flags), len(flags))
     value = sum(flags) / len(flags) if flags else None
     return {name: value, f"{name}_count": sum(flags), f"{name}_low": low, f"{name}_high": high}
 
@@ -250,14 +244,14 @@ def _done(best: Sequence[float], rates: Sequence[float], settings: ScoreSettings
     return (DEFAULT_DONE, None) if level is None else (max(level, settings.nearly_done), max(rates))
 
 
-def picture_model(model: RewardModel, store: Any, seed: int) -> PictureModel | None:
-    """A picture model of the episodes that trained the reward model; None where too few of them are in the store."""
+def image_model(model: RewardModel, store: DemoStore, seed: int) -> ImageModel | None:
+    """A image model of the episodes that trained the reward model; None where too few of them are in the store."""
     trained = set(model.provenance.get("train_uuids", ()))
     episodes = [store.episode(uuid) for uuid in sorted(store.uuids) if uuid in trained]
     total = sum(episode.length for episode in episodes)
     if not total or not model.cameras:
         return None
-    chosen = np.sort(np.random.default_rng(seed).permutation(total)[:_PICTURES])
+    chosen = np.sort(np.random.default_rng(seed).permutation(total)[:_IMAGES])
     frames: dict[str, list[npt.NDArray[np.uint8]]] = {camera: [] for camera in model.cameras}
     start = 0
     for episode in episodes:
@@ -265,10 +259,10 @@ def picture_model(model: RewardModel, store: Any, seed: int) -> PictureModel | N
         start += episode.length
         for camera in model.cameras:
             frames[camera] += list(episode[camera][inside.tolist()]) if len(inside) else []
-    return PictureModel.fit(frames)
+    return ImageModel.fit(frames)
 
 
-def _onset(episode: Any, time: npt.NDArray[np.float64]) -> float | None:
+def _onset(episode: Episode, time: npt.NDArray[np.float64]) -> float | None:
     """When the simulator's progress rose for the last time; the store's stages where it has no such progress."""
     if SIMULATOR_PROGRESS in episode:
         truth = np.asarray(episode[SIMULATOR_PROGRESS][:], dtype=np.float64).reshape(len(time), -1)[:, 0]

@@ -8,7 +8,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +15,12 @@ import numpy.typing as npt
 from robo_core.errors import ModelError
 from robo_core.outputs import write_atomically
 from robo_rm.monitor.conformal import fewest_runs, limits
-from robo_rm.monitor.images import PictureModel
+from robo_rm.monitor.images import ImageModel
 from robo_rm.monitor.scores import SCORES, ScoreSettings
 from robo_rm.reward_models.calibration import CALIBRATION
 from robo_rm.reward_models.saving import CONFIG, WEIGHTS
 
-MONITOR, PICTURES = "monitor.json", "monitor.safetensors"
+MONITOR, IMAGES = "monitor.json", "monitor.safetensors"
 VERSION = 1
 
 
@@ -46,9 +45,9 @@ class MonitorCalibration:
     settings: ScoreSettings = field(default_factory=ScoreSettings)
     uuids: list[str] = field(default_factory=list)
     """Episodes it was fitted on."""
-    measured: Mapping[str, Any] = field(default_factory=dict)
-    """Counts and figures on the other episodes, flat."""
-    pictures: PictureModel | None = None
+    measured: Mapping[str, float | None] = field(default_factory=dict)
+    """Counts and metrics on the other episodes, flat."""
+    images: ImageModel | None = None
     model_sha256: str = ""
     """Checksum of the model folder's weights, settings and calibration."""
 
@@ -81,19 +80,19 @@ def write_monitor(folder: str | os.PathLike[str], found: MonitorCalibration) -> 
 
     root = Path(folder)
     content = {"version": VERSION, **asdict(found), "model_sha256": model_checksum(root)}
-    picture = content.pop("pictures")
+    image = content.pop("images")
     remove_monitor(root)
-    if picture is not None:
-        content["cameras"] = list(picture.pop("cameras"))
-        raw = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in picture.items()})
+    if image is not None:
+        content["cameras"] = list(image.pop("cameras"))
+        raw = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in image.items()})
         content["pictures_sha256"] = hashlib.sha256(raw).hexdigest()
-        write_atomically(root / PICTURES, raw)
+        write_atomically(root / IMAGES, raw)
     write_atomically(root / MONITOR, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def remove_monitor(folder: str | os.PathLike[str]) -> None:
     """Take a folder's calibration of the monitor away; no error where there is none."""
-    for name in (MONITOR, PICTURES):
+    for name in (MONITOR, IMAGES):
         (Path(folder) / name).unlink(missing_ok=True)
 
 
@@ -114,14 +113,14 @@ def read_monitor(folder: str | os.PathLike[str]) -> MonitorCalibration | None:
         version, cameras = content.pop("version"), content.pop("cameras", None)
         if version != VERSION:
             raise ModelError(f"{path} has version {version!r}, this robo-rm reads {VERSION}; {again}")
-        checksum, pictures = content.pop("pictures_sha256", ""), None
+        checksum, images = content.pop("pictures_sha256", ""), None
         if cameras is not None:
-            raw = (path.parent / PICTURES).read_bytes()
+            raw = (path.parent / IMAGES).read_bytes()
             if hashlib.sha256(raw).hexdigest() != checksum:
-                raise ModelError(f"{path.parent / PICTURES} is damaged: its checksum differs; {again}")
-            pictures = PictureModel(tuple(cameras), **safetensors.numpy.load(raw))
+                raise ModelError(f"{path.parent / IMAGES} is damaged: its checksum differs; {again}")
+            images = ImageModel(tuple(cameras), **safetensors.numpy.load(raw))
         settings = ScoreSettings(**content.pop("settings"))
-        found = MonitorCalibration(**content, settings=settings, pictures=pictures)
+        found = MonitorCalibration(**content, settings=settings, images=images)
         _check(found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{path} is damaged ({error}); {again}") from error

@@ -5,7 +5,7 @@
 | stall | longest time without a rise of progress above where it stood or fell to, before the task is nearly done | s |
 | regression | how far progress fell below its best | progress |
 | uncertainty | the model's own, smoothed | progress |
-| unfamiliar | distance of the pictures from those of training | 1 |
+| unfamiliar | distance of the images from those of training | 1 |
 | overtime | time since the start, before the task is nearly done | s |
 """
 

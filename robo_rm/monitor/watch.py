@@ -25,7 +25,7 @@ _TEXT = {
     "stall": "no progress for {value:.1f} s",
     "regression": "progress fell by {value:.2f}",
     "uncertainty": "the model is unsure (uncertainty {value:.3f})",
-    "unfamiliar": "the pictures are unlike those of training (distance {value:.1f})",
+    "unfamiliar": "the images are unlike those of training (distance {value:.1f})",
     "overtime": "running for {value:.1f} s",
 }
 
@@ -56,7 +56,7 @@ class MonitoredRun:
         self._calibration, self._rates = calibration, sorted(offered)
         self._runs = calibration.scores
         self._scores = RunScores(calibration.rate_hz, calibration.settings)
-        self._seen: npt.NDArray[np.float64] | None = None
+        self._last: npt.NDArray[np.float64] | None = None
         self._alarm = Verdict()
 
     @property
@@ -71,23 +71,23 @@ class MonitoredRun:
         uncertainty: float = 0.0,
         frames: Mapping[str, npt.NDArray[np.uint8]] | None = None,
     ) -> Verdict:
-        """Take one estimate at ``time`` (s, growing), with the pictures it was made from where they are at hand."""
-        pictures = self._calibration.pictures
-        strange = pictures.distance(frames) if pictures is not None and frames is not None else 0.0
+        """Take one estimate at ``time`` (s, growing), with the images it was made from where they are available."""
+        images = self._calibration.images
+        strange = images.distance(frames) if images is not None and frames is not None else 0.0
         return self.update_measured(time, progress, uncertainty, strange)
 
     def update_measured(self, time: float, progress: float, uncertainty: float, unfamiliar: float) -> Verdict:
-        """The same where the pictures' distance from training is known already."""
+        """The same where the images' distance from training is known already."""
         values = self._scores.update(time, progress, uncertainty, unfamiliar)
         # The p-value only changes when a score does; most estimates change none.
-        if self._seen is None or (values != self._seen).any():
-            self._seen = values
-            self._judge(values)
+        if self._last is None or (values != self._last).any():
+            self._last = values
+            self._update_alarm(values)
         if self.level > self._calibration.done_level:
             return Verdict(DONE, "", self._calibration.done_rate or 0.0)
         return self._alarm
 
-    def _judge(self, values: npt.NDArray[np.float64]) -> None:
+    def _update_alarm(self, values: npt.NDArray[np.float64]) -> None:
         p, worst = p_value(self._runs, values)
         reached = [rate for rate in self._rates if p <= rate + 1e-12]
         if not reached:
@@ -95,6 +95,6 @@ class MonitoredRun:
         name = SCORES[worst]
         if self._alarm.state == ON_TRACK or reached[0] < self._alarm.false_alarm_rate:
             text = _TEXT[name].format(value=values[worst])
-            told = f"{text}: at most {reached[0]:.0%} of successful runs come to this"
+            message = f"{text}: at most {reached[0]:.0%} of successful runs come to this"
             state = VERDICTS[name] if self._alarm.state == ON_TRACK else self._alarm.state
-            self._alarm = Verdict(state, told, reached[0])
+            self._alarm = Verdict(state, message, reached[0])

@@ -64,7 +64,7 @@ def success_figure(results: Sequence[tuple[str, int, int]], title: str = "Succes
         axes.text(-0.015, y, name, va="center", ha="right", fontsize=9.5, color=INK)
     axes.set(xlim=(0, 1), ylim=(-0.55, len(results) - 0.45), yticks=[], xticks=np.linspace(0, 1, 6))
     axes.set_xticklabels([f"{x:.0%}" for x in np.linspace(0, 1, 6)])
-    axes.set_xlabel(f"share of rollouts that succeeded; lines are {level:.0%} Wilson intervals", labelpad=4)
+    axes.set_xlabel(f"fraction of rollouts that succeeded; lines are {level:.0%} Wilson intervals", labelpad=4)
     axes.grid(axis="x", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)
@@ -72,27 +72,27 @@ def success_figure(results: Sequence[tuple[str, int, int]], title: str = "Succes
 
 
 def confusion_figure(counts: npt.NDArray[np.int64], stages: Sequence[str], title: str = "Stage confusion") -> Figure:
-    """Share of each true stage's frames (rows) that was taken for each stage (columns); (K, K) counts."""
+    """Fraction of each true stage's frames (rows) that was taken for each stage (columns); (K, K) counts."""
     size = len(stages)
     cell = 0.52 if size <= 8 else 0.34
     left = 0.75 + 0.068 * max(len(name) for name in stages)
     figure = new_figure(left + max(size * cell, 2.9) + 0.2, 1.2 + size * cell)
     write_title(figure, title, 0.12)
     total = counts.sum(axis=1, keepdims=True)
-    share = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+    fraction = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
     axes = place(figure, left, 0.75, size * cell, size * cell)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1.12, aspect="auto")
+    image = axes.imshow(fraction, cmap="Blues", vmin=0, vmax=1.12, aspect="auto")
     for i in range(size):
         for j in range(size):
-            if share[i, j] >= 0.005:
+            if fraction[i, j] >= 0.005:
                 axes.text(
                     j,
                     i,
-                    f"{100 * share[i, j]:.0f}",
+                    f"{100 * fraction[i, j]:.0f}",
                     ha="center",
                     va="center",
                     fontsize=9 if size <= 8 else 7,
-                    color=ink_on(np.asarray(image.cmap(image.norm(share[i, j])))),
+                    color=ink_on(np.asarray(image.cmap(image.norm(fraction[i, j])))),
                 )
     axes.set(xticks=range(size), yticks=range(size))
     axes.set_xticklabels([str(i + 1) for i in range(size)])
@@ -127,8 +127,8 @@ def roc_figure(
     axes.set(
         xlim=(-0.01, 1.01),
         ylim=(-0.01, 1.02),
-        xlabel="share of failures passed",
-        ylabel="share of successes passed",
+        xlabel="fraction of failures passed",
+        ylabel="fraction of successes passed",
     )
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -142,7 +142,7 @@ def reliability_figure(
     title: str = "Is the stage as sure as it says?",
     bins: int = 10,
 ) -> Figure:
-    """Share correct against confidence, with the number of frames as the dots' size."""
+    """Fraction correct against confidence, with the number of frames as the dots' size."""
     figure = new_figure(4.4, 4.3)
     write_title(figure, title, 0.12)
     axes = place(figure, 0.62, 0.5, 3.55, 3.2)
@@ -151,7 +151,7 @@ def reliability_figure(
     axes.plot(table[:, 0], table[:, 1], color=PREDICTED, linewidth=1.6)
     area = 20 + 180 * table[:, 2] / table[:, 2].max()
     axes.scatter(table[:, 0], table[:, 1], s=area, color=PREDICTED, alpha=0.8, linewidth=0, zorder=3)
-    axes.set(xlim=(-0.01, 1.03), ylim=(-0.01, 1.03), xlabel="probability given to the stage", ylabel="share correct")
+    axes.set(xlim=(-0.01, 1.03), ylim=(-0.01, 1.03), xlabel="probability given to the stage", ylabel="fraction correct")
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.text(

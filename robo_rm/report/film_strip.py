@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,9 @@ from robo_rm.report.style import (
 )
 from robo_rm.reward_models.prediction import Prediction
 from robo_rm.scoring import episode_kind
+
+if TYPE_CHECKING:
+    from robo_datasets import Episode
 
 WIDTH = 10.0
 LEFT, RIGHT = 1.05, 0.15
@@ -78,7 +81,7 @@ class EpisodeView:
 
 
 def episode_view(
-    episode: Any,
+    episode: Episode,
     prediction: Prediction,
     stages: Sequence[str],
     fps: float,
@@ -119,7 +122,7 @@ def episode_view(
     )
 
 
-def strip_frames(episode: Any, camera: str, images: int = 10, height: int = 120) -> npt.NDArray[np.uint8]:
+def strip_frames(episode: Episode, camera: str, images: int = 10, height: int = 120) -> npt.NDArray[np.uint8]:
     """Frames (images, h, w, 3) at the middles of equal parts of an episode, thinned to about ``height`` rows."""
     middles = ((np.arange(images) + 0.5) * episode.length / images).astype(int)
     frames = np.asarray(episode[camera][[int(i) for i in middles]])

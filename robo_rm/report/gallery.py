@@ -1,4 +1,4 @@
-"""Small pictures side by side: the frame of each failure at which a model claims the most beyond the truth."""
+"""Small images side by side: the frame of each failure at which a model claims the most beyond the truth."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Card:
     at: int
     seconds: float
     """Time of that frame."""
-    said: str
+    predicted: str
     true: str
     """Names of the stages there."""
     claimed: float
-    """Share of its frames claimed beyond the truth."""
+    """Fraction of its frames claimed beyond the truth."""
     progress: npt.NDArray[np.float32]
     """(T,) predicted."""
     truth: npt.NDArray[np.float32] | None = None
@@ -36,7 +36,7 @@ class Card:
 
 
 def gallery_figure(cards: Sequence[Card]) -> Figure:
-    """A card each: picture, what is said and what is true there, and the whole curve under it."""
+    """A card each: image, what is predicted and what is true there, and the whole curve under it."""
     width = (WIDTH - GAP * (ACROSS - 1)) / ACROSS
     shown = next((card.image for card in cards if card.image is not None), None)
     height = 0.0 if shown is None else width * shown.shape[0] / shown.shape[1]
@@ -57,7 +57,7 @@ def gallery_figure(cards: Sequence[Card]) -> Figure:
         if card.image is not None:
             empty(place(figure, left, top + head, width, height)).imshow(card.image, aspect="auto")
         below = head + height + 0.05
-        write(f"said {_short(card.said)}", below, PREDICTED)
+        write(f"predicted {_short(card.predicted)}", below, PREDICTED)
         write(f"true {_short(card.true)}", below + 0.14, TRUTH)
         write(f"at {card.seconds:.1f} s; {card.claimed:.0%} of all claimed", below + 0.28, colour, bold=True)
         axes = empty(place(figure, left, top + head + height + words + 0.04, width, curve))

@@ -1,4 +1,4 @@
-"""Pictures of several models beside each other: their intervals, and their curves over one film strip."""
+"""Images of several models beside each other: their intervals, and their curves over one film strip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One look for every picture: colours, type sizes, and how a figure becomes a small file.
+"""One look for every image: colours, type sizes, and how a figure becomes a small file.
 
 Figures are matplotlib objects without pyplot, so that drawing keeps no global state and needs no display.
 """
@@ -90,7 +90,7 @@ def plain(axes: Axes) -> Axes:
 
 
 def empty(axes: Axes) -> Axes:
-    """Axes that only carry a picture or a band."""
+    """Axes that only carry an image or a band."""
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_xticks([])
@@ -109,7 +109,7 @@ def ink_on(colour: npt.NDArray[np.float64]) -> str:
     return INK if float(np.dot(colour[:3], (0.299, 0.587, 0.114))) > 0.55 else PAPER
 
 
-def picture_bytes(figure: Figure, photo: bool = False) -> bytes:
+def image_bytes(figure: Figure, photo: bool = False) -> bytes:
     """The figure as PNG of 256 colours, or as JPEG where it shows camera frames."""
     buffer = io.BytesIO()
     _choose_fonts(figure)
@@ -142,18 +142,18 @@ def _installed_fonts() -> tuple[str, ...]:
 
 
 def _with_palette(png: io.BytesIO) -> io.BytesIO:
-    """The same picture with 256 colours, which is all that a chart needs, in a third of the bytes."""
+    """The same image with 256 colours, which is all that a chart needs, in a third of the bytes."""
     from PIL import Image
 
     small = io.BytesIO()
-    with Image.open(png) as picture:
-        flat = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    with Image.open(png) as image:
+        flat = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
         flat.save(small, format="png", optimize=True, dpi=(DPI, DPI))
     return small
 
 
-def save_picture(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def save_image(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write the figure to ``path``; its ending, .jpg or .png, says how. Returns the path."""
     target = Path(path)
-    write_atomically(target, picture_bytes(figure, photo=target.suffix.lower() in (".jpg", ".jpeg")))
+    write_atomically(target, image_bytes(figure, photo=target.suffix.lower() in (".jpg", ".jpeg")))
     return target

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robo_core.errors import ModelError
 from robo_rm.weights.options import Calibration
+
+if TYPE_CHECKING:
+    from robo_datasets import DemoStore
 
 MADE_FROM = "made_from"
 
 
-def made_from(store: Any, uuids: Iterable[str]) -> dict[str, str]:
+def model_hash(folder: str | os.PathLike[str]) -> str:
+    """SHA-256 over the names and bytes of a model folder's weights and settings, whatever kind of model it is.
+
+    Raises:
+        ModelError: there is nothing of the kind in the folder.
+    """
+    root = Path(folder)
+    names = ("*.safetensors", "config.yaml", "config.json", "calibration.json")
+    files = sorted(path for name in names for path in root.glob(name))
+    if not files:
+        raise ModelError(f"{root} holds no reward model; train one with robo-rm train-reward out={root}")
+    total = hashlib.sha256()
+    for path in files:
+        total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def made_from(store: DemoStore, uuids: Iterable[str]) -> dict[str, str]:
     """By UUID, what the weights of an episode depend on: "<content> <outcome> <stages>"."""
     found = {}
     for uuid in uuids:
@@ -24,31 +46,31 @@ def made_from(store: Any, uuids: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def what_changed(store: Any, provenance: Mapping[str, Any]) -> str:
+def what_changed(store: DemoStore, provenance: Mapping[str, Any]) -> str:
     """What is not any more as it was when weights of this provenance were made, in words; empty where all is.
 
     Weights that came from somewhere else say nothing of it and are taken as they are.
     """
-    told = [_model_changed(provenance.get("model"))]
+    changes = [_model_changed(provenance.get("model"))]
     recorded = provenance.get(MADE_FROM)
     if not isinstance(recorded, Mapping):
         if provenance.get("store_hash", "") not in ("", store.content_hash()):
-            told.append("the store changed")
-        return "; ".join(filter(None, told))
+            changes.append("the store changed")
+        return "; ".join(filter(None, changes))
     now = made_from(store, store.uuids)
     if not now.keys() & recorded.keys():
-        return ""  # of another store altogether, which is told where they are read
+        return ""  # of another store altogether, which is reported where they are read
     for place, what in enumerate(("the content", "the outcome", "the stage labels")):
         both = [
             (uuid, recorded[uuid].split(" ")[place], now[uuid].split(" ")[place]) for uuid in now if uuid in recorded
         ]
-        told.append(_said([uuid for uuid, before, after in both if before != after], what))
+        changes.append(_said([uuid for uuid, before, after in both if before != after], what))
     added, removed = [uuid for uuid in now if uuid not in recorded], [uuid for uuid in recorded if uuid not in now]
     if added:
-        told.append(f"{len(added)} episode(s) were added, the first {added[0]}")
+        changes.append(f"{len(added)} episode(s) were added, the first {added[0]}")
     if removed:
-        told.append(f"{len(removed)} episode(s) were removed")
-    return "; ".join(filter(None, told))
+        changes.append(f"{len(removed)} episode(s) were removed")
+    return "; ".join(filter(None, changes))
 
 
 def _said(changed: list[str], what: str) -> str:
@@ -57,9 +79,6 @@ def _said(changed: list[str], what: str) -> str:
 
 def _model_changed(model: Any) -> str:
     """Whether the model folder that the weights came from holds another model now; one that has gone says nothing."""
-    from robo_core.errors import ModelError
-    from robo_rm.scoring import model_hash
-
     if not isinstance(model, Mapping) or not Path(str(model.get("folder"))).is_dir():
         return ""
     try:
@@ -69,7 +88,7 @@ def _model_changed(model: Any) -> str:
     return "" if same else f"the model in {model['folder']} was trained or calibrated again"
 
 
-def score_command(store: Any, name: str, provenance: Mapping[str, Any]) -> str:
+def score_command(store: DemoStore, name: str, provenance: Mapping[str, Any]) -> str:
     """The command that makes weights of this provenance again."""
     source = provenance.get("progress") or {}
     model = provenance.get("model") or {}

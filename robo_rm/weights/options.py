@@ -1,4 +1,4 @@
-"""The mends of `calibrated` RA-BC weights, each one a switch of its own, and the settings of the other modes.
+"""The corrections of `calibrated` RA-BC weights, each one a switch of its own, and the settings of the other modes.
 
 Kept apart from the arithmetic so that a command can show and check these settings without importing numpy.
 """
@@ -18,18 +18,18 @@ RANKINGS = ("final_progress", "mean_return")
 
 @dataclass(frozen=True)
 class Calibration:
-    """How `calibrated` weights differ from the paper's; every mend can be switched off on its own."""
+    """How `calibrated` weights differ from the paper's; every correction can be switched off on its own."""
 
     quantile: float | None = 0.5
     """kappa is this quantile of the positive deltas of the episodes that did not fail, so that it fits the task's own
     pace. None: the fixed kappa."""
     dead_zone: float = 0.7
-    """Deltas below this share of kappa weigh nothing: a pause under a noisy model is still a pause. In [0, 1)."""
+    """Deltas below this fraction of kappa have weight 0: a pause under a noisy model is still a pause. In [0, 1)."""
     normalise_horizon: bool = True
     """Rescale a delta that the episode's end cut short to the full horizon: an ending is not a pause."""
     protect_success: bool = True
-    """The last `horizon` frames of an episode marked as a success weigh 1, and those of an episode of unknown outcome
-    whose stage annotation ends in the last stage of its task."""
+    """The last `horizon` frames of an episode marked as a success have weight 1, as do those of an episode of unknown
+    outcome whose stage annotation ends in the last stage of its task."""
     length_scaling: bool = True
     """Multiply the deltas of an episode by its length over the mean length: slow but steady work is not punished.
     Episodes marked as failures are left as they are: their length says nothing about their pace."""
@@ -61,7 +61,7 @@ class TopFraction:
     """Which episodes `top_fraction` keeps."""
 
     fraction: float = 0.5
-    """Share of the episodes that are kept."""
+    """Fraction of the episodes that are kept."""
     by: str = "final_progress"
     """`final_progress`, or `mean_return`: the mean progress over the episode's frames, which prefers fast episodes."""
 
@@ -78,9 +78,9 @@ class Advantage:
     """How `advantage` sorts frames into three classes."""
 
     positive: float = 0.3
-    """Share of the frames, those with the most advantage, that weigh 1."""
+    """Fraction of the frames, those with the most advantage, that have weight 1."""
     negative: float = 0.3
-    """Share of the frames, those with the least advantage, that weigh nothing."""
+    """Fraction of the frames, those with the least advantage, that have weight 0."""
     neutral: float = 0.5
     """Weight of the frames between."""
     bins: int = 20

@@ -1,7 +1,7 @@
 """Reward-aligned cloning weights: how much each frame of a demonstration is worth imitating.
 
 A frame is worth what the action chunk after it achieved, r = F(t + D) - F(t), with F the learned progress.
-`paper` mode is SARM (arXiv 2509.25358) equations 5-9 and nothing else. `calibrated` mode mends what goes wrong with
+`paper` mode is SARM (arXiv 2509.25358) equations 5-9 and nothing else. `calibrated` mode corrects what goes wrong with
 them on ordinary data; see `robo_rm.weights.options.Calibration`.
 
 Everything works on one flat array of all frames with the first and last frame of each frame's episode beside it, so
@@ -28,7 +28,7 @@ class Statistics:
     """What the weights of a whole data set were measured against."""
 
     kappa: float
-    """Deltas above it weigh 1 (progress per horizon)."""
+    """Deltas above it get weight 1 (progress per horizon)."""
     mean: float
     """Mean delta, at least 0 (paper, equation 6)."""
     std: float
@@ -51,7 +51,7 @@ class StoreWeights:
     finished: frozenset[str] = frozenset()
     """Episodes of unknown outcome that were counted like successes."""
     failures_left_out: bool = False
-    """Whether episodes marked as failures weigh nothing because they were asked to."""
+    """Whether episodes marked as failures have weight 0 because they were asked to."""
 
 
 class _Frames:
@@ -93,7 +93,7 @@ def rabc_weights(
         w   = 1 if r > kappa,  w~ if 0 <= r <= kappa,  0 if r < 0
 
     ``calibrated``: w rises in a straight line from 0 at ``dead_zone * kappa`` to 1 at kappa, with kappa a quantile of
-    the positive deltas and the deltas mended as `Calibration` says.
+    the positive deltas and the deltas corrected as `Calibration` says.
 
     Args:
         progress: (T,) learned progress in [0, 1].
@@ -104,7 +104,7 @@ def rabc_weights(
         std: population standard deviation of the data set's deltas (``paper``); None: of this array.
         success: whether the episode ended in success; None: not known (``calibrated``).
         mean_length: mean episode length of the data set in frames (``calibrated``); None: this episode's own.
-        calibration: the mends (``calibrated``); None: the defaults.
+        calibration: the corrections (``calibrated``); None: the defaults.
 
     Returns:
         (T,) f32 in [0, 1].
@@ -116,7 +116,7 @@ def rabc_weights(
     calibration = calibration or Calibration()
     check_settings(horizon, mode, kappa, calibration)
     if mode not in RABC_MODES:
-        raise ConfigError(f"mode={mode} compares episodes; weigh the whole data set with store_weights")
+        raise ConfigError(f"mode={mode} compares episodes; weight the whole data set with store_weights")
     frames = _Frames([np.asarray(progress)], ["of this episode"])
     statistics = _statistics(frames, horizon, mode, kappa, calibration, [success], mean_length, mean, std)
     return _weights(frames, horizon, mode, calibration, [success], statistics).astype(np.float32)
@@ -145,7 +145,7 @@ def store_weights(
         success: by episode uuid; an episode that is missing counts as unknown.
         finished: those of unknown outcome that went through their task by their stage annotation; they count like
             successes, but in ``success_only`` mode.
-        calibration: the mends of ``calibrated`` and ``advantage`` mode; None: the defaults.
+        calibration: the corrections of ``calibrated`` and ``advantage`` mode; None: the defaults.
         top: which episodes ``top_fraction`` keeps; None: the defaults.
         advantage: the classes of ``advantage``; None: the defaults.
 
@@ -158,7 +158,7 @@ def store_weights(
     top.check()
     advantage.check()
     if not progress:
-        raise ConfigError("no episode to weigh: the progress is empty")
+        raise ConfigError("no episode to weight: the progress is empty")
     names = list(progress)
     finished = () if mode == "success_only" else finished
     marked = [None if success is None else success.get(name) for name in names]
@@ -199,19 +199,19 @@ def _statistics(
     mean: float | None,
     std: float | None,
 ) -> Statistics:
-    kept = np.array([outcome is not False for outcome in success])
+    not_failed = np.array([outcome is not False for outcome in success])
     if mean_length is None:
         # With nothing but failures there is no pace to scale to; their own mean leaves the scale at 1.
-        mean_length = float(frames.lengths[kept].mean() if kept.any() else frames.lengths.mean())
+        mean_length = float(frames.lengths[not_failed].mean() if not_failed.any() else frames.lengths.mean())
     deltas = (
         _paper_deltas(frames, horizon)
         if mode != "calibrated" and mode != "advantage"
         else _calibrated_deltas(frames, horizon, calibration, success, mean_length)
     )
     if mode == "calibrated" and calibration.quantile is not None:
-        # The pace of what is imitated: failures weigh nothing, and their many slow frames would lower kappa until
+        # The pace of what is imitated: failures have weight 0, and their many slow frames would lower kappa until
         # pauses pass for progress.
-        counts = kept if kept.any() else np.full(len(kept), calibration.failure_discount > 0)
+        counts = not_failed if not_failed.any() else np.full(len(not_failed), calibration.failure_discount > 0)
         positive = deltas[(deltas > 0) & counts[frames.episode]]
         kappa = float(np.quantile(positive, calibration.quantile)) if len(positive) else 0.0
     return Statistics(

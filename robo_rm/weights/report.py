@@ -13,8 +13,8 @@ from robo_rm.weights.rabc import StoreWeights
 
 FULL = 0.99
 NOTHING = 0.01
-UNIFORM_SHARE = 0.95
-BINARY_SHARE = 0.02
+UNIFORM_FRACTION = 0.95
+BINARY_FRACTION = 0.02
 STARVED = 0.1
 FOLLOWS = 0.85
 
@@ -27,11 +27,11 @@ class WeightReport:
     effective: float
     """Effective sample size (sum w)^2 / sum w^2 in frames (Kish): as many equally weighted frames say as much."""
     full: float
-    """Share of frames with weight 1."""
+    """Fraction of frames with weight 1."""
     fractional: float
-    """Share of frames with a weight between 0 and 1."""
+    """Fraction of frames with a weight between 0 and 1."""
     nothing: float
-    """Share of frames with weight 0."""
+    """Fraction of frames with weight 0."""
     mean: float
     mean_success: float
     """Mean weight in episodes marked as successes, and those that count like them; NaN where there are none."""
@@ -44,11 +44,11 @@ class WeightReport:
     warnings: tuple[str, ...]
 
     def metrics(self) -> dict[str, float]:
-        """Flat figures under stable keys."""
+        """Flat metrics under stable keys."""
         return {
             "frames": self.frames,
             "effective_sample_size": self.effective,
-            "effective_share": self.effective / self.frames,
+            "effective_fraction": self.effective / self.frames,
             "weight_full": self.full,
             "weight_fractional": self.fractional,
             "weight_zero": self.nothing,
@@ -135,25 +135,25 @@ def _warnings(
             "and try a longer horizon"
         ]
     found = []
-    low, high = np.quantile(flat, [(1 - UNIFORM_SHARE) / 2, (1 + UNIFORM_SHARE) / 2])
+    low, high = np.quantile(flat, [(1 - UNIFORM_FRACTION) / 2, (1 + UNIFORM_FRACTION) / 2])
     if high - low < 0.05:
         advice = " (kappa is far below the task's pace; mode=calibrated fits it)" if result.mode == "paper" else ""
         found.append(
-            f"the weights are nearly uniform ({low:.2f} to {high:.2f} in {UNIFORM_SHARE:.0%} of frames): "
+            f"the weights are nearly uniform ({low:.2f} to {high:.2f} in {UNIFORM_FRACTION:.0%} of frames): "
             f"training with them is plain cloning{advice}"
         )
-    elif 1.0 - full - nothing < BINARY_SHARE and result.mode not in FILTERS:  # filters are meant to be binary
+    elif 1.0 - full - nothing < BINARY_FRACTION and result.mode not in FILTERS:  # filters are meant to be binary
         advice = (
             "try mode=calibrated" if result.mode == "paper" else "lower calibration.dead_zone or raise the quantile"
         )
         found.append(
             f"the weights are nearly binary ({full:.0%} at 1, {nothing:.0%} at 0): they filter frames rather than "
-            f"weigh them; {advice}"
+            f"weight them; {advice}"
         )
     if mean_failure > mean_success:
         found.append(
-            f"frames of failed episodes weigh more ({mean_failure:.2f}) than those of successes ({mean_success:.2f}): "
-            "the model may hallucinate progress on failures. Look at it with eval-reward"
+            f"frames of failed episodes have more weight ({mean_failure:.2f}) than those of successes "
+            f"({mean_success:.2f}): the model may hallucinate progress on failures. Look at it with eval-reward"
         )
     starved = [
         uuid

@@ -21,12 +21,12 @@ def success_only(success: Sequence[bool | None]) -> np.ndarray:
     Raises:
         ConfigError: no episode is marked as a success.
     """
-    kept = np.array([outcome is True for outcome in success], np.float64)
-    if not kept.any():
+    chosen = np.array([outcome is True for outcome in success], np.float64)
+    if not chosen.any():
         unknown = sum(outcome is None for outcome in success)
         of = f" ({unknown} have no outcome: {HOW_TO_MARK})" if unknown else ""
         raise ConfigError(f"mode=success_only: no episode is marked as a success, so nothing would be kept{of}")
-    return kept
+    return chosen
 
 
 def top_fraction(episodes: Sequence[np.ndarray], settings: TopFraction) -> np.ndarray:
@@ -39,9 +39,9 @@ def top_fraction(episodes: Sequence[np.ndarray], settings: TopFraction) -> np.nd
     final = np.array([progress[-1] for progress in episodes], np.float64)
     mean = np.array([progress.mean() for progress in episodes], np.float64)
     best = np.lexsort((-mean, -final)) if settings.by == "final_progress" else np.lexsort((-final, -mean))
-    kept = np.zeros(len(episodes))
-    kept[best[: max(1, round(settings.fraction * len(episodes)))]] = 1.0
-    return kept
+    chosen = np.zeros(len(episodes))
+    chosen[best[: max(1, round(settings.fraction * len(episodes)))]] = 1.0
+    return chosen
 
 
 def advantage_labels(deltas: np.ndarray, progress: np.ndarray, settings: Advantage) -> np.ndarray:
@@ -53,7 +53,7 @@ def advantage_labels(deltas: np.ndarray, progress: np.ndarray, settings: Advanta
     Args:
         deltas: (N,) r of each frame.
         progress: (N,) F of each frame.
-        settings: shares of the classes, and bins of progress.
+        settings: fractions of the classes, and bins of progress.
     """
     edges = np.linspace(0.0, 1.0, settings.bins + 1)[1:-1]
     bins = np.searchsorted(edges, progress, side="right")

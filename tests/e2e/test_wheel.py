@@ -57,7 +57,9 @@ def run_installed(site: Path, folder: Path, *words: str) -> subprocess.Completed
 def test_the_wheel_holds_all_packages_and_configs(installed):
     for name in ("robo_core", "robo_rm", "robo_datasets", "robo_policies", "robo_hw"):
         assert (installed / name / "__init__.py").is_file()
-    shipped = {path.relative_to(installed / "robo_core/_configs") for path in (installed / "robo_core/_configs").rglob("*")}
+    shipped = {
+        path.relative_to(installed / "robo_core/_configs") for path in (installed / "robo_core/_configs").rglob("*")
+    }
     assert shipped == {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*")}
     assert not (installed / "datasets").exists()
 

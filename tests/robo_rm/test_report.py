@@ -19,10 +19,10 @@ from robo_rm.report import (
     confusion_figure,
     episode_figure,
     episode_view,
-    picture_bytes,
+    image_bytes,
     reliability_figure,
     roc_figure,
-    save_picture,
+    save_image,
     scores_figure,
     success_figure,
     weights_figure,
@@ -61,7 +61,7 @@ class TestEpisodeFigure:
         for expected in ("wandering, episode 1", "predicted stage", "true stage", "weight", "success", *STAGES):
             assert expected in words
         assert sum(len(axes.images) for axes in figure.axes) == 11  # ten frames and the weights
-        data = picture_bytes(figure, photo=True)
+        data = image_bytes(figure, photo=True)
         assert data[:2] == b"\xff\xd8"
         assert len(data) < 150_000
 
@@ -78,7 +78,7 @@ class TestEpisodeFigure:
         assert "true stage" not in _words(episode_figure(replace(_view(), true_stage=np.full(240, -1))))
 
     def test_one_frame_is_enough(self) -> None:
-        assert picture_bytes(episode_figure(_view(1, 1)))[:4] == b"\x89PNG"
+        assert image_bytes(episode_figure(_view(1, 1)))[:4] == b"\x89PNG"
 
     def test_arrays_of_another_length_are_refused(self) -> None:
         with pytest.raises(ModelError, match="weights has 3 frames, the progress 240"):
@@ -118,7 +118,7 @@ class TestEpisodeFigure:
 def test_weights_of_several_episodes_share_one_axis_of_time() -> None:
     figure = weights_figure([_view(240), _view(120)])
     assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()
-    assert len(picture_bytes(figure)) < 150_000
+    assert len(image_bytes(figure)) < 150_000
     with pytest.raises(ModelError, match="no weights"):
         weights_figure([replace(_view(), weights=None)])
 
@@ -148,14 +148,14 @@ def test_the_other_charts_draw_and_stay_small() -> None:
         reliability_figure(rng.random(500), rng.random(500) < 0.7),
         scores_figure(score, score + 0.1, [True, False, None, True] * 10, groups),
     ):
-        assert len(picture_bytes(figure)) < 150_000
+        assert len(image_bytes(figure)) < 150_000
     assert "wrong order" in _words(scores_figure(score, score, list(map(bool, success)), groups))
 
 
-def test_a_picture_is_written_in_the_form_its_name_asks_for(tmp_path: Path) -> None:
+def test_an_image_is_written_in_the_form_its_name_asks_for(tmp_path: Path) -> None:
     figure = success_figure([("BC", 1, 2)])
-    assert save_picture(figure, tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
-    assert save_picture(figure, tmp_path / "a.jpg").read_bytes()[:2] == b"\xff\xd8"
+    assert save_image(figure, tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert save_image(figure, tmp_path / "a.jpg").read_bytes()[:2] == b"\xff\xd8"
 
 
 class TestPage:
@@ -166,8 +166,8 @@ class TestPage:
         page.section("Figures")
         page.prose("<script>alert(1)</script>")
         page.table(["figure", "value"], [["mse", 0.00234567], ["episodes", 12], ["name", "<b>"]])
-        page.picture(success_figure([("BC", 1, 2)]), 'a "quoted" caption')
-        page.pictures([(roc_figure([("final", [0.1, 0.9])], [False, True]), "left")])
+        page.image(success_figure([("BC", 1, 2)]), 'a "quoted" caption')
+        page.images([(roc_figure([("final", [0.1, 0.9])], [False, True]), "left")])
         return page.html()
 
     def test_takes_nothing_from_outside(self) -> None:
@@ -214,20 +214,20 @@ class TestPage:
         Parser().feed(self._page())
         assert not stack
 
-    def test_refuses_bytes_that_are_no_picture_and_marks_it_does_not_know(self, tmp_path: Path) -> None:
+    def test_refuses_bytes_that_are_not_an_image_and_marks_it_does_not_know(self, tmp_path: Path) -> None:
         page = Page("x")
         with pytest.raises(ValueError, match="PNG or JPEG"):
-            page.picture(b"GIF89a")
+            page.image(b"GIF89a")
         with pytest.raises(ValueError, match="perhaps"):
             page.verdicts([("perhaps", "x")])
         assert page.write(tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
 def test_a_title_in_a_script_that_no_font_has_is_drawn_without_a_word():
-    from robo_rm.report.style import new_figure, picture_bytes, write_title
+    from robo_rm.report.style import image_bytes, new_figure, write_title
 
     figure = new_figure(2, 1)
     write_title(figure, "\u628a\u7ea2\u8272\u65b9\u5757\u653e\u8fdb\u76d2\u5b50 \u0e2b\u0e22\u0e34\u0e1a")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert picture_bytes(figure)
+        assert image_bytes(figure)

@@ -159,7 +159,7 @@ def test_model_hash_follows_the_weights(tmp_path: Path) -> None:
         model_hash(tmp_path / "nowhere")
 
 
-class TestVerb:
+class TestCommand:
     @pytest.fixture
     def run(
         self, store: DemoStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Callable[..., Any]
@@ -182,7 +182,7 @@ class TestVerb:
         assert "effective frames" in printed
         assert "4 episodes' weights" in printed
         metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
-        assert 0 < metrics["effective_share"] < 1
+        assert 0 < metrics["effective_fraction"] < 1
         assert metrics["episodes"] == 4
         assert (tmp_path / "scores" / "weights.png").read_bytes()[:4] == b"\x89PNG"
         assert "quantile: 0.5" in (tmp_path / "scores" / "config.yaml").read_text()

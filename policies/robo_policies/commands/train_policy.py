@@ -71,7 +71,7 @@ def run(config: Config) -> None:
     from robo_core.outputs import OutputFolder
     from robo_datasets import DemoStore
     from robo_policies.cloning.training import train_policy
-    from robo_rm.report.style import save_picture
+    from robo_rm.report.style import save_image
     from robo_rm.training.budget import Budget
     from robo_rm.training.curves import curve_figure
     from robo_rm.training.device import process_index
@@ -104,7 +104,7 @@ def run(config: Config) -> None:
     steps = range(1, len(trained.losses) + 1)
     lines = {"weighted loss": trained.losses}
     figure = curve_figure(steps, lines, "Training loss", trained.held_out, "held-out loss")
-    save_picture(figure, out.path("curve.png"))
+    save_image(figure, out.path("curve.png"))
     print_table("train-policy", ["figure", "value"], sorted(trained.metrics.items()))
     out.announce()
     env = next((one.attributes.get("env") for one in store), None)

@@ -86,7 +86,7 @@ def run(config: Config) -> None:
     from robo_policies.rl.logging.report import write_report
     from robo_policies.rl.logging.run_logger import RunLogger
     from robo_policies.rl.runners.experiment import Experiment
-    from robo_rm.report.style import save_picture
+    from robo_rm.report.style import save_image
     from robo_rm.shaping.modes import describe_terms
     from robo_rm.training.budget import cut_off_warning
     from robo_rm.training.device import pick_device
@@ -136,7 +136,7 @@ def run(config: Config) -> None:
     ended = {"steps": runner.state.steps, "planned_steps": config.steps, "ended_by": ended_by}
     experiment.save_policy({**ended, "seed": config.seed, "warnings": warnings})
     out.write_metrics(metrics)
-    save_picture(log.figure(curve), out.path("curve.png"))
+    save_image(log.figure(curve), out.path("curve.png"))
     write_report(out.path("report.html"), runner, config.env, terms, numbers, log.figure(curve))
     print_table("train-rl", ["metric", "value"], [[name, value] for name, value in metrics.items()])
     out.announce()

@@ -18,7 +18,7 @@ from robo_rm.report import (
     Page,
     episode_figure,
     episode_view,
-    save_picture,
+    save_image,
     success_figure,
     weights_figure,
 )
@@ -81,8 +81,8 @@ def _success(page: Page, folder: Path, results: Mapping[str, Mapping[str, Any]])
     page.section("Success of the policies")
     bars = [(POLICIES[name], int(result["successes"]), int(result["episodes"])) for name, result in results.items()]
     figure = success_figure(bars, "Success over the same random starts")
-    save_picture(figure, folder / "success.png")
-    page.picture(figure, "Dots: share of successes. Bars: Wilson's 95 % interval. The starts are the same for both.")
+    save_image(figure, folder / "success.png")
+    page.image(figure, "Dots: share of successes. Bars: Wilson's 95 % interval. The starts are the same for both.")
     page.prose(
         "Both policies are the same network (LeRobot's ACT on the state), trained for the same number of steps from "
         "the same demonstrations. The only difference is the weight of each frame in the loss.",
@@ -124,9 +124,9 @@ def _reward(page: Page, folder: Path, held_out: DemoStore, reward: Mapping[str, 
             page.prose(f"There is no {kind} episode among the ones held out.")
             continue
         figure = episode_figure(_view(held_out, episode, model.predict(episode)))
-        save_picture(figure, folder / f"episode_{kind}.jpg")
+        save_image(figure, folder / f"episode_{kind}.jpg")
         caption = f"A {kind} demonstration: predicted progress (blue, with its uncertainty) and true progress (dashed)."
-        page.picture(figure, caption, photo=True)
+        page.image(figure, caption, photo=True)
 
 
 def _weights(page: Page, folder: Path, demos: DemoStore) -> None:
@@ -139,10 +139,8 @@ def _weights(page: Page, folder: Path, demos: DemoStore) -> None:
             view = _view(demos, episode, Prediction(**progress.read(episode.uuid)), images=0)
             views.append(view.with_weights(weights.read(episode.uuid)["weight"]))
     figure = weights_figure(views, "Weights over time")
-    save_picture(figure, folder / "weights.png")
-    page.picture(
-        figure, "Frames from which the demonstration gets ahead count; pauses, steps back and failures do not."
-    )
+    save_image(figure, folder / "weights.png")
+    page.image(figure, "Frames from which the demonstration gets ahead count; pauses, steps back and failures do not.")
     rows = []
     for quality in sorted({str(episode.attributes.get("quality")) for episode in demos}):
         members = [episode.uuid for episode in demos if episode.attributes.get("quality") == quality]

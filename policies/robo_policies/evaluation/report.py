@@ -9,7 +9,7 @@ from urllib.parse import quote
 from robo_policies.evaluation.comparison import Comparison
 from robo_policies.evaluation.plots import stopped_figure, strip_figure, success_bars, time_figure
 from robo_policies.evaluation.results import Evaluation
-from robo_rm.report import Page, save_picture, success_figure
+from robo_rm.report import Page, save_image, success_figure
 
 
 def write_report(folder: Path, env: str, evaluations: Mapping[str, Evaluation], comparison: Comparison | None) -> None:
@@ -42,17 +42,17 @@ def write_report(folder: Path, env: str, evaluations: Mapping[str, Evaluation], 
         )
     page.section("Success")
     figure = success_figure(success_bars(evaluations), "Success over the same random starts")
-    save_picture(figure, folder / "success.png")
-    page.picture(figure)
+    save_image(figure, folder / "success.png")
+    page.image(figure)
     page.table(["", *evaluations], metric_rows(evaluations))
     if any(one.successes for one in evaluations.values()):
-        page.picture(time_figure(evaluations), "Fraction of the episodes that had succeeded by each second.")
+        page.image(time_figure(evaluations), "Fraction of the episodes that had succeeded by each second.")
     failures = sum(len(one.rollouts) - one.successes for one in evaluations.values())
     if result.stages and failures:
         page.section("Failures")
         figure = stopped_figure(evaluations)
-        save_picture(figure, folder / "stopped.png")
-        page.picture(figure, "The furthest stage that each failed episode reached.")
+        save_image(figure, folder / "stopped.png")
+        page.image(figure, "The furthest stage that each failed episode reached.")
     _videos(page, folder, evaluations)
     page.write(folder / "report.html")
 
@@ -93,4 +93,4 @@ def _videos(page: Page, folder: Path, evaluations: Mapping[str, Evaluation]) -> 
             outcome = "success" if rollout.success else f"failure{reached}"
             title = f"{name}, {video.kind}: episode {rollout.episode}, {outcome}, {rollout.seconds:.1f} s"
             path = video.path.relative_to(folder).as_posix()
-            page.picture(strip_figure(video.strip, title), f"[{path}]({quote(path)})", photo=True)
+            page.image(strip_figure(video.strip, title), f"[{path}]({quote(path)})", photo=True)

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robo_core.errors import ConfigError, ModelError
-from robo_rm.labels.grouping import GroupedEpisode, GroupedStore, named_groups
+from robo_rm.labels.grouping import GroupedStore, named_groups
 from robo_rm.labels.progress import training_priors
 from robo_rm.labels.tasks import task_priors
 from robo_rm.reward_models.calibration import CalibratedModel
 from robo_rm.reward_models.capabilities import TwoHeaded, capability
 from robo_rm.reward_models.protocol import RewardModel
+
+if TYPE_CHECKING:
+    from robo_datasets import Episode
 
 DENSE, SPARSE = "dense", "sparse"
 
@@ -51,9 +54,9 @@ def sparse_store(store: Any, groups: Sequence[Sequence[int]]) -> GroupedStore:
     return GroupedStore(store, named_groups(list(store.stages), groups), setting="reward.sparse")
 
 
-def sparse_episodes(view: GroupedStore, episodes: Sequence[Any]) -> list[GroupedEpisode]:
+def sparse_episodes(view: GroupedStore, episodes: Sequence[Any]) -> list[Episode]:
     """Episodes with the sparse labels."""
-    return [GroupedEpisode(episode, view) for episode in episodes]
+    return [view.grouped(episode) for episode in episodes]
 
 
 def describe_sparse(

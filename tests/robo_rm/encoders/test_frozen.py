@@ -80,7 +80,7 @@ def test_features_are_computed_once_and_training_scoring_and_streams_agree(clip,
     kept = StoredFeatures(store, model.description.identity, [CAMERA])
     for episode in store:
         assert np.array_equal(kept.read(episode.uuid, CAMERA), FrozenEncoder(settings(clip)).encode(episode[CAMERA][:]))
-    assert model.frames_encoded == 0, "the held-out figures read what was kept"
+    assert model.frames_encoded == 0, "the held-out metrics read what was kept"
 
     again = load_reward_model(tmp_path / "rm", "cpu")
     episode = store[0]

@@ -79,7 +79,7 @@ def test_no_message_names_a_setting_that_no_command_has(path: Path) -> None:
 
 
 def test_the_check_sees_a_setting_that_is_not_there() -> None:
-    assert wrong_settings("give episodes=all, or share=1", "calibrate") == ["episodes"]
+    assert wrong_settings("give episodes=all, or fraction=1", "calibrate") == ["episodes"]
     assert wrong_settings("train with robo-rm train-reward holdout=8", "calibrate") == []
     assert wrong_settings("train with holdout=8", "calibrate") == ["holdout"]
     assert wrong_settings("robo-rm score model=MODEL store=S calibration.dead_zone=0.5 dead=1", "train-policy") == [
@@ -121,7 +121,7 @@ class TestWhatCommandsSay:
     def test_too_few_to_calibrate_with(self, folder: Path, run_command) -> None:
         store = make_bright_store(folder / "s.zarr", ["clean", "clean"])
         error = self.refusal(run_command, "calibrate", f"model={self.saved(folder)}", f"store={store.path}")
-        assert "share=1" in error
+        assert "fraction=1" in error
 
     def test_nothing_to_calibrate_by(self, folder: Path, run_command) -> None:
         store = make_bright_store(folder / "s.zarr", ["clean"] * 4)
@@ -133,7 +133,7 @@ class TestWhatCommandsSay:
     @pytest.mark.parametrize("kinds", [["clean"] * 4, ["partial"] * 4, ["clean", "partial"] * 3])
     def test_calibration_says_what_it_fitted_and_what_not(self, folder: Path, run_command, kinds: list[str]) -> None:
         store = make_bright_store(folder / "s.zarr", kinds)
-        words = (f"model={self.saved(folder)}", f"store={store.path}", "share=1")
+        words = (f"model={self.saved(folder)}", f"store={store.path}", "fraction=1")
         code, printed, error = run_command("calibrate", *words)
         assert code == 0, error
         assert "nan" not in printed

@@ -1,4 +1,4 @@
-"""`robo-rm eval-reward`: figures that follow from the data, advice that follows from the figures, clear refusals."""
+"""`robo-rm eval-reward`: metrics that follow from the data, advice that follows from the metrics, clear refusals."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from brightness_model import FRONT, BrightnessModel, load_brightness_model, make
 
 from robo_core.errors import ConfigError, ModelError, StoreError
 from robo_datasets import DemoStore
-from robo_rm.evaluation.advice import FIGURES, USES, advise, figure_rows, flat_metrics, missing_figures
+from robo_rm.evaluation.advice import METRICS, USES, advise, flat_metrics, metric_rows, missing_metrics
 from robo_rm.evaluation.clips import Clip, backwards, paused, rewound
 from robo_rm.evaluation.evaluate import Evaluation, choose_episodes, evaluate_reward_model, model_priors
-from robo_rm.evaluation.flat_metrics import by_kind, figures
+from robo_rm.evaluation.flat_metrics import by_kind, compute_metrics
 from robo_rm.evaluation.probes import WRONG_INSTRUCTION, another_task, probe_episode, why_left_out
 from robo_rm.metrics import Interval
 from robo_rm.reward_models.prediction import Prediction
@@ -40,8 +40,8 @@ def _model(**options: Any) -> BrightnessModel:
 
 
 def test_a_nearly_right_model_gets_the_figures_it_deserves(evaluation: Evaluation) -> None:
-    value = {name: figure.value for name, figure in evaluation.figures.items()}
-    assert set(value) == set(FIGURES)
+    value = {name: metric.value for name, metric in evaluation.metrics.items()}
+    assert set(value) == set(METRICS)
     assert value["voc"] > 0.98
     assert value["mse"] < 0.02
     assert value["stage_accuracy"] > 0.95
@@ -63,10 +63,10 @@ def test_a_nearly_right_model_gets_the_figures_it_deserves(evaluation: Evaluatio
 def test_intervals_hold_their_figure_and_are_the_same_for_the_same_seed(
     evaluation: Evaluation, store: DemoStore
 ) -> None:
-    for name, (value, low, high) in evaluation.figures.items():
+    for name, (value, low, high) in evaluation.metrics.items():
         assert math.isnan(low) or low - 1e-9 <= value <= high + 1e-9, name
-    again = figures(evaluation.episodes, store.fps, resamples=200)
-    assert all(again[name] == pytest.approx(figure, nan_ok=True) for name, figure in evaluation.figures.items())
+    again = compute_metrics(evaluation.episodes, store.fps, resamples=200)
+    assert all(again[name] == pytest.approx(metric, nan_ok=True) for name, metric in evaluation.metrics.items())
 
 
 def test_each_kind_has_its_row(evaluation: Evaluation, store: DemoStore) -> None:
@@ -94,20 +94,20 @@ def test_frames_of_an_unfinished_segment_count_for_stages_and_not_for_errors(eva
 def test_without_failures_the_failure_side_is_unknown_and_said_to_be(store: DemoStore, tmp_path: Path) -> None:
     good = make_bright_store(tmp_path / "good.zarr", ["clean"] * 3)
     result = evaluate_reward_model(_model(), good, resamples=50)
-    for name in ("auroc", "hallucination", "fpr_at_gold", "stage_accuracy_failures", "kendall_tau"):
-        assert math.isnan(result.figures[name].value), name
+    for name in ("auroc", "hallucination", "fpr_at_recall", "stage_accuracy_failures", "kendall_tau"):
+        assert math.isnan(result.metrics[name].value), name
     advice = advise(result)
     by_use = {item.use: item for item in advice if item.use}
     assert by_use["stopping"].mark == "care"
     assert "is not known" in by_use["stopping"].text
-    assert "auroc, wanted at least 0.95, cannot be had: none of 3 episodes is marked as a failure" in (
+    assert "auroc, wanted at least 0.95, cannot be computed: none of 3 episodes is marked as a failure" in (
         by_use["stopping"].text
     )
-    assert any("No judged episode is marked as a failure" in item.text for item in advice)
+    assert any("No evaluated episode is marked as a failure" in item.text for item in advice)
     flat = flat_metrics(result, advice)
     assert flat["failures"] == 0
-    assert "auroc" not in [row[0] for row in figure_rows(result)]
-    told = missing_figures(result)
+    assert "auroc" not in [row[0] for row in metric_rows(result)]
+    told = missing_metrics(result)
     assert "hallucination, stage_accuracy_failures, rho (none of 3 episodes is marked as a failure)" in told
     assert flat["successes"] == 3
 
@@ -139,8 +139,8 @@ class TestClips:
                 return super().estimate(levels[-1:])
 
         result = evaluate_reward_model(Follows(provenance={"priors": [1 / 3] * 3}), store, resamples=20)
-        assert result.figures["hallucination_probes"].value < 0.05
-        assert result.figures["voc_reversed"].value < -0.95
+        assert result.metrics["hallucination_probes"].value < 0.05
+        assert result.metrics["voc_reversed"].value < -0.95
 
 
 class TestWrongInstruction:
@@ -171,12 +171,12 @@ class TestWrongInstruction:
 
 class TestAdvice:
     def _with(self, evaluation: Evaluation, **values: Interval) -> dict[str, str]:
-        good = {name: Interval(1, 1, 1) if f.better == "high" else Interval(-1, -1, -1) for name, f in FIGURES.items()}
+        good = {name: Interval(1, 1, 1) if f.better == "high" else Interval(-1, -1, -1) for name, f in METRICS.items()}
         changed = Evaluation(
             stages=evaluation.stages,
             fps=evaluation.fps,
             episodes=evaluation.episodes,
-            figures={**good, **values},
+            metrics={**good, **values},
             by_kind={},
             speed=evaluation.speed,
             scope="",
@@ -187,9 +187,9 @@ class TestAdvice:
         assert all(text.startswith("yes") for text in self._with(evaluation).values())
 
     def test_names_the_figure_that_breaks_a_bound_and_spares_the_other_uses(self, evaluation: Evaluation) -> None:
-        told = self._with(evaluation, fpr_at_gold=Interval(0.4, 0.2, 0.6))
+        told = self._with(evaluation, fpr_at_recall=Interval(0.4, 0.2, 0.6))
         assert told["stopping"].startswith("no")
-        assert "fpr_at_gold is 0.400 (wanted at most 0.1)" in told["stopping"]
+        assert "fpr_at_recall is 0.400 (wanted at most 0.1)" in told["stopping"]
         assert told["weighting"].startswith("yes")
 
     def test_is_careful_where_the_interval_reaches_over_the_bound(self, evaluation: Evaluation) -> None:
@@ -200,7 +200,7 @@ class TestAdvice:
     @pytest.mark.parametrize("use", USES)
     def test_every_bound_matters(self, evaluation: Evaluation, use: str) -> None:
         for name in USES[use][1]:
-            bad = Interval(-1, -1, -1) if FIGURES[name].better == "high" else Interval(1, 1, 1)
+            bad = Interval(-1, -1, -1) if METRICS[name].better == "high" else Interval(1, 1, 1)
             assert self._with(evaluation, **{name: bad})[use].startswith("no")
 
     def test_names_the_weakest_stage(self, evaluation: Evaluation) -> None:
@@ -220,14 +220,14 @@ class TestChoosing:
         assert (chosen, seen) == (uuids, True)
         assert "3 of them trained on" in words
 
-    def test_a_model_that_knows_the_whole_store_is_not_judged_on_it(self, store: DemoStore) -> None:
+    def test_a_model_that_knows_the_whole_store_is_not_evaluated_on_it(self, store: DemoStore) -> None:
         with pytest.raises(StoreError, match=r"trained on all 6 episodes .*holdout=8"):
             choose_episodes(_model(train_uuids=store.uuids), store)
         with pytest.raises(ConfigError, match="episodes=some"):
             choose_episodes(_model(), store, "some")
 
 
-def test_refuses_what_it_cannot_judge(store: DemoStore, tmp_path: Path) -> None:
+def test_refuses_what_it_cannot_evaluate(store: DemoStore, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="stages"):
         evaluate_reward_model(BrightnessModel(stages=["a", "b", "c"]), store)
     with pytest.raises(ModelError, match=r"observation\.images\.wrist"):
@@ -245,7 +245,7 @@ def test_refuses_what_it_cannot_judge(store: DemoStore, tmp_path: Path) -> None:
         evaluate_reward_model(_model(), nameless)
 
 
-class TestVerb:
+class TestCommand:
     @pytest.fixture
     def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         import robo_rm.reward_models.saving
@@ -258,7 +258,7 @@ class TestVerb:
         _model().save(tmp_path / "rm")
         return tmp_path
 
-    def test_prints_and_writes_the_same_judgement(
+    def test_prints_and_writes_the_same_evaluation(
         self, folder: Path, store: DemoStore, run_command: Callable[..., Any]
     ) -> None:
         words = (f"model={folder / 'rm'}", f"store={store.path}", f"out={folder / 'report'}", "resamples=50")

@@ -55,7 +55,7 @@ def test_the_better_model_comes_first_with_a_paired_difference(many):
     worse = board.differences["dim"]["mse"]
     assert worse.value > 0
     assert worse.low > 0
-    value = {name: e.figures["mse"].value for name, e in board.evaluations.items()}
+    value = {name: e.metrics["mse"].value for name, e in board.evaluations.items()}
     assert worse.value == pytest.approx(value["dim"] - value["right"])
     assert board.surely("dim", "mse")
     assert next(row for row in board_rows(board) if row[0] == "mse")[2].endswith("*")
@@ -68,7 +68,7 @@ def test_few_episodes_make_no_difference_sure(store):
     board = compare({"dim": dim(), "right": right()}, store, probes=0, resamples=200)
     assert board.differences["dim"]["mse"].low > 0, "every episode says so"
     assert not board.surely("dim", "mse"), "but five successes may do so by chance, among all that is compared"
-    assert any("cannot be told apart on these 8 episodes" in text for _, text in verdicts(board))
+    assert any("cannot be distinguished on these 8 episodes" in text for _, text in verdicts(board))
 
 
 class Noisy(BrightnessModel):
@@ -87,12 +87,12 @@ class Noisy(BrightnessModel):
 def test_alike_models_get_no_star_however_many_are_compared(many):
     board = compare({f"m{seed}": Noisy(seed) for seed in range(4)}, many, probes=0, resamples=50)
     by_interval = [
-        (name, figure)
+        (name, metric)
         for name, part in board.differences.items()
-        for figure, found in part.items()
+        for metric, found in part.items()
         if np.isfinite(found.low) and (found.low > 0 or found.high < 0)
     ]
-    starred = [(name, figure) for name, part in board.chances.items() for figure in part if board.surely(name, figure)]
+    starred = [(name, metric) for name, part in board.chances.items() for metric in part if board.surely(name, metric)]
     assert by_interval, "uncorrected intervals would call some of them different"
     assert starred == []
 
@@ -110,10 +110,10 @@ def test_a_model_beside_itself_differs_in_nothing(store):
     board = compare({"one": right(), "two": right()}, store, resamples=100)
     for interval in board.differences["two"].values():
         assert np.isnan(interval.value) or interval == (0, 0, 0) or (interval.value == 0 and np.isnan(interval.low))
-    assert any("cannot be told apart" in text for _, text in verdicts(board))
+    assert any("cannot be distinguished" in text for _, text in verdicts(board))
 
 
-def test_only_episodes_that_no_model_has_learned_from_are_judged(store):
+def test_only_episodes_that_no_model_has_learned_from_are_evaluated(store):
     uuids = store.uuids
     first = right(train_uuids=uuids[:2], holdout_uuids=uuids[2:6])
     second = right(train_uuids=uuids[:3], holdout_uuids=uuids[3:5])
@@ -126,7 +126,7 @@ def test_only_episodes_that_no_model_has_learned_from_are_judged(store):
         compare({"a": first}, store)
 
 
-def test_episodes_that_calibrated_a_model_do_not_judge_it(store):
+def test_episodes_that_calibrated_a_model_do_not_evaluate_it(store):
     uuids = store.uuids
     model = right(train_uuids=uuids[:2], holdout_uuids=uuids[2:6], calibration_uuids=uuids[2:4])
     assert common_episodes({"a": model, "b": right()}, store)[0] == uuids[4:6]
@@ -144,11 +144,11 @@ def test_recorded_probes_count_as_clips_do(store, probes):
     assert {"pause", "rewind", "hover", "shuffled", "frozen camera", "dazzle"} == set(result.by_probe)
     assert result.by_probe["dazzle"]["claimed"] == 1
     assert result.by_probe["pause"] == without.by_probe["pause"]
-    assert result.figures["hallucination_probes"].value > without.figures["hallucination_probes"].value
+    assert result.metrics["hallucination_probes"].value > without.metrics["hallucination_probes"].value
     counted = [row for name, row in result.by_probe.items() if name != "shuffled"]
     total = sum(row["frames"] for row in counted)
     claimed = sum(row["frames"] * row["claimed"] for row in counted)
-    assert result.figures["hallucination_probes"].value == pytest.approx(claimed / total)
+    assert result.metrics["hallucination_probes"].value == pytest.approx(claimed / total)
 
 
 def test_names_tell_the_folders_apart():
@@ -182,7 +182,7 @@ def test_the_verb_writes_page_and_numbers(many, probes, tmp_path, run_command, m
     assert metrics["dim.mse_minus_best_low"] > 0
     assert metrics["dim.mse_minus_best_p"] <= 0.05
     page = (tmp_path / "board" / "report.html").read_text()
-    assert page.index("Which one?") < page.index("The figures") < page.index("Where nothing happens")
+    assert page.index("Which one?") < page.index("The metrics") < page.index("Where nothing happens")
     assert page.count("data:image/jpeg") == 5
     assert "http" not in page
     assert "ahead of dim" in printed
@@ -195,7 +195,7 @@ def test_epic_is_that_of_the_definition(store):
     result = evaluate_reward_model(right(), store, probes=0, resamples=20)
     said = np.concatenate([e.prediction.progress for e in result.episodes]).astype(np.float64)
     true = np.concatenate([e.simulator for e in result.episodes]).astype(np.float64)
-    assert result.figures["epic"].value == pytest.approx(np.sqrt((1 - np.corrcoef(said, true)[0, 1]) / 2), abs=1e-6)
+    assert result.metrics["epic"].value == pytest.approx(np.sqrt((1 - np.corrcoef(said, true)[0, 1]) / 2), abs=1e-6)
 
 
 def test_each_task_has_its_row(store, tmp_path):
@@ -217,5 +217,5 @@ def test_still_clips_keep_away_from_changes_of_stage():
 def test_clips_of_one_episode_give_no_interval(store):
     board = compare({"right": right(), "dim": dim()}, store, probes=1, resamples=20)
     assert np.isnan(board.differences["dim"]["voc_reversed"].low)
-    assert np.isnan(board.evaluations["right"].figures["hallucination_probes"].low)
+    assert np.isnan(board.evaluations["right"].metrics["hallucination_probes"].low)
     assert not any("hallucination_probes" in text for _, text in verdicts(board))

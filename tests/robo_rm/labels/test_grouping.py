@@ -1,4 +1,4 @@
-"""Coarser stages: one view for training, scoring and judging, and errors that show the store's stages."""
+"""Coarser stages: one view for training, scoring and evaluating, and errors that show the store's stages."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_groups_that_are_not_the_task_in_order_are_refused(tmp_path, groups):
         GroupedStore(make_store(tmp_path / "square.zarr", episodes=1), groups)
 
 
-def test_a_model_of_one_stage_learns_from_a_store_without_labels_and_is_scored_and_judged(tmp_path):
+def test_a_model_of_one_stage_learns_from_a_store_without_labels_and_is_scored_and_evaluated(tmp_path):
     store = make_store(tmp_path / "square.zarr", episodes=5, labelled=False)
     model = trained(store, tmp_path / "rm", [[]]).model
     assert model.stages == ["task"]

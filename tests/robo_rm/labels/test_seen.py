@@ -1,4 +1,4 @@
-"""What a model knows is known by content: copies under other names are not judged as unseen."""
+"""What a model knows is known by content: copies under other names are not evaluated as unseen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robo_datasets import DemoStore
 from robo_rm.evaluation.calibrate import calibrate
 from robo_rm.evaluation.evaluate import choose_episodes, evaluate_reward_model, left_out
 from robo_rm.evaluation.leaderboard import common_episodes
-from robo_rm.labels.training_overlap import CALIBRATED, STOPPED, TRAINED, Seen, contents, seen_episodes
+from robo_rm.labels.training_overlap import CALIBRATED, STOPPED, TRAINED, TrainingOverlap, contents, training_overlap
 from robo_rm.reward_models.calibration import CalibratedModel
 from robo_rm.reward_models.registry import FitRequest
 from robo_rm.reward_models.stage.model_type import StagePlan
@@ -46,9 +46,9 @@ def model(store, **uuids) -> BrightnessModel:
 
 def test_copies_in_another_store_are_left_out_and_said_to_be(store, copies):
     trained = model(store, train_uuids=store.uuids[:2], validation_uuids=store.uuids[2:3])
-    chosen, words, seen = choose_episodes(trained, copies)
+    chosen, words, overlaps = choose_episodes(trained, copies)
     assert chosen == copies.uuids[3:]
-    assert not seen
+    assert not overlaps
     assert "5 episodes the model has not seen" in words
     assert "3 left out as copies, under other names" in words
     assert evaluate_reward_model(trained, copies, probes=0, resamples=20).scope == words
@@ -58,7 +58,7 @@ def test_copies_in_another_store_are_left_out_and_said_to_be(store, copies):
 
 
 def test_each_part_is_known(store, copies):
-    known = seen_episodes(
+    known = training_overlap(
         model(
             store,
             train_uuids=store.uuids[:1],
@@ -71,7 +71,7 @@ def test_each_part_is_known(store, copies):
     assert list(known.copies) == copies.uuids[:3]
 
 
-def test_episodes_that_chose_the_checkpoint_do_not_judge_it(store):
+def test_episodes_that_chose_the_checkpoint_do_not_evaluate_it(store):
     stopped = model(store, train_uuids=store.uuids[:2], validation_uuids=store.uuids[2:4])
     chosen, words, _ = choose_episodes(stopped, store)
     assert chosen == store.uuids[4:]
@@ -88,7 +88,7 @@ def test_training_keeps_what_its_episodes_hold(tmp_path):
     assert set(provenance["contents"]) == {*provenance["train_uuids"], *provenance["validation_uuids"]}
     assert len(provenance["validation_uuids"]) == 4
     again = make_store(tmp_path / "again.zarr", episodes=13, failures=0, frames=12)
-    known = seen_episodes(provenance, again)
+    known = training_overlap(provenance, again)
     places = {store.uuids.index(uuid) for uuid in provenance["contents"]}
     # Failures are other pictures than the successes that have their places in the second store.
     assert set(known.copies) == {again.uuids[place] for place in places if place < 8}
@@ -97,7 +97,7 @@ def test_training_keeps_what_its_episodes_hold(tmp_path):
 def test_an_adapted_model_knows_what_its_beginning_was_trained_on(store, copies):
     first = model(store, train_uuids=store.uuids[:2]).provenance
     adapted = {"priors": [1 / 3] * 3, "train_uuids": [], "init": {"folder": "rm", **first}}
-    assert list(seen_episodes(adapted, copies).copies) == copies.uuids[:2]
+    assert list(training_overlap(adapted, copies).copies) == copies.uuids[:2]
 
 
 def test_a_model_that_kept_no_contents_is_known_by_its_episodes_in_the_store(store, tmp_path):
@@ -107,14 +107,14 @@ def test_a_model_that_kept_no_contents_is_known_by_its_episodes_in_the_store(sto
 
 
 def test_what_calibrated_it_is_known_in_another_store(store, copies):
-    done = calibrate(model(store), store, share=0.5)
+    done = calibrate(model(store), store, fraction=0.5)
     calibrated = CalibratedModel(model(store), done.calibration)
     used = [store.uuids.index(uuid) for uuid in done.calibration.uuids]
     assert len(used) == 3
     assert choose_episodes(calibrated, copies)[0] == [u for n, u in enumerate(copies.uuids) if n not in used]
 
 
-def test_an_episode_that_is_there_twice_is_judged_once(copies, tmp_path):
+def test_an_episode_that_is_there_twice_is_evaluated_once(copies, tmp_path):
     import shutil
 
     shutil.copytree(copies.path, tmp_path / "twice.zarr")
@@ -139,11 +139,11 @@ def test_a_store_of_copies_alone_is_refused(store, tmp_path):
 
 def test_nothing_is_known_of_other_episodes(store, tmp_path):
     other = make_bright_store(tmp_path / "other.zarr", KINDS, length=90)
-    assert not seen_episodes(model(store, train_uuids=store.uuids).provenance, other).roles
-    assert replace(seen_episodes({}, other), prints={}).roles == {}
+    assert not training_overlap(model(store, train_uuids=store.uuids).provenance, other).roles
+    assert replace(training_overlap({}, other), prints={}).roles == {}
 
 
-def test_only_judged_episodes_count_as_looking_known():
-    seen = Seen(roles={"a": TRAINED}, alike={"a": "x", "b": "y", "c": "z"})
-    assert left_out(seen, {}, ["c", "d"]).startswith(" (1 have states and actions of episodes that it knows")
-    assert left_out(seen, {}, ["d"]) == ""
+def test_only_evaluated_episodes_count_as_looking_known():
+    overlap = TrainingOverlap(roles={"a": TRAINED}, alike={"a": "x", "b": "y", "c": "z"})
+    assert left_out(overlap, {}, ["c", "d"]).startswith(" (1 have states and actions of episodes that it knows")
+    assert left_out(overlap, {}, ["d"]) == ""

@@ -55,7 +55,7 @@ def test_failures_alone_are_not_told_to_label_stages():
         training_priors([episode("a", [-1, -1])], 2)
 
 
-def test_one_model_of_two_tasks_is_trained_saved_and_judged(tmp_path):
+def test_one_model_of_two_tasks_is_trained_saved_and_evaluated(tmp_path):
     features = {
         CAMERA: {"shape": (HEIGHT, WIDTH, 3), "dtype": "uint8"},
         STATE: {"shape": (2,), "dtype": "float32"},

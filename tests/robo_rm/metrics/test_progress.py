@@ -1,4 +1,4 @@
-"""Figures against values worked out by hand, and the properties they must have."""
+"""Metrics against values worked out by hand, and the properties they must have."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def test_errors_count_only_labelled_frames() -> None:
 
 
 def test_arrays_of_different_length_are_refused() -> None:
-    for figure in (metrics.mse, metrics.mae, metrics.stage_accuracy, metrics.hallucination, metrics.auroc):
+    for metric in (metrics.mse, metrics.mae, metrics.stage_accuracy, metrics.hallucination, metrics.auroc):
         with pytest.raises(ValueError, match="shape"):
-            figure([0, 1, 0], [0, 1])
+            metric([0, 1, 0], [0, 1])
 
 
 class TestVoc:
@@ -112,19 +112,19 @@ class TestOutcome:
         false, true = metrics.roc_curve(score, good)
         assert (np.diff(false) * (true[1:] + true[:-1]) / 2).sum() == pytest.approx(share)
 
-    def test_fpr_at_gold_takes_the_threshold_that_keeps_the_recall(self) -> None:
+    def test_fpr_at_recall_takes_the_threshold_that_keeps_the_recall(self) -> None:
         score = np.concatenate([np.linspace(0.81, 1.0, 20), [0.0, 0.815, 0.83, 0.9]])
         good = np.arange(24) < 20
         # 19 of 20 successes pass at .82; of the failures .83 and .9 do.
-        assert metrics.fpr_at_gold(score, good) == pytest.approx(0.5)
-        assert metrics.fpr_at_gold(score, good, recall=1.0) == pytest.approx(0.75)
-        assert np.isnan(metrics.fpr_at_gold([1.0], [True]))
+        assert metrics.fpr_at_recall(score, good) == pytest.approx(0.5)
+        assert metrics.fpr_at_recall(score, good, recall=1.0) == pytest.approx(0.75)
+        assert np.isnan(metrics.fpr_at_recall([1.0], [True]))
 
     def test_the_recall_is_that_of_successes_the_threshold_has_not_seen(self) -> None:
         # Of four successes the threshold is the lowest of the other three: only the lowest of all misses it.
-        assert metrics.recall_at_gold([0.9, 0.8, 0.7, 0.6, 0.1], [True] * 4 + [False]) == pytest.approx(0.75)
-        assert metrics.recall_at_gold([0.9, 0.9, 0.1], [True, True, False]) == 1
-        assert np.isnan(metrics.recall_at_gold([0.9, 0.1], [True, False]))
+        assert metrics.recall_at_threshold([0.9, 0.8, 0.7, 0.6, 0.1], [True] * 4 + [False]) == pytest.approx(0.75)
+        assert metrics.recall_at_threshold([0.9, 0.9, 0.1], [True, True, False]) == 1
+        assert np.isnan(metrics.recall_at_threshold([0.9, 0.1], [True, False]))
 
     def test_a_roc_curve_needs_both_outcomes(self) -> None:
         with pytest.raises(ValueError, match="successes, failures"):
@@ -133,7 +133,7 @@ class TestOutcome:
     def test_a_score_that_is_no_number_is_no_rank(self) -> None:
         assert np.isnan(metrics.auroc([0.1, nan, 0.3], [True, False, True]))
         assert np.isnan(metrics.kendall_tau([0.1, nan, 0.3], [0.1, 0.2, 0.3]))
-        assert np.isnan(metrics.fpr_at_gold([0.1, nan], [True, False]))
+        assert np.isnan(metrics.fpr_at_recall([0.1, nan], [True, False]))
 
     def test_kendall_tau_b_by_hand(self) -> None:
         # pairs: (1,2)+ (1,3)+ (2,3) tie in truth: tau-b = 2 / sqrt(3 * 2)
@@ -143,7 +143,7 @@ class TestOutcome:
     def test_rho_is_correct_minus_wrong(self) -> None:
         assert metrics.rho(["success", "fail", "partial", "fail"], ["success", "fail", "fail", "fail"]) == 0.5
         assert metrics.rho(["fail"], ["success"]) == -1
-        assert [metrics.judge_rollout(p) for p in (0.2, 0.35, 0.84, 0.85)] == [
+        assert [metrics.classify_rollout(p) for p in (0.2, 0.35, 0.84, 0.85)] == [
             "fail",
             "partial",
             "partial",

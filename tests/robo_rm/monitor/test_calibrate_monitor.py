@@ -12,7 +12,7 @@ from moving_square import CAMERA, ENCODER, HEIGHT, REWARD, STAGES, STATE, WIDTH,
 from robo_core.errors import ModelError
 from robo_datasets import DemoStore
 from robo_rm.evaluation.evaluate import choose_episodes
-from robo_rm.monitor.promise import MONITOR, PICTURES, read_monitor
+from robo_rm.monitor.promise import IMAGES, MONITOR, read_monitor
 from robo_rm.reward_models.registry import FitRequest, reward_kind
 from robo_rm.reward_models.saving import load_reward_model
 from robo_rm.settings import OptimiserSettings
@@ -145,6 +145,6 @@ def test_remove_takes_the_monitor_and_its_section_away(run_command, store, folde
     run_command("calibrate-monitor", f"model={folder}", f"store={store.path}", "rates=[0.05]", "fraction=1")
     assert run_command("calibrate-monitor", f"model={folder}", f"store={store.path}", "remove=true")[0] == 0
     assert not (folder / MONITOR).exists()
-    assert not (folder / PICTURES).exists()
+    assert not (folder / IMAGES).exists()
     assert (folder / "card.md").read_text().strip() == before.strip()
     load_reward_model(folder, "cpu")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robo_rm.monitor.images import PictureModel
+from robo_rm.monitor.images import ImageModel
 from robo_rm.monitor.promise import MonitorCalibration
 from robo_rm.monitor.scores import SCORES, RunScores
 from robo_rm.monitor.watch import MonitoredRun, Verdict
@@ -126,8 +126,8 @@ def pictures(count: int, seed: int, shift: int = 0) -> list[np.ndarray]:
     return found
 
 
-def test_pictures_of_training_are_familiar_and_a_covered_or_moved_camera_is_not():
-    model = PictureModel.fit({"front": pictures(300, 0)})
+def test_images_of_training_are_familiar_and_a_covered_or_moved_camera_is_not():
+    model = ImageModel.fit({"front": pictures(300, 0)})
     assert model is not None
     usual = [model.distance({"front": picture}) for picture in pictures(50, 1)]
     assert np.median(usual) < 2
@@ -135,9 +135,9 @@ def test_pictures_of_training_are_familiar_and_a_covered_or_moved_camera_is_not(
     assert model.distance({"front": pictures(1, 2, shift=14)[0]}) > 2 * max(usual)
 
 
-def test_few_pictures_make_no_picture_model():
-    assert PictureModel.fit({"front": pictures(10, 0)}) is None
-    assert PictureModel.fit({}) is None
+def test_few_images_make_no_image_model():
+    assert ImageModel.fit({"front": pictures(10, 0)}) is None
+    assert ImageModel.fit({}) is None
 
 
 def test_a_calibration_is_plain_json(calibration):

@@ -151,7 +151,7 @@ def test_a_calibrated_folder_keeps_the_contract_and_is_not_judged_on_what_it_was
 
 def test_without_failures_success_is_not_calibrated_and_said_to_be(store, folder, tmp_path):
     good = make_store(tmp_path / "good.zarr", episodes=4)
-    done = calibrate(load_reward_model(folder, "cpu"), good, share=1.0)
+    done = calibrate(load_reward_model(folder, "cpu"), good, fraction=1.0)
     assert "success not calibrated" in done.summary
     model = CalibratedModel(load_reward_model(folder, "cpu"), done.calibration)
     with pytest.raises(ModelError, match="successes and failures"):

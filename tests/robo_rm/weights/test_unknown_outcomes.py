@@ -12,7 +12,7 @@ from brightness_model import BrightnessModel, make_bright_store
 from robo_core.cli.main import main
 from robo_core.errors import ConfigError
 from robo_datasets import DemoStore
-from robo_rm.evaluation.calibrate import _fitted, _look
+from robo_rm.evaluation.calibrate import _fitted, _observe
 from robo_rm.evaluation.evaluate import evaluate_reward_model
 from robo_rm.labels.outcomes import HOW_TO_MARK, finished_unknown
 from robo_rm.labels.progress import stored_labels
@@ -79,7 +79,7 @@ def test_score_says_what_becomes_of_unknown_outcomes(store: DemoStore, capsys: p
     assert derived.read(store.uuids[0])["weight"][-6:].min() == 1
     assert main(["score", f"store={store.path}", KEY, "mode=success_only"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert f"3 of 4 episodes have no outcome (success) and weigh 0; {HOW_TO_MARK}" in told
+    assert f"3 of 4 episodes have no outcome (success) and have weight 0; {HOW_TO_MARK}" in told
 
 
 def test_calibration_says_whom_it_left_out() -> None:
@@ -90,7 +90,7 @@ def test_calibration_says_whom_it_left_out() -> None:
     assert HOW_TO_MARK not in _fitted(fitted, 3, 3, [True, True, False])
 
 
-def test_unknown_outcomes_are_judged_and_calibrated_by_the_labels_they_train_by(store: DemoStore) -> None:
+def test_unknown_outcomes_are_evaluated_and_calibrated_by_the_labels_they_train_by(store: DemoStore) -> None:
     uuid = store.uuids[0]
     stage = np.asarray(store.episode(uuid).stage).copy()
     stage[stage == stage.max()] = -1  # a task that ends in an earlier stage than the store's last
@@ -100,9 +100,9 @@ def test_unknown_outcomes_are_judged_and_calibrated_by_the_labels_they_train_by(
     model.provenance = {**model.provenance, "priors": priors.tolist()}
     expected = stored_labels(store.episode(uuid), priors)
     assert expected.complete[stage == last].all()
-    judged = evaluate_reward_model(model, store, which=[uuid], probes=0, resamples=0).episodes[0]
-    np.testing.assert_array_equal(np.isfinite(judged.label), stage >= 0)
-    np.testing.assert_array_equal(_look(model, store.episode(uuid), priors)[2], judged.label)
+    evaluated = evaluate_reward_model(model, store, which=[uuid], probes=0, resamples=0).episodes[0]
+    np.testing.assert_array_equal(np.isfinite(evaluated.label), stage >= 0)
+    np.testing.assert_array_equal(_observe(model, store.episode(uuid), priors)[2], evaluated.label)
 
 
 def test_a_model_that_learns_outcomes_leaves_out_who_has_none_and_says_so(

@@ -319,7 +319,7 @@ class TestReport:
         kept = Calibration(failure_discount=1.0)
         result = store_weights(progress, 5, success={"good": True, "bad": False}, calibration=kept)
         report = weight_report(result)
-        assert any("failed episodes weigh more" in warning for warning in report.warnings)
+        assert any("failed episodes have more weight" in warning for warning in report.warnings)
         assert any("less than a tenth" in warning for warning in report.warnings)
 
     def test_says_when_a_stage_hardly_counts(self) -> None:
@@ -346,7 +346,7 @@ class TestReport:
             progress[str(i)] = np.cumsum(steps) / steps.sum()
         report = weight_report(store_weights(progress, 10), progress=progress)
         assert report.warnings == ()
-        assert 0 < report.metrics()["effective_share"] < 1
+        assert 0 < report.metrics()["effective_fraction"] < 1
 
 
 @pytest.mark.parametrize("mode", ["paper", "calibrated"])

@@ -43,9 +43,7 @@ def write_report(
     page = Page("Reinforcement learning", f"{env}, {runner.state.steps} steps, {runner.state.seconds:.0f} s")
     page.section("Results")
     page.prose(_results(metrics, runner.settings.evaluation_episodes))
-    page.picture(
-        curve, "Success in evaluations, always from the same initial states, and in the episodes learned from."
-    )
+    page.image(curve, "Success in evaluations, always from the same initial states, and in the episodes learned from.")
     page.section("The learning reward")
     page.table(["term", "what it is"], terms)
     fractions = runner.variance_fractions()
@@ -86,7 +84,7 @@ def _signs(page: Page, runner: Runner) -> None:
     )
     points = [point for point in runner.state.curve if "training_shaped" in point]
     if len(points) > 1:
-        page.picture(_monitor_figure(points, monitor.reference_drift))
+        page.image(_monitor_figure(points, monitor.reference_drift))
 
 
 def _monitor_figure(points: Sequence[Mapping[str, float]], reference: float) -> Figure:
