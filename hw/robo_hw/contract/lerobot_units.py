@@ -20,27 +20,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from robo_hw.contract.parts import ENDS, UNIT_OF_KIND, ContractFields, Joint, LeRobotJoint, LeRobotSection, MotorRange
 from robo_hw.contract.reading import MAX_BYTES, Reader
 from robo_hw.errors import ContractError
 
-if TYPE_CHECKING:
-    from robo_hw.contract.robot_contract import Joint, RobotContract
-
-ENDS: dict[str, tuple[float, float] | None] = {
-    "degrees": None,
-    "radians": None,
-    "metres": None,
-    "range_m100_100": (-100.0, 100.0),
-    "range_0_100": (0.0, 100.0),
-    "fraction": (0.0, 1.0),
-}
-"""LeRobot's units; the two ends of those that are a share of a range."""
 SHOWN = {
     "degrees": "degrees",
     "radians": "rad",
@@ -49,96 +37,12 @@ SHOWN = {
     "range_0_100": "0..100",
     "fraction": "0..1",
 }
-_SCALES = {"degrees": math.pi / 180, "radians": 1.0, "metres": 1.0}
 _FITS = {
     "rad": ("degrees", "radians", "range_m100_100", "range_0_100", "fraction"),
     "m": ("metres", "range_m100_100", "range_0_100", "fraction"),
     "1": ("fraction", "range_0_100", "range_m100_100"),
 }
-_UNIT_OF_KIND = {"revolute": "rad", "continuous": "rad", "prismatic": "m", "fraction": "1"}
 _SAME = {"radians": "rad", "metres": "m", "fraction": "1"}
-
-
-@dataclass(frozen=True)
-class MotorRange:
-    """One motor of LeRobot's calibration file; positions in encoder ticks."""
-
-    id: int
-    drive_mode: int
-    homing_offset: int
-    range_min: int
-    range_max: int
-
-
-@dataclass(frozen=True)
-class LeRobotJoint:
-    """One joint as LeRobot has it: q = zero + scale * v, q in the contract's unit, v in ``units``."""
-
-    joint: str
-    name: str
-    """Its key in LeRobot's observations, actions and data sets."""
-    units: str
-    sign: int
-    """-1 where LeRobot's joint turns the other way; for degrees, radians and metres."""
-    offset: float
-    """The contract's position at LeRobot's zero, in the contract's unit; for degrees, radians and metres."""
-    range: tuple[float, float] | None
-    """The contract's positions at the two ends of a share of the range."""
-
-    @property
-    def scale(self) -> float:
-        """Contract units for one of LeRobot's."""
-        ends = ENDS[self.units]
-        if ends is None or self.range is None:
-            return self.sign * _SCALES.get(self.units, 1.0)
-        return (self.range[1] - self.range[0]) / (ends[1] - ends[0])
-
-    @property
-    def zero(self) -> float:
-        """The contract's position where LeRobot says 0."""
-        ends = ENDS[self.units]
-        return self.offset if ends is None or self.range is None else self.range[0] - self.scale * ends[0]
-
-
-@dataclass(frozen=True)
-class LeRobotSection:
-    """The whole section, one entry of ``joints`` for each of the contract's, in its order."""
-
-    robots: tuple[str, ...]
-    units: str | None
-    ticks: int
-    """Encoder steps in a turn."""
-    apply_drive_mode: bool | None
-    """Whether LeRobot turns shares of the range round for ``drive_mode`` 1: with Feetech; Dynamixel's motor does it."""
-    calibration: Mapping[str, MotorRange] | None = field(hash=False)
-    joints: tuple[LeRobotJoint, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """LeRobot's keys in the contract's joint order."""
-        return tuple(joint.name for joint in self.joints)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As ``read_section`` takes it back; the calibration is written out, its file is not needed any more."""
-        data: dict[str, Any] = {"robots": list(self.robots), "ticks": self.ticks}
-        if self.units is not None:
-            data["units"] = self.units
-        if self.apply_drive_mode is not None:
-            data["apply_drive_mode"] = self.apply_drive_mode
-        if self.calibration is not None:
-            data["calibration"] = {name: asdict(motor) for name, motor in sorted(self.calibration.items())}
-        entries = []
-        for joint in self.joints:
-            if joint == LeRobotJoint(joint.joint, f"{joint.joint}.pos", self.units or "", 1, 0.0, None):
-                continue  # what it is without an entry
-            entry: dict[str, Any] = {"joint": joint.joint, "name": joint.name, "units": joint.units}
-            if joint.range is None:
-                entry |= {"sign": joint.sign, "offset": joint.offset}
-            else:
-                entry["range"] = list(joint.range)
-            entries.append(entry)
-        data["joints"] = entries
-        return data
 
 
 class LeRobotUnits:
@@ -148,7 +52,7 @@ class LeRobotUnits:
         ContractError: the contract has no section ``lerobot``.
     """
 
-    def __init__(self, contract: RobotContract) -> None:
+    def __init__(self, contract: ContractFields) -> None:
         section = contract.lerobot
         if section is None:
             raise ContractError(
@@ -159,11 +63,11 @@ class LeRobotUnits:
         self._scale = np.array([joint.scale for joint in section.joints])
         self._zero = np.array([joint.zero for joint in section.joints])
 
-    def to_contract(self, values: Any) -> np.ndarray:
+    def to_contract(self, values: npt.ArrayLike) -> np.ndarray:
         """Positions (..., D) in LeRobot's units as float64 in the contract's, its joint order kept."""
         return np.asarray(self._zero + self._scale * np.asarray(values, np.float64))
 
-    def from_contract(self, positions: Any) -> np.ndarray:
+    def from_contract(self, positions: npt.ArrayLike) -> np.ndarray:
         """Positions (..., D) in the contract's units as float64 in LeRobot's."""
         return np.asarray((np.asarray(positions, np.float64) - self._zero) / self._scale)
 
@@ -235,7 +139,7 @@ def _joint(
     apply: bool | None,
     calibration: Mapping[str, MotorRange] | None,
 ) -> LeRobotJoint:
-    key, unit = joint.name, _UNIT_OF_KIND.get(joint.kind, joint.unit)
+    key, unit = joint.name, UNIT_OF_KIND.get(joint.kind, joint.unit)
     name, sign, offset, span = f"{key}.pos", 1, 0.0, None
     if entry is not None:
         name = entry.text("name", "LeRobot's name of this joint", default=name)
@@ -325,7 +229,7 @@ def _calibration(reader: Reader) -> dict[str, MotorRange] | None:
     return motors
 
 
-def parse_calibration(data: Any) -> tuple[dict[str, MotorRange], list[str]]:
+def parse_calibration(data: object) -> tuple[dict[str, MotorRange], list[str]]:
     """LeRobot's calibration, motor -> range, and what is wrong with it, one line each."""
     if not isinstance(data, dict) or not data:
         return {}, ["not a LeRobot calibration: a mapping of motors to id, homing_offset, range_min, range_max"]
@@ -362,7 +266,7 @@ def load_calibration(path: Path) -> dict[str, MotorRange]:
     return motors
 
 
-def with_calibration(data: Any, folder: Path) -> Any:
+def with_calibration(data: object, folder: Path) -> object:
     """A contract's mapping with the calibration file that its section ``lerobot`` names read in.
 
     ``folder``: of the contract file, to which the file's path is relative.
@@ -372,13 +276,13 @@ def with_calibration(data: Any, folder: Path) -> Any:
     """
     section = data.get("lerobot") if isinstance(data, dict) else None
     given = section.get("calibration") if isinstance(section, dict) else None
-    if not isinstance(given, str) or section is None:
+    if not isinstance(data, dict) or not isinstance(section, dict) or not isinstance(given, str):
         return data
     content = _read_json(folder / Path(given).expanduser())
     return {**data, "lerobot": {**section, "calibration": content}}
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> object:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ContractError(f"calibration {path}: more than {MAX_BYTES} bytes; this is not a calibration")
@@ -391,7 +295,7 @@ def _read_json(path: Path) -> Any:
         raise ContractError(f"calibration {path}: not valid JSON ({error})") from None
 
 
-def reach_problems(contract: RobotContract, calibration: Mapping[str, MotorRange] | None = None) -> list[str]:
+def reach_problems(contract: ContractFields, calibration: Mapping[str, MotorRange] | None = None) -> list[str]:
     """Joints that LeRobot cannot bring to the contract's limits, or that were not calibrated from end to end.
 
     ``calibration``: of the connected arm; the contract's own where it is None. LeRobot holds a share of the range at

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TypeVar
 
 from robo_hw.contract.lerobot_units import read_section
-from robo_hw.contract.reading import Reader
-from robo_hw.contract.robot_contract import (
+from robo_hw.contract.parts import (
     UNIT_OF_KIND,
     VERSION,
     Camera,
+    ContractFields,
     Deadlines,
     Gripper,
     Joint,
     Rates,
-    RobotContract,
     Safety,
 )
+from robo_hw.contract.reading import Reader
 from robo_hw.contract.topic_rules import Topics, topic_name
+
+ContractT = TypeVar("ContractT", bound=ContractFields)
 
 _TOLERANCE = {"revolute": 0.02, "continuous": 0.0, "prismatic": 0.002, "fraction": 0.02}
 """How far outside its limits a joint of each kind may rest by default, in its unit."""
@@ -26,8 +28,8 @@ _MOST_TURNS = 4 * math.pi
 """No revolute joint here turns more than two whole turns from zero; beyond it the file is surely in degrees."""
 
 
-def build_contract(data: Any) -> tuple[RobotContract | None, list[str]]:
-    """The contract, and every problem found; the contract means nothing where there are problems."""
+def build_contract(kind: type[ContractT], data: object) -> tuple[ContractT | None, list[str]]:
+    """The contract as a ``kind``, and every problem found; the contract means nothing where there are problems."""
     problems: list[str] = []
     if isinstance(data, dict) and data.get("contract") == 1 and not isinstance(data.get("contract"), bool):
         return None, [
@@ -54,7 +56,7 @@ def build_contract(data: Any) -> tuple[RobotContract | None, list[str]]:
     if problems:
         return None, problems
     return (
-        RobotContract(
+        kind(
             robot=robot,
             joints=joints,
             gripper=gripper,
@@ -167,7 +169,7 @@ def _gripper(root: Reader, joints: tuple[Joint, ...]) -> Gripper | None:
     names = {joint.name: joint for joint in joints}
     name = reader.text("joint", "the gripper's joint")
     if name and name not in names:
-        reader.problem("joint", f"{name!r} is no joint of this contract; choose one of {', '.join(names)}")
+        reader.problem("joint", f"{name!r} is not a joint of this contract; choose one of {', '.join(names)}")
     ends = {}
     for key in ("open", "closed"):
         ends[key] = reader.number(key, f"the {key} position in the joint's unit")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from robo_hw.contract.robot_contract import Camera, RobotContract
+from robo_hw.contract.parts import Camera
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.safety.watch import CameraWatch
 
 _GOOD_FOR = 1.0

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from robo_hw.contract.robot_contract import Joint, RobotContract
+from robo_hw.contract.parts import Joint
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.observation.joint_source import never_all_zero
 from robo_hw.observation.joint_states import JointStates, wrapped
 

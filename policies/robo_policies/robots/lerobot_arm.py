@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from robo_core.errors import MissingPartError
-from robo_hw.contract.lerobot_units import ENDS, SHOWN, LeRobotUnits, parse_calibration, reach_problems
+from robo_hw.contract.lerobot_units import SHOWN, LeRobotUnits, parse_calibration, reach_problems
+from robo_hw.contract.parts import ENDS
 from robo_hw.contract.robot_contract import RobotContract
 from robo_policies.robots.arm import ArmError, CameraFrame, Reading
 

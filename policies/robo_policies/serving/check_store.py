@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robo_hw import RobotContract
-from robo_hw.contract.robot_contract import Joint
+from robo_hw.contract.parts import Joint
 from robo_policies.serving.fit import (
     ACTION,
     GO,

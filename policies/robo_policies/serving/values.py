@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robo_hw import RobotContract
-from robo_hw.contract.lerobot_units import ENDS, SHOWN, LeRobotUnits
+from robo_hw.contract.lerobot_units import SHOWN, LeRobotUnits
+from robo_hw.contract.parts import ENDS
 from robo_policies.feature_names import NamesError, flat_names
 
 if TYPE_CHECKING:
-    from robo_hw.contract.robot_contract import Joint
+    from robo_hw.contract.parts import Joint
 
 _BEYOND = 0.05
 """Share of LeRobot's range by which a value may lie outside it: rounding, not another unit."""

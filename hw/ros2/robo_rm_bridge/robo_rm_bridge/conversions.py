@@ -9,7 +9,7 @@ from builtin_interfaces.msg import Time
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 
-from robo_hw.contract.robot_contract import Topic
+from robo_hw.contract.parts import Topic
 
 
 def qos(topic: Topic) -> QoSProfile:
