@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fault_search.prover import FaultAt, run_sequence
 
 from robo_hw import RobotContract, State
 from robo_hw.observation.joint_source import JointSource
-from robo_hw.proving.prover import FaultAt, run_sequence
 from tests.hw.conftest import TRUTH, Arm, contract_with
 
 LOOSE = {"following_error": 6.0, "state_jump": 6.0}
