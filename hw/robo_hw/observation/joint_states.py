@@ -10,9 +10,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.observation.joint_source import JointSource
@@ -96,8 +96,8 @@ class JointStates:
         self,
         now: float,
         names: Sequence[str],
-        positions: Any,
-        velocities: Any,
+        positions: npt.ArrayLike,
+        velocities: npt.ArrayLike | None,
         stamp: float | None,
         publisher: str,
         armed: bool,
@@ -158,7 +158,7 @@ class JointStates:
         source: JointSource,
         columns: np.ndarray | None,
         values: np.ndarray,
-        velocities: Any,
+        velocities: npt.ArrayLike | None,
         armed: bool,
     ) -> Reading:
         joints = source.places
@@ -375,12 +375,12 @@ class JointStates:
         return f"{text}; is a publisher missing, or a state_name?"
 
 
-def wrapped(angles: Any) -> Any:
+def wrapped(angles: npt.ArrayLike) -> np.ndarray:
     """Differences of angles in rad, brought into [-pi, pi)."""
-    return np.remainder(angles + np.pi, 2 * np.pi) - np.pi
+    return np.asarray(np.remainder(np.asarray(angles) + np.pi, 2 * np.pi) - np.pi)
 
 
-def _speeds(velocities: Any, columns: np.ndarray | None, size: int) -> np.ndarray | None:
+def _speeds(velocities: npt.ArrayLike | None, columns: np.ndarray | None, size: int) -> np.ndarray | None:
     """The velocities of our joints, NaN where not told; None where the message has none that fit."""
     if velocities is None:
         return None

@@ -7,9 +7,9 @@ languages, and a chunk with one bad number was made by something that is broken.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_hw.contract.robot_contract import RobotContract
 
@@ -27,7 +27,7 @@ class ActionChunk:
     time (s) of the observation. ``contract_hash``: of the contract that the policy was trained with, where it is known.
     """
 
-    actions: Any
+    actions: npt.ArrayLike
     joints: tuple[str, ...]
     epoch: int
     sequence: int

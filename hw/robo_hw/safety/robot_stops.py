@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,10 +12,10 @@ import numpy as np
 @dataclass
 class _Signal:
     name: str
-    ok: tuple[Any, ...]
+    ok: tuple[object, ...]
     heartbeat: float
     heard_at: float = -np.inf
-    value: Any = None
+    value: object = None
     good: bool = False
 
 
@@ -26,11 +25,11 @@ class RobotStops:
     ``signals``: name -> (values that mean all is well, heartbeat in s: the longest silence; 0: silence is normal).
     """
 
-    def __init__(self, signals: Mapping[str, tuple[Sequence[Any], float]]) -> None:
+    def __init__(self, signals: Mapping[str, tuple[Sequence[object], float]]) -> None:
         self._lock = threading.Lock()
         self._signals = {name: _Signal(name, tuple(ok), heartbeat) for name, (ok, heartbeat) in signals.items()}
 
-    def heard(self, name: str, value: Any, now: float) -> str | None:
+    def heard(self, name: str, value: object, now: float) -> str | None:
         """A signal came; returns why the robot stopped, or None where the value means all is well."""
         with self._lock:
             signal = self._signals[name]
@@ -72,6 +71,6 @@ def _silent(signal: _Signal, now: float) -> str:
     )
 
 
-def _same(value: Any, good: Any) -> bool:
+def _same(value: object, good: object) -> bool:
     # True is not 1: a contract that says `ok: [1]` of a Bool was written for another topic.
     return isinstance(value, bool) == isinstance(good, bool) and bool(value == good)

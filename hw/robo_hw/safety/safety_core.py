@@ -14,9 +14,9 @@ guarantees.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import ArmRefusedError
@@ -174,8 +174,8 @@ class SafetyCore:
     def observe(
         self,
         joints: Sequence[str],
-        positions: Any,
-        velocities: Any = None,
+        positions: npt.ArrayLike,
+        velocities: npt.ArrayLike | None = None,
         stamp: float | None = None,
         publisher: str = "",
     ) -> bool:

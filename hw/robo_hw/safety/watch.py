@@ -11,16 +11,16 @@ import numbers
 import zlib
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 _DRIFT = 5e-4
 """How much faster the sender's clock may run slow against ours (the rate at which time daemons slew) before it
 counts."""
 
 
-def frame_digest(image: Any) -> int:
+def frame_digest(image: npt.ArrayLike) -> int:
     """A number that changes with every pixel of an image; give it with the camera's observation."""
     return zlib.crc32(np.ascontiguousarray(image).data)
 
@@ -148,7 +148,7 @@ class JointOrder:
         self._names: tuple[str, ...] = ()
         self._columns: np.ndarray = np.zeros(0, dtype=np.intp)
 
-    def take(self, names: Sequence[str], values: Any) -> tuple[np.ndarray | None, str | None, str]:
+    def take(self, names: Sequence[str], values: npt.ArrayLike) -> tuple[np.ndarray | None, str | None, str]:
         """The values (D,) float64 of our joints; or None, the joint at fault where there is one, and what is wrong."""
         names = tuple(names)
         if names != self._names:

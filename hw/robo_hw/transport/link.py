@@ -11,7 +11,6 @@ import threading
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from robo_hw.transport.credentials import Authenticate
 from robo_hw.transport.gate import hear_verdict
 from robo_hw.transport.images import ImageLayout, SlotWriter
 from robo_hw.transport.limits import HELLO, chunk_limit, observation_limit
-from robo_hw.transport.messages import FROM_SERVER, PROTOCOL, schema_hash
+from robo_hw.transport.messages import FROM_SERVER, PROTOCOL, Message, schema_hash
 from robo_hw.transport.offset import ClockOffset
 from robo_hw.transport.reports import Timeouts
 from robo_hw.transport.served import PolicyInfo, ServerInfo
@@ -97,7 +96,7 @@ class Target:
 class Pending:
     """An observation that waits to be sent. Its images are copied when it is put: into ``slot``, or into ``pixels``."""
 
-    header: dict[str, Any]
+    header: Message
     images: dict[str, np.ndarray]
     slot: int = 0
     generation: int = 0
@@ -124,7 +123,7 @@ class Link:
         self._slots = slots
         self._pending: Pending | None = None
         self._under_way: dict[int, int] = {}
-        self._messages: deque[dict[str, Any]] = deque(maxlen=64)
+        self._messages: deque[Message] = deque(maxlen=64)
         self._pinged = 0.0
         self._ping = 0
         self._pings: OrderedDict[int, float] = OrderedDict()
@@ -212,13 +211,13 @@ class Link:
         self._wake()
         return replaced, True
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def tell(self, message: Message) -> None:
         """Have a small message sent before the next observation."""
         with self._lock:
             self._messages.append(message)
         self._wake()
 
-    def exchange(self) -> dict[str, Any] | None:
+    def exchange(self) -> Message | None:
         """Send what waits and receive one message, a heartbeat long at most; returns what is the client's business.
 
         Raises:
@@ -294,7 +293,7 @@ class Link:
                 self._pings.popitem(last=False)
             self._connection.send({"type": "ping", "sequence": self._ping}, HELLO)
 
-    def _hear_pong(self, pong: dict[str, Any]) -> None:
+    def _hear_pong(self, pong: Message) -> None:
         self.busy = pong["busy"]
         sent = self._pings.pop(pong["sequence"], None)
         if sent is not None:

@@ -14,7 +14,6 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import TransportError
@@ -141,7 +140,7 @@ class PolicyServer:
             session.monitors = True
             return ""
 
-    def counts(self) -> dict[str, Any]:
+    def counts(self) -> dict[str, float]:
         """How much was answered so far, and how long it took: for a log or metrics."""
         return {
             f"{name}_{key}": value for name, worker in self.workers.items() for key, value in worker.counts().items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgpack
 import numpy as np
@@ -25,11 +25,11 @@ SMALL = 64 * 1024
 """Bytes of a message without images or actions; a frame longer than its connection's limit ends the connection."""
 MOST_ITEMS = 512
 """Of any list or map. Lists inside lists are allocated by their declared lengths, so this bounds memory."""
-DTYPES: dict[str, np.dtype[Any]] = {"<f8": np.dtype("<f8"), "<f4": np.dtype("<f4"), "|u1": np.dtype("|u1")}
+DTYPES = {name: np.dtype(name) for name in ("<f8", "<f4", "|u1")}
 _MOST_DIMENSIONS = 4
 
 
-def pack(message: Mapping[str, Any], limit: int) -> bytes:
+def pack(message: Mapping[str, object], limit: int) -> bytes:
     """One frame of at most ``limit`` bytes after the length; numpy arrays may stand anywhere in the map.
 
     Raises:
@@ -44,7 +44,7 @@ def pack(message: Mapping[str, Any], limit: int) -> bytes:
     return LENGTH.pack(len(body)) + bytes(body)
 
 
-def unpack(body: bytes) -> dict[str, Any]:
+def unpack(body: bytes) -> dict[str, object]:
     """The map in one frame's body.
 
     Raises:
@@ -68,7 +68,7 @@ def unpack(body: bytes) -> dict[str, Any]:
     return message
 
 
-def array_in(value: Any, where: str) -> np.ndarray:
+def array_in(value: object, where: str) -> np.ndarray:
     """A read-only array out of its map.
 
     Raises:
@@ -92,7 +92,7 @@ def array_in(value: Any, where: str) -> np.ndarray:
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def _array_out(value: Any) -> Any:
+def _array_out(value: object) -> object:
     if isinstance(value, np.ndarray):
         array = np.ascontiguousarray(value)
         name = array.dtype.newbyteorder("<").str
