@@ -82,7 +82,7 @@ def test_missing_message_packages_are_listed():
 
 @pytest.mark.parametrize("node", ["policy_node", "recorder_node", "monitor_node", "mujoco_arm_node"])
 def test_every_node_says_in_one_line_that_there_is_no_ros(node):
-    words = [sys.executable, "-c", f"from robo_rm_bridge.mains import run; raise SystemExit(run({node!r}))"]
+    words = [sys.executable, "-c", f"from robo_rm_bridge.entry_points import run; raise SystemExit(run({node!r}))"]
     done = subprocess.run(words, cwd=PACKAGE, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"{node}: rclpy is not installed") or "ROS 2" in done.stderr
