@@ -18,7 +18,7 @@ import struct
 import sys
 import threading
 import time
-from typing import Any
+from typing import TypedDict
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
@@ -26,6 +26,18 @@ from robo_hw.safety.watch import frame_digest
 from robo_hw.transport.images import ImageLayout, SlotWriter
 from robo_rm_bridge.errors import MessageError
 from robo_rm_bridge.images import decode, is_compressed
+
+
+class Specification(TypedDict):
+    """What the process is started with, as JSON."""
+
+    contract: dict[str, object]
+    topics: list[str]
+    node: str
+    namespace: str
+    socket: int
+    """Descriptor of the socket that the notes go to."""
+
 
 NOTE = struct.Struct("<BBHQQiI")
 IMAGE, PROBLEM, ALIVE = range(3)
@@ -82,10 +94,10 @@ def _send(notes: socket.socket, note: bytes) -> None:
 
 def main() -> None:
     """Serve the process that started this one until it ends; its specification comes as JSON on the command line."""
-    spec = json.loads(sys.argv[1])
+    spec: Specification = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started us ends us
     _give_way()
-    notes = socket.socket(fileno=int(spec["socket"]))
+    notes = socket.socket(fileno=spec["socket"])
     _end_with(notes)
     try:
         _serve(spec, notes)
@@ -96,7 +108,7 @@ def main() -> None:
         sys.exit(0)
 
 
-def _serve(spec: dict[str, Any], notes: socket.socket) -> None:
+def _serve(spec: Specification, notes: socket.socket) -> None:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node

@@ -5,14 +5,22 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol, cast
 
 from robo_hw.errors import HardwareError
 
 _STEP = re.compile(r"(\w+)(?:\[(\d+)\])?")
 
 
-def message_type(name: str, key: str) -> Any:
+class RosMessage(Protocol):
+    """A message class that rosidl generated."""
+
+    @classmethod
+    def get_fields_and_field_types(cls) -> dict[str, str]:
+        """Field -> type."""
+
+
+def message_type(name: str, key: str) -> type[RosMessage]:
     """The class of ``pkg/msg/Type``; ``key`` says where the name stands, for errors.
 
     Raises:
@@ -31,10 +39,10 @@ def message_type(name: str, key: str) -> Any:
         ) from None
     if not hasattr(module, kind):
         raise HardwareError(f"{key}: {package} has no message {kind}; ros2 interface list shows what there is")
-    return getattr(module, kind)
+    return cast(type[RosMessage], getattr(module, kind))
 
 
-def getter(kind: Any, path: str, key: str) -> Callable[[Any], Any]:
+def getter(kind: type[RosMessage], path: str, key: str) -> Callable[[object], object]:
     """A function from a message to the value of its field, such as ``data`` or ``status[0].level``.
 
     The function gives None where a list is too short. Raises:
@@ -50,11 +58,12 @@ def getter(kind: Any, path: str, key: str) -> Callable[[Any], Any]:
     if steps[0][0] not in fields:
         raise HardwareError(f"{key}: {kind.__name__} has no field {steps[0][0]!r}; it has {', '.join(fields)}")
 
-    def value(message: Any) -> Any:
+    def value(message: object) -> object:
+        found = message
         for name, index in steps:
-            message = getattr(message, name, None)
+            found = getattr(found, name, None)
             if index is not None:
-                message = message[index] if message is not None and index < len(message) else None
-        return int.from_bytes(message, "big") if isinstance(message, bytes) else message
+                found = found[index] if found is not None and index < len(found) else None
+        return int.from_bytes(found, "big") if isinstance(found, bytes) else found
 
     return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TypeVar
 
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -31,6 +31,7 @@ from robo_rm_bridge.fields import getter, message_type
 
 _LOOK_EVERY = 0.1
 """Seconds between two looks at who is there and who is silent."""
+MessageT = TypeVar("MessageT")
 COMMAND_LINE = "ros2 command line"
 
 
@@ -146,7 +147,7 @@ class Guard:
             while not self._closing:
                 self._executor.spin_once(timeout_sec=0.2)
 
-    def _subscribe(self, kind: Any, topic: str, handler: Callable[[Any], None]) -> None:
+    def _subscribe(self, kind: type[MessageT], topic: str, handler: Callable[[MessageT], None]) -> None:
         # Three times, so that no publisher's quality of service is incompatible: what was latched before we came, what
         # is repeated until it arrives, and publishers that promise neither. Hearing a stop twice does no harm.
         for quality in (latched_qos(), QoSProfile(depth=10), sensor_qos(10)):
@@ -166,8 +167,8 @@ class Guard:
 
         return heard
 
-    def _stop_handler(self, label: str, value: Callable[[Any], Any]) -> Callable[[Any], None]:
-        def heard(message: Any) -> None:
+    def _stop_handler(self, label: str, value: Callable[[object], object]) -> Callable[[object], None]:
+        def heard(message: object) -> None:
             reason = self.robot.heard(label, value(message), self._clock.now())
             if reason is not None:
                 self._core.robot_stop(reason)
@@ -175,7 +176,7 @@ class Guard:
 
         return heard
 
-    def _on_service(self, request: Any, response: Any) -> Any:
+    def _on_service(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._core.estop("emergency stop by service")
         self._wake()
         response.success, response.message = True, "a fault is latched; the arm brakes if it moves"
@@ -233,7 +234,7 @@ def _helper_node(name: str, namespace: str) -> Node:
     )
 
 
-def _ignore(message: Any) -> None:
+def _ignore(message: Bool) -> None:
     pass  # taken by hand
 
 

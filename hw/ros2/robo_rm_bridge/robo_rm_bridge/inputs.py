@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from rclpy.node import Node
@@ -14,6 +14,10 @@ from robo_hw.observation.observation_buffer import NamedVector, ObservationBuffe
 from robo_hw.safety.clock import Clock
 from robo_rm_bridge.camera_feed import CameraFeed, CameraProblem
 from robo_rm_bridge.conversions import qos, seconds, sensor_qos
+
+if TYPE_CHECKING:
+    from rclpy.qos import QoSProfile
+    from rclpy.subscription import Subscription
 
 _STEADY = 3
 _TELL_EVERY = 5.0
@@ -52,7 +56,7 @@ class Inputs:
         self._node, self._contract, self._clock = node, contract, clock
         self._take_joints, self._take_image = take_joints, take_image
         self.buffer = ObservationBuffer(contract, vectors, vector_age)
-        self._subscriptions: list[Any] = []
+        self._subscriptions: list[Subscription] = []
         self._told: dict[str, float] = {}
         self._steady = {camera.name: 0 for camera in contract.cameras}
         self._feed: CameraFeed | None = None
@@ -108,7 +112,7 @@ class Inputs:
         text = f"camera {problem.camera}: {problem.message}" if problem.camera else problem.message
         self._node.get_logger().error(text)
 
-    def _listen(self, topic: str, handler: Callable[[JointState], None], quality: Any) -> None:
+    def _listen(self, topic: str, handler: Callable[[JointState], None], quality: QoSProfile) -> None:
         self._subscriptions.append(self._node.create_subscription(JointState, topic, handler, quality))
 
     def _joints_handler(self, topic: str) -> Callable[[JointState], None]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from robo_hw.errors import HardwareError
 
 _TRUTHS = {"true": True, "false": False}
 
 
-def given(values: Mapping[str, str]) -> dict[str, Any]:
+def given(values: Mapping[str, str]) -> dict[str, bool | str]:
     """Parameters for a node out of launch arguments: those that are not empty; true and false as such."""
     return {name: _TRUTHS.get(value.lower(), value) for name, value in values.items() if value}
 

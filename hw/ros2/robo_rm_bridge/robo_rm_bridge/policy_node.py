@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rclpy.clock import Clock
@@ -42,6 +42,9 @@ from robo_rm_bridge.policy_settings import REMOVED, SETTINGS
 from robo_rm_bridge.reporting import EventLogger, PolicyReport, Reporter
 from robo_rm_bridge.settings import declare, refuse_removed
 
+if TYPE_CHECKING:
+    from rclpy.lifecycle import State as LifecycleState
+
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -52,7 +55,7 @@ class PolicyNode(LifecycleNode):
         super().__init__("robo_rm_policy")
         self._active = False
         self._ready = False
-        self._closers: list[Callable[[], Any]] = []
+        self._closers: list[Callable[[], object]] = []
         self._starter = self.create_timer(0.2, self._start, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _start(self) -> None:
@@ -71,7 +74,7 @@ class PolicyNode(LifecycleNode):
 
     # Lifecycle ------------------------------------------------------------------------------------------------------
 
-    def on_configure(self, state: Any) -> TransitionCallbackReturn:
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read parameters and contract, open topics and services; on a mistake say which, and leave nothing open."""
         try:
             self._configure()
@@ -85,7 +88,7 @@ class PolicyNode(LifecycleNode):
         self.get_logger().info(f"{contract.robot}, contract {contract.hash[:12]}, commands on {contract.command.name}")
         return SUCCESS
 
-    def on_activate(self, state: Any) -> TransitionCallbackReturn:
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Refuse, naming the field, unless a policy that fits is connected."""
         if self.core.state is State.DISARMED:  # waiting would interrupt a hold
             self._await_server()
@@ -96,13 +99,13 @@ class PolicyNode(LifecycleNode):
         self._active = True
         return SUCCESS
 
-    def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Brake, then command nothing; a fault stays until it is reset."""
         self._active = False
         self.core.disarm()
         return SUCCESS
 
-    def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Close everything; refused while the arm is commanded."""
         if self.core.state is not State.DISARMED:
             self.get_logger().error(
@@ -112,14 +115,14 @@ class PolicyNode(LifecycleNode):
         self._close()
         return SUCCESS
 
-    def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Brake; the timer goes on until the process ends."""
         self._active = False
         if self._ready:
             self.core.disarm()
         return SUCCESS
 
-    def on_error(self, state: Any) -> TransitionCallbackReturn:
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """A transition raised: say so, close everything, and allow another attempt."""
         self.get_logger().error(f"the transition from {state.label} failed")
         self._active = False
@@ -197,7 +200,7 @@ class PolicyNode(LifecycleNode):
 
     # What people ask ------------------------------------------------------------------------------------------------
 
-    def _arm(self, request: Any, response: Any) -> Any:
+    def _arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def arm() -> str:
             self._require_safe()
             self._hear_policy()  # that a server came back must not undo what is asked for now
@@ -212,7 +215,7 @@ class PolicyNode(LifecycleNode):
 
         return self._answer(response, arm)
 
-    def _hold(self, request: Any, response: Any) -> Any:
+    def _hold(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def hold() -> str:
             self._require_safe()
             self.core.arm(hold_only=True)
@@ -230,14 +233,14 @@ class PolicyNode(LifecycleNode):
         if problems:
             raise HardwareError("the arm cannot be armed: " + "; ".join(problems))
 
-    def _disarm(self, request: Any, response: Any) -> Any:
+    def _disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def disarm() -> str:
             self.core.disarm()
             return self.core.state.value if self.core.fault is None else "braking; the fault stays latched"
 
         return self._answer(response, disarm)
 
-    def _reset_fault(self, request: Any, response: Any) -> Any:
+    def _reset_fault(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset() -> str:
             pressed = self._guard.stops.pressed()
             if pressed:
@@ -248,7 +251,7 @@ class PolicyNode(LifecycleNode):
 
         return self._answer(response, reset)
 
-    def _answer(self, response: Any, action: Callable[[], str]) -> Any:
+    def _answer(self, response: Trigger.Response, action: Callable[[], str]) -> Trigger.Response:
         try:
             response.success, response.message = True, action()
         except HardwareError as error:
