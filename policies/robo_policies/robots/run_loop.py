@@ -9,8 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -60,7 +59,7 @@ class RunLoop:
         task: str = "",
         estop_pressed: Callable[[], str] = lambda: "",
         stop_when_stuck: bool = False,
-        start_poses: Any = None,
+        start_poses: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.contract, self.core, self.clock = contract, core, clock
         self._arm, self._threads, self._client, self._say = arm, threads, client, say
@@ -387,7 +386,7 @@ class RunLoop:
                 self._say(f"{part}: {line}" if not line.startswith(part) else line)
         self._shown = problems
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, float]:
         """Flat figures for ``metrics.json``; times in seconds."""
         p50, p99 = self.timing.errors.quantiles(0.5, 0.99)
         latency50, latency99 = self.latency.quantiles(0.5, 0.99)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from robo_core.errors import ConfigError, MissingPartError, ModelError
 from robo_hw.contract.robot_contract import RobotContract
 from robo_policies.rendering import SIM_FIX, import_mujoco
 from robo_policies.serving.cartesian_settings import ROTATIONS, CartesianSettings, check_settings
+
+if TYPE_CHECKING:
+    from mujoco import MjModel
 
 _ITERATIONS = 60
 _HASTE = 4.0
@@ -122,7 +126,7 @@ class Kinematics:
         q[self._places] = joints
         self._configuration.update(q)
 
-    def _frame_kind(self, model: Any, frame: str) -> str:
+    def _frame_kind(self, model: MjModel, frame: str) -> str:
         for kind, count, named in (("site", model.nsite, model.site), ("body", model.nbody, model.body)):
             if frame in {named(i).name for i in range(count)}:
                 return kind
@@ -289,7 +293,7 @@ def rotation_values(matrix: np.ndarray, form: str) -> np.ndarray:
     return quaternion if form == "quaternion_xyzw" else np.roll(quaternion, 1)
 
 
-def _load(mujoco: Any, path: Path) -> Any:
+def _load(mujoco: ModuleType, path: Path) -> MjModel:
     """MuJoCo's model of a URDF or MJCF without anything to be seen or touched: no mesh file is needed."""
     try:
         root = ElementTree.fromstring(path.read_bytes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -47,10 +47,10 @@ class Checked:
         """Whether nothing speaks against it."""
         return not any(finding.verdict == NO_GO for finding in self.findings)
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, float]:
         """Flat figures for ``metrics.json``."""
         counts = Counter(finding.verdict for finding in self.findings)
-        figures: dict[str, Any] = {
+        figures: dict[str, float] = {
             "go": self.go,
             **{f"findings_{key.replace('-', '_')}": counts[key] for key in (GO, WARN, NO_GO)},
         }

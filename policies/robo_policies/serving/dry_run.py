@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def dry_run(
     length = min(episode.length, max(int(seconds * rate), 2))
     keys = {*policy.info.needs, *(progress.needs if progress else {}), STATE}
     converted = values or {}
-    arrays: dict[str, Any] = {
+    arrays: dict[str, np.ndarray] = {
         key: converted[key].to_contract(episode[key][:length]) if key in converted else episode[key][:length]
         for key in keys
     }

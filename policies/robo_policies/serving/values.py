@@ -9,9 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_hw import RobotContract
 from robo_hw.contract.lerobot_units import SHOWN, LeRobotUnits
@@ -41,17 +42,17 @@ class Values:
     problem: str = ""
     named: bool = True
 
-    def to_contract(self, values: Any) -> np.ndarray:
+    def to_contract(self, values: npt.ArrayLike) -> np.ndarray:
         """Values (..., D) in the contract's units."""
         return np.asarray(values) if self.units is None else self.units.to_contract(values)
 
-    def from_contract(self, positions: Any) -> np.ndarray:
+    def from_contract(self, positions: npt.ArrayLike) -> np.ndarray:
         """Positions (..., D) in the units of these values, float32."""
         found = positions if self.units is None else self.units.from_contract(positions)
         return np.asarray(found, np.float32)
 
 
-def match_values(names: Any, contract: RobotContract, what: str) -> Values:
+def match_values(names: object, contract: RobotContract, what: str) -> Values:
     """How the values named ``names`` (in any form) become the contract's joints. ``what``: for messages, "action".
 
     Names in another order than the contract's are never accepted, whatever their form.

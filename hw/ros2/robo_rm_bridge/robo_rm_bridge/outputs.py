@@ -114,7 +114,12 @@ class TrajectoryGoals(GoalOutput):
     """`control_msgs/action/FollowJointTrajectory` at the control rate, each with its stop plan."""
 
     def __init__(
-        self, client: ActionClient, kind: type, name: str, stop: Callable[[str], None], time_from_start: float
+        self,
+        client: ActionClient,
+        kind: type[FollowJointTrajectory],
+        name: str,
+        stop: Callable[[str], None],
+        time_from_start: float,
     ) -> None:
         super().__init__(client, name, stop)
         self._kind, self._time_from_start = kind, time_from_start
