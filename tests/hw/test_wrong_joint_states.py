@@ -1,4 +1,4 @@
-"""Joint states that are wrong while the arm is armed: a driver that begins anew, and messages that are none."""
+"""Joint states that are wrong while the arm is armed: a driver that restarts, and messages that are none."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_prover_sees_zeros_that_pass_as_the_pose(monkeypatch, joints):
         return " ".join(text for world in worlds for text in world.violations)
 
     assert violations() == ""
-    monkeypatch.setattr(JointSource, "begins_anew", lambda self, values, stepped: False)
+    monkeypatch.setattr(JointSource, "restarts", lambda self, values, stepped: False)
     assert "passed as its own" in violations()
 
 
@@ -126,7 +126,7 @@ def test_positions_that_are_no_numbers_are_refused_and_a_fault_while_armed(posit
 def test_a_publisher_that_is_no_text_is_a_fault_while_armed(publisher):
     arm = Arm().armed()
     assert not arm.say(publisher=publisher)
-    assert "its publisher is no text" in arm.core.fault.message
+    assert "its publisher is not a text" in arm.core.fault.message
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,18 @@
 """The contract's optional section ``lerobot``: how LeRobot's names and units of an arm become the contract's.
 
-LeRobot's data sets name a value ``shoulder_pan.pos`` and give it in degrees, or as a share of the calibrated range
+LeRobot's data sets name a value ``shoulder_pan.pos`` and give it in degrees, or as a fraction of the calibrated range
 (-100 to 100, grippers 0 to 100); nothing in a data set says which. The contract says it, so nothing is ever guessed:
 
     lerobot:
       robots: [so101_follower]               # types of lerobot.robots that this section is for
       units: degrees                         # of every joint that says nothing else
-      calibration: my_arm.json               # LeRobot's file; needed where a share of the range has no `range`
+      calibration: my_arm.json               # LeRobot's file; needed where a fraction of the range has no `range`
       joints:
         - {joint: gripper, name: gripper.pos, units: range_0_100, range: [-0.174, 1.745]}
 
 Every joint is one straight line, q = zero + scale * v, with q in the contract's unit and v in LeRobot's. As in
 ``lerobot.motors.motors_bus`` (0.4 to 0.6): degrees count from the middle of the calibrated range, a turn has
-``ticks - 1`` steps, and ``drive_mode`` turns shares of the range round, never degrees.
+``ticks - 1`` steps, and ``drive_mode`` turns fractions of the range round, never degrees.
 """
 
 from __future__ import annotations
@@ -158,10 +158,10 @@ def _joint(
         units = "radians"
     elif units in ENDS and units not in _FITS.get(unit, ()):
         section.problem("joints", f"{key}: {units} does not fit a {joint.kind} joint, which is in {unit}")
-    share = ENDS.get(units) is not None
-    if span is not None and not share:
-        section.problem("joints", f"{key}: range is for shares of a range, not for {units}; leave it out")
-    if share and span is None:
+    fraction = ENDS.get(units) is not None
+    if span is not None and not fraction:
+        section.problem("joints", f"{key}: range is for fractions of a range, not for {units}; leave it out")
+    if fraction and span is None:
         span = _span(section, joint, name, units, sign, offset, ticks, apply, calibration)
     if name == key and _SAME.get(units) != unit:
         section.problem(
@@ -169,7 +169,7 @@ def _joint(
             f"{key}: LeRobot's name is the joint's own, but not its unit ({units}, not {unit}): recordings in "
             "one could not be distinguished from the other; rename the joint of the contract",
         )
-    return LeRobotJoint(key, name, units if units in ENDS else "radians", sign, offset, span if share else None)
+    return LeRobotJoint(key, name, units if units in ENDS else "radians", sign, offset, span if fraction else None)
 
 
 def _far_range(section: Reader, joint: Joint, span: tuple[float, float]) -> None:
@@ -194,14 +194,14 @@ def _span(
     apply: bool | None,
     calibration: Mapping[str, MotorRange] | None,
 ) -> tuple[float, float]:
-    """The contract's positions at the ends of a share of the range, from the calibration."""
+    """The contract's positions at the ends of a fraction of the range, from the calibration."""
     if joint.unit == "1":
         return (0.0, 1.0)
     motor = (calibration or {}).get(name.removesuffix(".pos"))
     if motor is None or joint.unit != "rad":
         missing = "the calibration has no such motor; " if calibration else ""
         what = f"range: [low, high] in {joint.unit}" + (", or calibration: FILE" if joint.unit == "rad" else "")
-        section.problem("joints", f"{joint.name}: {SHOWN[units]} is a share of a range: {missing}give {what}")
+        section.problem("joints", f"{joint.name}: {SHOWN[units]} is a fraction of a range: {missing}give {what}")
         return (0.0, 1.0)
     if motor.drive_mode and apply is None:
         section.problem(
@@ -298,7 +298,7 @@ def _read_json(path: Path) -> object:
 def reach_problems(contract: ContractFields, calibration: Mapping[str, MotorRange] | None = None) -> list[str]:
     """Joints that LeRobot cannot bring to the contract's limits, or that were not calibrated from end to end.
 
-    ``calibration``: of the connected arm; the contract's own where it is None. LeRobot holds a share of the range at
+    ``calibration``: of the connected arm; the contract's own where it is None. LeRobot holds a fraction of the range at
     its ends, and the motor itself a position at its calibrated limits, without a word. One line a joint.
     """
     section = contract.lerobot
@@ -325,4 +325,4 @@ def reach_problems(contract: ContractFields, calibration: Mapping[str, MotorRang
 
 
 _ROOM = 0.06
-"""Share of a joint's travel by which a calibration may fall short of the contract's limits."""
+"""Fraction of a joint's travel by which a calibration may fall short of the contract's limits."""

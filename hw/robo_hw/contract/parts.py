@@ -20,7 +20,7 @@ ENDS: dict[str, tuple[float, float] | None] = {
     "range_0_100": (0.0, 100.0),
     "fraction": (0.0, 1.0),
 }
-"""LeRobot's units; the two ends of those that are a share of a range."""
+"""LeRobot's units; the two ends of those that are a fraction of a range."""
 _SCALES = {"degrees": math.pi / 180, "radians": 1.0, "metres": 1.0}
 
 
@@ -65,7 +65,7 @@ class Camera:
     degraded_after: float
     stop_after: float
     frozen_after: float
-    """How long the picture may stay the same, pixel for pixel, while the arm moves."""
+    """How long the image may stay the same, pixel for pixel, while the arm moves."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Deadlines:
     idle: float
     """Holding longer than this without a chunk disarms: a motion must not begin when nobody expects it any more."""
     skew: float
-    """Largest difference in time between a picture and the joint state that are given to the policy together."""
+    """Largest difference in time between an image and the joint state that are given to the policy together."""
 
 
 @dataclass(frozen=True)
@@ -167,14 +167,14 @@ class Safety:
     max_stop_time: float
     """Seconds within which the arm can always stop; it slows down beforehand rather than exceed it."""
     degraded_rate: float
-    """Speed (share of nominal) while an observation is late but not yet past its deadline."""
+    """Speed (fraction of nominal) while an observation is late but not yet past its deadline."""
     max_horizon: int
     """Longest chunk accepted, in actions."""
     rejections_before_fault: int
     """So many malformed chunks in a row are a fault."""
     in_fault: str
     """``silent``: command nothing, for controllers that hold by themselves; ``follow_measured``: hold the measured pose
-    and let go of it when the arm is moved, for controllers that keep the last command for ever."""
+    and let go of it when the arm is moved, for controllers that keep the last command permanently."""
     arm_states: int
     """How many consecutive joint states have to agree, with each other and with their velocities, to arm."""
     rearm_after_restart: bool
@@ -209,7 +209,7 @@ class LeRobotJoint:
     offset: float
     """The contract's position at LeRobot's zero, in the contract's unit; for degrees, radians and metres."""
     range: tuple[float, float] | None
-    """The contract's positions at the two ends of a share of the range."""
+    """The contract's positions at the two ends of a fraction of the range."""
 
     @property
     def scale(self) -> float:
@@ -235,7 +235,7 @@ class LeRobotSection:
     ticks: int
     """Encoder steps in a turn."""
     apply_drive_mode: bool | None
-    """Whether LeRobot turns shares of the range round for ``drive_mode`` 1: with Feetech; Dynamixel's motor does it."""
+    """Whether LeRobot reverses fractions of the range for ``drive_mode`` 1: with Feetech; Dynamixel's motor does it."""
     calibration: Mapping[str, MotorRange] | None = field(hash=False)
     joints: tuple[LeRobotJoint, ...]
 

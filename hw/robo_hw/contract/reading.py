@@ -1,4 +1,4 @@
-"""Reads a YAML mapping key by key and collects every problem, so a user mends a file in one go."""
+"""Reads a YAML mapping key by key and collects every problem, so that a file can be fixed in one go."""
 
 from __future__ import annotations
 

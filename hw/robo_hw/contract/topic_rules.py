@@ -22,7 +22,7 @@ def name_problem(name: str) -> str:
     """
     if len(name) > _LONGEST_NAME:
         return f"has {len(name)} characters, more than {_LONGEST_NAME}"
-    # A substitution stands for a part of a token, and is none itself.
+    # A substitution stands for a part of a token, and is not one itself.
     plain = _SUBSTITUTION.sub("x", name)
     if plain in ("~", "~/", "/"):
         return "is a namespace, not a name"

@@ -3,7 +3,7 @@
 The path parameter x(t) has piecewise constant x''' . At every tick the pace holds a *stop plan*, three phases of
 constant x''' that end at rest, checked against the bounds of every piece that they touch. A tick is taken only if,
 after it, another checked stop plan exists; if no candidate passes, the tick follows the plan that is already there.
-So the limits hold at every tick and a stop is always at hand, by induction and not by tuning.
+So the limits hold at every tick and a stop plan always exists, by induction and not by tuning.
 
 Speed is one number for all joints: slowing keeps the path, it does not bend it.
 """

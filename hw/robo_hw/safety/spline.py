@@ -6,7 +6,7 @@ The actions are the control points. Three properties make this the right curve f
 - it is twice continuously differentiable whatever the control points are: replacing points that the present piece does
   not touch is a splice that is C2 by construction;
 - its derivatives are convex combinations of the differences of the control points, so the greatest first, second and
-  third derivative of a piece are had exactly, without sampling.
+  third derivative of a piece are known exactly, without sampling.
 
 With path parameter x (one unit an action) and piece k = floor(x), t = x - k:
 
@@ -38,7 +38,7 @@ class PathLimits:
     rate: float
     """Nominal speed along the path, actions/s; never exceeded by more than ``RATE_SLACK``."""
     reserve: float
-    """Share of acceleration and jerk left to speeding up and braking."""
+    """Fraction of acceleration and jerk left to speeding up and braking."""
 
 
 RATE_SLACK = 1.0 + 1e-6
@@ -47,7 +47,7 @@ _GENTLE = 10.0
 """The rate changes by at most 10 x nominal per second, reached within 1/20 s, even where the joints would allow
 more."""
 _ACCELERATION_TO_CURVATURE = 0.4
-"""Of the jerk left to braking, the share given to the term 3 q'' x' x''; the rest is for q' x'''."""
+"""Of the jerk left to braking, the fraction given to the term 3 q'' x' x''; the rest is for q' x'''."""
 
 
 class ControlPath:

@@ -53,7 +53,7 @@ class PolicyClient:
         role: ``control`` (chunks and progress; one at a time) or ``monitor`` (progress only).
         task: the instruction.
         timeouts: seconds.
-        credentials: what proves this side, and what the server must prove, anew on each connection; by default a
+        credentials: what proves this side, and what the server must prove, again on each connection; by default a
             Unix socket's server must run as this user, and a TCP server know this user's secret.
 
     Raises:
@@ -324,7 +324,7 @@ class PolicyClient:
             self._link, self._server = link, server
             self._state, self._message = ClientState.CONNECTED, f"connected to {self.address}"
             self._count["connections"] += 1
-            # A connection to the same run that broke and came back is not a restart, but its sessions begin anew.
+            # A connection to the same run that broke and came back is not a restart, but its sessions restart.
             self._restarted = self._restarted or self._last_epoch not in (None, server.epoch)
             self._last_epoch = server.epoch
             self._policy_error = ""
@@ -390,7 +390,7 @@ class PolicyClient:
 
 def _checked_task(task: str) -> str:
     if not isinstance(task, str) or len(task) > 2000:
-        raise TransportError("the task is no text of at most 2000 characters")
+        raise TransportError("the task is not a text of at most 2000 characters")
     return task
 
 

@@ -33,7 +33,7 @@ class Connection:
         self._timeouts = timeouts
         self._sending = threading.Lock()
         self._began = 0.0
-        self.heard = time.monotonic()
+        self.received_at = time.monotonic()
         """When anything last came in, s."""
         self.descriptors: list[int] = []
         """File descriptors that came with the first frame; whoever takes them out closes them."""
@@ -83,16 +83,16 @@ class Connection:
                 data = self._piece(take_descriptors)
             if data is None:  # nothing, or a part of a TLS record
                 now = time.monotonic()
-                if now - self.heard > self._timeouts.silence:
-                    raise ConnectionLost(f"nothing heard for {self._timeouts.silence:g} s")
+                if now - self.received_at > self._timeouts.silence:
+                    raise ConnectionLost(f"nothing received for {self._timeouts.silence:g} s")
                 if now >= until:
                     return None
                 continue
             if not data:
                 raise ConnectionLost("it closed the connection")
-            self.heard = time.monotonic()
+            self.received_at = time.monotonic()
             if not self._reader.partial:
-                self._began = self.heard
+                self._began = self.received_at
             self._reader.feed(data)
             body = self._next()
         self._began = time.monotonic()

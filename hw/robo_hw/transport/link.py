@@ -20,7 +20,7 @@ from robo_hw.transport.address import Address
 from robo_hw.transport.channel import Channel, Steps, finish
 from robo_hw.transport.connection import Connection, ConnectionLost
 from robo_hw.transport.credentials import Authenticate
-from robo_hw.transport.gate import hear_verdict
+from robo_hw.transport.gate import read_verdict
 from robo_hw.transport.images import ImageLayout, SlotWriter
 from robo_hw.transport.limits import HELLO, chunk_limit, observation_limit
 from robo_hw.transport.messages import FROM_SERVER, PROTOCOL, Message, schema_hash
@@ -85,7 +85,7 @@ class Target:
     def _steps(self, made: socket.socket) -> Steps:
         channel = yield from self.authenticate(made)
         try:
-            yield from hear_verdict(channel)
+            yield from read_verdict(channel)
         except BaseException:
             channel.close()
             raise
@@ -232,7 +232,7 @@ class Link:
         if message is None:
             return None
         if message["type"] == "pong":
-            self._hear_pong(message)
+            self._on_pong(message)
             return None
         if message["type"] == "taken":
             with self._lock:
@@ -293,7 +293,7 @@ class Link:
                 self._pings.popitem(last=False)
             self._connection.send({"type": "ping", "sequence": self._ping}, HELLO)
 
-    def _hear_pong(self, pong: Message) -> None:
+    def _on_pong(self, pong: Message) -> None:
         self.busy = pong["busy"]
         sent = self._pings.pop(pong["sequence"], None)
         if sent is not None:

@@ -37,7 +37,7 @@ _MOST_MONITORS = _MOST_CLIENTS - 1
 
 
 class PolicyServer:
-    """Serves until ``close``. ``epoch`` names this run: answers of an earlier run can always be told from its own.
+    """Serves until ``close``. ``epoch`` names this run: no answer of an earlier run passes as its own.
 
     Args:
         contract: of the arm; a client with another contract is refused, naming the fields.

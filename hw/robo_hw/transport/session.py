@@ -58,7 +58,7 @@ class Session:
         """Whether this client gets chunks; at most one does."""
         self.closed = False
         self.leaving = False
-        """Whether it has been told to end."""
+        """Whether it has been asked to end."""
         contract, policy = server.contract, server.info.policy
         self._history = policy.history if policy else 1
         self._period = 1.0 / contract.rates.actions

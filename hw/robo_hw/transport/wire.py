@@ -62,7 +62,7 @@ def unpack(body: bytes) -> dict[str, object]:
             max_ext_len=0,
         )
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
-        raise FrameError(f"a frame of {len(body)} bytes is no msgpack message ({str(error)[:120]})") from None
+        raise FrameError(f"a frame of {len(body)} bytes is not a msgpack message ({str(error)[:120]})") from None
     if not isinstance(message, dict):
         raise FrameError(f"a frame holds {type(message).__name__}, not a message")
     return message
@@ -75,7 +75,7 @@ def array_in(value: object, where: str) -> np.ndarray:
         FrameError: dtype, shape and bytes do not fit together; names ``where``.
     """
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data"}:
-        raise FrameError(f"{where} is no array of dtype, shape and data")
+        raise FrameError(f"{where} is not an array of dtype, shape and data")
     dtype = DTYPES.get(value["dtype"]) if isinstance(value["dtype"], str) else None
     if dtype is None:
         raise FrameError(f"{where} has a dtype other than {', '.join(DTYPES)}")

@@ -115,7 +115,7 @@ class Worker:
             try:
                 self._check(job)
                 reply = self._recall(job)(job)
-            except Exception as error:  # noqa: BLE001 - a policy may raise anything; the client is told, the arm stops on silence
+            except Exception as error:  # noqa: BLE001 - a policy may raise anything; the client gets its text, the arm stops on silence
                 self._failed += 1
                 text = str(error) if isinstance(error, FrameError) else f"{type(error).__name__}: {error}"
                 if text != self._complaint:

@@ -1,4 +1,4 @@
-"""Keys of the terminal, one at a time and unechoed: how a person arms, stops and judges."""
+"""Keys of the terminal, one at a time and unechoed: how a person arms, stops and marks the outcome."""
 
 from __future__ import annotations
 

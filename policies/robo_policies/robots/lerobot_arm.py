@@ -81,7 +81,7 @@ def _registry(wanted: str) -> type[RobotConfig]:
     for name in sorted(found, key=lambda name: -difflib.SequenceMatcher(None, name, wanted).ratio()):
         if wanted and wanted in registry.get_known_choices():
             return registry
-        # A robot whose maker's library is not installed cannot be imported, and is not to be had.
+        # A robot whose maker's library is not installed cannot be imported, and is not available.
         with contextlib.suppress(Exception):
             importlib.import_module(f"{robots.__name__}.{name}")
     if not wanted or wanted not in registry.get_known_choices():

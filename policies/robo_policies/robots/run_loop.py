@@ -19,7 +19,7 @@ from robo_hw.observation.observation_buffer import IMAGES, STATE, NamedVector, O
 from robo_hw.observation.states import State
 from robo_hw.safety.clock import Clock
 from robo_hw.safety.safety_core import SafetyCore
-from robo_hw.safety.timing import LoopTiming, Spread
+from robo_hw.safety.timing import LoopTiming, Quantiles
 from robo_hw.transport import ClientState, PolicyClient
 from robo_hw.transport.served import ProgressEstimate
 from robo_policies.robots.arm import Arm
@@ -69,11 +69,11 @@ class RunLoop:
         self._buffer = ObservationBuffer(contract, self._vectors, VECTOR_AGE)
         self._state_names = dict(zip(contract.joint_names, contract.state_names, strict=True))
         self.period = 1.0 / contract.rates.control
-        self.timing, self.latency = LoopTiming(self.period), Spread()
+        self.timing, self.latency = LoopTiming(self.period), Quantiles()
         self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.wake = threading.Event()
         self._ending = ""
-        self._told = sum(core.log.counts.values())
+        self._reported = sum(core.log.counts.values())
         self._shown: dict[str, str] = {}
         self._missing: tuple[str, ...] = ()
         self._command: np.ndarray | None = None
@@ -209,7 +209,7 @@ class RunLoop:
             elif key == "r":
                 self._reset()
             elif key in ("s", "f", "x"):
-                self._judge(key)
+                self._mark_outcome(key)
             elif key == "q":
                 self.end("asked to quit")
             elif key == "?":
@@ -248,11 +248,11 @@ class RunLoop:
         self._buffer.forget()
         self._say("reset; disarmed")
 
-    def _judge(self, key: str) -> None:
+    def _mark_outcome(self, key: str) -> None:
         if self.core.state in (State.HOLDING, State.RUNNING):
             self.core.disarm()
         elif self.episode is None:
-            raise HardwareError("there is no episode to judge: arm first")
+            raise HardwareError("there is no episode to mark: arm first")
         self._outcome = (key != "x", {"s": True, "f": False}.get(key))
         self.successes += key == "s"
 
@@ -367,19 +367,19 @@ class RunLoop:
         self.outcomes.append(line)
         self._say(line)
 
-    # What it tells --------------------------------------------------------------------------------------------------
+    # What it reports --------------------------------------------------------------------------------------------------
 
     def _tell(self) -> None:
         """Show new events of the core and new problems of the driver; keep the core's in the recording."""
         total = sum(self.core.log.counts.values())
-        if total != self._told:
-            for event in list(self.core.log)[-min(total - self._told, len(self.core.log)) :]:
+        if total != self._reported:
+            for event in list(self.core.log)[-min(total - self._reported, len(self.core.log)) :]:
                 if event.kind in SHOWN and event.message != self._refused:
                     self._say(f"{event.kind}: {event.message}")
                 if self.episode is not None and event.kind in INTERVENTIONS:
                     details = {"joint": event.joint, "value": event.value, "limit": event.limit}
                     self.episode.intervene(event.time - self._episode_at, event.kind, event.message, **details)
-            self._told = total
+            self._reported = total
         problems = self._threads.problems()
         for part, line in problems.items():
             if self._shown.get(part) is None:
@@ -387,7 +387,7 @@ class RunLoop:
         self._shown = problems
 
     def metrics(self) -> dict[str, float]:
-        """Flat figures for ``metrics.json``; times in seconds."""
+        """Flat metrics for ``metrics.json``; times in seconds."""
         p50, p99 = self.timing.errors.quantiles(0.5, 0.99)
         latency50, latency99 = self.latency.quantiles(0.5, 0.99)
         threads, counts = self._threads, self.core.log.counts

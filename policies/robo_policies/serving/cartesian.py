@@ -213,9 +213,9 @@ class CartesianActions:
         parts = [pose[:3, 3], rotation_values(pose[:3, :3], self._settings.rotation)]
         if self._gripper is not None and self._contract.gripper is not None:
             ends = self._contract.gripper
-            share = (values[self._gripper] - ends.closed) / (ends.open - ends.closed)
+            fraction = (values[self._gripper] - ends.closed) / (ends.open - ends.closed)
             closed, opened = self._settings.gripper_closed, self._settings.gripper_open
-            parts.append(np.array([closed + share * (opened - closed)]))
+            parts.append(np.array([closed + fraction * (opened - closed)]))
         return np.concatenate(parts).astype(np.float32)
 
     def _target(self, row: np.ndarray, start: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -232,9 +232,9 @@ class CartesianActions:
         return pose
 
     def _jump(self, solved: np.ndarray, before: np.ndarray) -> str:
-        share = np.abs(solved - before) / self._reach
-        worst = int(np.argmax(share))
-        if share[worst] <= 1.0:
+        fraction = np.abs(solved - before) / self._reach
+        worst = int(np.argmax(fraction))
+        if fraction[worst] <= 1.0:
             return ""
         joint = self.kinematics.joints[worst]
         why = "near a singularity" if self.kinematics.singular(before) or self.kinematics.singular(solved) else "a jump"
@@ -249,8 +249,8 @@ class CartesianActions:
         gripper = self._contract.gripper
         if self._gripper is not None and gripper is not None:
             closed, opened = self._settings.gripper_closed, self._settings.gripper_open
-            share = (row[-1] - closed) / (opened - closed)
-            whole[self._gripper] = gripper.closed + share * (gripper.open - gripper.closed)
+            fraction = (row[-1] - closed) / (opened - closed)
+            whole[self._gripper] = gripper.closed + fraction * (gripper.open - gripper.closed)
         return whole
 
 
@@ -258,7 +258,7 @@ def rotation_matrix(values: np.ndarray, form: str) -> np.ndarray:
     """The rotation (3, 3) that ``values`` mean in ``form``, one of ``ROTATIONS``.
 
     Raises:
-        CartesianError: they are no rotation: a quaternion of zeros, two parallel axes.
+        CartesianError: they are not a rotation: a quaternion of zeros, two parallel axes.
     """
     from scipy.spatial.transform import Rotation
 

@@ -86,7 +86,7 @@ def _check(out: Path, hosts: Sequence[str], clients: Sequence[str], days: int) -
         raise ConfigError("hosts is empty; give the names or addresses that clients connect to, as hosts=[gpu.lab]")
     for host in hosts:
         if not _is_address(host) and not _HOST.fullmatch(host):
-            raise ConfigError(f"hosts: {host!r} is no host name or address; give it without tls:// and port")
+            raise ConfigError(f"hosts: {host!r} is not a host name or address; give it without tls:// and port")
         if _is_address(host) and ipaddress.ip_address(host).is_unspecified:
             raise ConfigError(f"hosts: {host} is every address of a computer; give the one that clients connect to")
     if not clients:

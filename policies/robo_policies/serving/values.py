@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from robo_hw.contract.parts import Joint
 
 _BEYOND = 0.05
-"""Share of LeRobot's range by which a value may lie outside it: rounding, not another unit."""
+"""Fraction of LeRobot's range by which a value may lie outside it: rounding, not another unit."""
 _WILD = 3.0
 """So many times a position limit in radians is degrees."""
 _STILL = 7.0
@@ -72,7 +72,7 @@ def match_values(names: object, contract: RobotContract, what: str) -> Values:
         return Values(problem=_difference(found, section.names, what, "of the contract's section lerobot"))
     if section is None and all(name.endswith(".pos") for name in found) and len(found) == len(joints):
         return Values(
-            problem=f"{what} 0 is {found[0]!r}: LeRobot's name, in degrees or in shares of a range; the contract "
+            problem=f"{what} 0 is {found[0]!r}: LeRobot's name, in degrees or in fractions of a range; the contract "
             "has no section lerobot that says in which (docs/lerobot_arms.md)"
         )
     return Values(problem=_difference(found, joints, what, "of the contract"))

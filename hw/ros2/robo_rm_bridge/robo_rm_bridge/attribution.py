@@ -2,7 +2,7 @@
 
 rclpy of Humble and Jazzy drops the publisher's id (`rmw_message_info_t.publisher_gid`) that the middleware gives with
 every message. So this takes messages from a subscription through rcl's own C interface, which is the same since Foxy. A
-self-test decides whether ids can be had; where not, nothing here is used and messages count as unattributed.
+self-test decides whether ids are available; where not, nothing here is used and messages count as unattributed.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ IMAGE, PROBLEM, ALIVE = range(3)
 ALIVE_EVERY = 1.0
 """Seconds between two notes that say only that the process is at work."""
 _LARGE = 4 << 20
-_TOLD_EVERY = 1.0
+_REPORT_EVERY = 1.0
 """Seconds between two notes of a camera's problems."""
 
 
@@ -69,7 +69,7 @@ class CameraReceiver:
         layout = layout_of(contract, index)
         self.writer = SlotWriter(layout, slots_of(layout))
         self._slot = 0
-        self._told_at = -float("inf")
+        self._reported_at = -float("inf")
 
     def receive(self, message: bytes) -> None:
         """Take one serialized message."""
@@ -77,8 +77,8 @@ class CameraReceiver:
         try:
             rgb, stamp = decode(message, self._compressed, camera.width, camera.height)
         except MessageError as error:
-            if time.monotonic() - self._told_at >= _TOLD_EVERY:
-                self._told_at = time.monotonic()
+            if time.monotonic() - self._reported_at >= _REPORT_EVERY:
+                self._reported_at = time.monotonic()
                 _send(self._notes, NOTE.pack(self._index, PROBLEM, 0, 0, 0, 0, 0) + str(error).encode())
             return
         self._slot = (self._slot + 1) % self.writer.slots
@@ -134,10 +134,10 @@ def _serve(spec: Specification, notes: socket.socket) -> None:
     socket.send_fds(notes, [b"memory"], [receiver.writer.descriptor for receiver in receivers])
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    told = -float("inf")
+    reported_at = -float("inf")
     while True:
-        if time.monotonic() - told >= ALIVE_EVERY:
-            told = time.monotonic()
+        if time.monotonic() - reported_at >= ALIVE_EVERY:
+            reported_at = time.monotonic()
             _send(notes, NOTE.pack(0, ALIVE, 0, 0, 0, 0, 0))
         executor.spin_once(timeout_sec=ALIVE_EVERY)
 

@@ -21,7 +21,7 @@ _TAIL_STEP = 0.05
 """Seconds between the points of the braking tail."""
 _JOG_GAIN = 2.0
 """1/s: how fast a jog takes back that the arm lags behind its command."""
-_JOG_SHARE = 0.2
+_JOG_FRACTION = 0.2
 """Of a joint's velocity limit: the most that is given to taking back."""
 
 
@@ -57,7 +57,7 @@ def forward(contract: RobotContract, command: Command) -> Float64MultiArray:
 def jog_velocities(contract: RobotContract, command: Command, measured: np.ndarray | None) -> np.ndarray:
     """Velocities (D,) that bring the arm from ``measured`` (D,) onto the command; inside the velocity limits.
 
-    A jog says how fast, not where to: without the measured pose every lost message would stay as an error for good.
+    A jog says how fast, not where to: without the measured pose every lost message would stay as an error permanently.
     """
     limit = contract.array("velocity")
     correction = np.zeros_like(limit)
@@ -66,7 +66,7 @@ def jog_velocities(contract: RobotContract, command: Command, measured: np.ndarr
         # Continuous joints come back the short way round.
         turns = np.array([joint.kind == "continuous" for joint in contract.joints])
         error = np.where(turns, (error + np.pi) % (2 * np.pi) - np.pi, error)
-        correction = np.clip(_JOG_GAIN * error, -_JOG_SHARE * limit, _JOG_SHARE * limit)
+        correction = np.clip(_JOG_GAIN * error, -_JOG_FRACTION * limit, _JOG_FRACTION * limit)
     return np.clip(command.velocities + correction, -limit, limit)
 
 

@@ -37,7 +37,7 @@ def quiet_events() -> SubscriptionEventCallbacks:
 
 
 def sensor_qos(depth: int = 1) -> QoSProfile:
-    """Best effort, only the newest: a late picture is of no use."""
+    """Best effort, only the newest: a late image is of no use."""
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 

@@ -29,7 +29,7 @@ def message_type(name: str, key: str) -> type[RosMessage]:
     package, _, rest = name.partition("/")
     kind = rest.rpartition("/")[2]
     if not package or not kind or rest not in (kind, f"msg/{kind}"):
-        raise HardwareError(f"{key}: {name!r} is no message type; give pkg/msg/Type, such as std_msgs/msg/Bool")
+        raise HardwareError(f"{key}: {name!r} is not a message type; give pkg/msg/Type, such as std_msgs/msg/Bool")
     try:
         module = importlib.import_module(f"{package}.msg")
     except ImportError as error:
@@ -52,7 +52,7 @@ def getter(kind: type[RosMessage], path: str, key: str) -> Callable[[object], ob
     for part in path.split("."):
         match = _STEP.fullmatch(part)
         if match is None:
-            raise HardwareError(f"{key}: {path!r} is no field; give a name such as data, or status[0].level")
+            raise HardwareError(f"{key}: {path!r} is not a field; give a name such as data, or status[0].level")
         steps.append((match[1], None if match[2] is None else int(match[2])))
     fields = kind.get_fields_and_field_types()
     if steps[0][0] not in fields:

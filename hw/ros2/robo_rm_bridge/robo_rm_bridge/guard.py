@@ -53,7 +53,7 @@ class _Witness:
             for quality in qualities
         ]
 
-    def heard(self) -> list[tuple[str, bool, str]]:
+    def take(self) -> list[tuple[str, bool, str]]:
         """What was said since the last call: source, whether pressed, and the publisher's id."""
         found = []
         for name, subscription in self._subscriptions:
@@ -154,7 +154,7 @@ class Guard:
             self._node.create_subscription(kind, topic, handler, quality, event_callbacks=quiet_events())
 
     def _estop_handler(self, name: str) -> Callable[[Bool], None]:
-        def heard(message: Bool) -> None:
+        def on_message(message: Bool) -> None:
             if message.data:
                 self._core.estop(f"emergency stop on {name}")  # first of all
                 self._wake()
@@ -163,18 +163,18 @@ class Guard:
                 return
             if message.data or self.stops.pressed():
                 self._look_at(name)
-            self.stops.heard(name, message.data, self._clock.now())
+            self.stops.update(name, message.data, self._clock.now())
 
-        return heard
+        return on_message
 
     def _stop_handler(self, label: str, value: Callable[[object], object]) -> Callable[[object], None]:
-        def heard(message: object) -> None:
-            reason = self.robot.heard(label, value(message), self._clock.now())
+        def on_message(message: object) -> None:
+            reason = self.robot.update(label, value(message), self._clock.now())
             if reason is not None:
                 self._core.robot_stop(reason)
                 self._wake()
 
-        return heard
+        return on_message
 
     def _on_service(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._core.estop("emergency stop by service")
@@ -186,8 +186,8 @@ class Guard:
         """Who is there, who said what, and who has fallen silent."""
         for name in self._estop_topics:
             self._look_at(name)
-        for name, pressed, speaker in self._witness.heard():
-            self.stops.heard(name, pressed, self._clock.now(), speaker)
+        for name, pressed, speaker in self._witness.take():
+            self.stops.update(name, pressed, self._clock.now(), speaker)
         crowded = []
         for topic, allowed in self._state_topics:
             speakers = sorted(self._speakers(topic).values())

@@ -86,12 +86,12 @@ def _raw(message: bytes, width: int, height: int) -> tuple[np.ndarray, tuple[int
     if image.step // width != channels:
         raise MessageError(
             f"step {image.step} is {image.step / width:g} bytes per pixel, but the encoding {image.encoding} has "
-            f"{channels}; mend the driver"
+            f"{channels}; fix the driver"
         )
     if len(image.data) != height * image.step:
         raise MessageError(
             f"{len(image.data)} bytes of data; {height} rows of {image.step} bytes ({image.encoding}) are "
-            f"{height * image.step}; mend the driver"
+            f"{height * image.step}; fix the driver"
         )
     rows = np.frombuffer(image.data, np.uint8).reshape(height, image.step)[:, : width * channels]
     pixels = rows.reshape(height, width, channels)

@@ -15,7 +15,7 @@ from robo_hw.safety.safety_core import SafetyCore
 from robo_rm_bridge import commands
 
 if TYPE_CHECKING:
-    from control_msgs.action import GripperCommand
+    from control_msgs.action import FollowJointTrajectory, GripperCommand
     from rclpy.action import ActionClient
     from rclpy.node import Node
     from rclpy.qos import QoSProfile
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _REFUSALS = 3
 """So many goals refused in a row mean that the controller does not take commands."""
 _GRIPPER_STEP = 0.01
-"""Of the gripper's range: a smaller change is no new goal."""
+"""Of the gripper's range: a smaller change is not a new goal."""
 _GRIPPER_PERIOD = 0.1
 """Seconds between two gripper goals."""
 ABORTED = 6
@@ -70,7 +70,7 @@ class GoalOutput(Output):
     Args:
         client: an action client.
         name: of the action, for messages.
-        stop: told why where the controller refuses goals or gives the newest one up.
+        stop: called with the reason where the controller refuses goals or gives the newest one up.
     """
 
     def __init__(self, client: ActionClient, name: str, stop: Callable[[str], None]) -> None:
@@ -107,7 +107,7 @@ class GoalOutput(Output):
         if answer.status != ABORTED or number != self._sent:
             return
         text = getattr(answer.result, "error_string", "") or getattr(answer.result, "error_code", "")
-        self._stop(f"{self._name} gave the goal up: {text or 'no reason told'}")
+        self._stop(f"{self._name} gave the goal up: {text or 'no reason given'}")
 
 
 class TrajectoryGoals(GoalOutput):
@@ -175,7 +175,7 @@ def make_outputs(
         contract: names topics and interfaces.
         time_from_start: s from receipt in which a controller shall reach a command.
         measured: the newest joint positions (D,).
-        stop: told why where a controller refuses goals or gives one up.
+        stop: called with the reason where a controller refuses goals or gives one up.
 
     Raises:
         HardwareError: control_msgs is needed and not installed.

@@ -7,7 +7,7 @@
     ~/disarm    brakes, then commands nothing;  deactivate does the same
     ~/estop, the contract's e-stop topics   latch a fault from any state;  ~/reset_fault clears it by hand
 
-The control loop is one thread with a timer on the steady clock. Stops are heard on a thread of their own (`guard`),
+The control loop is one thread with a timer on the steady clock. Stops are received on a thread of their own (`guard`),
 images are received by a process of their own (`camera_feed`). Simulated time only aligns data.
 """
 
@@ -31,7 +31,7 @@ from robo_hw.observation.observation_buffer import parse_vectors, unmet_needs
 from robo_hw.observation.states import State
 from robo_hw.safety.clock import SteadyClock
 from robo_hw.safety.safety_core import SafetyCore
-from robo_hw.safety.timing import LoopTiming, Spread
+from robo_hw.safety.timing import LoopTiming, Quantiles
 from robo_hw.transport import ClientState, PolicyClient
 from robo_rm_bridge.conversions import joint_state, time_message_ns
 from robo_rm_bridge.guard import Guard
@@ -153,7 +153,7 @@ class PolicyNode(LifecycleNode):
         self._client = PolicyClient(contract, settings.policy_address, clock, task=settings.task, credentials=access)
         self.core = core = SafetyCore(contract, clock, settings.chunk_blending, settings.ensemble_decay)
         self._period = 1.0 / contract.rates.control
-        self._timing, self._latency = LoopTiming(self._period), Spread()
+        self._timing, self._latency = LoopTiming(self._period), Quantiles()
         self._wall_offset = time.time_ns() - round(clock.now() * 1e9)
         self._asked_at = self._epoch_at = self._rests_since = -np.inf
         self._asked_epoch = self._epoch = -1
@@ -203,7 +203,7 @@ class PolicyNode(LifecycleNode):
     def _arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def arm() -> str:
             self._require_safe()
-            self._hear_policy()  # that a server came back must not undo what is asked for now
+            self._poll_policy()  # that a server came back must not undo what is asked for now
             missing = self._policy_problems() or self._lacking()
             self._client.start_episode(self.settings.task)
             self._unanswered = None
@@ -259,7 +259,7 @@ class PolicyNode(LifecycleNode):
         self._events.tell()
         return response
 
-    # What the robot tells -------------------------------------------------------------------------------------------
+    # What the robot reports -------------------------------------------------------------------------------------------
 
     def _take_joints(
         self,
@@ -284,14 +284,14 @@ class PolicyNode(LifecycleNode):
         now = self._clock_.now()
         self._timing.tick(now)
         self._inputs.poll()
-        self._hear_policy()
+        self._poll_policy()
         self._move()
         self._guard.follow(self.core.state)
         self._look()
         self._events.tell()
         self._report(now)
 
-    def _hear_policy(self) -> None:
+    def _poll_policy(self) -> None:
         update = self._client.poll()
         if update.lost:
             self._unanswered = None
@@ -308,7 +308,7 @@ class PolicyNode(LifecycleNode):
             for output in self._outputs:
                 output.send(self.core, command)
             if self.settings.publish_commanded:
-                # One offset for good, so that differences of stamps are differences of the steady clock.
+                # One constant offset, so that differences of stamps are differences of the steady clock.
                 stamp = time_message_ns(round(command.time * 1e9) + self._wall_offset)
                 state = self.core.state.value
                 names = self.contract.joint_names
@@ -362,8 +362,8 @@ class PolicyNode(LifecycleNode):
     def _lacking(self) -> list[str]:
         """What the policy needs and has not been given; of joints and cameras the core tells more than their age."""
         missing = self._inputs.buffer.missing(self._needs(), self._clock_.now())
-        told = [line for line in missing if not line.startswith(("joint states are", "camera ")) or "apart" in line]
-        return told + self._inputs.unsteady()
+        others = [line for line in missing if not line.startswith(("joint states are", "camera ")) or "apart" in line]
+        return others + self._inputs.unsteady()
 
     def _policy_problems(self) -> list[str]:
         """Why this policy may not move this arm; empty where it may."""

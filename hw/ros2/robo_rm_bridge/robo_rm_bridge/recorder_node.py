@@ -4,7 +4,7 @@
     ~/save         (SetBool: whether it succeeded) ends and keeps it;  ~/discard ends and forgets it
     ~/next_stage   the operator marks the next stage, so that a reward model trains on what was recorded as it is
 
-A frame holds what was newest at its moment: joint states, pictures, further inputs, and the command sent to the
+A frame holds what was newest at its moment: joint states, images, further inputs, and the command sent to the
 controller as the action. Nothing is filled in: where something is older than max_age the episode ends there.
 """
 
@@ -112,7 +112,7 @@ class RecorderNode(Node):
         self._listener.close()
         return True
 
-    # What is heard --------------------------------------------------------------------------------------------------
+    # What is received -------------------------------------------------------------------------------------------------
 
     def _keep_raw(self, kind: type, topic: str, quality: QoSProfile | int) -> None:
         """Have a topic written into the bags, byte for byte as it comes, under the name that the contract has for it:

@@ -14,7 +14,7 @@ from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.observation.states import Fault, State, Status
 from robo_hw.safety.events import Event, EventLog
 from robo_hw.safety.safety_core import SafetyCore
-from robo_hw.safety.timing import LoopTiming, Spread
+from robo_hw.safety.timing import LoopTiming, Quantiles
 from robo_hw.transport import ClientState, ClientStatus
 from robo_rm_bridge.conversions import qos
 
@@ -72,7 +72,7 @@ def core_entry(node: str, contract: RobotContract, status: Status, active: bool)
     return entry(f"{node}: safety core", level, status.state.value, values, contract.robot)
 
 
-def loop_entry(node: str, timing: LoopTiming, latency: Spread) -> DiagnosticStatus:
+def loop_entry(node: str, timing: LoopTiming, latency: Quantiles) -> DiagnosticStatus:
     """The control loop's regularity and the time from observation to motion."""
     p50, p99 = timing.errors.quantiles(0.5, 0.99)
     slow50, slow99 = latency.quantiles(0.5, 0.99)
@@ -89,7 +89,7 @@ def loop_entry(node: str, timing: LoopTiming, latency: Spread) -> DiagnosticStat
     return entry(f"{node}: control loop", level, message, values)
 
 
-Loop = tuple[LoopTiming, Spread]
+Loop = tuple[LoopTiming, Quantiles]
 """The control loop's period, and the time from observation to motion."""
 
 
@@ -160,15 +160,15 @@ class EventLogger:
 
     def __init__(self, log: EventLog, logger: RcutilsLogger) -> None:
         self._log, self._logger = log, logger
-        self._told = 0
+        self._reported = 0
 
     def tell(self) -> None:
         """Write what is new."""
         total = sum(self._log.counts.values())
-        if total == self._told:
+        if total == self._reported:
             return
-        events: list[Event] = list(self._log)[-min(total - self._told, len(self._log)) :]
-        self._told = total
+        events: list[Event] = list(self._log)[-min(total - self._reported, len(self._log)) :]
+        self._reported = total
         for event in events:
             text = f"{event.kind}: {event.message}"
             # Three lines, because rclpy refuses another severity from the same line.
