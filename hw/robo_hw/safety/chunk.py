@@ -224,6 +224,7 @@ def inside_limits(
     for i in range(len(held)):
         step = held[i] - previous
         if outside[i].any():
+            # The largest lambda in [0, 1] with low <= previous + lambda step <= high for every joint.
             room = np.where(step > 0, high - previous, previous - low)
             blocked = outside[i] & (step != 0)
             fraction = float(np.min(room[blocked] / np.abs(step[blocked]))) if blocked.any() else 0.0

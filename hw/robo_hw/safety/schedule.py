@@ -34,6 +34,7 @@ def actions_at(actions: np.ndarray, observed: float, indices: np.ndarray) -> np.
     # Beyond the ends the motion is continued in a straight line.
     a = np.where((index < 1)[:, None], 2 * b - c, a)
     d = np.where((index > last - 2)[:, None], 2 * c - b, d)
+    # Catmull-Rom: b + t/2 (c - a) + t^2/2 (2a - 5b + 4c - d) + t^3/2 (3 (b - c) + d - a)
     cubic = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
     return np.minimum(np.maximum(cubic, np.minimum.reduce(around)), np.maximum.reduce(around))
 
