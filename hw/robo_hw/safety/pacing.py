@@ -210,8 +210,8 @@ class Pace:
         _, most, jerk = self.path.window(here, here + 1)
         error = wish - self.rate
         size = abs(error)
-        # Releasing x'' at jerk j changes x' by x''^2 / (2 j): |x''| = sqrt(2 j |error|) would just end at the wish. With
-        # 1.2 instead of 2, and |error| / (3 ticks) near the end, no tick steps over it.
+        # Releasing x'' at jerk j changes x' by x''^2 / (2 j): |x''| = sqrt(2 j |error|) would just end at the wish.
+        # With 1.2 instead of 2, and |error| / (3 ticks) near the end, no tick steps over it.
         goal = min(most, sqrt(1.2 * jerk * size), size / (3 * time))
         wanted = ((goal if error > 0 else -goal) - self.acceleration) / time
         return min(max(wanted, -jerk), jerk)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from robo_hw.errors import HardwareError
 
 if TYPE_CHECKING:
-    from launch import LaunchContext, LaunchDescription
+    # The type checker finds the folder of launch files under this name.
+    from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
     from launch_ros.actions import Node
 
 _TRUTHS = {"true": True, "false": False}
@@ -41,7 +42,7 @@ def single_node(kind: type[Node], executable: str, name: str, parameters: Mappin
     the node in launch_ros.
     """
     # Here, because this module is also used where there is no ROS.
-    from launch import LaunchDescription
+    from launch import LaunchDescription  # type: ignore[attr-defined]
     from launch.actions import DeclareLaunchArgument, OpaqueFunction
     from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
     from launch_ros.substitutions import FindPackageShare
