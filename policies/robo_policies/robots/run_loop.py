@@ -15,12 +15,13 @@ import numpy as np
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
-from robo_hw.observation.observation_buffer import IMAGES, STATE, NamedVector, ObservationBuffer, unmet_needs
+from robo_hw.observation.observation_buffer import IMAGES, STATE, NamedVector, ObservationBuffer
 from robo_hw.observation.states import State
 from robo_hw.safety.clock import Clock
 from robo_hw.safety.safety_core import SafetyCore
 from robo_hw.safety.timing import LoopTiming, Quantiles
-from robo_hw.transport import ClientState, PolicyClient
+from robo_hw.transport import PolicyClient
+from robo_hw.transport.sender import ObservationSender
 from robo_hw.transport.served import ProgressEstimate
 from robo_policies.robots.arm import Arm
 from robo_policies.robots.arm_threads import ArmThreads, Received
@@ -67,6 +68,7 @@ class RunLoop:
         self._stop_when_stuck, self._start_poses = stop_when_stuck, start_poses
         self._vectors = [NamedVector(key, "") for key in arm.vector_names]
         self._buffer = ObservationBuffer(contract, self._vectors, VECTOR_AGE)
+        self._sender = ObservationSender(core, client, self._buffer, self._vectors, progress=True)
         self._state_names = dict(zip(contract.joint_names, contract.state_names, strict=True))
         self.period = 1.0 / contract.rates.control
         self.timing, self.latency = LoopTiming(self.period), Quantiles()
@@ -77,9 +79,6 @@ class RunLoop:
         self._shown: dict[str, str] = {}
         self._missing: tuple[str, ...] = ()
         self._command: np.ndarray | None = None
-        self._epoch, self._epoch_at = -1, -np.inf
-        self._asked_epoch, self._asked_at = -1, -np.inf
-        self._sent_at = self._progress_at = -np.inf
         self._observed: float | None = None
         self._stage, self._simulated_success = -1, False
         self.progress: ProgressEstimate | None = None
@@ -166,10 +165,10 @@ class RunLoop:
         if update.progress is not None:
             self._follow(update.progress)
         if not self._ending:
-            self._look(now)
+            self._sender.send(now)
         self._record(now)
         self._tell()
-        if not self._ready and not (self.policy_problems() or self._buffer.missing(self.needs(), now)):
+        if not self._ready and not (self._sender.problems() or self._buffer.missing(self._sender.needs(), now)):
             self._ready = True
             self._say("ready: everything that the policy reads is there; a arms")
 
@@ -226,11 +225,10 @@ class RunLoop:
         if self.episode is not None and self.core.state is State.DISARMED:
             self._finish_episode("armed again")
         now = self.clock.now()
-        missing = self.policy_problems() or self._buffer.missing(self.needs(), now)
+        missing = self._sender.problems() or self._buffer.missing(self._sender.needs(), now)
         self._client.start_episode(self._task)
-        server = self._client.status().server
-        poses = server.policy.start_poses if server is not None and server.policy is not None else None
-        self.core.arm(missing=missing, hold_only=hold_only, start_poses=self._start_poses or poses)
+        poses = self._start_poses or self._sender.start_poses()
+        self.core.arm(missing=missing, hold_only=hold_only, start_poses=poses)
         self.progress, self._simulated_success, self._outcome = None, False, None
         if hold_only:
             self._say("holding only; disarm, then arm with a, for a motion")
@@ -259,61 +257,6 @@ class RunLoop:
     def _person(self, what: str) -> None:
         if self.episode is not None:
             self.episode.intervene(self.clock.now() - self._episode_at, "person", what)
-
-    # What the policy needs ------------------------------------------------------------------------------------------
-
-    def needs(self) -> dict[str, tuple[int, ...]]:
-        """What the served policy reads."""
-        server = self._client.status().server
-        return dict(server.policy.needs) if server is not None and server.policy is not None else {}
-
-    def policy_problems(self) -> list[str]:
-        """Why the served policy cannot move this arm; empty where it can."""
-        status = self._client.status()
-        if status.state is not ClientState.CONNECTED or status.server is None:
-            return [f"no policy server at {self._client.address}: {status.message or status.state.value}"]
-        if status.server.policy is None:
-            return ["the server serves no policy, only a reward model"]
-        return unmet_needs(status.server.policy.needs, self.contract, self._vectors)
-
-    def _look(self, now: float) -> None:
-        """Give policy and reward model an observation when one is due."""
-        server, core = self._client.status().server, self.core
-        if server is None or core.state not in (State.HOLDING, State.RUNNING):
-            return
-        if core.epoch != self._epoch:
-            self._epoch, self._epoch_at = core.epoch, now
-        want, period = [], 1.0 / self.contract.rates.actions
-        if server.policy is not None:
-            # After a stop at once: an answer to an earlier epoch's observation would only be dropped.
-            horizon = server.policy.execution_horizon * period
-            if core.epoch != self._asked_epoch or now - self._asked_at >= horizon:
-                want.append("chunk")
-        if server.has_progress and now - self._progress_at >= 0.95 / server.progress_rate:
-            want.append("progress")
-        # A policy that looks back sees every action period, wanted or not.
-        looks_back = server.policy is not None and server.policy.history > 1 and now - self._sent_at >= 0.95 * period
-        if not (want or looks_back) or (server.policy is not None and self.policy_problems()):
-            return
-        observation = self._buffer.snapshot(server.needs, now, self._epoch_at)
-        if observation is None:
-            return
-        sent = self._client.send_observation(
-            observation.names,
-            observation.positions,
-            images=observation.images,
-            arrays=observation.arrays,
-            observed_at=observation.observed_at,
-            epoch=core.epoch,
-            consumed=core.status().consumed,
-            want=tuple(want),
-        )
-        if sent:
-            self._sent_at = now
-            if "chunk" in want:
-                self._asked_at, self._asked_epoch = now, core.epoch
-            if "progress" in want:
-                self._progress_at = now
 
     def _follow(self, estimate: ProgressEstimate) -> None:
         """The reward model spoke: advisory, unless it was asked to stop the arm where nothing gets on."""

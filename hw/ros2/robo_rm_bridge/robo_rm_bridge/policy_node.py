@@ -27,12 +27,13 @@ from std_srvs.srv import Trigger
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
-from robo_hw.observation.observation_buffer import parse_vectors, unmet_needs
+from robo_hw.observation.observation_buffer import parse_vectors
 from robo_hw.observation.states import State
 from robo_hw.safety.clock import SteadyClock
 from robo_hw.safety.safety_core import SafetyCore
 from robo_hw.safety.timing import LoopTiming, Quantiles
 from robo_hw.transport import ClientState, PolicyClient
+from robo_hw.transport.sender import ObservationSender
 from robo_rm_bridge.conversions import joint_state, time_message_ns
 from robo_rm_bridge.guard import Guard
 from robo_rm_bridge.inputs import Inputs
@@ -92,7 +93,7 @@ class PolicyNode(LifecycleNode):
         """Refuse, naming the field, unless a policy that fits is connected."""
         if self.core.state is State.DISARMED:  # waiting would interrupt a hold
             self._await_server()
-        problems = self._policy_problems()
+        problems = self._sender.problems()
         if problems:
             self.get_logger().error("cannot be activated: " + "; ".join(problems))
             return FAILURE
@@ -155,8 +156,7 @@ class PolicyNode(LifecycleNode):
         self._period = 1.0 / contract.rates.control
         self._timing, self._latency = LoopTiming(self._period), Quantiles()
         self._wall_offset = time.time_ns() - round(clock.now() * 1e9)
-        self._asked_at = self._epoch_at = self._rests_since = -np.inf
-        self._asked_epoch = self._epoch = -1
+        self._rests_since = -np.inf
         self._unanswered: float | None = None
         self._observed: float | None = None
         self._errors = 0
@@ -175,6 +175,9 @@ class PolicyNode(LifecycleNode):
             self, contract, self._vectors, settings.vector_age, clock, self._take_joints, core.observe_camera
         )
         self._closers.append(self._inputs.close)
+        self._sender = ObservationSender(
+            core, self._client, self._inputs.buffer, self._vectors, settings.execution_horizon
+        )
         services = {
             "~/arm": self._arm,
             "~/hold": self._hold,
@@ -204,12 +207,10 @@ class PolicyNode(LifecycleNode):
         def arm() -> str:
             self._require_safe()
             self._poll_policy()  # that a server came back must not undo what is asked for now
-            missing = self._policy_problems() or self._lacking()
+            missing = self._sender.problems() or self._lacking()
             self._client.start_episode(self.settings.task)
             self._unanswered = None
-            server = self._client.status().server
-            poses = server.policy.start_poses if server is not None and server.policy is not None else None
-            self.core.arm(missing=missing, start_poses=poses)
+            self.core.arm(missing=missing, start_poses=self._sender.start_poses())
             self._guard.follow(self.core.state)
             return "armed; the policy's next chunk starts the motion"
 
@@ -287,7 +288,7 @@ class PolicyNode(LifecycleNode):
         self._poll_policy()
         self._move()
         self._guard.follow(self.core.state)
-        self._look()
+        self._ask_policy(now)
         self._events.tell()
         self._report(now)
 
@@ -317,37 +318,8 @@ class PolicyNode(LifecycleNode):
                 self._latency.add(self._clock_.now() - self._observed)
         self._observed = None
 
-    def _look(self) -> None:
-        """Give the policy an observation when its next chunk is due."""
-        server = self._client.status().server
-        if not self._active or server is None or server.policy is None:
-            return
-        if self.core.state not in (State.HOLDING, State.RUNNING):
-            return
-        now, core = self._clock_.now(), self.core
-        if core.epoch != self._epoch:
-            self._epoch, self._epoch_at = core.epoch, now
-        horizon = self.settings.execution_horizon or server.policy.execution_horizon
-        # After a stop at once: an answer to an earlier epoch's observation would only be dropped.
-        due = core.epoch != self._asked_epoch or now - self._asked_at >= horizon / self.contract.rates.actions
-        if not due or self._policy_problems():
-            return
-        # What was seen before the epoch began must not be acted on in it.
-        observation = self._inputs.buffer.snapshot(server.policy.needs, now, self._epoch_at)
-        if observation is None:
-            return
-        sent = self._client.send_observation(
-            observation.names,
-            observation.positions,
-            images=observation.images,
-            arrays=observation.arrays,
-            observed_at=observation.observed_at,
-            epoch=core.epoch,
-            consumed=core.status().consumed,
-            want=("chunk",),
-        )
-        if sent:
-            self._asked_at, self._asked_epoch = now, core.epoch
+    def _ask_policy(self, now: float) -> None:
+        if self._active and "chunk" in self._sender.send(now):
             self._unanswered = now if self._unanswered is None else self._unanswered
 
     def _await_server(self) -> None:
@@ -355,34 +327,21 @@ class PolicyNode(LifecycleNode):
         while self._client.status().state is ClientState.CONNECTING and self._clock_.now() < end:
             time.sleep(0.02)
 
-    def _needs(self) -> dict[str, tuple[int, ...]]:
-        server = self._client.status().server
-        return dict(server.policy.needs) if server is not None and server.policy is not None else {}
-
     def _lacking(self) -> list[str]:
         """What the policy needs and has not been given; of joints and cameras the core tells more than their age."""
-        missing = self._inputs.buffer.missing(self._needs(), self._clock_.now())
+        missing = self._inputs.buffer.missing(self._sender.needs(), self._clock_.now())
         others = [line for line in missing if not line.startswith(("joint states are", "camera ")) or "apart" in line]
         return others + self._inputs.unsteady()
-
-    def _policy_problems(self) -> list[str]:
-        """Why this policy may not move this arm; empty where it may."""
-        status = self._client.status()
-        if status.state is not ClientState.CONNECTED or status.server is None:
-            return [f"no policy server at {self.settings.policy_address}: {status.message or status.state.value}"]
-        if status.server.policy is None:
-            return ["the server serves no policy, only a reward model; start robo-rm serve-policy with policy=FOLDER"]
-        return unmet_needs(status.server.policy.needs, self.contract, self._vectors)
 
     def _report(self, now: float) -> None:
         reporter = self._reporter
         reporter.status(now, self.core, self._active)
         if not reporter.due(now):
             return
-        client, problems = self._client.status(), self._policy_problems()
+        client, problems = self._client.status(), self._sender.problems()
         if client.errors != self._errors:
             self._errors, self._unanswered = client.errors, None  # it answers, if only that it cannot
-        missing = [] if problems else self._inputs.buffer.missing(self._needs(), now)
+        missing = [] if problems else self._inputs.buffer.missing(self._sender.needs(), now)
         waiting = 0.0 if self._unanswered is None else now - self._unanswered
         policy = PolicyReport(client, problems, missing, waiting)
         loop = (self._timing, self._latency)
