@@ -24,9 +24,11 @@ import numpy as np
 
 from robo_core.console import print_table, progress_bar, say
 from robo_hw import ActionChunk, ManualClock, RobotContract, SafetyCore, example_contracts
-from robo_hw.proving.contract import random_contract
-from robo_hw.proving.margins import COUNTS, SHARES, Margins
-from robo_hw.proving.prover import prove
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
+from fault_search.contract import random_contract
+from fault_search.margins import COUNTS, SHARES, Margins
+from fault_search.prover import prove
 
 HOME = np.array([0.0, -0.5, 0.0, -2.0, 0.0, 1.5, 0.7])
 

@@ -21,7 +21,7 @@ class ContractMismatchError(HardwareError, ValueError):
 
 
 class ArmRefusedError(HardwareError, RuntimeError):
-    """The arm may not be armed, or a fault not be reset, now; lists every reason."""
+    """The arm cannot be armed, or a fault cannot be reset, now; lists every reason."""
 
 
 class TransportError(HardwareError):
@@ -41,7 +41,7 @@ class AuthenticationError(TransportError):
 
 
 class FrameError(TransportError, ValueError):
-    """What came over the socket is no message of this protocol; names the field."""
+    """What came over the socket is not a message of this protocol; names the field."""
 
 
 class HandshakeError(TransportError, ValueError):

@@ -26,7 +26,8 @@ STEPS_PER_POINT = 10
 
 
 class _Outcome(Protocol):
-    success: bool | None
+    @property
+    def success(self) -> bool | None: ...
 
 
 def check_validation(episodes: Sequence[_Outcome], patience: int) -> None:

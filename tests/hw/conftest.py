@@ -189,7 +189,7 @@ class Arm:
 
 
 def following() -> Arm:
-    """An arm whose controller keeps the last command for ever."""
+    """An arm whose controller keeps the last command permanently."""
     return Arm(contract_with(topics={"command": {"name": "/c", "interface": "forward_command"}}))
 
 

@@ -1,15 +1,15 @@
-"""Joint states that are wrong while the arm is armed: a driver that begins anew, and messages that are none."""
+"""Joint states that are wrong while the arm is armed: a driver that restarts, and messages that are none."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from fault_search.contract import random_contract
+from fault_search.prover import FaultAt, run_sequence
 
 from robo_hw import RobotContract, State
 from robo_hw.observation.joint_source import JointSource
 from robo_hw.observation.joint_states import JointStates, Reading
-from robo_hw.proving.contract import random_contract
-from robo_hw.proving.prover import FaultAt, run_sequence
 from tests.hw.conftest import TRUTH, Arm, contract_with
 
 LOOSE = {"following_error": 6.0, "state_jump": 6.0}
@@ -118,7 +118,7 @@ def test_the_prover_sees_zeros_that_pass_as_the_pose(monkeypatch, joints):
         return " ".join(text for world in worlds for text in world.violations)
 
     assert violations() == ""
-    monkeypatch.setattr(JointSource, "begins_anew", lambda self, values, stepped: False)
+    monkeypatch.setattr(JointSource, "restarts", lambda self, values, stepped: False)
     assert "passed as its own" in violations()
 
 
@@ -204,7 +204,7 @@ def test_positions_that_are_no_numbers_are_refused_and_a_fault_while_armed(posit
 def test_a_publisher_that_is_no_text_is_a_fault_while_armed(publisher):
     arm = Arm().armed()
     assert not arm.say(publisher=publisher)
-    assert "its publisher is no text" in arm.core.fault.message
+    assert "its publisher is not a text" in arm.core.fault.message
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
 
-if TYPE_CHECKING:
-    from robo_hw.contract.robot_contract import RobotContract
+from robo_hw.contract.parts import ContractFields
 
 _LEARNED_OF_JOINT = ("name", "kind", "unit")
 _LEARNED_OF_CAMERA = ("name", "width", "height")
@@ -14,36 +13,36 @@ _LIMITS = ("velocity", "acceleration", "jerk", "following_error", "state_jump", 
 _ABSENT = object()
 
 
-def learned_part(data: dict[str, Any]) -> dict[str, Any]:
-    """What a policy learns from a contract, of ``RobotContract.to_dict``'s form."""
-    cameras = [{key: camera[key] for key in _LEARNED_OF_CAMERA} for camera in data["cameras"]]
+def learned_part(contract: ContractFields) -> dict[str, object]:
+    """What a policy learns from a contract, as plain lists and mappings."""
+    cameras = [{key: getattr(camera, key) for key in _LEARNED_OF_CAMERA} for camera in contract.cameras]
     return {
-        "joints": [{key: joint[key] for key in _LEARNED_OF_JOINT} for joint in data["joints"]],
-        "gripper": data["gripper"],
+        "joints": [{key: getattr(joint, key) for key in _LEARNED_OF_JOINT} for joint in contract.joints],
+        "gripper": None if contract.gripper is None else asdict(contract.gripper),
         "cameras": sorted(cameras, key=lambda camera: str(camera["name"])),
-        "rates": {"actions": data["rates"]["actions"]},
+        "rates": {"actions": contract.rates.actions},
     }
 
 
-def learned_differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+def learned_differences(mine: ContractFields, theirs: ContractFields) -> list[str]:
     """Fields of the learned part that differ, one line each; the joints' order first."""
     lines = _differences(_flat(learned_part(mine)), _flat(learned_part(theirs)))
-    ours, others = ([joint["name"] for joint in data["joints"]] for data in (mine, theirs))
+    ours, others = ([joint.name for joint in contract.joints] for contract in (mine, theirs))
     if ours != others and sorted(ours) == sorted(others):
         lines.insert(0, f"joints: order {', '.join(ours)} here, {', '.join(others)} there")
     return lines
 
 
-def deployment_differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+def deployment_differences(mine: ContractFields, theirs: ContractFields) -> list[str]:
     """Fields outside the learned part that differ, one line each."""
     flat = []
-    for data in (mine, theirs):
-        known = _flat(learned_part(data))
-        flat.append({key: value for key, value in _flat(data).items() if key not in known})
+    for contract in (mine, theirs):
+        known = _flat(learned_part(contract))
+        flat.append({key: value for key, value in _flat(contract.to_dict()).items() if key not in known})
     return _differences(*flat)
 
 
-def wider_limits(mine: RobotContract, theirs: RobotContract) -> list[str]:
+def wider_limits(mine: ContractFields, theirs: ContractFields) -> list[str]:
     """Limits of ``mine`` that allow more than those of ``theirs``, one line each."""
     trained = {joint.name: joint for joint in theirs.joints}
     lines = []
@@ -63,7 +62,7 @@ def wider_limits(mine: RobotContract, theirs: RobotContract) -> list[str]:
     return lines
 
 
-def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+def _differences(mine: dict[str, object], theirs: dict[str, object]) -> list[str]:
     return [
         f"{key}: {_shown(mine, key)} here, {_shown(theirs, key)} there"
         for key in dict.fromkeys([*mine, *theirs])
@@ -71,7 +70,7 @@ def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     ]
 
 
-def _flat(value: Any, where: str = "") -> dict[str, Any]:
+def _flat(value: object, where: str = "") -> dict[str, object]:
     """Leaves by path; lists of named things by name, so that an inserted joint does not shift all the others."""
     if isinstance(value, dict) and value:
         items = [(f"{where}.{key}" if where else str(key), item) for key, item in value.items()]
@@ -82,5 +81,5 @@ def _flat(value: Any, where: str = "") -> dict[str, Any]:
     return {path: leaf for key, item in items for path, leaf in _flat(item, key).items()}
 
 
-def _shown(leaves: dict[str, Any], key: str) -> str:
+def _shown(leaves: dict[str, object], key: str) -> str:
     return json.dumps(leaves[key]) if key in leaves else "absent"

@@ -9,12 +9,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from robo_hw.contract.joint_limits_file import JointLimits
-from robo_hw.contract.lerobot_units import MotorRange
+from robo_hw.contract.parts import MotorRange
 from robo_hw.contract.reading import TODO
-from robo_hw.contract.urdf import Urdf
+from robo_hw.contract.urdf import Urdf, UrdfJoint
 from robo_hw.errors import ContractError
 
 _PLACEHOLDER = 50.0
@@ -86,14 +85,14 @@ def draft_contract(
     return Draft("\n".join(text) + "\n", tuple(remarks))
 
 
-def _line(joint: Any, limit: JointLimits | None, remarks: list[str]) -> _Line:
+def _line(joint: UrdfJoint, limit: JointLimits | None, remarks: list[str]) -> _Line:
     position, velocity = joint.position, joint.velocity
     if joint.soft:
         remarks.append(f"{joint.name}: position is that of its safety_controller, narrower than its limit")
     if limit is not None and limit.position is not None and joint.kind != "continuous":
         low, high = limit.position
         inner = limit.position if position is None else (max(low, position[0]), min(high, position[1]))
-        if inner[0] >= inner[1]:
+        if position is not None and inner[0] >= inner[1]:
             raise ContractError(
                 f"{joint.name}: position [{low:g}, {high:g}] of the limits lies outside [{position[0]:g}, "
                 f"{position[1]:g}] of the URDF; one of the two is another robot's"

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -79,10 +78,10 @@ def read_joint_limits(path: Path, joints: Sequence[str], turning: Sequence[str] 
     return found
 
 
-def _entries(data: Any) -> dict[Any, Any]:
+def _entries(data: object) -> dict[object, object]:
     while isinstance(data, dict):
         if isinstance(data.get("joint_limits"), dict):
-            entries: dict[Any, Any] = data["joint_limits"]
+            entries: dict[object, object] = data["joint_limits"]
             return entries
         inner = [data[key] for key in data if str(key).strip("/") in {w.strip("/") for w in _WRAPPERS}]
         if len(inner) != 1:
@@ -91,7 +90,7 @@ def _entries(data: Any) -> dict[Any, Any]:
     return {}
 
 
-def _limits(name: str, entry: Mapping[Any, Any], turns: bool, wrong: list[str]) -> JointLimits:
+def _limits(name: str, entry: Mapping[object, object], turns: bool, wrong: list[str]) -> JointLimits:
     values: dict[str, float | None] = {}
     for quantity in _QUANTITIES:
         value = _value(name, entry, f"has_{quantity}_limits", f"max_{quantity}", wrong)
@@ -115,7 +114,7 @@ def _limits(name: str, entry: Mapping[Any, Any], turns: bool, wrong: list[str]) 
     return JointLimits(values["velocity"], values["acceleration"], values["jerk"], position)
 
 
-def _value(name: str, entry: Mapping[Any, Any], flag: str, key: str, wrong: list[str]) -> float | None:
+def _value(name: str, entry: Mapping[object, object], flag: str, key: str, wrong: list[str]) -> float | None:
     """A limit whose flag is true, or that has no flag."""
     if entry.get(flag, key in entry) is not True:
         return None

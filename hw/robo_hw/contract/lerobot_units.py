@@ -1,18 +1,18 @@
 """The contract's optional section ``lerobot``: how LeRobot's names and units of an arm become the contract's.
 
-LeRobot's data sets name a value ``shoulder_pan.pos`` and give it in degrees, or as a share of the calibrated range
+LeRobot's data sets name a value ``shoulder_pan.pos`` and give it in degrees, or as a fraction of the calibrated range
 (-100 to 100, grippers 0 to 100); nothing in a data set says which. The contract says it, so nothing is ever guessed:
 
     lerobot:
       robots: [so101_follower]               # types of lerobot.robots that this section is for
       units: degrees                         # of every joint that says nothing else
-      calibration: my_arm.json               # LeRobot's file; needed where a share of the range has no `range`
+      calibration: my_arm.json               # LeRobot's file; needed where a fraction of the range has no `range`
       joints:
         - {joint: gripper, name: gripper.pos, units: range_0_100, range: [-0.174, 1.745]}
 
 Every joint is one straight line, q = zero + scale * v, with q in the contract's unit and v in LeRobot's. As in
 ``lerobot.motors.motors_bus`` (0.4 to 0.6): degrees count from the middle of the calibrated range, a turn has
-``ticks - 1`` steps, and ``drive_mode`` turns shares of the range round, never degrees.
+``ticks - 1`` steps, and ``drive_mode`` turns fractions of the range round, never degrees.
 """
 
 from __future__ import annotations
@@ -20,27 +20,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from robo_hw.contract.parts import ENDS, UNIT_OF_KIND, ContractFields, Joint, LeRobotJoint, LeRobotSection, MotorRange
 from robo_hw.contract.reading import MAX_BYTES, Reader
 from robo_hw.errors import ContractError
 
-if TYPE_CHECKING:
-    from robo_hw.contract.robot_contract import Joint, RobotContract
-
-ENDS: dict[str, tuple[float, float] | None] = {
-    "degrees": None,
-    "radians": None,
-    "metres": None,
-    "range_m100_100": (-100.0, 100.0),
-    "range_0_100": (0.0, 100.0),
-    "fraction": (0.0, 1.0),
-}
-"""LeRobot's units; the two ends of those that are a share of a range."""
 SHOWN = {
     "degrees": "degrees",
     "radians": "rad",
@@ -49,96 +37,12 @@ SHOWN = {
     "range_0_100": "0..100",
     "fraction": "0..1",
 }
-_SCALES = {"degrees": math.pi / 180, "radians": 1.0, "metres": 1.0}
 _FITS = {
     "rad": ("degrees", "radians", "range_m100_100", "range_0_100", "fraction"),
     "m": ("metres", "range_m100_100", "range_0_100", "fraction"),
     "1": ("fraction", "range_0_100", "range_m100_100"),
 }
-_UNIT_OF_KIND = {"revolute": "rad", "continuous": "rad", "prismatic": "m", "fraction": "1"}
 _SAME = {"radians": "rad", "metres": "m", "fraction": "1"}
-
-
-@dataclass(frozen=True)
-class MotorRange:
-    """One motor of LeRobot's calibration file; positions in encoder ticks."""
-
-    id: int
-    drive_mode: int
-    homing_offset: int
-    range_min: int
-    range_max: int
-
-
-@dataclass(frozen=True)
-class LeRobotJoint:
-    """One joint as LeRobot has it: q = zero + scale * v, q in the contract's unit, v in ``units``."""
-
-    joint: str
-    name: str
-    """Its key in LeRobot's observations, actions and data sets."""
-    units: str
-    sign: int
-    """-1 where LeRobot's joint turns the other way; for degrees, radians and metres."""
-    offset: float
-    """The contract's position at LeRobot's zero, in the contract's unit; for degrees, radians and metres."""
-    range: tuple[float, float] | None
-    """The contract's positions at the two ends of a share of the range."""
-
-    @property
-    def scale(self) -> float:
-        """Contract units for one of LeRobot's."""
-        ends = ENDS[self.units]
-        if ends is None or self.range is None:
-            return self.sign * _SCALES.get(self.units, 1.0)
-        return (self.range[1] - self.range[0]) / (ends[1] - ends[0])
-
-    @property
-    def zero(self) -> float:
-        """The contract's position where LeRobot says 0."""
-        ends = ENDS[self.units]
-        return self.offset if ends is None or self.range is None else self.range[0] - self.scale * ends[0]
-
-
-@dataclass(frozen=True)
-class LeRobotSection:
-    """The whole section, one entry of ``joints`` for each of the contract's, in its order."""
-
-    robots: tuple[str, ...]
-    units: str | None
-    ticks: int
-    """Encoder steps in a turn."""
-    apply_drive_mode: bool | None
-    """Whether LeRobot turns shares of the range round for ``drive_mode`` 1: with Feetech; Dynamixel's motor does it."""
-    calibration: Mapping[str, MotorRange] | None = field(hash=False)
-    joints: tuple[LeRobotJoint, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """LeRobot's keys in the contract's joint order."""
-        return tuple(joint.name for joint in self.joints)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As ``read_section`` takes it back; the calibration is written out, its file is not needed any more."""
-        data: dict[str, Any] = {"robots": list(self.robots), "ticks": self.ticks}
-        if self.units is not None:
-            data["units"] = self.units
-        if self.apply_drive_mode is not None:
-            data["apply_drive_mode"] = self.apply_drive_mode
-        if self.calibration is not None:
-            data["calibration"] = {name: asdict(motor) for name, motor in sorted(self.calibration.items())}
-        entries = []
-        for joint in self.joints:
-            if joint == LeRobotJoint(joint.joint, f"{joint.joint}.pos", self.units or "", 1, 0.0, None):
-                continue  # what it is without an entry
-            entry: dict[str, Any] = {"joint": joint.joint, "name": joint.name, "units": joint.units}
-            if joint.range is None:
-                entry |= {"sign": joint.sign, "offset": joint.offset}
-            else:
-                entry["range"] = list(joint.range)
-            entries.append(entry)
-        data["joints"] = entries
-        return data
 
 
 class LeRobotUnits:
@@ -148,7 +52,7 @@ class LeRobotUnits:
         ContractError: the contract has no section ``lerobot``.
     """
 
-    def __init__(self, contract: RobotContract) -> None:
+    def __init__(self, contract: ContractFields) -> None:
         section = contract.lerobot
         if section is None:
             raise ContractError(
@@ -159,11 +63,11 @@ class LeRobotUnits:
         self._scale = np.array([joint.scale for joint in section.joints])
         self._zero = np.array([joint.zero for joint in section.joints])
 
-    def to_contract(self, values: Any) -> np.ndarray:
+    def to_contract(self, values: npt.ArrayLike) -> np.ndarray:
         """Positions (..., D) in LeRobot's units as float64 in the contract's, its joint order kept."""
         return np.asarray(self._zero + self._scale * np.asarray(values, np.float64))
 
-    def from_contract(self, positions: Any) -> np.ndarray:
+    def from_contract(self, positions: npt.ArrayLike) -> np.ndarray:
         """Positions (..., D) in the contract's units as float64 in LeRobot's."""
         return np.asarray((np.asarray(positions, np.float64) - self._zero) / self._scale)
 
@@ -235,7 +139,7 @@ def _joint(
     apply: bool | None,
     calibration: Mapping[str, MotorRange] | None,
 ) -> LeRobotJoint:
-    key, unit = joint.name, _UNIT_OF_KIND.get(joint.kind, joint.unit)
+    key, unit = joint.name, UNIT_OF_KIND.get(joint.kind, joint.unit)
     name, sign, offset, span = f"{key}.pos", 1, 0.0, None
     if entry is not None:
         name = entry.text("name", "LeRobot's name of this joint", default=name)
@@ -254,10 +158,10 @@ def _joint(
         units = "radians"
     elif units in ENDS and units not in _FITS.get(unit, ()):
         section.problem("joints", f"{key}: {units} does not fit a {joint.kind} joint, which is in {unit}")
-    share = ENDS.get(units) is not None
-    if span is not None and not share:
-        section.problem("joints", f"{key}: range is for shares of a range, not for {units}; leave it out")
-    if share and span is None:
+    fraction = ENDS.get(units) is not None
+    if span is not None and not fraction:
+        section.problem("joints", f"{key}: range is for fractions of a range, not for {units}; leave it out")
+    if fraction and span is None:
         span = _span(section, joint, name, units, sign, offset, ticks, apply, calibration)
     if name == key and _SAME.get(units) != unit:
         section.problem(
@@ -265,7 +169,7 @@ def _joint(
             f"{key}: LeRobot's name is the joint's own, but not its unit ({units}, not {unit}): recordings in "
             "one could not be distinguished from the other; rename the joint of the contract",
         )
-    return LeRobotJoint(key, name, units if units in ENDS else "radians", sign, offset, span if share else None)
+    return LeRobotJoint(key, name, units if units in ENDS else "radians", sign, offset, span if fraction else None)
 
 
 def _far_range(section: Reader, joint: Joint, span: tuple[float, float]) -> None:
@@ -290,14 +194,14 @@ def _span(
     apply: bool | None,
     calibration: Mapping[str, MotorRange] | None,
 ) -> tuple[float, float]:
-    """The contract's positions at the ends of a share of the range, from the calibration."""
+    """The contract's positions at the ends of a fraction of the range, from the calibration."""
     if joint.unit == "1":
         return (0.0, 1.0)
     motor = (calibration or {}).get(name.removesuffix(".pos"))
     if motor is None or joint.unit != "rad":
         missing = "the calibration has no such motor; " if calibration else ""
         what = f"range: [low, high] in {joint.unit}" + (", or calibration: FILE" if joint.unit == "rad" else "")
-        section.problem("joints", f"{joint.name}: {SHOWN[units]} is a share of a range: {missing}give {what}")
+        section.problem("joints", f"{joint.name}: {SHOWN[units]} is a fraction of a range: {missing}give {what}")
         return (0.0, 1.0)
     if motor.drive_mode and apply is None:
         section.problem(
@@ -325,7 +229,7 @@ def _calibration(reader: Reader) -> dict[str, MotorRange] | None:
     return motors
 
 
-def parse_calibration(data: Any) -> tuple[dict[str, MotorRange], list[str]]:
+def parse_calibration(data: object) -> tuple[dict[str, MotorRange], list[str]]:
     """LeRobot's calibration, motor -> range, and what is wrong with it, one line each."""
     if not isinstance(data, dict) or not data:
         return {}, ["not a LeRobot calibration: a mapping of motors to id, homing_offset, range_min, range_max"]
@@ -362,7 +266,7 @@ def load_calibration(path: Path) -> dict[str, MotorRange]:
     return motors
 
 
-def with_calibration(data: Any, folder: Path) -> Any:
+def with_calibration(data: object, folder: Path) -> object:
     """A contract's mapping with the calibration file that its section ``lerobot`` names read in.
 
     ``folder``: of the contract file, to which the file's path is relative.
@@ -372,13 +276,13 @@ def with_calibration(data: Any, folder: Path) -> Any:
     """
     section = data.get("lerobot") if isinstance(data, dict) else None
     given = section.get("calibration") if isinstance(section, dict) else None
-    if not isinstance(given, str) or section is None:
+    if not isinstance(data, dict) or not isinstance(section, dict) or not isinstance(given, str):
         return data
     content = _read_json(folder / Path(given).expanduser())
     return {**data, "lerobot": {**section, "calibration": content}}
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> object:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ContractError(f"calibration {path}: more than {MAX_BYTES} bytes; this is not a calibration")
@@ -391,10 +295,10 @@ def _read_json(path: Path) -> Any:
         raise ContractError(f"calibration {path}: not valid JSON ({error})") from None
 
 
-def reach_problems(contract: RobotContract, calibration: Mapping[str, MotorRange] | None = None) -> list[str]:
+def reach_problems(contract: ContractFields, calibration: Mapping[str, MotorRange] | None = None) -> list[str]:
     """Joints that LeRobot cannot bring to the contract's limits, or that were not calibrated from end to end.
 
-    ``calibration``: of the connected arm; the contract's own where it is None. LeRobot holds a share of the range at
+    ``calibration``: of the connected arm; the contract's own where it is None. LeRobot holds a fraction of the range at
     its ends, and the motor itself a position at its calibrated limits, without a word. One line a joint.
     """
     section = contract.lerobot
@@ -421,4 +325,4 @@ def reach_problems(contract: RobotContract, calibration: Mapping[str, MotorRange
 
 
 _ROOM = 0.06
-"""Share of a joint's travel by which a calibration may fall short of the contract's limits."""
+"""Fraction of a joint's travel by which a calibration may fall short of the contract's limits."""

@@ -1,11 +1,10 @@
-"""Reads a YAML mapping key by key and collects every problem, so a user mends a file in one go."""
+"""Reads a YAML mapping key by key and collects every problem, so that a file can be fixed in one go."""
 
 from __future__ import annotations
 
 import difflib
 import math
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -13,7 +12,7 @@ from robo_hw.errors import ContractError
 
 MAX_BYTES = 256 * 1024
 """A contract is a page or two; anything longer is not one."""
-REQUIRED: Any = object()
+REQUIRED: object = object()
 TODO = "TODO"
 """What `robo-rm make-contract` writes where no file says a value."""
 
@@ -21,7 +20,7 @@ TODO = "TODO"
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Safe YAML in which a key given twice is an error: plain YAML silently keeps the last limit."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         """Build the mapping, refusing repeated keys."""
         seen = set()
         for key_node, _ in node.value:
@@ -36,7 +35,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_yaml(path: Path) -> Any:
+def load_yaml(path: Path) -> object:
     """The content of a YAML file, read with the safe loader.
 
     Raises:
@@ -49,7 +48,7 @@ def load_yaml(path: Path) -> Any:
             f"contract {path}: cannot be read ({error.strerror or error}); give the path of a YAML file"
         ) from None
     if len(data) > MAX_BYTES:
-        raise ContractError(f"contract {path}: {len(data)} bytes, more than {MAX_BYTES}; this is no contract file")
+        raise ContractError(f"contract {path}: {len(data)} bytes, more than {MAX_BYTES}; this is not a contract file")
     try:
         # _UniqueKeyLoader is the safe loader, made stricter.
         return yaml.load(data.decode("utf-8"), Loader=_UniqueKeyLoader)
@@ -62,7 +61,7 @@ def load_yaml(path: Path) -> Any:
 class Reader:
     """One mapping of the file. A read that fails records the problem and returns a stand-in of the right type."""
 
-    def __init__(self, data: Any, where: str, problems: list[str]) -> None:
+    def __init__(self, data: object, where: str, problems: list[str]) -> None:
         self._where = where
         self._problems = problems
         self._asked: set[str] = set()
@@ -72,7 +71,7 @@ class Reader:
             self._asked_all = True
         else:
             self._asked_all = False
-        self._data: dict[Any, Any] = data
+        self._data: dict[object, object] = data
 
     def path(self, key: str) -> str:
         """The key's full path, for messages."""
@@ -90,7 +89,7 @@ class Reader:
         """Count a key as known without reading it."""
         self._asked.add(key)
 
-    def _get(self, key: str, default: Any, what: str) -> Any:
+    def _get(self, key: str, default: object, what: str) -> object:
         self._asked.add(key)
         value = self._data.get(key)
         if value == TODO or (isinstance(value, list) and TODO in value):
@@ -106,7 +105,7 @@ class Reader:
         self,
         key: str,
         what: str,
-        default: Any = REQUIRED,
+        default: object = REQUIRED,
         above: float | None = None,
         least: float | None = None,
         most: float | None = None,
@@ -116,7 +115,7 @@ class Reader:
         if value is None or (value is default and value != value):
             return math.nan  # missing and recorded, or a default that follows from something already recorded
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            self.problem(key, f"{value!r} is no number; give {what}")
+            self.problem(key, f"{value!r} is not a number; give {what}")
             return math.nan
         try:
             value = float(value) + 0.0  # no negative zero: two spellings of one number
@@ -133,26 +132,26 @@ class Reader:
             self.problem(key, f"{value:g} must be at most {most:g}; give {what}")
         return value
 
-    def whole(self, key: str, what: str, default: Any = REQUIRED, least: int = 1, most: int = 1_000_000) -> int:
+    def whole(self, key: str, what: str, default: object = REQUIRED, least: int = 1, most: int = 1_000_000) -> int:
         """An integer between ``least`` and ``most``."""
         value = self._get(key, default, what)
         if value is None:
             return least
         if isinstance(value, bool) or not isinstance(value, int):
-            self.problem(key, f"{value!r} is no whole number; give {what}")
+            self.problem(key, f"{value!r} is not a whole number; give {what}")
             return least
         if not least <= value <= most:
             self.problem(key, f"{value} must be between {least} and {most}; give {what}")
             return least
         return value
 
-    def text(self, key: str, what: str, default: Any = REQUIRED, choices: tuple[str, ...] = ()) -> str:
+    def text(self, key: str, what: str, default: object = REQUIRED, choices: tuple[str, ...] = ()) -> str:
         """A non-empty string, optionally one of ``choices``."""
         value = self._get(key, default, what)
         if value is None:
             return ""
         if not isinstance(value, str) or not value.strip():
-            self.problem(key, f"{value!r} is no text; give {what}")
+            self.problem(key, f"{value!r} is not a text; give {what}")
             return ""
         if choices and value not in choices:
             near = difflib.get_close_matches(value, choices, 1)
@@ -160,7 +159,7 @@ class Reader:
             self.problem(key, f"{value!r} is not one of {', '.join(choices)}{hint}")
         return value
 
-    def flag(self, key: str, what: str, default: Any = REQUIRED) -> bool:
+    def flag(self, key: str, what: str, default: object = REQUIRED) -> bool:
         """True or false."""
         value = self._get(key, default, what)
         if value is not None and not isinstance(value, bool):
@@ -173,11 +172,11 @@ class Reader:
         if value is None:
             return (math.nan, math.nan)
         if not isinstance(value, list) or len(value) != 2:
-            self.problem(key, f"{value!r} is no [low, high]; give {what}")
+            self.problem(key, f"{value!r} is not [low, high]; give {what}")
             return (math.nan, math.nan)
         for number in value:
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) < 1e300:
-                self.problem(key, f"{number!r} is no finite number; give {what}")
+                self.problem(key, f"{number!r} is not a finite number; give {what}")
                 return (math.nan, math.nan)
         low, high = float(value[0]), float(value[1])
         if not low < high:
@@ -189,8 +188,10 @@ class Reader:
         value = self._get(key, None, what)
         if value is None:
             return None
-        numbers: list[Any] = value if isinstance(value, list) and len(value) == 2 else [None]
-        if any(isinstance(n, bool) or not isinstance(n, (int, float)) or not math.isfinite(n) for n in numbers):
+        numbers = value if isinstance(value, list) else []
+        if len(numbers) != 2 or any(
+            isinstance(n, bool) or not isinstance(n, (int, float)) or not math.isfinite(n) for n in numbers
+        ):
             self.problem(key, f"{value!r} is not two numbers; give {what}")
             return None
         first, second = float(numbers[0]), float(numbers[1])
@@ -199,7 +200,7 @@ class Reader:
             return None
         return first, second
 
-    def texts(self, key: str, what: str, default: Any = REQUIRED) -> tuple[str, ...]:
+    def texts(self, key: str, what: str, default: object = REQUIRED) -> tuple[str, ...]:
         """A list of non-empty strings."""
         value = self._get(key, default, what)
         if value is None:
@@ -209,11 +210,11 @@ class Reader:
             return ()
         return tuple(value)
 
-    def raw(self, key: str) -> Any:
+    def raw(self, key: str) -> object:
         """The value as it is, for whoever checks it."""
         return self._get(key, None, "")
 
-    def section(self, key: str, what: str, default: Any = REQUIRED) -> Reader:
+    def section(self, key: str, what: str, default: object = REQUIRED) -> Reader:
         """A mapping below this one."""
         value = self._get(key, default, what)
         missing = value is None
@@ -242,11 +243,12 @@ class Reader:
         value = self._get(key, REQUIRED, what)
         if value is None:
             return ()
-        fine = isinstance(value, list) and value and all(isinstance(item, (bool, int, float, str)) for item in value)
-        if not fine or any(isinstance(item, float) and not math.isfinite(item) for item in value):
-            self.problem(key, f"{value!r} is no list of flags, numbers or texts; give {what}")
+        items = value if isinstance(value, list) else []
+        plain = all(isinstance(item, (bool, int, float, str)) for item in items)
+        if not items or not plain or any(isinstance(item, float) and not math.isfinite(item) for item in items):
+            self.problem(key, f"{value!r} is not a list of flags, numbers or texts; give {what}")
             return ()
-        return tuple(value)
+        return tuple(items)
 
     def finish(self) -> None:
         """Record keys that nobody asked for: a misspelt optional key must not be lost in silence."""
@@ -257,5 +259,5 @@ class Reader:
                 self.problem(str(key), f"unknown key; {hint}")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return "nothing" if value is None or value in ({}, []) else f"{type(value).__name__} {str(value)[:40]!r}"

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TypeVar
 
 from robo_hw.contract.lerobot_units import read_section
-from robo_hw.contract.reading import Reader
-from robo_hw.contract.robot_contract import (
+from robo_hw.contract.parts import (
     UNIT_OF_KIND,
     VERSION,
     Camera,
+    ContractFields,
     Deadlines,
     Gripper,
     Joint,
     Rates,
-    RobotContract,
     Safety,
 )
+from robo_hw.contract.reading import Reader
 from robo_hw.contract.topic_rules import Topics, topic_name
+
+ContractT = TypeVar("ContractT", bound=ContractFields)
 
 _TOLERANCE = {"revolute": 0.02, "continuous": 0.0, "prismatic": 0.002, "fraction": 0.02}
 """How far outside its limits a joint of each kind may rest by default, in its unit."""
@@ -26,8 +28,8 @@ _MOST_TURNS = 4 * math.pi
 """No revolute joint here turns more than two whole turns from zero; beyond it the file is surely in degrees."""
 
 
-def build_contract(data: Any) -> tuple[RobotContract | None, list[str]]:
-    """The contract, and every problem found; the contract means nothing where there are problems."""
+def build_contract(kind: type[ContractT], data: object) -> tuple[ContractT | None, list[str]]:
+    """The contract as a ``kind``, and every problem found; the contract means nothing where there are problems."""
     problems: list[str] = []
     if isinstance(data, dict) and data.get("contract") == 1 and not isinstance(data.get("contract"), bool):
         return None, [
@@ -54,7 +56,7 @@ def build_contract(data: Any) -> tuple[RobotContract | None, list[str]]:
     if problems:
         return None, problems
     return (
-        RobotContract(
+        kind(
             robot=robot,
             joints=joints,
             gripper=gripper,
@@ -85,10 +87,10 @@ def _joint(reader: Reader, rates: Rates) -> Joint:
     position = _position(reader, kind, expected)
     velocity = reader.number("velocity", f"the highest speed in {expected}/s", above=0)
     if expected == "rad" and velocity > 50:
-        reader.problem("velocity", f"{velocity:g} rad/s is no arm's speed; this looks like degrees per second")
+        reader.problem("velocity", f"{velocity:g} rad/s is not the speed of an arm; this looks like degrees per second")
     acceleration = reader.number("acceleration", f"the highest acceleration in {expected}/s^2", above=0)
     jerk = reader.number("jerk", f"the highest jerk in {expected}/s^3", above=0)
-    # A continuous joint has no range; a turn serves as one, and half a turn cannot be told from its opposite.
+    # A continuous joint has no range; a turn serves as one, and half a turn cannot be distinguished from its opposite.
     turns = kind == "continuous"
     span = 2 * math.pi if turns else position[1] - position[0]
     most = math.pi if turns else None
@@ -167,7 +169,7 @@ def _gripper(root: Reader, joints: tuple[Joint, ...]) -> Gripper | None:
     names = {joint.name: joint for joint in joints}
     name = reader.text("joint", "the gripper's joint")
     if name and name not in names:
-        reader.problem("joint", f"{name!r} is no joint of this contract; choose one of {', '.join(names)}")
+        reader.problem("joint", f"{name!r} is not a joint of this contract; choose one of {', '.join(names)}")
     ends = {}
     for key in ("open", "closed"):
         ends[key] = reader.number(key, f"the {key} position in the joint's unit")
@@ -191,7 +193,7 @@ def _camera(reader: Reader) -> Camera:
         rate=rate,
         degraded_after=reader.number("degraded_after", "seconds of silence before slowing down", above=0),
         stop_after=reader.number("stop_after", "seconds of silence before stopping", above=0, most=10),
-        frozen_after=reader.number("frozen_after", "seconds of identical pictures before stopping", above=0, most=60),
+        frozen_after=reader.number("frozen_after", "seconds of identical images before stopping", above=0, most=60),
     )
     if camera.degraded_after >= camera.stop_after:
         reader.problem(
@@ -222,7 +224,7 @@ def _unambiguous_turns(problems: list[str], joints: tuple[Joint, ...], deadlines
         if joint.kind == "continuous" and joint.velocity * deadlines.chunk >= math.pi:
             problems.append(
                 f"joints: {joint.name} turns by {joint.velocity * deadlines.chunk:.3g} rad within deadlines.chunk, and "
-                "half a turn cannot be told from its opposite; lower its velocity or deadlines.chunk"
+                "half a turn cannot be distinguished from its opposite; lower its velocity or deadlines.chunk"
             )
 
 
@@ -235,7 +237,7 @@ def _deadlines(root: Reader, rates: Rates, cameras: tuple[Camera, ...]) -> Deadl
         chunk=reader.number("chunk", "the oldest observation a chunk may be made from in s", above=0, most=10),
         tick=reader.number("tick", "the longest control tick in s", above=0, most=1),
         idle=reader.number("idle", "how long to hold without a chunk in s", default=30.0, above=0, most=3600),
-        skew=reader.number("skew", "between picture and joint state in s", max(0.1, 1.5 * frame), above=0, most=2),
+        skew=reader.number("skew", "between image and joint state in s", max(0.1, 1.5 * frame), above=0, most=2),
     )
     if deadlines.skew <= frame:
         reader.problem(
@@ -253,12 +255,12 @@ def _safety(root: Reader, deadlines: Deadlines, interface: str) -> Safety:
     reader = root.section("safety", "how cautious to be: cool_down, max_stop_time, ...")
     safety = Safety(
         cool_down=reader.number("cool_down", "seconds before a fault may be reset", least=0.5),
-        reserve=reader.number("reserve", "the share left to braking", default=0.5, least=0.1, most=0.9),
+        reserve=reader.number("reserve", "the fraction left to braking", default=0.5, least=0.1, most=0.9),
         max_stop_time=reader.number("max_stop_time", "seconds to stop in", above=0, most=10),
         degraded_rate=reader.number("degraded_rate", "the speed while degraded", default=0.5, above=0, most=1),
         max_horizon=reader.whole("max_horizon", "the longest chunk in actions", default=256, most=10_000),
         rejections_before_fault=reader.whole("rejections_before_fault", "chunks", default=5, most=1000),
-        # A forward command controller keeps the last command for ever; the others hold, or stop, by themselves.
+        # A forward command controller keeps the last command permanently; the others hold, or stop, by themselves.
         in_fault=reader.text(
             "in_fault",
             "what to command in a fault",

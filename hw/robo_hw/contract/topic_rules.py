@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
+from robo_hw.contract.parts import INTERFACES, EstopSource, GripperCommand, StateTopic, StopSignal, Topic
 from robo_hw.contract.reading import REQUIRED, Reader
-from robo_hw.contract.robot_contract import INTERFACES, EstopSource, GripperCommand, StateTopic, StopSignal, Topic
 
 _LONGEST_NAME = 200
 """Characters. DDS takes 255, and ROS puts prefixes and a namespace before them."""
@@ -23,7 +22,7 @@ def name_problem(name: str) -> str:
     """
     if len(name) > _LONGEST_NAME:
         return f"has {len(name)} characters, more than {_LONGEST_NAME}"
-    # A substitution stands for a part of a token, and is none itself.
+    # A substitution stands for a part of a token, and is not one itself.
     plain = _SUBSTITUTION.sub("x", name)
     if plain in ("~", "~/", "/"):
         return "is a namespace, not a name"
@@ -53,7 +52,7 @@ def absolute(name: str) -> str:
     return name if name.startswith(("/", "~")) else f"/{name}"
 
 
-def topic_name(reader: Reader, key: str, what: str, default: Any = REQUIRED) -> str:
+def topic_name(reader: Reader, key: str, what: str, default: object = REQUIRED) -> str:
     """A topic or action name that ROS 2 takes."""
     name = reader.text(key, what, default=default)
     problem = name_problem(name) if name else ""
@@ -62,7 +61,7 @@ def topic_name(reader: Reader, key: str, what: str, default: Any = REQUIRED) -> 
     return name
 
 
-def quality(reader: Reader, reliability: str, durability: str, name: Any = REQUIRED) -> Topic:
+def quality(reader: Reader, reliability: str, durability: str, name: object = REQUIRED) -> Topic:
     """Name and quality of service; the caller finishes the reader."""
     name = topic_name(reader, "name", "the topic's name", default=name)
     qos = reader.section("qos", "reliability, durability, depth", default={})

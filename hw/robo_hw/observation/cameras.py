@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from robo_hw.contract.robot_contract import Camera, RobotContract
+from robo_hw.contract.parts import Camera
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.safety.watch import CameraWatch
 
 _GOOD_FOR = 1.0
-"""Seconds without a late picture after which a camera counts as good again: at the edge it would change every frame."""
+"""Seconds without a late image after which a camera counts as good again: at the edge it would change every frame."""
 
 
 class Cameras:
@@ -27,7 +28,7 @@ class Cameras:
         return isinstance(name, str) and name in self._all
 
     def forget(self) -> None:
-        """Start anew with the next pictures."""
+        """Start again with the next images."""
         for _, watch in self._all.values():
             watch.forget()
         self.begin()
@@ -39,32 +40,32 @@ class Cameras:
         self.moves()
 
     def moves(self) -> None:
-        """The arm begins to move: from now on pictures have to change."""
+        """The arm begins to move: from now on images have to change."""
         for _, watch in self._all.values():
             watch.still_while_moving = 0.0
 
-    def picture(self, now: float, name: str, digest: int, stamp: float | None, lenient: bool) -> str | None:
-        """Note a picture; returns why it does not count as fresh, or None. ``lenient``: take a sender's new clock."""
+    def image(self, now: float, name: str, digest: int, stamp: float | None, lenient: bool) -> str | None:
+        """Note an image; returns why it does not count as fresh, or None. ``lenient``: take a sender's new clock."""
         watch = self._all[name][1]
-        problem = watch.picture(now, stamp, digest, self._keep)
+        problem = watch.image(now, stamp, digest, self._keep)
         if problem is not None and lenient and "repeated" not in problem:
             watch.forget()
-            problem = watch.picture(now, stamp, digest, self._keep)
+            problem = watch.image(now, stamp, digest, self._keep)
         return problem
 
     def unusable(self, now: float) -> list[str]:
         """Why the arm may not move by what the cameras show, one text each.
 
-        A camera that froze has to show another picture first; at rest it could not be told from a still scene.
+        A camera that froze has to show another image first; at rest it could not be distinguished from a still scene.
         """
         found = (watch.overdue(now, camera.stop_after, camera.frozen_after) for camera, watch in self._all.values())
         return [text for text in found if text is not None]
 
     def skewed(self, observed_at: float) -> list[str]:
-        """Which cameras have no picture that belongs to a joint state of ``observed_at``, one text each."""
+        """Which cameras have no image that belongs to a joint state of ``observed_at``, one text each."""
         gaps = {watch.name: watch.gap(observed_at) for _, watch in self._all.values()}
         return [
-            f"{name}: no picture within {self._skew:g} s (deadlines.skew) of the joint state; the nearest is "
+            f"{name}: no image within {self._skew:g} s (deadlines.skew) of the joint state; the nearest is "
             f"{gap:.3f} s away"
             for name, gap in gaps.items()
             if gap > self._skew

@@ -50,7 +50,7 @@ def _jpeg(data: memoryview) -> ImageHeader:
         while place < len(data) and data[place] == 0xFF and place + 1 < len(data) and data[place + 1] == 0xFF:
             place += 1  # fill bytes
         if place + 4 > len(data):
-            raise ImageHeaderError("a JPEG that ends before its size is told")
+            raise ImageHeaderError("a JPEG that ends before its size is given")
         if data[place] != 0xFF:
             raise ImageHeaderError("a JPEG whose segments are damaged")
         marker = data[place + 1]
@@ -64,7 +64,7 @@ def _jpeg(data: memoryview) -> ImageHeader:
             raise ImageHeaderError("a JPEG whose segments are damaged")
         if marker in _FRAME_MARKERS:
             if place + 9 > len(data):
-                raise ImageHeaderError("a JPEG that ends before its size is told")
+                raise ImageHeaderError("a JPEG that ends before its size is given")
             height, width = struct.unpack(">HH", data[place + 5 : place + 9])
             return _checked("jpeg", width, height)
         place += 2 + length

@@ -13,9 +13,9 @@ from robo_hw.safety.watch import StreamWatch
 _WINDOW = 0.1
 """Seconds of positions from which velocities are estimated: at 1 kHz the steps of an encoder would drown less."""
 _AT_REST = 0.05
-"""Share of a joint's velocity limit below which it counts as resting."""
+"""Fraction of a joint's velocity limit below which it counts as resting."""
 _HASTE = 0.49
-"""States that come in less than this share of their nominal time were waiting in a queue: they say little of now."""
+"""States that come in less than this fraction of their nominal time were waiting in a queue: they say little of now."""
 
 _QUIET = 1.0
 """Seconds in which what is said may jump once, as at a driver's first reading, but not twice."""
@@ -24,16 +24,16 @@ _MOST_TURNS = 4
 
 
 def never_all_zero(contract: RobotContract, joints: Sequence[int]) -> list[int]:
-    """Which of ``joints`` (places in the contract), told of together, are never all exactly 0 but where a driver has no
+    """Which of ``joints`` (places in the contract), reported together, are never all exactly 0 unless a driver has no
     reading; empty where they may be. Without the gripper: it often has a driver of its own, that reads already."""
     if contract.safety.zero_pose == "allow":
         return []
     gripper = contract.gripper.joint if contract.gripper is not None else ""
     names = contract.joint_names
     arm = [place for place, name in enumerate(names) if name != gripper] or list(range(len(names)))
-    judged = [joint for joint in joints if joint in arm]
+    checked = [joint for joint in joints if joint in arm]
     # One joint alone may well be at its zero.
-    return judged if len(judged) > 1 or judged == arm else []
+    return checked if len(checked) > 1 or checked == arm else []
 
 
 class JointSource:
@@ -65,7 +65,7 @@ class JointSource:
         self._silence = 0.0
         self._least_time = max(_HASTE * (self._needed - 1), 1.2) / contract.rates.joint_states
         self._recent: deque[tuple[float, np.ndarray]] = deque(maxlen=512)
-        self._told: np.ndarray | None = None
+        self._reported: np.ndarray | None = None
         self._conflicts: deque[float] = deque(maxlen=2)
         self._broke: tuple[int, float, float] | None = None
         self._low = self._high = np.zeros(len(joints))
@@ -78,7 +78,7 @@ class JointSource:
         self.forget_run()
 
     def forget_run(self) -> None:
-        """Let it begin anew to say the same thing."""
+        """Forget how long it has said the same thing."""
         self._count = self.plausible = 0
         self._turns, self._forward = 0.0, False
         self._recent.clear()
@@ -87,7 +87,7 @@ class JointSource:
     def sure(self) -> bool:
         """Whether what it says goes on from a pose that was armed on, or has been the same long enough to be believed.
 
-        After a step that no joint makes, or elsewhere after a silence, the driver may have begun anew with a pose of
+        After a step that no joint makes, or elsewhere after a silence, the driver may have restarted with a pose of
         its own.
         """
         return self._doubted is None
@@ -106,7 +106,7 @@ class JointSource:
         self.last, self.arrived = values, now
         self._turns, self._forward = max(self._turns - 0.2, 0.0), True
 
-    def begins_anew(self, values: np.ndarray, stepped: np.ndarray) -> bool:
+    def restarts(self, values: np.ndarray, stepped: np.ndarray) -> bool:
         """Whether ``values`` (n,) of its joints are what a driver says before its first reading, and no motion led to
         them. ``stepped`` (n,): which joints are further from where they were than they travel."""
         return bool(stepped[self._zeros].any()) and not values[self._zeros].any()
@@ -125,9 +125,9 @@ class JointSource:
         return self._turns >= _MOST_TURNS
 
     def note(self, now: float, values: np.ndarray, velocities: np.ndarray | None, stepped: bool) -> None:
-        """A state while nothing is commanded; ``velocities`` NaN where not told, ``stepped``: it is further from the
+        """A state while nothing is commanded; ``velocities`` NaN where not given, ``stepped``: it is further from the
         last state of anybody than the joints travel."""
-        taken, self._told = self.watch.taken_at, velocities
+        taken, self._reported = self.watch.taken_at, velocities
         if self._breaks(now, values, stepped) or (self._doubted is not None and self._moved(values, self._anchor)):
             self._doubted, self._anchor = now, values
         elif self._doubted is not None and now - self._doubted > _QUIET:
@@ -182,10 +182,10 @@ class JointSource:
     def speeds(self) -> np.ndarray | None:
         """Speeds (n,) of its joints: what it tells or what its positions say, whichever is more."""
         estimated = self._estimated()
-        if self._told is None:
+        if self._reported is None:
             return estimated
-        told = np.abs(np.nan_to_num(self._told, nan=0.0, posinf=1e9, neginf=-1e9))
-        return told if estimated is None else np.maximum(told, estimated)
+        reported = np.abs(np.nan_to_num(self._reported, nan=0.0, posinf=1e9, neginf=-1e9))
+        return reported if estimated is None else np.maximum(reported, estimated)
 
     def _estimated(self) -> np.ndarray | None:
         if len(self._recent) < 2:
@@ -209,7 +209,7 @@ class JointSource:
             if self._broke is not None:
                 worst, low, high = self._broke
                 joint = self._names[worst]
-                text += f"; {joint.name} was told to be at {low:.4g} and at {high:.4g} {joint.unit}: it moves, or two"
+                text += f"; {joint.name} was reported at {low:.4g} and at {high:.4g} {joint.unit}: it moves, or two"
                 text += " publishers contradict each other"
             else:
                 text += f"; let {self._needed - self._count} more come, then arm again"
@@ -232,13 +232,13 @@ class JointSource:
     def _moving(self) -> list[str]:
         estimated, reasons = self._estimated(), []
         for place, joint in enumerate(self._names):
-            told = abs(float(self._told[place])) if self._told is not None else float("nan")
+            reported = abs(float(self._reported[place])) if self._reported is not None else float("nan")
             seen = float(estimated[place]) if estimated is not None else 0.0
             most = _AT_REST * joint.velocity
-            if told > most:
-                reasons.append(f"{joint.name} moves at {told:.3g} {joint.unit}/s; let it rest")
+            if reported > most:
+                reasons.append(f"{joint.name} moves at {reported:.3g} {joint.unit}/s; let it rest")
             elif seen > most:
-                says = "" if np.isnan(told) else f", though its velocity is given as {told:.3g}"
+                says = "" if np.isnan(reported) else f", though its velocity is given as {reported:.3g}"
                 reasons.append(
                     f"{joint.name} moves at {seen:.3g} {joint.unit}/s, estimated from its positions{says}; let it rest"
                 )

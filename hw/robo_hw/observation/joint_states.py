@@ -10,9 +10,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.observation.joint_source import JointSource
@@ -72,7 +72,7 @@ class JointStates:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew, as after a reset; who spoke lately is still known."""
+        """Start again, as after a reset; who spoke lately is still known."""
         self._layouts.clear()
         self._sources.clear()
         self._trusted = None
@@ -87,7 +87,7 @@ class JointStates:
         """Steady-clock time at which the oldest of the joints' newest positions was taken, s."""
 
     def age(self, now: float) -> float:
-        """Seconds since the joint that was heard of last was measured; infinite while one is missing."""
+        """Seconds since the joint that was reported last was measured; infinite while one is missing."""
         return now - self.oldest
 
     # Taking messages ------------------------------------------------------------------------------------------------
@@ -96,8 +96,8 @@ class JointStates:
         self,
         now: float,
         names: Sequence[str],
-        positions: Any,
-        velocities: Any,
+        positions: npt.ArrayLike,
+        velocities: npt.ArrayLike | None,
         stamp: float | None,
         publisher: str,
         armed: bool,
@@ -109,7 +109,7 @@ class JointStates:
             key = (publisher, tuple(names))
             layout = self._layouts.get(key)
         except TypeError:
-            return Reading(False, True, "the joint state has no list of joint names, or its publisher is no text")
+            return Reading(False, True, "the joint state has no list of joint names, or its publisher is not a text")
         if layout is None:
             layout = self._learn(key)
         source = layout.source
@@ -121,10 +121,10 @@ class JointStates:
         try:
             numbers = np.asarray(positions)
             if numbers.dtype.kind not in "fiu" and numbers.size:
-                raise TypeError(f"{numbers.dtype} is no number")
+                raise TypeError(f"{numbers.dtype} is not a number")
             numbers = numbers.astype(np.float64, copy=False)
         except (TypeError, ValueError, OverflowError) as error:
-            return self._broken(source, f"the joint state holds something that is no number ({error})")
+            return self._broken(source, f"the joint state holds something that is not a number ({error})")
         if numbers.shape != (len(key[1]),):
             if numbers.size == 0:
                 return Reading(False)  # velocities or efforts alone
@@ -158,12 +158,12 @@ class JointStates:
         source: JointSource,
         columns: np.ndarray | None,
         values: np.ndarray,
-        velocities: Any,
+        velocities: npt.ArrayLike | None,
         armed: bool,
     ) -> Reading:
         joints = source.places
         before, since = self.measured[joints], self._arrived[joints]
-        reading, told = _FRESH, values
+        reading, given = _FRESH, values
         if armed and self._turns:
             values = self._near(values, before, joints)
         gap = values - before
@@ -175,9 +175,9 @@ class JointStates:
         if armed:
             if leapt:
                 reading = self._jumped(source, gap, room)
-            elif source.begins_anew(told, stepped):
-                # However loose the contract's state_jump is: a driver that begins anew must not pass as the arm.
-                leapt, reading = True, self._begun_anew(source)
+            elif source.restarts(given, stepped):
+                # However loose the contract's state_jump is: a driver that restarts must not pass as the arm.
+                leapt, reading = True, self._restarted(source)
             source.note_armed(now, values, bool(stepped.any()))
         else:
             speeds = _speeds(velocities, columns, len(values))
@@ -196,11 +196,11 @@ class JointStates:
         text = f"{joint.name} jumped by {value:.4g} {joint.unit}, the limit is {most:.4g}"
         return Reading(True, True, text, joint.name, value, most)
 
-    def _begun_anew(self, source: JointSource) -> Reading:
+    def _restarted(self, source: JointSource) -> Reading:
         names = ", ".join(self._names[joint] for joint in source.joints)
         text = (
             f"joint states of {names} became exactly 0 at once, faster than any joint moves, as drivers say before "
-            "their first reading; see why the driver began anew, or, if the arm really says that, give "
+            "their first reading; see why the driver restarted, or, if the arm really says that, give "
             "safety.zero_pose: allow"
         )
         return Reading(True, True, text)
@@ -267,7 +267,7 @@ class JointStates:
         self.leapt = False
 
     def release(self) -> None:
-        """Anybody may speak again, as when the arm is disarmed or in fault; each has to prove itself anew."""
+        """Anybody may speak again, as when the arm is disarmed or in fault; each has to prove itself again."""
         self._trusted = None
         for source in self._sources.values():
             source.forget_run()
@@ -291,7 +291,7 @@ class JointStates:
         return list(dict.fromkeys(reasons))
 
     def parts(self) -> list[tuple[int, ...]]:
-        """Which joints (places in the contract) are told of together, for each source."""
+        """Which joints (places in the contract) are reported together, for each source."""
         return [source.joints for source in self._sources.values()]
 
     def _live(self, now: float) -> list[JointSource]:
@@ -315,7 +315,7 @@ class JointStates:
         return all(source.sure and source.plausible >= needed for source in self._live(now))
 
     def speeds(self) -> np.ndarray:
-        """The joints' speeds (D,) as told or estimated, the greater of both; zero where nothing is known."""
+        """The joints' speeds (D,) as reported or estimated, the greater of both; zero where nothing is known."""
         speeds = np.zeros(len(self._names))
         for source in self._sources.values():
             found = source.speeds()
@@ -353,14 +353,14 @@ class JointStates:
             gap = abs(float(wrapped(gap)) if self._turning[joint] else float(gap))
             if gap > self._travel[joint]:
                 low, high = sorted((float(here), float(there)))
-                return [f"{self._names[joint]} is told to be at {low:.4g} and at {high:.4g}; two publishers contradict"]
+                return [f"{self._names[joint]} is reported at {low:.4g} and at {high:.4g}; two publishers contradict"]
         return []
 
     def _missing_text(self, missing: list[str]) -> str:
         came = [name for name in self._names if name not in missing]
         names = {joint.name: joint.state_name for joint in self._contract.joints}
         if not came and self._refused:
-            return f"no joint states that count have come; {self._refused}; mend the driver's clock"
+            return f"no joint states that count have come; {self._refused}; fix the driver's clock"
         if not came and not self._foreign:
             return "no joint states have come; start the robot's driver"
         if not came:
@@ -375,13 +375,13 @@ class JointStates:
         return f"{text}; is a publisher missing, or a state_name?"
 
 
-def wrapped(angles: Any) -> Any:
+def wrapped(angles: npt.ArrayLike) -> np.ndarray:
     """Differences of angles in rad, brought into [-pi, pi)."""
-    return np.remainder(angles + np.pi, 2 * np.pi) - np.pi
+    return np.asarray(np.remainder(np.asarray(angles) + np.pi, 2 * np.pi) - np.pi)
 
 
-def _speeds(velocities: Any, columns: np.ndarray | None, size: int) -> np.ndarray | None:
-    """The velocities of our joints, NaN where not told; None where the message has none that fit."""
+def _speeds(velocities: npt.ArrayLike | None, columns: np.ndarray | None, size: int) -> np.ndarray | None:
+    """The velocities of our joints, NaN where not given; None where the message has none that fit."""
     if velocities is None:
         return None
     try:

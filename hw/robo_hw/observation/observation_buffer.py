@@ -127,7 +127,7 @@ class ObservationBuffer:
         return problem
 
     def forget(self) -> None:
-        """Start anew, as after a fault was reset: clocks may have changed."""
+        """Start again, as after a fault was reset: clocks may have changed."""
         self._joints.clear()
         self._images.clear()
         for watch in self._watches.values():

@@ -74,6 +74,6 @@ class Status:
     consumed: float
     degraded: tuple[str, ...]
     rate: float
-    """Speed along the path as a share of nominal."""
+    """Speed along the path as a fraction of nominal."""
     stop_time: float
     counts: dict[str, int]

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from robo_hw.contract.robot_contract import Joint, RobotContract
+from robo_hw.contract.parts import Joint
+from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.observation.joint_source import never_all_zero
 from robo_hw.observation.joint_states import JointStates, wrapped
 
 _ROOM = 0.5
-"""A pose counts as near the demonstrations' first poses up to this share of their range beyond it,"""
+"""A pose counts as near the demonstrations' first poses up to this fraction of their range beyond it,"""
 _LEAST_ROOM = 0.05
-"""and up to this share of the joint's own range: demonstrations that all began in one pose leave some room, too."""
+"""and up to this fraction of the joint's own range: demonstrations that all began in one pose leave some room, too."""
 
 _LONG_WAIT = 0.5
 """Seconds without a first command after which it is said why."""
@@ -22,7 +23,7 @@ _LONG_WAIT = 0.5
 def arming_reasons(
     contract: RobotContract, states: JointStates, now: float, start_poses: Mapping[str, Sequence[float]] | None
 ) -> tuple[list[str], list[str]]:
-    """Why the arm may not be armed by what its joint states say, and what to be warned of."""
+    """Why the arm cannot be armed by what its joint states say, and what to be warned of."""
     reasons, warnings = states.reasons(now), []
     if np.isfinite(states.measured).all() and states.age(now) <= contract.deadlines.joint_states:
         reasons += pose_reasons(contract, states.measured)
@@ -36,7 +37,7 @@ def arming_reasons(
 
 
 def pose_reasons(contract: RobotContract, measured: np.ndarray) -> list[str]:
-    """Why joints at ``measured`` (D,) may not be armed; empty: they may."""
+    """Why joints at ``measured`` (D,) cannot be armed; empty: they can."""
     reasons = []
     for joint, value in zip(contract.joints, measured, strict=True):
         low, high = joint.position
@@ -48,14 +49,14 @@ def pose_reasons(contract: RobotContract, measured: np.ndarray) -> list[str]:
 def unread_reasons(contract: RobotContract, states: JointStates) -> list[str]:
     """Why the pose may be what a driver says before its first reading; empty: it is a reading.
 
-    Each source is judged by itself.
+    Each source is checked by itself.
     """
     names = contract.joint_names
     arm = never_all_zero(contract, range(len(names)))
     for joints in (tuple(range(len(names))), *states.parts()):
-        judged = never_all_zero(contract, joints)
-        if judged and not states.measured[judged].any():
-            which = "every joint" if judged == arm else f"each of {', '.join(names[joint] for joint in judged)}"
+        checked = never_all_zero(contract, joints)
+        if checked and not states.measured[checked].any():
+            which = "every joint" if checked == arm else f"each of {', '.join(names[joint] for joint in checked)}"
             return [
                 f"{which} reads exactly 0, as drivers say before their first reading; wait for a reading, or, if the "
                 "arm really is there, move a joint or give safety.zero_pose: allow"
@@ -80,7 +81,7 @@ def start_pose_reasons(
 ) -> list[str]:
     """Which joints of ``measured`` (D,) lie far from where the demonstrations began, one text each.
 
-    ``start_poses``: joint -> (low, high) of the demonstrations' first states; joints that it lacks are not judged.
+    ``start_poses``: joint -> (low, high) of the demonstrations' first states; joints that it lacks are not checked.
     """
     reasons = []
     for joint, value in zip(contract.joints, measured, strict=True):
@@ -92,7 +93,7 @@ def start_pose_reasons(
         except (TypeError, ValueError):
             low, high = np.nan, np.nan
         if not (np.isfinite([low, high]).all() and low <= high):
-            reasons.append(f"the start poses of {joint.name} are {found}, no [low, high]")
+            reasons.append(f"the start poses of {joint.name} are {found}, not [low, high]")
             continue
         away = _away(joint, float(value), low, high)
         if away > max(_ROOM * (high - low), _LEAST_ROOM * _span(joint)):

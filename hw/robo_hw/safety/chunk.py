@@ -7,9 +7,9 @@ languages, and a chunk with one bad number was made by something that is broken.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_hw.contract.robot_contract import RobotContract
 
@@ -27,7 +27,7 @@ class ActionChunk:
     time (s) of the observation. ``contract_hash``: of the contract that the policy was trained with, where it is known.
     """
 
-    actions: Any
+    actions: npt.ArrayLike
     joints: tuple[str, ...]
     epoch: int
     sequence: int
@@ -89,7 +89,7 @@ def check_form(
     """The actions as (H, D) float64, or why the chunk is broken: shape, names and their order, NaN, Inf, wild steps.
 
     ``near`` (D,): the commanded pose, to whose turns the angles of continuous joints are brought; by default those of
-    the first action. The step into the chunk is not judged here: it depends on where the arm is.
+    the first action. The step into the chunk is not checked here: it depends on where the arm is.
     """
     expected = contract.joint_names
     names = tuple(str(name) for name in chunk.joints) if isinstance(chunk.joints, (tuple, list)) else ()
@@ -102,10 +102,10 @@ def check_form(
     try:
         raw = np.asarray(chunk.actions)
         if raw.dtype.kind not in "fiu":
-            raise ValueError(f"{raw.dtype} is no number")
+            raise ValueError(f"{raw.dtype} is not a number")
         actions = raw.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        return None, rejected(f"the actions are no array of numbers ({error})")
+        return None, rejected(f"the actions are not an array of numbers ({error})")
     if actions.ndim != 2 or actions.shape[1] != len(expected) or actions.shape[0] < 1:
         return None, rejected(f"the actions have shape {actions.shape}; (H, {len(expected)}) is needed")
     if actions.shape[0] > contract.safety.max_horizon:
@@ -208,7 +208,7 @@ class Shortened:
 def inside_limits(
     actions: np.ndarray, before: np.ndarray, contract: RobotContract
 ) -> tuple[np.ndarray, Shortened | None]:
-    """Hold every action inside the position limits by shortening the whole step to it, all joints by the same share.
+    """Hold every action inside the position limits by shortening the whole step to it, all joints by the same fraction.
 
     ``actions`` (H, D), ``before`` (D,) the (lawful) point they follow. Returns the held actions and the worst excess.
     Clipping joints one by one would bend the path; this waits on it.
@@ -224,11 +224,12 @@ def inside_limits(
     for i in range(len(held)):
         step = held[i] - previous
         if outside[i].any():
+            # The largest lambda in [0, 1] with low <= previous + lambda step <= high for every joint.
             room = np.where(step > 0, high - previous, previous - low)
             blocked = outside[i] & (step != 0)
-            share = float(np.min(room[blocked] / np.abs(step[blocked]))) if blocked.any() else 0.0
+            fraction = float(np.min(room[blocked] / np.abs(step[blocked]))) if blocked.any() else 0.0
             # Rounding must not leave the box by a last bit.
-            held[i] = np.clip(previous + min(max(share, 0.0), 1.0) * step, low, high)
+            held[i] = np.clip(previous + min(max(fraction, 0.0), 1.0) * step, low, high)
         previous = held[i]
     excess = np.maximum(low - actions, actions - high) / span
     row, column = np.unravel_index(int(np.argmax(excess)), excess.shape)

@@ -1,7 +1,7 @@
 """Several emergency-stop sources: any one stops, and only the one that was pressed releases itself.
 
-Pure bookkeeping, without a middleware: whoever hears a source calls ``heard``, whoever knows who speaks on it calls
-``speakers``. A source may have several speakers (two buttons on one topic). Where a message does not tell who sent it,
+Pure bookkeeping, without a middleware: messages of a source come through ``update``, its publishers through
+``speakers``. A source may have several speakers (two buttons on one topic). Where a message does not say who sent it,
 a press is held by everybody who speaks there, and a release counts only from one who is there alone.
 """
 
@@ -20,7 +20,7 @@ UNKNOWN = "an unknown node"
 class _Source:
     name: str
     heartbeat: float
-    heard_at: float = -np.inf
+    received_at: float = -np.inf
     holders: dict[str, str] = field(default_factory=dict)
     """Who may have pressed it and has not released it yet: id -> node."""
     speakers: dict[str, str] = field(default_factory=dict)
@@ -64,14 +64,14 @@ class EmergencyStops:
         self._sources = {name: _Source(name, heartbeat) for name, heartbeat in sources.items()}
         self._armed = False
 
-    def heard(self, name: str, pressed: bool, now: float, speaker: str | None = None) -> str | None:
+    def update(self, name: str, pressed: bool, now: float, speaker: str | None = None) -> str | None:
         """A source said whether it is pressed; ``speaker``: the id of who said it, where that is known.
 
         Returns why the arm must stop, or None.
         """
         with self._lock:
             source = self._sources[name]
-            source.heard_at = max(now, source.heard_at)
+            source.received_at = max(now, source.received_at)
             if not pressed:
                 source.release(speaker)
                 return None
@@ -79,9 +79,9 @@ class EmergencyStops:
             return f"emergency stop on {name}"
 
     def alive(self, name: str, now: float) -> None:
-        """A source spoke; what it said is told to ``heard`` by someone who knows who spoke."""
+        """A source spoke; what it said comes through ``update``, from someone who knows who spoke."""
         with self._lock:
-            self._sources[name].heard_at = now
+            self._sources[name].received_at = now
 
     def speakers(self, name: str, speakers: Mapping[str, str]) -> str | None:
         """Who speaks on a source now, id -> node; returns why the arm must stop, or None."""
@@ -114,7 +114,7 @@ class EmergencyStops:
         """While armed: why the arm must stop because a source fell silent, or None."""
         with self._lock:
             for source in self._sources.values() if self._armed else ():
-                silent = now - source.heard_at
+                silent = now - source.received_at
                 if source.heartbeat > 0 and silent > source.heartbeat:
                     return (
                         f"emergency stop on {source.name}: silent for {silent:.3f} s, the heartbeat is "
@@ -125,23 +125,23 @@ class EmergencyStops:
     def pressed(self) -> list[str]:
         """The sources that are held, one line each with who may hold it; empty where none is."""
         with self._lock:
-            return [_told(source) for source in self._sources.values() if source.holders]
+            return [_pressed_line(source) for source in self._sources.values() if source.holders]
 
     def problems(self, now: float) -> list[str]:
         """Why the arm must not be armed, one line each."""
         lines = self.pressed()
         with self._lock:
             for source in self._sources.values():
-                if source.heartbeat > 0 and now - source.heard_at > source.heartbeat:
-                    since = "never" if source.heard_at == -np.inf else f"not for {now - source.heard_at:.1f} s"
+                if source.heartbeat > 0 and now - source.received_at > source.heartbeat:
+                    silent = now - source.received_at
+                    last = f"the last message came {silent:.1f} s ago" if np.isfinite(silent) else "no message has come"
                     lines.append(
-                        f"the emergency stop on {source.name} was heard {since}; its heartbeat is "
-                        f"{source.heartbeat:g} s"
+                        f"the emergency stop on {source.name}: {last}; its heartbeat is {source.heartbeat:g} s"
                     )
         return lines
 
 
-def _told(source: _Source) -> str:
+def _pressed_line(source: _Source) -> str:
     line = f"the emergency stop on {source.name} is still pressed"
     holders = sorted(set(source.holders.values()) - {UNKNOWN})
     if holders:

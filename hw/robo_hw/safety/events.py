@@ -61,7 +61,7 @@ class EventLog:
             self.add(time, "stream", problem)
 
     def renew_complaints(self) -> None:
-        """Let everything that is still wrong be told again."""
+        """Let everything that is still wrong be reported again."""
         self._spells.clear()
 
     def of_kind(self, kind: str) -> list[Event]:

@@ -12,11 +12,12 @@ from robo_hw.safety.arming import unread_reasons
 class FaultHold:
     """``silent`` leaves the arm to a controller that holds by itself.
 
-    ``follow_measured`` is for controllers that keep the last command for ever: it holds, and when the arm is moved away
-    (by hand, in freedrive, with its power off) takes the pose where it is instead, so that nothing leaps when the power
-    comes back. Held poses are never further than ``following_error`` from the measured one. It does not follow every
-    hair: a joint that sags a little under its load would then sink all the way. It follows what a hand can do, not
-    what only a driver can: after a leap, a pose of zeros or two that contradict each other nothing is commanded.
+    ``follow_measured`` is for controllers that keep the last command permanently: it holds, and when the arm is moved
+    away (by hand, in freedrive, with its power off) takes the pose where it is instead, so that nothing leaps when the
+    power comes back. Held poses are never further than ``following_error`` from the measured one. It does not
+    follow every hair: a joint that sags a little under its load would then sink all the way. It
+    follows what a hand can do, not what only a driver can: after a leap, a pose of zeros or two that contradict each
+    other nothing is commanded.
     """
 
     def __init__(self, contract: RobotContract) -> None:
@@ -32,7 +33,7 @@ class FaultHold:
 
     def after_stop(self, position: np.ndarray | None, measured: np.ndarray) -> np.ndarray | None:
         """The last pose (D,) of a stop, to be sent and perhaps held; None where there is none, or the arm has not
-        followed it: it would be pulled there for ever."""
+        followed it: it would be pulled there permanently."""
         held = position if position is not None and self.near(position, measured) else None
         self.begin(held)
         return held
@@ -45,18 +46,18 @@ class FaultHold:
         """Command nothing any more until the next fault."""
         self._allowed, self._held = False, None
 
-    def near(self, position: np.ndarray, measured: np.ndarray, share: float = 1.0) -> bool:
-        """Whether ``position`` (D,) lies within ``share`` of the following error of ``measured`` (D,)."""
+    def near(self, position: np.ndarray, measured: np.ndarray, fraction: float = 1.0) -> bool:
+        """Whether ``position`` (D,) lies within ``fraction`` of the following error of ``measured`` (D,)."""
         gap = position - measured
         gap = np.abs(np.where(self._turning, wrapped(gap), gap))
-        return bool((gap <= share * self._leash).all())
+        return bool((gap <= fraction * self._leash).all())
 
     def position(self, now: float, states: JointStates) -> np.ndarray | None:
         """The pose (D,) to command now, or None for nothing."""
         if not self._allowed or states.age(now) > self._deadline:
             return None
         if states.leapt or states.contradicted(now):
-            return None  # a driver that began anew, an echo of the command: which pose is the arm's, nobody can say
+            return None  # a driver that restarted, an echo of the command: which pose is the arm's, nobody can say
         measured, held = states.measured, self._held
         if held is not None and self.near(held, measured, 0.5):
             return held

@@ -26,7 +26,7 @@ class Motion:
 
     def __init__(self, contract: RobotContract, mode: str, ensemble_decay: float) -> None:
         if mode not in MODES:
-            raise ValueError(f"mode={mode!r} is no way to schedule chunks; choose one of: {', '.join(MODES)}")
+            raise ValueError(f"mode={mode!r} is not a way to schedule chunks; choose one of: {', '.join(MODES)}")
         self._contract = contract
         self._mode = mode
         self._limits = PathLimits(
@@ -66,7 +66,7 @@ class Motion:
 
     @property
     def finished(self) -> bool:
-        """Whether the path is used up; the arm rests on its last point."""
+        """Whether no actions are left; the arm rests on its last point."""
         return self.pace.x >= self.pace.path.pieces
 
     def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -98,8 +98,10 @@ class Motion:
         joint = self._contract.joints[index]
         limit = float(getattr(joint, quantity))
         spend = 1 - self._contract.safety.reserve
-        share = "" if quantity == "velocity" else f" of which {spend:.0%} may follow the path"
-        message = f"{joint.name}: {quantity} {value:.4g} at full speed, limit {limit:.4g}{share}; slower along the path"
+        fraction = "" if quantity == "velocity" else f" of which {spend:.0%} may follow the path"
+        message = (
+            f"{joint.name}: {quantity} {value:.4g} at full speed, limit {limit:.4g}{fraction}; slower along the path"
+        )
         return message, joint.name, value, limit
 
     def note(self, now: float) -> None:
@@ -116,8 +118,8 @@ class Motion:
             if entry[0] <= time:
                 if later is None or later[0] <= entry[0]:
                     return entry[1]
-                share = (time - entry[0]) / (later[0] - entry[0])
-                return entry[1] + share * (later[1] - entry[1])
+                fraction = (time - entry[0]) / (later[0] - entry[0])
+                return entry[1] + fraction * (later[1] - entry[1])
             later = entry
         return later[1] if later is not None else self.consumed
 
@@ -132,8 +134,8 @@ class Motion:
         index = np.clip(observed + LEAD + places - path.origin, 0, len(path.points) - 1)
         below = index.astype(np.int64)
         above = np.minimum(below + 1, len(path.points) - 1)
-        share = (index - below)[:, None]
-        actions = path.points[below] * (1 - share) + path.points[above] * share
+        fraction = (index - below)[:, None]
+        actions = path.points[below] * (1 - fraction) + path.points[above] * fraction
         if not self.moving:
             return actions, np.zeros(horizon)
         frozen = path.origin + self.pace.last_piece + _AHEAD + 1 - observed - LEAD

@@ -3,7 +3,7 @@
 The path parameter x(t) has piecewise constant x''' . At every tick the pace holds a *stop plan*, three phases of
 constant x''' that end at rest, checked against the bounds of every piece that they touch. A tick is taken only if,
 after it, another checked stop plan exists; if no candidate passes, the tick follows the plan that is already there.
-So the limits hold at every tick and a stop is always at hand, by induction and not by tuning.
+So the limits hold at every tick and a stop plan always exists, by induction and not by tuning.
 
 Speed is one number for all joints: slowing keeps the path, it does not bend it.
 """
@@ -48,22 +48,26 @@ def plan_stop(path: ControlPath, x: float, rate: float, acceleration: float) -> 
     while True:  # ends: the window only grows, and beyond the path's end its bounds no longer change
         if abs(acceleration) > most:
             return None
+        # Bringing x'' to 0 at jerk j takes |x''| / j seconds and changes x' by x''^2 / (2 j).
         spent = acceleration * acceleration / (2 * jerk)
         peak = rate + spent if acceleration > 0 else rate
         if peak > top:
             return None
         if acceleration < 0 and spent > rate:
             return None  # cannot release the brake before running backwards
-        # Deceleration reached without holding it: a^2/j - acc^2/(2j) = rate.
+        # Deceleration a reached without holding it, by what the phases take off x':
+        #   (a^2 - x''^2) / (2 j) to reach -a from x'',  a^2 / (2 j) to release it:   a^2 / j - x''^2 / (2 j) = x'
         deepest = sqrt(jerk * (rate + spent))
         if deepest <= most:
             hold = 0.0
         else:
             deepest = most
+            # a is bounded: what is left of x' is taken off at constant a, in (x' + x''^2 / (2 j) - a^2 / j) / a seconds
             hold = (rate + spent - deepest * deepest / jerk) / deepest
         apply, release = (deepest + acceleration) / jerk, deepest / jerk
         if apply < 0.0:
             apply = 0.0
+        # Where it ends: x after each phase in turn.
         end, _, _ = _after(x, rate, acceleration, apply, -jerk)
         speed = rate + acceleration * apply - 0.5 * jerk * apply * apply
         end += (speed - 0.5 * deepest * hold) * hold
@@ -82,6 +86,7 @@ def plan_stop(path: ControlPath, x: float, rate: float, acceleration: float) -> 
 
 
 def _after(x: float, rate: float, acceleration: float, time: float, jerk: float) -> tuple[float, float, float]:
+    # x(t) = x + x' t + x'' t^2 / 2 + j t^3 / 6, and its first two derivatives
     return (
         x + (rate + (0.5 * acceleration + jerk * time / 6) * time) * time,
         rate + (acceleration + 0.5 * jerk * time) * time,
@@ -205,7 +210,8 @@ class Pace:
         _, most, jerk = self.path.window(here, here + 1)
         error = wish - self.rate
         size = abs(error)
-        # Approach the wished speed along |x''| = sqrt(2 j |error|), softened near the end.
+        # Releasing x'' at jerk j changes x' by x''^2 / (2 j): |x''| = sqrt(2 j |error|) would just end at the wish.
+        # With 1.2 instead of 2, and |error| / (3 ticks) near the end, no tick steps over it.
         goal = min(most, sqrt(1.2 * jerk * size), size / (3 * time))
         wanted = ((goal if error > 0 else -goal) - self.acceleration) / time
         return min(max(wanted, -jerk), jerk)
@@ -218,6 +224,7 @@ class Pace:
             return None
         slowest, fastest = (self.rate, rate) if rate > self.rate else (rate, self.rate)
         if start * acceleration < 0.0:  # the speed turns within the tick
+            # x' is extreme where x'' = 0, at t = -x''/j:   x' - x''^2 / (2 j)
             turn = self.rate - start * start / (2 * jerk)
             slowest, fastest = min(slowest, turn), max(fastest, turn)
         if slowest < 0.0:

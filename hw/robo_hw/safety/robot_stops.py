@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,10 +12,10 @@ import numpy as np
 @dataclass
 class _Signal:
     name: str
-    ok: tuple[Any, ...]
+    ok: tuple[object, ...]
     heartbeat: float
-    heard_at: float = -np.inf
-    value: Any = None
+    received_at: float = -np.inf
+    value: object = None
     good: bool = False
 
 
@@ -26,15 +25,15 @@ class RobotStops:
     ``signals``: name -> (values that mean all is well, heartbeat in s: the longest silence; 0: silence is normal).
     """
 
-    def __init__(self, signals: Mapping[str, tuple[Sequence[Any], float]]) -> None:
+    def __init__(self, signals: Mapping[str, tuple[Sequence[object], float]]) -> None:
         self._lock = threading.Lock()
         self._signals = {name: _Signal(name, tuple(ok), heartbeat) for name, (ok, heartbeat) in signals.items()}
 
-    def heard(self, name: str, value: Any, now: float) -> str | None:
+    def update(self, name: str, value: object, now: float) -> str | None:
         """A signal came; returns why the robot stopped, or None where the value means all is well."""
         with self._lock:
             signal = self._signals[name]
-            signal.heard_at, signal.value = now, value
+            signal.received_at, signal.value = now, value
             signal.good = any(_same(value, good) for good in signal.ok)
             return None if signal.good else _stopped(signal)
 
@@ -42,20 +41,20 @@ class RobotStops:
         """Why a signal that has a heartbeat counts as a stop, or None; for use while armed."""
         with self._lock:
             for signal in self._signals.values():
-                if signal.heartbeat > 0 and now - signal.heard_at > signal.heartbeat:
+                if signal.heartbeat > 0 and now - signal.received_at > signal.heartbeat:
                     return _silent(signal, now)
             return None
 
     def problems(self, now: float) -> list[str]:
-        """Why the arm must not be armed, one line each: a stop, silence, or a signal that was never heard."""
+        """Why the arm must not be armed, one line each: a stop, silence, or a signal that was never received."""
         lines = []
         with self._lock:
             for signal in self._signals.values():
-                if signal.heard_at == -np.inf:
-                    lines.append(f"the robot's stop signal {signal.name} was never heard; start the robot's driver")
+                if signal.received_at == -np.inf:
+                    lines.append(f"the robot's stop signal {signal.name} was never received; start the robot's driver")
                 elif not signal.good:
                     lines.append(_stopped(signal))
-                elif signal.heartbeat > 0 and now - signal.heard_at > signal.heartbeat:
+                elif signal.heartbeat > 0 and now - signal.received_at > signal.heartbeat:
                     lines.append(_silent(signal, now))
         return lines
 
@@ -67,11 +66,11 @@ def _stopped(signal: _Signal) -> str:
 
 def _silent(signal: _Signal, now: float) -> str:
     return (
-        f"the robot's stop signal {signal.name} is silent for {now - signal.heard_at:.3f} s, its heartbeat is "
+        f"the robot's stop signal {signal.name} is silent for {now - signal.received_at:.3f} s, its heartbeat is "
         f"{signal.heartbeat:g} s"
     )
 
 
-def _same(value: Any, good: Any) -> bool:
+def _same(value: object, good: object) -> bool:
     # True is not 1: a contract that says `ok: [1]` of a Bool was written for another topic.
     return isinstance(value, bool) == isinstance(good, bool) and bool(value == good)

@@ -14,9 +14,9 @@ guarantees.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import ArmRefusedError
@@ -31,9 +31,9 @@ from robo_hw.safety.fault_hold import FaultHold
 from robo_hw.safety.motion import Motion
 
 _MOVING = 0.02
-"""Share of a joint's velocity limit above which a camera is expected to see the arm move."""
+"""Fraction of a joint's velocity limit above which a camera is expected to see the arm move."""
 _PERIOD_ROUNDING = 1e-6
-"""Share of a control period."""
+"""Fraction of a control period."""
 
 
 class SafetyCore:
@@ -65,7 +65,7 @@ class SafetyCore:
         """The pose at ``arm`` until the first command is given, which no motion precedes."""
         self._hold_only = False
         self._hold_since = -np.inf
-        self._moving_share = 0.0
+        self._moving_fraction = 0.0
         self._commanded: np.ndarray | None = None
         self._estop: str | None = None
         self._robot_stop: str | None = None
@@ -102,7 +102,7 @@ class SafetyCore:
         self._take_stops(now)
         reasons = [] if stopped is None else [f"{stopped}, just now; see why, then arm again"]
         if self.fault is not None:
-            reasons.append(f"fault {self.fault.cause!r} is latched ({self.fault.message}); mend it and reset it")
+            reasons.append(f"fault {self.fault.cause!r} is latched ({self.fault.message}); fix the cause, then reset")
         elif self.state is not State.DISARMED:
             reasons.append(f"already {self.state.value}")
         else:
@@ -112,7 +112,7 @@ class SafetyCore:
                 self.log.add(now, "warning", "far from where the demonstrations began: " + "; ".join(warnings))
         reasons += [] if hold_only else [*missing, *self._cameras.unusable(now)]
         if reasons:
-            message = "the arm may not be armed: " + "; ".join(reasons)
+            message = "the arm cannot be armed: " + "; ".join(reasons)
             self.log.add(now, "rejected", message)
             raise ArmRefusedError(message)
         self._joints.trust(now)
@@ -174,8 +174,8 @@ class SafetyCore:
     def observe(
         self,
         joints: Sequence[str],
-        positions: Any,
-        velocities: Any = None,
+        positions: npt.ArrayLike,
+        velocities: npt.ArrayLike | None = None,
         stamp: float | None = None,
         publisher: str = "",
     ) -> bool:
@@ -189,7 +189,7 @@ class SafetyCore:
         """
         now = self._clock.now()
         self._take_stops(now)
-        # In fault the arm rests already: what is wrong then must not put the reset off for ever.
+        # In fault the arm rests already: what is wrong then must not put the reset off indefinitely.
         armed = self.state not in (State.DISARMED, State.FAULT)
         states, lenient = self._joints, self.state is State.DISARMED
         reading = states.take(now, joints, positions, velocities, stamp, publisher, armed, lenient)
@@ -208,13 +208,13 @@ class SafetyCore:
         return True
 
     def observe_camera(self, name: str, digest: int, stamp: float | None = None) -> bool:
-        """Take note of a picture (``frame_digest`` of it, and its stamp); returns whether it counts as fresh."""
+        """Take note of an image (``frame_digest`` of it, and its stamp); returns whether it counts as fresh."""
         now = self._clock.now()
         self._take_stops(now)
         if name not in self._cameras:
             self.log.complain(now, f"camera {name}", f"camera {name!r} is not in the contract")
             return False
-        problem = self._cameras.picture(now, name, digest, stamp, lenient=self.state is State.DISARMED)
+        problem = self._cameras.image(now, name, digest, stamp, lenient=self.state is State.DISARMED)
         self.log.complain(now, f"camera {name}", problem)
         return problem is None
 
@@ -248,7 +248,7 @@ class SafetyCore:
         """
         now = self._clock.now()
         self._take_stops(now)
-        result = self._judge(now, chunk)
+        result = self._check_chunk(now, chunk)
         if result.accepted:
             self._sequence, self._last_chunk, self._rejections = int(chunk.sequence), now, 0
             short = self._motion.shortened
@@ -298,7 +298,7 @@ class SafetyCore:
             return None
         position, velocity, acceleration = motion.state()
         self._commanded = None if self.state is State.DISARMED else position
-        self._moving_share = float(np.max(np.abs(velocity) / self._velocity)) if motion.moving else 0.0
+        self._moving_fraction = float(np.max(np.abs(velocity) / self._velocity)) if motion.moving else 0.0
         return Command(now, position, velocity, acceleration, self.state, motion.pace.stop_time)
 
     def _begin(self, now: float) -> bool:
@@ -352,7 +352,7 @@ class SafetyCore:
 
     # How it works ---------------------------------------------------------------------------------------------------
 
-    def _judge(self, now: float, chunk: ActionChunk) -> SubmitResult:
+    def _check_chunk(self, now: float, chunk: ActionChunk) -> SubmitResult:
         if self.state not in (State.HOLDING, State.RUNNING):
             return dropped(f"the core is {self.state.value}; chunks are taken while it holds or runs")
         stale = check_header(chunk, now, self.epoch, self._sequence, self._epoch_since, self.contract.deadlines.chunk)
@@ -384,7 +384,7 @@ class SafetyCore:
             silent = now - self._last_chunk
             self._stop(now, "actions", f"no chunk for {silent:.3f} s, the limit is {deadlines.actions:g} s")
         else:
-            overdue, news = self._cameras.watch(now, elapsed if self._moving_share > _MOVING else 0.0)
+            overdue, news = self._cameras.watch(now, elapsed if self._moving_fraction > _MOVING else 0.0)
             if overdue is not None:
                 self._stop(now, "camera", overdue)
             elif news is not None:
@@ -396,8 +396,8 @@ class SafetyCore:
         pace.run(elapsed, wish)
         if self._motion.finished:
             since = now if self._last_tick is None else self._last_tick
-            self.last_stop = Stop("actions", "the path is used up", since, pace.stop_time, now)
-            self.log.add(now, "stop", "the path is used up: no chunk came in time; holding its last action")
+            self.last_stop = Stop("actions", "ran out of actions", since, pace.stop_time, now)
+            self.log.add(now, "stop", "ran out of actions: no chunk came in time; holding its last action")
             self._motion.settle()
             self._next_epoch(now)
             self._enter(now, State.HOLDING, "out of actions")

@@ -34,6 +34,7 @@ def actions_at(actions: np.ndarray, observed: float, indices: np.ndarray) -> np.
     # Beyond the ends the motion is continued in a straight line.
     a = np.where((index < 1)[:, None], 2 * b - c, a)
     d = np.where((index > last - 2)[:, None], 2 * c - b, d)
+    # Catmull-Rom: b + t/2 (c - a) + t^2/2 (2a - 5b + 4c - d) + t^3/2 (3 (b - c) + d - a)
     cubic = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
     return np.minimum(np.maximum(cubic, np.minimum.reduce(around)), np.maximum.reduce(around))
 
@@ -59,10 +60,10 @@ class TemporalEnsemble:
         """Forget every prediction, as after a stop."""
         self._sums.clear()
 
-    def merge(self, new: np.ndarray, indices: np.ndarray, shares: np.ndarray | None = None) -> np.ndarray:
+    def merge(self, new: np.ndarray, indices: np.ndarray, fractions: np.ndarray | None = None) -> np.ndarray:
         """Add the predictions ``new`` (M, D) of control points ``indices`` and return the means (M, D).
 
-        ``shares`` (M,) in (0, 1]: multiplies this chunk's weights; 1 if not given.
+        ``fractions`` (M,) in (0, 1]: multiplies this chunk's weights; 1 if not given.
         """
         if len(indices):
             for old in [index for index in self._sums if index < indices[0]]:
@@ -70,8 +71,8 @@ class TemporalEnsemble:
         out = np.empty_like(new)
         for row, index in enumerate(indices.tolist()):
             total, weight, count = self._sums.get(index, (0.0, 0.0, 0))
-            share = math.exp(-self.decay * count) * (1.0 if shares is None else float(shares[row]))
-            total, weight = total + share * new[row], weight + share
+            fraction = math.exp(-self.decay * count) * (1.0 if fractions is None else float(fractions[row]))
+            total, weight = total + fraction * new[row], weight + fraction
             self._sums[index] = (total, weight, count + 1)
             out[row] = total / weight
         return out

@@ -6,7 +6,7 @@ The actions are the control points. Three properties make this the right curve f
 - it is twice continuously differentiable whatever the control points are: replacing points that the present piece does
   not touch is a splice that is C2 by construction;
 - its derivatives are convex combinations of the differences of the control points, so the greatest first, second and
-  third derivative of a piece are had exactly, without sampling.
+  third derivative of a piece are known exactly, without sampling.
 
 With path parameter x (one unit an action) and piece k = floor(x), t = x - k:
 
@@ -38,7 +38,7 @@ class PathLimits:
     rate: float
     """Nominal speed along the path, actions/s; never exceeded by more than ``RATE_SLACK``."""
     reserve: float
-    """Share of acceleration and jerk left to speeding up and braking."""
+    """Fraction of acceleration and jerk left to speeding up and braking."""
 
 
 RATE_SLACK = 1.0 + 1e-6
@@ -47,7 +47,7 @@ _GENTLE = 10.0
 """The rate changes by at most 10 x nominal per second, reached within 1/20 s, even where the joints would allow
 more."""
 _ACCELERATION_TO_CURVATURE = 0.4
-"""Of the jerk left to braking, the share given to the term 3 q'' x' x''; the rest is for q' x'''."""
+"""Of the jerk left to braking, the fraction given to the term 3 q'' x' x''; the rest is for q' x'''."""
 
 
 class ControlPath:
@@ -70,26 +70,34 @@ class ControlPath:
         second = np.abs(np.diff(self._padded, n=2, axis=0))
         third = np.abs(np.diff(self._padded, n=3, axis=0))
         n = self.pieces
+        # Bounds of |q'|, |q''| and |q'''| on piece k: the greatest of the 3 first, 2 second and 1 third differences of
+        # its four control points, of which each derivative is a convex combination.
         slope = np.maximum(np.maximum(first[:n], first[1 : n + 1]), first[2 : n + 2])
         bend = np.maximum(second[:n], second[1 : n + 1])
         self._parts = (slope, bend, third[:n])
+        # Over all joints, each against its limit: slope_v = max |q'| / V, slope_a = max |q'| / A, and so on.
         slope_v = (slope / limits.velocity).max(axis=1)
         slope_a = (slope / limits.acceleration).max(axis=1)
         slope_j = (slope / limits.jerk).max(axis=1)
         bend_a = (bend / limits.acceleration).max(axis=1)
         bend_j = (bend / limits.jerk).max(axis=1)
         twist_j = (third[:n] / limits.jerk).max(axis=1)
+        # Following the path at constant x' may use (1 - reserve) of A and J; the rest is for x'' and x'''.
         spend = 1.0 - limits.reserve
         top = limits.rate * RATE_SLACK
         gentle = _GENTLE * limits.rate
         gentle_jerk = 2 * _GENTLE * gentle
         with np.errstate(divide="ignore"):
+            # x' <= V / |q'|,   x'^2 <= spend A / |q''|,   x'^3 <= spend J / |q'''|
             rate = np.minimum(top, 1.0 / slope_v)
             rate = np.minimum(rate, np.sqrt(spend / bend_a))
             rate = np.minimum(rate, np.cbrt(spend / twist_j))
             room = 1.0 - twist_j * rate**3  # of the jerk limit
+            # |q'' x'^2 + q' x''| <= A:   |x''| <= (A - |q''| x'^2) / |q'|
             acceleration = np.minimum(gentle, (1.0 - bend_a * rate**2) / slope_a)
+            # and 3 |q'' x' x''| may use a fixed fraction of the jerk that q''' x'^3 leaves
             acceleration = np.minimum(acceleration, _ACCELERATION_TO_CURVATURE * room / (3 * bend_j * rate))
+            # |q'| |x'''| <= J - |q'''| x'^3 - 3 |q''| x' |x''|
             jerk = np.minimum(gentle_jerk, (room - 3 * bend_j * rate * acceleration) / slope_j)
         self.rate: list[float] = [*rate.tolist(), top]
         self.acceleration: list[float] = [*acceleration.tolist(), gentle]
@@ -113,6 +121,11 @@ class ControlPath:
         if k >= self.pieces:
             rest = np.zeros_like(self.points[0])
             return self.points[-1].copy(), rest, rest.copy()
+        # With t = x - k and s = 1 - t, the rows of the basis and its derivatives in x (module docstring):
+        #   b   = 1/6 [s^3, 3t^3 - 6t^2 + 4, 3s^3 - 6s^2 + 4, t^3]
+        #   b'  = [-s^2 / 2, 3t^2 / 2 - 2t, -3t^2 / 2 + t + 1/2, t^2 / 2]         (a0 to a3)
+        #   b'' = [s, 3t - 2, 1 - 3t, t]
+        # and by the chain rule q = b.c,  dq/dt = b'.c x',  d2q/dt2 = (b'' x'^2 + b' x'').c
         t = x - k
         s = 1.0 - t
         t2, s2 = t * t, s * s

@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 
 
-class Spread:
+class Quantiles:
     """Quantiles of the last ``capacity`` values."""
 
     def __init__(self, capacity: int = 3000) -> None:
@@ -20,22 +20,22 @@ class Spread:
     def __len__(self) -> int:
         return len(self._values)
 
-    def quantiles(self, *shares: float) -> list[float]:
-        """The quantiles at ``shares`` (0 to 1); NaN while there is nothing."""
+    def quantiles(self, *fractions: float) -> list[float]:
+        """The quantiles at ``fractions`` (0 to 1); NaN while there is nothing."""
         if not self._values:
-            return [float("nan")] * len(shares)
-        return [float(value) for value in np.quantile(np.array(self._values), shares)]
+            return [float("nan")] * len(fractions)
+        return [float(value) for value in np.quantile(np.array(self._values), fractions)]
 
 
 class LoopTiming:
-    """The control loop's period and its error, as a share of the period asked for."""
+    """The control loop's period and its error, as a fraction of the period asked for."""
 
     def __init__(self, period: float) -> None:
         self.period = period
         self.ticks = 0
         self.late = 0
         """Ticks that came more than half a period late."""
-        self.errors = Spread()
+        self.errors = Quantiles()
         self._last: float | None = None
 
     def tick(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Watchdogs: how old is what we know, judged by the steady clock and by the sender's own stamps together.
+"""Watchdogs: how old is what we know, measured by the steady clock and by the sender's own stamps together.
 
 A sample counts as fresh only as far as the sender's clock says that it is newer than the last. So a simulated clock
 that is paused, a bag that loops, a message sent twice and a queue that delivers late all make the age grow, and the
@@ -11,16 +11,16 @@ import numbers
 import zlib
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 _DRIFT = 5e-4
 """How much faster the sender's clock may run slow against ours (the rate at which time daemons slew) before it
 counts."""
 
 
-def frame_digest(image: Any) -> int:
+def frame_digest(image: npt.ArrayLike) -> int:
     """A number that changes with every pixel of an image; give it with the camera's observation."""
     return zlib.crc32(np.ascontiguousarray(image).data)
 
@@ -44,7 +44,7 @@ class StreamWatch:
         """Steady-clock time at which the newest sample was taken, s."""
 
     def forget(self) -> None:
-        """Start anew with the next sample, as when the arm is armed."""
+        """Start again with the next sample, as when the arm is armed."""
         self._offset = self._stamp = self._seen = None
         self.received_at = self.taken_at = -np.inf
 
@@ -61,7 +61,7 @@ class StreamWatch:
                 raise TypeError
             stamp = float(stamp)
         except (TypeError, OverflowError):
-            return f"{self.name}: a stamp of type {type(stamp).__name__} is no time in seconds"
+            return f"{self.name}: a stamp of type {type(stamp).__name__} is not a time in seconds"
         if not np.isfinite(stamp):
             return f"{self.name}: stamp {stamp} is not finite"
         if self._offset is None or self._stamp is None:
@@ -87,27 +87,27 @@ class StreamWatch:
 
 
 class CameraWatch(StreamWatch):
-    """A stream of pictures that must also change while the arm moves."""
+    """A stream of images that must also change while the arm moves."""
 
     def __init__(self, name: str, tolerance: float) -> None:
         super().__init__(name, tolerance)
         self._digest: int | None = None
         self._taken: deque[float] = deque(maxlen=4096)
         self.still_while_moving = 0.0
-        """Seconds of motion since the picture last changed."""
+        """Seconds of motion since the image last changed."""
 
     def forget(self) -> None:
-        """Start anew with the next picture."""
+        """Start again with the next image."""
         super().forget()
         self._digest = None
         self._taken.clear()
         self.still_while_moving = 0.0
 
-    def picture(self, now: float, stamp: float | None, digest: int, keep: float = 2.0) -> str | None:
-        """Note a picture by its digest; returns why it does not count as fresh, or None. ``keep``: seconds for which
+    def image(self, now: float, stamp: float | None, digest: int, keep: float = 2.0) -> str | None:
+        """Note an image by its digest; returns why it does not count as fresh, or None. ``keep``: seconds for which
         ``gap`` is asked."""
         if not isinstance(digest, (int, np.integer)):
-            return f"{self.name}: a digest of type {type(digest).__name__} is no whole number"
+            return f"{self.name}: a digest of type {type(digest).__name__} is not a whole number"
         if digest != self._digest:
             self._digest = digest
             self.still_while_moving = 0.0
@@ -121,18 +121,18 @@ class CameraWatch(StreamWatch):
         return problem
 
     def gap(self, time: float) -> float:
-        """Seconds between ``time`` and the nearest picture that is remembered; infinite without any."""
+        """Seconds between ``time`` and the nearest image that is remembered; infinite without any."""
         return min((abs(taken - time) for taken in self._taken), default=np.inf)
 
     def overdue(self, now: float, stop_after: float, frozen_after: float) -> str | None:
         """Why the arm may not move by what this camera shows, or None."""
         age, still = self.age(now), self.still_while_moving
         if age == np.inf:
-            return f"{self.name} has given no picture; start its driver"
+            return f"{self.name} has sent no image; start its driver"
         if age > stop_after:
             return f"{self.name} is {age:.3f} s old, the limit is {stop_after:g} s"
         if still > frozen_after:
-            return f"{self.name} shows one picture since {still:.3f} s of motion, the limit is {frozen_after:g} s"
+            return f"{self.name} has shown the same image for {still:.3f} s of motion, the limit is {frozen_after:g} s"
         return None
 
     def moved(self, seconds: float) -> None:
@@ -148,7 +148,7 @@ class JointOrder:
         self._names: tuple[str, ...] = ()
         self._columns: np.ndarray = np.zeros(0, dtype=np.intp)
 
-    def take(self, names: Sequence[str], values: Any) -> tuple[np.ndarray | None, str | None, str]:
+    def take(self, names: Sequence[str], values: npt.ArrayLike) -> tuple[np.ndarray | None, str | None, str]:
         """The values (D,) float64 of our joints; or None, the joint at fault where there is one, and what is wrong."""
         names = tuple(names)
         if names != self._names:
@@ -161,7 +161,7 @@ class JointOrder:
         try:
             numbers = np.asarray(values, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            return None, None, f"the joint state holds something that is no number ({error})"
+            return None, None, f"the joint state holds something that is not a number ({error})"
         if numbers.shape != (len(names),):
             return None, None, f"the joint state has shape {numbers.shape} for {len(names)} names"
         taken = numbers[self._columns]

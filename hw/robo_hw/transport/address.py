@@ -68,7 +68,7 @@ class Address:
             raise AddressError(f"address {text!r} has no port; {_FORMS}")
         number = int(port)
         if number > 65535:
-            raise AddressError(f"address {text!r}: {number} is no port; give one from 1 to 65535")
+            raise AddressError(f"address {text!r}: {number} is not a port; give one from 1 to 65535")
         number_form = _parsed(host)
         local = number_form is not None and number_form.is_loopback
         if number_form is None and (len(host) > 253 or not _HOST.fullmatch(host)):
@@ -200,7 +200,7 @@ class Address:
         except FileNotFoundError:
             return
         if not stat.S_ISSOCK(found.st_mode):
-            raise AddressError(f"{self}: {path} is there and is no socket; give another address")
+            raise AddressError(f"{self}: {path} is there and is not a socket; give another address")
         if found.st_uid != os.geteuid():
             owner = user_name(found.st_uid)
             raise AddressError(f"{self}: a socket of user {owner} is there; have it removed, or give another address")

@@ -12,7 +12,9 @@ import struct
 import threading
 import time
 from collections.abc import Generator
-from typing import Any
+from typing import TypeVar, cast
+
+ResultT = TypeVar("ResultT")
 
 _COUNTER = struct.Struct(">Q")
 _RECORD = 16 * 1024
@@ -191,7 +193,7 @@ def write_all(channel: Channel, data: bytes) -> Waits:
     return data
 
 
-def finish(steps: Generator[int, None, Any], descriptor: int, seconds: float) -> Any:
+def finish(steps: Generator[int, None, ResultT], descriptor: int, seconds: float) -> ResultT:
     """Run the steps on the socket with this descriptor here and now, and return what they return.
 
     Raises:
@@ -205,7 +207,7 @@ def finish(steps: Generator[int, None, Any], descriptor: int, seconds: float) ->
             try:
                 wanted = next(steps)
             except StopIteration as done:
-                return done.value
+                return cast(ResultT, done.value)
             left = end - time.monotonic()
             poll = select.poll()
             poll.register(descriptor, wanted)

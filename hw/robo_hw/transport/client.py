@@ -20,9 +20,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import ObservationError, TransportError
@@ -35,6 +35,7 @@ from robo_hw.transport.credentials import Credentials
 from robo_hw.transport.images import SLOTS, ImageLayout
 from robo_hw.transport.limits import MOST_NUMBERS
 from robo_hw.transport.link import Link, Pending, Refused, Target
+from robo_hw.transport.messages import Message
 from robo_hw.transport.reports import ClientState, ClientStatus, Timeouts, Update
 from robo_hw.transport.served import IMAGES, STATE, ProgressEstimate, ServerInfo
 
@@ -52,7 +53,7 @@ class PolicyClient:
         role: ``control`` (chunks and progress; one at a time) or ``monitor`` (progress only).
         task: the instruction.
         timeouts: seconds.
-        credentials: what proves this side, and what the server must prove, anew on each connection; by default a
+        credentials: what proves this side, and what the server must prove, again on each connection; by default a
             Unix socket's server must run as this user, and a TCP server know this user's secret.
 
     Raises:
@@ -142,9 +143,9 @@ class PolicyClient:
     def send_observation(
         self,
         names: Sequence[str],
-        positions: Any,
-        images: Mapping[str, Any] | None = None,
-        arrays: Mapping[str, Any] | None = None,
+        positions: npt.ArrayLike,
+        images: Mapping[str, npt.ArrayLike] | None = None,
+        arrays: Mapping[str, npt.ArrayLike] | None = None,
         *,
         observed_at: float,
         epoch: int = 0,
@@ -209,7 +210,7 @@ class PolicyClient:
                 self._remember(header, server)
             return taken
 
-    def _remember(self, header: Mapping[str, Any], server: ServerInfo) -> None:
+    def _remember(self, header: Message, server: ServerInfo) -> None:
         now = self._handed[self._sequence] = time.monotonic()
         while len(self._handed) > _REMEMBERED:
             self._handed.popitem(last=False)
@@ -323,7 +324,7 @@ class PolicyClient:
             self._link, self._server = link, server
             self._state, self._message = ClientState.CONNECTED, f"connected to {self.address}"
             self._count["connections"] += 1
-            # A connection to the same run that broke and came back is not a restart, but its sessions begin anew.
+            # A connection to the same run that broke and came back is not a restart, but its sessions restart.
             self._restarted = self._restarted or self._last_epoch not in (None, server.epoch)
             self._last_epoch = server.epoch
             self._policy_error = ""
@@ -338,7 +339,7 @@ class PolicyClient:
             self._forget_waiting()
             self._state, self._message = state, message
 
-    def _take(self, message: dict[str, Any] | None) -> None:
+    def _take(self, message: Message | None) -> None:
         if message is None:
             return
         with self._lock:
@@ -363,7 +364,7 @@ class PolicyClient:
                 verdict = ("verdict", "false_alarm_rate", "message")
                 self._progress = ProgressEstimate(*(message[name] for name in (*fields, *verdict)))
 
-    def _take_chunk(self, message: dict[str, Any], server: ServerInfo) -> None:
+    def _take_chunk(self, message: Message, server: ServerInfo) -> None:
         handed = self._handed.pop(message["sequence"], None)
         if handed is None:  # never asked, or asked too long ago
             self._count["stale"] += 1
@@ -389,11 +390,11 @@ class PolicyClient:
 
 def _checked_task(task: str) -> str:
     if not isinstance(task, str) or len(task) > 2000:
-        raise TransportError("the task is no text of at most 2000 characters")
+        raise TransportError("the task is not a text of at most 2000 characters")
     return task
 
 
-def _checked_arrays(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _checked_arrays(arrays: Mapping[str, npt.ArrayLike]) -> dict[str, np.ndarray]:
     checked = {}
     for key, values in arrays.items():
         if key == STATE or key.startswith(IMAGES):

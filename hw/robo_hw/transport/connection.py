@@ -7,11 +7,10 @@ import select
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from robo_hw.errors import FrameError
 from robo_hw.transport.channel import Channel
-from robo_hw.transport.messages import Field, check
+from robo_hw.transport.messages import Message, Table, check
 from robo_hw.transport.reports import Timeouts
 from robo_hw.transport.tls import meaning
 from robo_hw.transport.wire import FrameReader, pack, unpack
@@ -26,7 +25,7 @@ class ConnectionLost(Exception):
 class Connection:
     """An authenticated channel. ``table``: the messages that may come in; ``limit``: bytes of the longest of them."""
 
-    def __init__(self, channel: Channel, table: dict[str, dict[str, Field]], limit: int, timeouts: Timeouts) -> None:
+    def __init__(self, channel: Channel, table: Table, limit: int, timeouts: Timeouts) -> None:
         self.channel = channel
         self._table = table
         self._sealing = channel.seals[0] if channel.seals else None
@@ -34,7 +33,7 @@ class Connection:
         self._timeouts = timeouts
         self._sending = threading.Lock()
         self._began = 0.0
-        self.heard = time.monotonic()
+        self.received_at = time.monotonic()
         """When anything last came in, s."""
         self.descriptors: list[int] = []
         """File descriptors that came with the first frame; whoever takes them out closes them."""
@@ -43,7 +42,7 @@ class Connection:
         """Change the length of the longest message."""
         self._reader.limit = limit
 
-    def send(self, message: Mapping[str, Any], limit: int, descriptor: int | None = None) -> None:
+    def send(self, message: Mapping[str, object], limit: int, descriptor: int | None = None) -> None:
         """Send one message, with a file descriptor where one is given.
 
         Raises:
@@ -66,7 +65,7 @@ class Connection:
             except OSError as error:
                 raise ConnectionLost(meaning(error)) from None
 
-    def receive(self, timeout: float, take_descriptors: bool = False) -> dict[str, Any] | None:
+    def receive(self, timeout: float, take_descriptors: bool = False) -> Message | None:
         """The next message, or None where none is whole after ``timeout`` seconds.
 
         Raises:
@@ -84,16 +83,16 @@ class Connection:
                 data = self._piece(take_descriptors)
             if data is None:  # nothing, or a part of a TLS record
                 now = time.monotonic()
-                if now - self.heard > self._timeouts.silence:
-                    raise ConnectionLost(f"nothing heard for {self._timeouts.silence:g} s")
+                if now - self.received_at > self._timeouts.silence:
+                    raise ConnectionLost(f"nothing received for {self._timeouts.silence:g} s")
                 if now >= until:
                     return None
                 continue
             if not data:
                 raise ConnectionLost("it closed the connection")
-            self.heard = time.monotonic()
+            self.received_at = time.monotonic()
             if not self._reader.partial:
-                self._began = self.heard
+                self._began = self.received_at
             self._reader.feed(data)
             body = self._next()
         self._began = time.monotonic()

@@ -81,7 +81,7 @@ class Credentials:
         if self.secret and address.kind != "tcp":
             raise CredentialsError(f"a secret is given, and {address} has none; give tcp://127.0.0.1:PORT")
         if (self.users or self.shared_folder) and address.kind != "unix":
-            raise CredentialsError(f"users and shared_folder are for a Unix socket, and {address} is none")
+            raise CredentialsError(f"users and shared_folder are for a Unix socket, and {address} is not one")
 
 
 class _UnixUser:

@@ -26,7 +26,7 @@ MOST_WAITING = 128
 """Connections that have not proved themselves yet."""
 _AT_ONCE = 16
 """Taken before those that wait are looked at again."""
-_TELL_EVERY = 5.0
+_REPORT_EVERY = 5.0
 
 
 def verdict(text: str) -> bytes:
@@ -35,7 +35,7 @@ def verdict(text: str) -> bytes:
     return bytes([len(data)]) + data
 
 
-def hear_verdict(channel: Channel) -> Generator[int, None, None]:
+def read_verdict(channel: Channel) -> Generator[int, None, None]:
     """The client's side of it.
 
     Raises:
@@ -84,8 +84,8 @@ class Gate:
         listening.setblocking(False)
         self._selector.register(listening, selectors.EVENT_READ)
         self._selector.register(self._wake_in, selectors.EVENT_READ)
-        self._told_at = -_TELL_EVERY
-        self._untold = 0
+        self._reported_at = -_REPORT_EVERY
+        self._unreported = 0
         self._last = ""
         self.refused = 0
         """Connections that did not get in, so far."""
@@ -109,8 +109,8 @@ class Gate:
             while not self._closing.is_set():
                 now = time.monotonic()
                 ends = [waiting.until for waiting in self._waiting.values()]
-                if self._untold:
-                    ends.append(self._told_at + _TELL_EVERY)
+                if self._unreported:
+                    ends.append(self._reported_at + _REPORT_EVERY)
                 for key, _ in self._selector.select(max(min(ends) - now, 0.0) if ends else None):
                     waiting = self._waiting.get(key.fd)
                     if waiting is not None:
@@ -191,7 +191,7 @@ class Gate:
         for waiting in [one for one in self._waiting.values() if one.until <= now]:
             self._drop(waiting)
             self._refuse(waiting, f"it did not prove who it is within {self._seconds:g} s")
-        if self._untold and now - self._told_at >= _TELL_EVERY:
+        if self._unreported and now - self._reported_at >= _REPORT_EVERY:
             self._tell(now)
 
     def _forget(self, waiting: _Waiting) -> None:
@@ -206,15 +206,19 @@ class Gate:
 
     def _refuse(self, waiting: _Waiting, text: str) -> None:
         self.refused += 1
-        self._untold += 1
+        self._unreported += 1
         self._last = f"from {waiting.source}: {text}"
         now = time.monotonic()
-        if now - self._told_at >= _TELL_EVERY:
+        if now - self._reported_at >= _REPORT_EVERY:
             self._tell(now)
 
     def _tell(self, now: float) -> None:
-        many = f"{self._untold} connections were refused, the last" if self._untold > 1 else "a connection was refused"
-        self._told_at, self._untold = now, 0
+        many = (
+            f"{self._unreported} connections were refused, the last"
+            if self._unreported > 1
+            else "a connection was refused"
+        )
+        self._reported_at, self._unreported = now, 0
         self._report(f"{many} {self._last}")
 
 

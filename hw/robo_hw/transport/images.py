@@ -146,7 +146,7 @@ class SlotReader:
         """Map the memory behind ``descriptor``, which stays the caller's to close.
 
         Raises:
-            HandshakeError: it is no sealed memory of the size that the contract asks for.
+            HandshakeError: it is not sealed memory of the size that the contract asks for.
         """
         self.layout, self.slots = layout, slots
         size = layout.slot_bytes * slots
@@ -154,7 +154,7 @@ class SlotReader:
             seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
             found = os.fstat(descriptor)
         except OSError as error:
-            raise HandshakeError("shared", f"what came is no shared memory ({error.strerror})") from None
+            raise HandshakeError("shared", f"what came is not shared memory ({error.strerror})") from None
         sealed = all(seals & getattr(fcntl, name) for name in _SEALS)
         if not stat.S_ISREG(found.st_mode) or not sealed or found.st_size != size:
             raise HandshakeError(

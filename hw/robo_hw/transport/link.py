@@ -11,7 +11,6 @@ import threading
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -21,10 +20,10 @@ from robo_hw.transport.address import Address
 from robo_hw.transport.channel import Channel, Steps, finish
 from robo_hw.transport.connection import Connection, ConnectionLost
 from robo_hw.transport.credentials import Authenticate
-from robo_hw.transport.gate import hear_verdict
+from robo_hw.transport.gate import read_verdict
 from robo_hw.transport.images import ImageLayout, SlotWriter
 from robo_hw.transport.limits import HELLO, chunk_limit, observation_limit
-from robo_hw.transport.messages import FROM_SERVER, PROTOCOL, schema_hash
+from robo_hw.transport.messages import FROM_SERVER, PROTOCOL, Message, schema_hash
 from robo_hw.transport.offset import ClockOffset
 from robo_hw.transport.reports import Timeouts
 from robo_hw.transport.served import PolicyInfo, ServerInfo
@@ -86,7 +85,7 @@ class Target:
     def _steps(self, made: socket.socket) -> Steps:
         channel = yield from self.authenticate(made)
         try:
-            yield from hear_verdict(channel)
+            yield from read_verdict(channel)
         except BaseException:
             channel.close()
             raise
@@ -97,7 +96,7 @@ class Target:
 class Pending:
     """An observation that waits to be sent. Its images are copied when it is put: into ``slot``, or into ``pixels``."""
 
-    header: dict[str, Any]
+    header: Message
     images: dict[str, np.ndarray]
     slot: int = 0
     generation: int = 0
@@ -124,7 +123,7 @@ class Link:
         self._slots = slots
         self._pending: Pending | None = None
         self._under_way: dict[int, int] = {}
-        self._messages: deque[dict[str, Any]] = deque(maxlen=64)
+        self._messages: deque[Message] = deque(maxlen=64)
         self._pinged = 0.0
         self._ping = 0
         self._pings: OrderedDict[int, float] = OrderedDict()
@@ -212,13 +211,13 @@ class Link:
         self._wake()
         return replaced, True
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def tell(self, message: Message) -> None:
         """Have a small message sent before the next observation."""
         with self._lock:
             self._messages.append(message)
         self._wake()
 
-    def exchange(self) -> dict[str, Any] | None:
+    def exchange(self) -> Message | None:
         """Send what waits and receive one message, a heartbeat long at most; returns what is the client's business.
 
         Raises:
@@ -233,7 +232,7 @@ class Link:
         if message is None:
             return None
         if message["type"] == "pong":
-            self._hear_pong(message)
+            self._on_pong(message)
             return None
         if message["type"] == "taken":
             with self._lock:
@@ -294,7 +293,7 @@ class Link:
                 self._pings.popitem(last=False)
             self._connection.send({"type": "ping", "sequence": self._ping}, HELLO)
 
-    def _hear_pong(self, pong: dict[str, Any]) -> None:
+    def _on_pong(self, pong: Message) -> None:
         self.busy = pong["busy"]
         sent = self._pings.pop(pong["sequence"], None)
         if sent is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from robo_hw.errors import FrameError
 from robo_hw.transport.wire import array_in
@@ -15,6 +16,7 @@ PROTOCOL = 2
 """Version of the protocol; both sides must have the same."""
 _MOST_COUNT = 2**53
 _LONGEST_TEXT = 2000
+ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Field:
     least: float = 0
     most: float = _MOST_COUNT
 
-    def take(self, value: Any, where: str) -> Any:
+    def take(self, value: object, where: str) -> object:
         """The checked value, arrays made numpy.
 
         Raises:
@@ -38,7 +40,7 @@ class Field:
         if self.kind == "count":
             return self._within(value, value, where) if type(value) is int else self._refuse(where, value)
         if self.kind == "number":
-            number = float(value) if type(value) in (int, float) else math.nan
+            number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
             return self._within(number, number, where) if math.isfinite(number) else self._refuse(where, value)
         if self.kind == "flag":
             return value if isinstance(value, bool) else self._refuse(where, value)
@@ -61,14 +63,19 @@ class Field:
                 return self._refuse(f"{where}.{key}", sizes)
         return {key: tuple(sizes) for key, sizes in value.items()}
 
-    def _within(self, value: Any, measure: float, where: str) -> Any:
+    def _within(self, value: ValueT, measure: float, where: str) -> ValueT:
         if not self.least <= measure <= self.most:
             raise FrameError(f"{where}: {measure:g} is not between {self.least:g} and {self.most:g}")
         return value
 
-    def _refuse(self, where: str, value: Any) -> Any:
+    def _refuse(self, where: str, value: object) -> NoReturn:
         raise FrameError(f"{where}: {type(value).__name__} instead of a {self.kind}")
 
+
+Table: TypeAlias = dict[str, dict[str, Field]]
+"""Message types, and the fields of each."""
+Message: TypeAlias = dict[str, Any]
+"""One message. What its fields are is checked against a table where it comes in, which no static type could say."""
 
 _COUNT = Field("count")
 _FLAG = Field("flag")
@@ -76,7 +83,7 @@ _NUMBER = Field("number", -1e15, 1e15)
 _TEXT = Field("text", 0, _LONGEST_TEXT)
 _NAMES = Field("texts", 0, 512)
 
-FROM_CLIENT: dict[str, dict[str, Field]] = {
+FROM_CLIENT: Table = {
     "hello": {
         "protocol": _COUNT,
         "schema": _TEXT,
@@ -109,7 +116,7 @@ FROM_CLIENT: dict[str, dict[str, Field]] = {
 }
 """What a server takes. ``cameras``: those whose images lie in the slot (or, without shared memory, in ``pixels``)."""
 
-FROM_SERVER: dict[str, dict[str, Field]] = {
+FROM_SERVER: Table = {
     "welcome": {
         "protocol": _COUNT,
         "epoch": _COUNT,
@@ -161,7 +168,7 @@ FROM_SERVER: dict[str, dict[str, Field]] = {
 seconds that the network has been computing on its present observation."""
 
 
-def check(message: dict[str, Any], table: dict[str, dict[str, Field]]) -> dict[str, Any]:
+def check(message: Mapping[str, object], table: Table) -> Message:
     """The message with every field checked and arrays made numpy; ``type`` stays in it.
 
     Raises:
@@ -174,7 +181,7 @@ def check(message: dict[str, Any], table: dict[str, dict[str, Field]]) -> dict[s
     for name in message:
         if name != "type" and name not in fields:
             raise FrameError(f"{kind}.{str(name)[:40]}: unknown field")
-    checked: dict[str, Any] = {"type": kind}
+    checked: Message = {"type": kind}
     for name, field in fields.items():
         if name not in message:
             raise FrameError(f"{kind}.{name}: missing")

@@ -24,7 +24,7 @@ class ClockOffset:
     def add(self, sent: float, received: float, answered: float, back: float) -> None:
         """One ping: ``sent`` and ``back`` by this clock, ``received`` and ``answered`` by the other's."""
         travelled = (back - sent) - (answered - received)
-        if travelled >= 0 and answered >= received:  # anything else is no ping of ours
+        if travelled >= 0 and answered >= received:  # anything else is not a ping of ours
             self._trips.append((travelled, ((received - sent) + (answered - back)) / 2))
             shortest, offset = min(self._trips)
             self._best = offset, shortest / 2

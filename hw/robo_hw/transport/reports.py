@@ -28,7 +28,7 @@ class Timeouts:
     heartbeat: float = 0.25
     """Between the client's pings."""
     silence: float = 1.5
-    """Nothing heard for so long means that the other side is dead or hangs."""
+    """Nothing received for so long means that the other side is dead or hangs."""
     retry: float = 0.25
     """Between two attempts to connect."""
     retry_refused: float = 2.0

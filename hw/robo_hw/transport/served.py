@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 STATE = "observation.state"
 IMAGES = "observation.images."
@@ -75,7 +76,7 @@ class PolicyInfo:
 class PolicyRun(Protocol):
     """A policy during one episode."""
 
-    def act(self, observation: Observation) -> Any:
+    def act(self, observation: Observation) -> npt.ArrayLike:
         """Actions (H, D) in the contract's joint order and units."""
 
 

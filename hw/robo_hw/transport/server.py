@@ -14,7 +14,6 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import TransportError
@@ -38,7 +37,7 @@ _MOST_MONITORS = _MOST_CLIENTS - 1
 
 
 class PolicyServer:
-    """Serves until ``close``. ``epoch`` names this run: answers of an earlier run can always be told from its own.
+    """Serves until ``close``. ``epoch`` names this run: no answer of an earlier run passes as its own.
 
     Args:
         contract: of the arm; a client with another contract is refused, naming the fields.
@@ -141,7 +140,7 @@ class PolicyServer:
             session.monitors = True
             return ""
 
-    def counts(self) -> dict[str, Any]:
+    def counts(self) -> dict[str, float]:
         """How much was answered so far, and how long it took: for a log or metrics."""
         return {
             f"{name}_{key}": value for name, worker in self.workers.items() for key, value in worker.counts().items()

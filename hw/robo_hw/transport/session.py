@@ -7,27 +7,43 @@ import math
 import os
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import ContractError, FrameError, HandshakeError
+from robo_hw.safety.clock import Clock
 from robo_hw.transport.connection import Connection, ConnectionLost
-from robo_hw.transport.images import SlotReader
+from robo_hw.transport.images import ImageLayout, SlotReader
 from robo_hw.transport.limits import HELLO, MOST_NUMBERS, chunk_limit, observation_limit
-from robo_hw.transport.messages import PROTOCOL, schema_hash, shortened
-from robo_hw.transport.served import IMAGES, STATE, Observation
-from robo_hw.transport.workers import Job
+from robo_hw.transport.messages import PROTOCOL, Message, schema_hash, shortened
+from robo_hw.transport.reports import Timeouts
+from robo_hw.transport.served import IMAGES, STATE, Observation, ServerInfo
+from robo_hw.transport.workers import Job, Worker
 
-if TYPE_CHECKING:
-    from robo_hw.transport.server import PolicyServer
+
+class Server(Protocol):
+    """What a session needs of the server that it belongs to."""
+
+    contract: RobotContract
+    layout: ImageLayout
+    timeouts: Timeouts
+    epoch: int
+    info: ServerInfo
+    clock: Clock
+    report: Callable[[str], None]
+    workers: dict[str, Worker]
+
+    def claim(self, session: Session, role: str) -> str:
+        """Give ``session`` its role; returns why it cannot have it, or ""."""
 
 
 class Session:
     """One client. The reading thread runs ``run``; the workers answer through ``answer``."""
 
-    def __init__(self, server: PolicyServer, connection: Connection) -> None:
+    def __init__(self, server: Server, connection: Connection) -> None:
         self._server = server
         self._connection = connection
         self.since = time.monotonic()
@@ -42,7 +58,7 @@ class Session:
         """Whether this client gets chunks; at most one does."""
         self.closed = False
         self.leaving = False
-        """Whether it has been told to end."""
+        """Whether it has been asked to end."""
         contract, policy = server.contract, server.info.policy
         self._history = policy.history if policy else 1
         self._period = 1.0 / contract.rates.actions
@@ -83,7 +99,7 @@ class Session:
             else:
                 raise ConnectionLost("it said hello twice")
 
-    def answer(self, message: dict[str, Any]) -> None:
+    def answer(self, message: Message) -> None:
         """Send from a worker; a client that is gone is the reading thread's business."""
         if message["type"] == "chunk":
             message["answered"] = self._server.clock.now()
@@ -94,7 +110,7 @@ class Session:
         except FrameError as error:
             self._server.report(f"an answer could not be sent: {error}")
 
-    def _pong(self, ping: dict[str, Any]) -> None:
+    def _pong(self, ping: Message) -> None:
         received = self._server.clock.now()
         worker = self._server.workers.get("chunk" if self.controls else "progress")
         self._connection.send(
@@ -121,7 +137,7 @@ class Session:
             self._slots.close()
             self._slots = None
 
-    def _shake_hands(self, hello: dict[str, Any]) -> None:
+    def _shake_hands(self, hello: Message) -> None:
         server = self._server
         if hello["protocol"] != PROTOCOL:
             raise HandshakeError(
@@ -177,7 +193,7 @@ class Session:
             HELLO,
         )
 
-    def _compare_contracts(self, hello: dict[str, Any]) -> None:
+    def _compare_contracts(self, hello: Message) -> None:
         """Refuse what was learned differently, and a bridge with wider limits; tell what else differs."""
         mine = self._server.contract
         try:
@@ -200,7 +216,7 @@ class Session:
         if lines:
             self._server.report(f"the contract of {hello['role']} differs in deployment, as it may: {_first(lines)}")
 
-    def _observe(self, message: dict[str, Any]) -> None:
+    def _observe(self, message: Message) -> None:
         sequence = message["sequence"]
         try:
             if message["epoch"] != self._server.epoch:
@@ -219,7 +235,7 @@ class Session:
                 worker.put(job)
         self._taken(message)
 
-    def _look_back(self, message: dict[str, Any], values: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], ...]:
+    def _look_back(self, message: Message, values: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], ...]:
         """What was seen at the ``history - 1`` action periods before, oldest first, from what was really received."""
         if self._history == 1:
             return ()
@@ -228,7 +244,7 @@ class Session:
         moments = [at - k * self._period for k in range(self._history - 1, 0, -1)]
         return tuple(min(self._past, key=lambda kept: abs(kept[0] - moment))[1] for moment in moments)
 
-    def _taken(self, message: dict[str, Any]) -> None:
+    def _taken(self, message: Message) -> None:
         self._connection.send({"type": "taken", "sequence": message["sequence"], "slot": message["slot"]}, self._limit)
 
     def _refuse(self, sequence: int, text: str) -> None:
@@ -244,7 +260,7 @@ class Session:
             self._limit,
         )
 
-    def _values(self, message: dict[str, Any]) -> dict[str, np.ndarray]:
+    def _values(self, message: Message) -> dict[str, np.ndarray]:
         state = message["state"]
         if state.shape != (len(self._server.contract.joints),):
             raise FrameError(f"observation.state: shape {state.shape} for {len(self._server.contract.joints)} joints")

@@ -16,7 +16,6 @@ import ssl
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 from robo_hw.errors import AuthenticationError, CredentialsError
 from robo_hw.transport.channel import Steps, TlsChannel
@@ -66,7 +65,7 @@ class TlsIdentity:
         problem = folder_problem(place.resolve())
         if problem:
             raise CredentialsError(f"certificates {place}: another user could replace them, because {problem}")
-        self.folder = place
+        self.folder, self._server = place, server
         read_private(place / KEY, "private key")
         pinned = _certificates(place / PEERS)
         own = _certificates(place / OWN)
@@ -95,7 +94,7 @@ class TlsIdentity:
             AuthenticationError: no TLS 1.3, or a certificate that is missing, expired or not pinned.
             ConnectionError: it left.
         """
-        return (yield from self._shake(made, peer, server_side=True))
+        return (yield from self._shake(made, peer))
 
     def join(self, made: socket.socket, peer: str, host: str) -> Steps:
         """The client's steps with the server at ``host``.
@@ -103,12 +102,12 @@ class TlsIdentity:
         Raises:
             AuthenticationError: as above, or the certificate is for another name.
         """
-        return (yield from self._shake(made, peer, server_hostname=host))
+        return (yield from self._shake(made, peer, host))
 
-    def _shake(self, made: socket.socket, peer: str, **side: Any) -> Generator[int, None, TlsChannel]:
+    def _shake(self, made: socket.socket, peer: str, host: str | None = None) -> Generator[int, None, TlsChannel]:
         made.setblocking(False)
         try:
-            wrapped = self._context.wrap_socket(made, do_handshake_on_connect=False, **side)
+            wrapped = self._context.wrap_socket(made, self._server, False, server_hostname=host)
         except (OSError, ValueError) as error:
             raise AuthenticationError(meaning(error)) from None
         try:
@@ -189,5 +188,5 @@ def _certificates(path: Path) -> list[bytes]:
     return found
 
 
-def _no_password(*_: Any) -> str:
+def _no_password(*_: object) -> str:
     raise ValueError("the private key is encrypted; a node cannot ask for its password, store it with mode 600")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgpack
 import numpy as np
@@ -25,11 +25,11 @@ SMALL = 64 * 1024
 """Bytes of a message without images or actions; a frame longer than its connection's limit ends the connection."""
 MOST_ITEMS = 512
 """Of any list or map. Lists inside lists are allocated by their declared lengths, so this bounds memory."""
-DTYPES: dict[str, np.dtype[Any]] = {"<f8": np.dtype("<f8"), "<f4": np.dtype("<f4"), "|u1": np.dtype("|u1")}
+DTYPES = {name: np.dtype(name) for name in ("<f8", "<f4", "|u1")}
 _MOST_DIMENSIONS = 4
 
 
-def pack(message: Mapping[str, Any], limit: int) -> bytes:
+def pack(message: Mapping[str, object], limit: int) -> bytes:
     """One frame of at most ``limit`` bytes after the length; numpy arrays may stand anywhere in the map.
 
     Raises:
@@ -44,7 +44,7 @@ def pack(message: Mapping[str, Any], limit: int) -> bytes:
     return LENGTH.pack(len(body)) + bytes(body)
 
 
-def unpack(body: bytes) -> dict[str, Any]:
+def unpack(body: bytes) -> dict[str, object]:
     """The map in one frame's body.
 
     Raises:
@@ -62,20 +62,20 @@ def unpack(body: bytes) -> dict[str, Any]:
             max_ext_len=0,
         )
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
-        raise FrameError(f"a frame of {len(body)} bytes is no msgpack message ({str(error)[:120]})") from None
+        raise FrameError(f"a frame of {len(body)} bytes is not a msgpack message ({str(error)[:120]})") from None
     if not isinstance(message, dict):
         raise FrameError(f"a frame holds {type(message).__name__}, not a message")
     return message
 
 
-def array_in(value: Any, where: str) -> np.ndarray:
+def array_in(value: object, where: str) -> np.ndarray:
     """A read-only array out of its map.
 
     Raises:
         FrameError: dtype, shape and bytes do not fit together; names ``where``.
     """
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data"}:
-        raise FrameError(f"{where} is no array of dtype, shape and data")
+        raise FrameError(f"{where} is not an array of dtype, shape and data")
     dtype = DTYPES.get(value["dtype"]) if isinstance(value["dtype"], str) else None
     if dtype is None:
         raise FrameError(f"{where} has a dtype other than {', '.join(DTYPES)}")
@@ -92,7 +92,7 @@ def array_in(value: Any, where: str) -> np.ndarray:
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def _array_out(value: Any) -> Any:
+def _array_out(value: object) -> object:
     if isinstance(value, np.ndarray):
         array = np.ascontiguousarray(value)
         name = array.dtype.newbyteorder("<").str

@@ -7,37 +7,39 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import FrameError
-from robo_hw.transport.messages import shortened
+from robo_hw.transport.messages import Message, shortened
 from robo_hw.transport.served import Observation, ServedPolicy, ServedProgress
 
-if TYPE_CHECKING:
-    from robo_hw.transport.session import Session
+
+class Asker(Protocol):
+    """The client's session, which the answers go to."""
+
+    closed: bool
+
+    def answer(self, message: Message) -> None:
+        """Send an answer; from any thread."""
 
 
 @dataclasses.dataclass
 class Job:
     """One observation to answer. ``header``: the message it came in."""
 
-    session: Session
+    session: Asker
     observation: Observation
     task: str
-    header: Mapping[str, Any]
+    header: Message
     received: float = 0.0
     """When it came, by the server's clock, s."""
 
 
-class Memory:
-    """What a worker keeps of one client during one episode."""
-
-    def __init__(self, episode: int, run: Any) -> None:
-        self.episode, self.run = episode, run
-        self.consumed: float | None = None
+Answer: TypeAlias = Callable[[Job], Message]
+"""Answers the observations of one client during one episode, and may remember those before."""
 
 
 class Worker:
@@ -46,14 +48,13 @@ class Worker:
     def __init__(
         self,
         name: str,
-        start: Callable[[str], Any],
+        start: Callable[[str], Answer],
         needs: Mapping[str, tuple[int, ...]],
-        answer: Callable[[Memory, Job], dict[str, Any]],
         report: Callable[[str], None],
     ) -> None:
-        self._start, self._needs, self._answer, self._report = start, dict(needs), answer, report
-        self._waiting: dict[Session, Job] = {}
-        self._memory: dict[Session, Memory] = {}
+        self._start, self._needs, self._report = start, dict(needs), report
+        self._waiting: dict[Asker, Job] = {}
+        self._episodes: dict[Asker, tuple[int, Answer]] = {}
         self._changed = threading.Condition()
         self._closing = False
         self._answered = self._skipped = self._failed = 0
@@ -70,11 +71,11 @@ class Worker:
             self._waiting[job.session] = job
             self._changed.notify()
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: Asker) -> None:
         """A client is gone."""
         with self._changed:
             self._waiting.pop(session, None)
-            self._memory.pop(session, None)
+            self._episodes.pop(session, None)
 
     @property
     def busy(self) -> float:
@@ -113,8 +114,8 @@ class Worker:
             began = self._began = time.monotonic()
             try:
                 self._check(job)
-                reply = self._answer(self._recall(job), job)
-            except Exception as error:  # noqa: BLE001 - a policy may raise anything; the client is told, the arm stops on silence
+                reply = self._recall(job)(job)
+            except Exception as error:  # noqa: BLE001 - a policy may raise anything; the client gets its text, the arm stops on silence
                 self._failed += 1
                 text = str(error) if isinstance(error, FrameError) else f"{type(error).__name__}: {error}"
                 if text != self._complaint:
@@ -133,14 +134,15 @@ class Worker:
             if session.closed:  # it went while its observation was worked on
                 self.forget(session)
 
-    def _recall(self, job: Job) -> Memory:
+    def _recall(self, job: Job) -> Answer:
+        wanted = job.header["episode"]
         with self._changed:
-            memory = self._memory.get(job.session)
-        if memory is None or memory.episode != job.header["episode"]:
-            memory = Memory(job.header["episode"], self._start(job.task))
+            episode, answer = self._episodes.get(job.session, (None, None))
+        if answer is None or episode != wanted:
+            answer = self._start(job.task)
             with self._changed:
-                self._memory[job.session] = memory
-        return memory
+                self._episodes[job.session] = wanted, answer
+        return answer
 
     def _check(self, job: Job) -> None:
         values = job.observation.values
@@ -156,45 +158,57 @@ def policy_worker(policy: ServedPolicy, contract: RobotContract, report: Callabl
     joints = list(contract.joint_names)
     most = contract.safety.max_horizon * len(joints)
 
-    def answer(memory: Memory, job: Job) -> dict[str, Any]:
-        consumed = job.header["consumed"]
-        executed = None if memory.consumed is None else max(consumed - memory.consumed, 0.0)
-        began = time.monotonic()
-        raw = np.asarray(memory.run.act(dataclasses.replace(job.observation, executed=executed)))
-        memory.consumed = consumed
-        if raw.dtype.kind not in "fiu" or not 1 <= raw.size <= most:
-            raise FrameError(f"actions: the policy gave {raw.dtype} of shape {raw.shape}; (H, {len(joints)}) is needed")
-        # What is wrong inside goes on as it is: the core judges it, names the joint and brakes.
-        actions = raw.astype(np.float64)
-        return {
-            "type": "chunk",
-            "core_epoch": job.header["core_epoch"],
-            "consumed": consumed,
-            "joints": joints,
-            "actions": actions,
-            "seconds": time.monotonic() - began,
-            "received": job.received,
-        }
+    def start(task: str) -> Answer:
+        run = policy.start(task)
+        before: float | None = None
 
-    return Worker("policy", policy.start, policy.info.needs, answer, report)
+        def answer(job: Job) -> Message:
+            nonlocal before
+            consumed = job.header["consumed"]
+            executed = None if before is None else max(consumed - before, 0.0)
+            began = time.monotonic()
+            raw = np.asarray(run.act(dataclasses.replace(job.observation, executed=executed)))
+            before = consumed
+            if raw.dtype.kind not in "fiu" or not 1 <= raw.size <= most:
+                wanted = f"(H, {len(joints)}) is needed"
+                raise FrameError(f"actions: the policy gave {raw.dtype} of shape {raw.shape}; {wanted}")
+            return {
+                "type": "chunk",
+                "core_epoch": job.header["core_epoch"],
+                "consumed": consumed,
+                "joints": joints,
+                # A bad number inside is passed on: the core checks it, names the joint and brakes.
+                "actions": raw.astype(np.float64),
+                "seconds": time.monotonic() - began,
+                "received": job.received,
+            }
+
+        return answer
+
+    return Worker("policy", start, policy.info.needs, report)
 
 
 def progress_worker(progress: ServedProgress, report: Callable[[str], None]) -> Worker:
     """Answers with estimates of progress."""
 
-    def answer(memory: Memory, job: Job) -> dict[str, Any]:
-        estimate = memory.run.step(job.observation)
-        if not np.isfinite([estimate.progress, estimate.uncertainty]).all():
-            raise FrameError(f"progress: the reward model gave {estimate.progress} +- {estimate.uncertainty}")
-        return {
-            "type": "progress",
-            "progress": min(max(float(estimate.progress), 0.0), 1.0),
-            "stage": int(estimate.stage),
-            "stage_name": shortened(estimate.stage_name, 200),
-            "uncertainty": float(estimate.uncertainty),
-            "verdict": shortened(estimate.verdict, 40),
-            "false_alarm_rate": float(estimate.false_alarm_rate),
-            "message": shortened(estimate.message),
-        }
+    def start(task: str) -> Answer:
+        run = progress.start(task)
 
-    return Worker("progress", progress.start, progress.needs, answer, report)
+        def answer(job: Job) -> Message:
+            estimate = run.step(job.observation)
+            if not np.isfinite([estimate.progress, estimate.uncertainty]).all():
+                raise FrameError(f"progress: the reward model gave {estimate.progress} +- {estimate.uncertainty}")
+            return {
+                "type": "progress",
+                "progress": min(max(float(estimate.progress), 0.0), 1.0),
+                "stage": int(estimate.stage),
+                "stage_name": shortened(estimate.stage_name, 200),
+                "uncertainty": float(estimate.uncertainty),
+                "verdict": shortened(estimate.verdict, 40),
+                "false_alarm_rate": float(estimate.false_alarm_rate),
+                "message": shortened(estimate.message),
+            }
+
+        return answer
+
+    return Worker("progress", start, progress.needs, report)

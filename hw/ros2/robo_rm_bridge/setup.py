@@ -1,4 +1,4 @@
-"""Builds the ROS 2 package, and robo_hw with it: a robot needs nothing else of robo-rm."""
+"""Builds the ROS 2 package, with robo_hw and robo_core, which it stands on: a robot needs nothing else of robo-rm."""
 
 import os
 from glob import glob
@@ -6,15 +6,18 @@ from glob import glob
 from setuptools import find_packages, setup
 
 NAME = "robo_rm_bridge"
-# robo_hw asks for Python 3.10 only, the distribution around it for 3.11; so it is installed from here.
-CORE = os.path.join("..", "..", "robo_hw")
-if not os.path.isfile(os.path.join(CORE, "__init__.py")):
-    raise SystemExit(
-        f"{NAME}: hw/robo_hw is not beside hw/ros2; build in a clone of the whole repository "
-        "(colcon build --base-paths path/to/robo-rm/hw/ros2)"
-    )
+# Both need Python 3.10 only, the distribution around them 3.11; so they are installed from here.
+HARDWARE = os.path.join("..", "..", "robo_hw")
+FOUNDATION = os.path.join("..", "..", "..", "core", "robo_core")
+for folder in (HARDWARE, FOUNDATION):
+    if not os.path.isfile(os.path.join(folder, "__init__.py")):
+        raise SystemExit(
+            f"{NAME}: {folder} does not exist; build in a clone of the whole repository "
+            "(colcon build --base-paths path/to/robo-rm/hw/ros2)"
+        )
 
-core_packages = ["robo_hw", *(f"robo_hw.{name}" for name in find_packages(CORE))]
+# Of robo_core without its command line.
+core_packages = ["robo_core", "robo_hw", *(f"robo_hw.{name}" for name in find_packages(HARDWARE))]
 
 setup(
     name=NAME,
@@ -24,8 +27,8 @@ setup(
     maintainer="The robo-rm authors",
     maintainer_email="robo-rm@example.com",
     packages=[*find_packages(include=[NAME, f"{NAME}.*"]), *core_packages],
-    package_dir={"robo_hw": CORE},
-    package_data={"robo_hw": ["contracts/*.yaml"]},
+    package_dir={"robo_hw": HARDWARE, "robo_core": FOUNDATION},
+    package_data={"robo_hw": ["contracts/*.yaml", "py.typed"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -37,10 +40,10 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            f"policy_node = {NAME}.mains:policy",
-            f"recorder_node = {NAME}.mains:recorder",
-            f"monitor_node = {NAME}.mains:monitor",
-            f"mujoco_arm_node = {NAME}.mains:mujoco_arm",
+            f"policy_node = {NAME}.entry_points:policy",
+            f"recorder_node = {NAME}.entry_points:recorder",
+            f"monitor_node = {NAME}.entry_points:monitor",
+            f"mujoco_arm_node = {NAME}.entry_points:mujoco_arm",
         ]
     },
 )

@@ -26,7 +26,7 @@ class CameraFrame:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an arm told at one moment.
+    """What an arm reported at one moment.
 
     ``names`` and ``positions`` (N,): those joints that were there, in the contract's units; nothing is filled in.
     ``problems``: what could not be read, one line each, by part. ``success``: what a simulation knows.

@@ -84,7 +84,7 @@ class ArmThreads:
 
     @property
     def lost(self) -> str:
-        """Why the arm is gone for good; empty while it is there."""
+        """Why the arm is gone permanently; empty while it is there."""
         with self._lock:
             return self._lost
 
@@ -109,7 +109,7 @@ class ArmThreads:
             began = self._clock.now()
             try:
                 reading = self._arm.read()
-            except Exception as error:  # noqa: BLE001 - drivers raise all kinds; silence is what the core judges
+            except Exception as error:  # noqa: BLE001 - drivers raise all kinds; silence is what the core checks
                 self._failed("reading", error)
             else:
                 self._take(reading, began)

@@ -1,4 +1,4 @@
-"""Keys of the terminal, one at a time and unechoed: how a person arms, stops and judges."""
+"""Keys of the terminal, one at a time and unechoed: how a person arms, stops and marks the outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import threading
 import tty
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 from robo_policies.robots.arm import ArmError
 
@@ -44,7 +43,7 @@ class Terminal:
             )
         self._pressed, self._gone = pressed, gone
         self._closing = threading.Event()
-        self._before: list[Any] | None = None
+        self._before: list[int | list[bytes | int]] | None = None
 
     def __enter__(self) -> Terminal:
         self._before = termios.tcgetattr(sys.stdin)

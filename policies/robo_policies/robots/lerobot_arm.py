@@ -14,16 +14,26 @@ import importlib
 import pkgutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_core.errors import MissingPartError
-from robo_hw.contract.lerobot_units import ENDS, SHOWN, LeRobotUnits, parse_calibration, reach_problems
+from robo_hw.contract.lerobot_units import SHOWN, LeRobotUnits, parse_calibration, reach_problems
+from robo_hw.contract.parts import ENDS
 from robo_hw.contract.robot_contract import RobotContract
 from robo_policies.robots.arm import ArmError, CameraFrame, Reading
+
+if TYPE_CHECKING:
+    from lerobot.motors.motors_bus import MotorsBus
+    from lerobot.robots import Robot, RobotConfig
+
+ParamsT = ParamSpec("ParamsT")
+ResultT = TypeVar("ResultT")
 
 _BUS_CALLS = ("sync_read", "sync_write", "read", "write", "disconnect")
 _LONGEST = 300
@@ -57,7 +67,7 @@ def known_types() -> list[str]:
     return sorted(_registry("").get_known_choices())
 
 
-def _registry(wanted: str) -> Any:
+def _registry(wanted: str) -> type[RobotConfig]:
     """LeRobot's registry of robots, filled until it knows ``wanted``."""
     try:
         import lerobot.robots as robots
@@ -71,7 +81,7 @@ def _registry(wanted: str) -> Any:
     for name in sorted(found, key=lambda name: -difflib.SequenceMatcher(None, name, wanted).ratio()):
         if wanted and wanted in registry.get_known_choices():
             return registry
-        # A robot whose maker's library is not installed cannot be imported, and is not to be had.
+        # A robot whose maker's library is not installed cannot be imported, and is not available.
         with contextlib.suppress(Exception):
             importlib.import_module(f"{robots.__name__}.{name}")
     if not wanted or wanted not in registry.get_known_choices():
@@ -88,7 +98,7 @@ def _register_cameras(kinds: set[str]) -> None:
                 importlib.import_module(f"{cameras.__name__}.{module.name}")
 
 
-def make_robot(settings: LeRobotSettings) -> Any:
+def make_robot(settings: LeRobotSettings) -> Robot:
     """LeRobot's robot of these settings, not connected.
 
     Raises:
@@ -140,18 +150,18 @@ class LeRobotArm:
     vector_names: Mapping[str, Sequence[str]] = MappingProxyType({})
     stages: Sequence[str] = ()
 
-    def __init__(self, robot: Any, contract: RobotContract, kind: str) -> None:
+    def __init__(self, robot: Robot, contract: RobotContract, kind: str) -> None:
         self._robot, self._contract = robot, contract
         self._units = LeRobotUnits(contract)
         self.name = kind
-        self._seen: dict[str, Any] = {}
+        self._seen: dict[str, object] = {}
         self._frames: dict[str, float] = {}
         self._joint_of = dict(zip(self._units.names, contract.joint_names, strict=True))
         self._place = {name: place for place, name in enumerate(self._units.names)}
         self._check_features()
         self._buses = _buses(robot)
         self._check_units()
-        self._lock: Any = contextlib.nullcontext()
+        self._lock: AbstractContextManager[object] = contextlib.nullcontext()
         if not self._buses:
             self._lock = threading.RLock()
 
@@ -289,20 +299,20 @@ class LeRobotArm:
         if problems:
             raise ArmError(f"the calibration of {self.name}: {'; '.join(problems)}")
 
-    def _joints_only(self, error: Exception) -> dict[str, Any]:
+    def _joints_only(self, error: Exception) -> dict[str, object]:
         """What the motors say where a camera failed; the driver's own error where they say nothing either."""
         if len(self._buses) != 1 or not self._contract.cameras:
             raise error
         positions = self._buses[0].sync_read("Present_Position")
         return {f"{motor}.pos": value for motor, value in positions.items()}
 
-    def _reading(self, observation: Mapping[str, Any], problems: dict[str, str]) -> Reading:
+    def _reading(self, observation: Mapping[str, npt.ArrayLike], problems: dict[str, str]) -> Reading:
         names, values = [], np.zeros(len(self._place))
         for name, place in self._place.items():
             value = observation.get(name)
             if value is not None:
                 names.append(self._joint_of[name])
-                values[place] = float(value)
+                values[place] = float(np.asarray(value, np.float64))
         positions = self._units.to_contract(values)
         kept = [self._place[name] for name in self._place if observation.get(name) is not None]
         images: dict[str, CameraFrame] = {}
@@ -312,7 +322,9 @@ class LeRobotArm:
                 problems[f"camera {camera.name}"] = problem
         return Reading(names, positions[kept], images, problems=problems)
 
-    def _image(self, name: str, image: Any, wanted: tuple[int, int, int], images: dict[str, CameraFrame]) -> str:
+    def _image(
+        self, name: str, image: npt.ArrayLike | None, wanted: tuple[int, int, int], images: dict[str, CameraFrame]
+    ) -> str:
         """Take a new image; returns why it is none."""
         if image is None:
             return "no image came"
@@ -331,7 +343,7 @@ class LeRobotArm:
         return ""
 
 
-def _buses(robot: Any) -> list[Any]:
+def _buses(robot: Robot) -> list[MotorsBus]:
     """LeRobot's motor buses of a robot, of both arms where it has two; none where one part has none."""
     try:
         from lerobot.motors.motors_bus import MotorsBusBase as Base
@@ -345,13 +357,13 @@ def _buses(robot: Any) -> list[Any]:
     return buses if all(isinstance(bus, Base) for bus in buses) else []
 
 
-def _serialise(bus: Any) -> None:
+def _serialise(bus: MotorsBus) -> None:
     """Let one transaction at a time through: LeRobot's buses are one serial line and know no threads."""
     lock = threading.RLock()
 
-    def locked(call: Callable[..., Any]) -> Callable[..., Any]:
+    def locked(call: Callable[ParamsT, ResultT]) -> Callable[ParamsT, ResultT]:
         @functools.wraps(call)
-        def one_at_a_time(*args: Any, **kwargs: Any) -> Any:
+        def one_at_a_time(*args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ResultT:
             with lock:
                 return call(*args, **kwargs)
 

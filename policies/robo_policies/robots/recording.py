@@ -6,7 +6,6 @@ import queue
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,7 @@ def open_run_store(
     Raises:
         StoreError: the store has other features, or was recorded under a contract that a policy could not share.
     """
-    features: dict[str, Any] = {
+    features: dict[str, dict[str, object]] = {
         f"observation.images.{camera.name}": {
             "dtype": "video",
             "shape": (camera.height, camera.width, 3),
@@ -71,31 +70,36 @@ class RunEpisode:
         store: where to.
         task: the instruction.
         facts: what is kept of the run, plain JSON: policy, robot.
+        source: what recorded it; with ``run-policy`` its interventions are kept, too.
     """
 
-    def __init__(self, store: DemoStore, task: str, facts: Mapping[str, Any]) -> None:
-        self._store, self._task, self._facts = store, task, dict(facts)
-        self._frames: queue.Queue[Any] = queue.Queue(_ROOM)
+    def __init__(
+        self, store: DemoStore, task: str, facts: Mapping[str, object] | None = None, source: str = "run-policy"
+    ) -> None:
+        self._store, self._task, self._facts, self._source = store, task, dict(facts or {}), source
+        self._frames: queue.Queue[tuple[dict[str, np.ndarray], float, int] | None] = queue.Queue(_ROOM)
         self._verdict: tuple[bool, bool | None, str] = (False, None, "")
         self.problem = ""
         """Why it cannot be written."""
         self.uuid = ""
         self.frames = 0
-        self.interventions: list[dict[str, Any]] = []
+        self.interventions: list[dict[str, object]] = []
         self._thread = threading.Thread(target=self._write, name="run-recorder", daemon=True)
         self._thread.start()
 
-    def add(self, frame: Mapping[str, np.ndarray], timestamp: float, stage: int = -1) -> None:
-        """Hand over one frame; ``timestamp``: s since the episode began."""
+    def add(self, frame: Mapping[str, np.ndarray], timestamp: float, stage: int = -1) -> bool:
+        """Hand over one frame; ``timestamp``: s since the episode began. False where it cannot be written."""
         if self.problem:
-            return
+            return False
         try:
             self._frames.put_nowait((dict(frame), timestamp, stage))
-            self.frames += 1
         except queue.Full:
             self.problem = f"the disk cannot keep up: {_ROOM} frames wait"
+            return False
+        self.frames += 1
+        return True
 
-    def intervene(self, time: float, kind: str, message: str, **details: Any) -> None:
+    def intervene(self, time: float, kind: str, message: str, **details: object) -> None:
         """Note what the core or a person did, ``time`` s after the episode began; the first thousand are kept."""
         if len(self.interventions) < _MOST_INTERVENTIONS:
             given = {key: value for key, value in details.items() if value is not None}
@@ -121,13 +125,14 @@ class RunEpisode:
             pass
 
         try:
-            with self._store.writer(task=self._task, source="run-policy", attributes=self._facts) as episode:
+            with self._store.writer(task=self._task, source=self._source, attributes=self._facts) as episode:
                 self.uuid = episode.uuid
                 while (item := self._frames.get()) is not None:
                     frame, timestamp, stage = item
                     episode.add(frame, timestamp=timestamp, stage=stage)
                 keep, episode.success, reason = self._verdict
-                episode.attributes["interventions"] = self.interventions
+                if self._source == "run-policy":
+                    episode.attributes["interventions"] = self.interventions
                 if reason:
                     episode.attributes["ended"] = reason
                 if not keep:
@@ -136,5 +141,5 @@ class RunEpisode:
             self.uuid = ""
         except (RoboError, OSError, ValueError) as error:
             self.uuid, self.problem = "", " ".join(str(error).split())
-            while self._frames.get() is not None:  # until it is told to end
+            while self._frames.get() is not None:  # until it is asked to end
                 pass

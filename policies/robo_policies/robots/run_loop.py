@@ -9,19 +9,19 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
-from robo_hw.observation.observation_buffer import IMAGES, STATE, NamedVector, ObservationBuffer, unmet_needs
+from robo_hw.observation.observation_buffer import IMAGES, STATE, NamedVector, ObservationBuffer
 from robo_hw.observation.states import State
 from robo_hw.safety.clock import Clock
 from robo_hw.safety.safety_core import SafetyCore
-from robo_hw.safety.timing import LoopTiming, Spread
-from robo_hw.transport import ClientState, PolicyClient
+from robo_hw.safety.timing import LoopTiming, Quantiles
+from robo_hw.transport import PolicyClient
+from robo_hw.transport.sender import ObservationSender
 from robo_hw.transport.served import ProgressEstimate
 from robo_policies.robots.arm import Arm
 from robo_policies.robots.arm_threads import ArmThreads, Received
@@ -60,7 +60,7 @@ class RunLoop:
         task: str = "",
         estop_pressed: Callable[[], str] = lambda: "",
         stop_when_stuck: bool = False,
-        start_poses: Any = None,
+        start_poses: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.contract, self.core, self.clock = contract, core, clock
         self._arm, self._threads, self._client, self._say = arm, threads, client, say
@@ -68,19 +68,17 @@ class RunLoop:
         self._stop_when_stuck, self._start_poses = stop_when_stuck, start_poses
         self._vectors = [NamedVector(key, "") for key in arm.vector_names]
         self._buffer = ObservationBuffer(contract, self._vectors, VECTOR_AGE)
+        self._sender = ObservationSender(core, client, self._buffer, self._vectors, progress=True)
         self._state_names = dict(zip(contract.joint_names, contract.state_names, strict=True))
         self.period = 1.0 / contract.rates.control
-        self.timing, self.latency = LoopTiming(self.period), Spread()
+        self.timing, self.latency = LoopTiming(self.period), Quantiles()
         self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.wake = threading.Event()
         self._ending = ""
-        self._told = sum(core.log.counts.values())
+        self._reported = sum(core.log.counts.values())
         self._shown: dict[str, str] = {}
         self._missing: tuple[str, ...] = ()
         self._command: np.ndarray | None = None
-        self._epoch, self._epoch_at = -1, -np.inf
-        self._asked_epoch, self._asked_at = -1, -np.inf
-        self._sent_at = self._progress_at = -np.inf
         self._observed: float | None = None
         self._stage, self._simulated_success = -1, False
         self.progress: ProgressEstimate | None = None
@@ -167,10 +165,10 @@ class RunLoop:
         if update.progress is not None:
             self._follow(update.progress)
         if not self._ending:
-            self._look(now)
+            self._sender.send(now)
         self._record(now)
         self._tell()
-        if not self._ready and not (self.policy_problems() or self._buffer.missing(self.needs(), now)):
+        if not self._ready and not (self._sender.problems() or self._buffer.missing(self._sender.needs(), now)):
             self._ready = True
             self._say("ready: everything that the policy reads is there; a arms")
 
@@ -210,7 +208,7 @@ class RunLoop:
             elif key == "r":
                 self._reset()
             elif key in ("s", "f", "x"):
-                self._judge(key)
+                self._mark_outcome(key)
             elif key == "q":
                 self.end("asked to quit")
             elif key == "?":
@@ -227,11 +225,10 @@ class RunLoop:
         if self.episode is not None and self.core.state is State.DISARMED:
             self._finish_episode("armed again")
         now = self.clock.now()
-        missing = self.policy_problems() or self._buffer.missing(self.needs(), now)
+        missing = self._sender.problems() or self._buffer.missing(self._sender.needs(), now)
         self._client.start_episode(self._task)
-        server = self._client.status().server
-        poses = server.policy.start_poses if server is not None and server.policy is not None else None
-        self.core.arm(missing=missing, hold_only=hold_only, start_poses=self._start_poses or poses)
+        poses = self._start_poses or self._sender.start_poses()
+        self.core.arm(missing=missing, hold_only=hold_only, start_poses=poses)
         self.progress, self._simulated_success, self._outcome = None, False, None
         if hold_only:
             self._say("holding only; disarm, then arm with a, for a motion")
@@ -249,72 +246,17 @@ class RunLoop:
         self._buffer.forget()
         self._say("reset; disarmed")
 
-    def _judge(self, key: str) -> None:
+    def _mark_outcome(self, key: str) -> None:
         if self.core.state in (State.HOLDING, State.RUNNING):
             self.core.disarm()
         elif self.episode is None:
-            raise HardwareError("there is no episode to judge: arm first")
+            raise HardwareError("there is no episode to mark: arm first")
         self._outcome = (key != "x", {"s": True, "f": False}.get(key))
         self.successes += key == "s"
 
     def _person(self, what: str) -> None:
         if self.episode is not None:
             self.episode.intervene(self.clock.now() - self._episode_at, "person", what)
-
-    # What the policy needs ------------------------------------------------------------------------------------------
-
-    def needs(self) -> dict[str, tuple[int, ...]]:
-        """What the served policy reads."""
-        server = self._client.status().server
-        return dict(server.policy.needs) if server is not None and server.policy is not None else {}
-
-    def policy_problems(self) -> list[str]:
-        """Why the served policy cannot move this arm; empty where it can."""
-        status = self._client.status()
-        if status.state is not ClientState.CONNECTED or status.server is None:
-            return [f"no policy server at {self._client.address}: {status.message or status.state.value}"]
-        if status.server.policy is None:
-            return ["the server serves no policy, only a reward model"]
-        return unmet_needs(status.server.policy.needs, self.contract, self._vectors)
-
-    def _look(self, now: float) -> None:
-        """Give policy and reward model an observation when one is due."""
-        server, core = self._client.status().server, self.core
-        if server is None or core.state not in (State.HOLDING, State.RUNNING):
-            return
-        if core.epoch != self._epoch:
-            self._epoch, self._epoch_at = core.epoch, now
-        want, period = [], 1.0 / self.contract.rates.actions
-        if server.policy is not None:
-            # After a stop at once: an answer to an earlier epoch's observation would only be dropped.
-            horizon = server.policy.execution_horizon * period
-            if core.epoch != self._asked_epoch or now - self._asked_at >= horizon:
-                want.append("chunk")
-        if server.has_progress and now - self._progress_at >= 0.95 / server.progress_rate:
-            want.append("progress")
-        # A policy that looks back sees every action period, wanted or not.
-        looks_back = server.policy is not None and server.policy.history > 1 and now - self._sent_at >= 0.95 * period
-        if not (want or looks_back) or (server.policy is not None and self.policy_problems()):
-            return
-        observation = self._buffer.snapshot(server.needs, now, self._epoch_at)
-        if observation is None:
-            return
-        sent = self._client.send_observation(
-            observation.names,
-            observation.positions,
-            images=observation.images,
-            arrays=observation.arrays,
-            observed_at=observation.observed_at,
-            epoch=core.epoch,
-            consumed=core.status().consumed,
-            want=tuple(want),
-        )
-        if sent:
-            self._sent_at = now
-            if "chunk" in want:
-                self._asked_at, self._asked_epoch = now, core.epoch
-            if "progress" in want:
-                self._progress_at = now
 
     def _follow(self, estimate: ProgressEstimate) -> None:
         """The reward model spoke: advisory, unless it was asked to stop the arm where nothing gets on."""
@@ -368,27 +310,27 @@ class RunLoop:
         self.outcomes.append(line)
         self._say(line)
 
-    # What it tells --------------------------------------------------------------------------------------------------
+    # What it reports --------------------------------------------------------------------------------------------------
 
     def _tell(self) -> None:
         """Show new events of the core and new problems of the driver; keep the core's in the recording."""
         total = sum(self.core.log.counts.values())
-        if total != self._told:
-            for event in list(self.core.log)[-min(total - self._told, len(self.core.log)) :]:
+        if total != self._reported:
+            for event in list(self.core.log)[-min(total - self._reported, len(self.core.log)) :]:
                 if event.kind in SHOWN and event.message != self._refused:
                     self._say(f"{event.kind}: {event.message}")
                 if self.episode is not None and event.kind in INTERVENTIONS:
                     details = {"joint": event.joint, "value": event.value, "limit": event.limit}
                     self.episode.intervene(event.time - self._episode_at, event.kind, event.message, **details)
-            self._told = total
+            self._reported = total
         problems = self._threads.problems()
         for part, line in problems.items():
             if self._shown.get(part) is None:
                 self._say(f"{part}: {line}" if not line.startswith(part) else line)
         self._shown = problems
 
-    def metrics(self) -> dict[str, Any]:
-        """Flat figures for ``metrics.json``; times in seconds."""
+    def metrics(self) -> dict[str, float]:
+        """Flat metrics for ``metrics.json``; times in seconds."""
         p50, p99 = self.timing.errors.quantiles(0.5, 0.99)
         latency50, latency99 = self.latency.quantiles(0.5, 0.99)
         threads, counts = self._threads, self.core.log.counts

@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,10 +26,8 @@ from robo_policies.robots.arm_threads import ArmThreads
 from robo_policies.robots.keys import Terminal
 from robo_policies.robots.recording import RunEpisode, open_run_store
 from robo_policies.robots.run_loop import RunLoop
+from robo_policies.robots.settings import Config
 from robo_policies.serving.loading import load, warm_up
-
-if TYPE_CHECKING:
-    from robo_policies.commands.run_policy import Config
 
 _WAIT_FOR_SERVER = 10.0
 """Seconds that a policy server is looked for before the arm is touched."""
@@ -118,7 +115,7 @@ def run_policy(config: Config) -> None:
         raise ArmError(threads.lost)
 
 
-def make_arm(settings: Any, contract: RobotContract) -> Arm:
+def make_arm(settings: object, contract: RobotContract) -> Arm:
     """The arm that the group ``robot`` chose, not connected."""
     from robo_policies.robots.lerobot_arm import LeRobotArm, LeRobotSettings, make_robot
     from robo_policies.robots.simulated_arm import SimulatedArm, SimulatedSettings

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from robo_core.errors import ConfigError, MissingPartError, ModelError
 from robo_hw.contract.robot_contract import RobotContract
 from robo_policies.rendering import SIM_FIX, import_mujoco
 from robo_policies.serving.cartesian_settings import ROTATIONS, CartesianSettings, check_settings
+
+if TYPE_CHECKING:
+    from mujoco import MjModel
 
 _ITERATIONS = 60
 _HASTE = 4.0
@@ -122,7 +126,7 @@ class Kinematics:
         q[self._places] = joints
         self._configuration.update(q)
 
-    def _frame_kind(self, model: Any, frame: str) -> str:
+    def _frame_kind(self, model: MjModel, frame: str) -> str:
         for kind, count, named in (("site", model.nsite, model.site), ("body", model.nbody, model.body)):
             if frame in {named(i).name for i in range(count)}:
                 return kind
@@ -209,9 +213,9 @@ class CartesianActions:
         parts = [pose[:3, 3], rotation_values(pose[:3, :3], self._settings.rotation)]
         if self._gripper is not None and self._contract.gripper is not None:
             ends = self._contract.gripper
-            share = (values[self._gripper] - ends.closed) / (ends.open - ends.closed)
+            fraction = (values[self._gripper] - ends.closed) / (ends.open - ends.closed)
             closed, opened = self._settings.gripper_closed, self._settings.gripper_open
-            parts.append(np.array([closed + share * (opened - closed)]))
+            parts.append(np.array([closed + fraction * (opened - closed)]))
         return np.concatenate(parts).astype(np.float32)
 
     def _target(self, row: np.ndarray, start: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -228,9 +232,9 @@ class CartesianActions:
         return pose
 
     def _jump(self, solved: np.ndarray, before: np.ndarray) -> str:
-        share = np.abs(solved - before) / self._reach
-        worst = int(np.argmax(share))
-        if share[worst] <= 1.0:
+        fraction = np.abs(solved - before) / self._reach
+        worst = int(np.argmax(fraction))
+        if fraction[worst] <= 1.0:
             return ""
         joint = self.kinematics.joints[worst]
         why = "near a singularity" if self.kinematics.singular(before) or self.kinematics.singular(solved) else "a jump"
@@ -245,8 +249,8 @@ class CartesianActions:
         gripper = self._contract.gripper
         if self._gripper is not None and gripper is not None:
             closed, opened = self._settings.gripper_closed, self._settings.gripper_open
-            share = (row[-1] - closed) / (opened - closed)
-            whole[self._gripper] = gripper.closed + share * (gripper.open - gripper.closed)
+            fraction = (row[-1] - closed) / (opened - closed)
+            whole[self._gripper] = gripper.closed + fraction * (gripper.open - gripper.closed)
         return whole
 
 
@@ -254,7 +258,7 @@ def rotation_matrix(values: np.ndarray, form: str) -> np.ndarray:
     """The rotation (3, 3) that ``values`` mean in ``form``, one of ``ROTATIONS``.
 
     Raises:
-        CartesianError: they are no rotation: a quaternion of zeros, two parallel axes.
+        CartesianError: they are not a rotation: a quaternion of zeros, two parallel axes.
     """
     from scipy.spatial.transform import Rotation
 
@@ -289,7 +293,7 @@ def rotation_values(matrix: np.ndarray, form: str) -> np.ndarray:
     return quaternion if form == "quaternion_xyzw" else np.roll(quaternion, 1)
 
 
-def _load(mujoco: Any, path: Path) -> Any:
+def _load(mujoco: ModuleType, path: Path) -> MjModel:
     """MuJoCo's model of a URDF or MJCF without anything to be seen or touched: no mesh file is needed."""
     try:
         root = ElementTree.fromstring(path.read_bytes())

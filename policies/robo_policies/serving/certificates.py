@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from robo_core.errors import ConfigError, MissingPartError
 from robo_hw.transport.tls import KEY, OWN, PEERS
@@ -22,6 +22,10 @@ SERVER = "server"
 MOST_DAYS = 3650
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+_OTHER_USES = (
+    "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign",
+)  # fmt: skip
+"""Of a key; these certificates sign a handshake and nothing else."""
 _EARLY = datetime.timedelta(days=1)
 """Valid from so long before now: the two computers' clocks need not agree to the minute."""
 
@@ -82,7 +86,7 @@ def _check(out: Path, hosts: Sequence[str], clients: Sequence[str], days: int) -
         raise ConfigError("hosts is empty; give the names or addresses that clients connect to, as hosts=[gpu.lab]")
     for host in hosts:
         if not _is_address(host) and not _HOST.fullmatch(host):
-            raise ConfigError(f"hosts: {host!r} is no host name or address; give it without tls:// and port")
+            raise ConfigError(f"hosts: {host!r} is not a host name or address; give it without tls:// and port")
         if _is_address(host) and ipaddress.ip_address(host).is_unspecified:
             raise ConfigError(f"hosts: {host} is every address of a computer; give the one that clients connect to")
     if not clients:
@@ -117,7 +121,15 @@ def _make(name: str, hosts: list[str], begin: datetime.datetime, end: datetime.d
         .not_valid_before(begin)
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(x509), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=True,
+                encipher_only=False,
+                decipher_only=False,
+                **dict.fromkeys(_OTHER_USES, False),
+            ),
+            critical=True,
+        )
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
@@ -131,11 +143,6 @@ def _make(name: str, hosts: list[str], begin: datetime.datetime, end: datetime.d
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return certificate, private
-
-
-def _usage(x509: Any) -> Any:
-    uses = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign")
-    return x509.KeyUsage(digital_signature=True, encipher_only=False, decipher_only=False, **dict.fromkeys(uses, False))
 
 
 def _is_address(host: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robo_hw import RobotContract
-from robo_hw.contract.robot_contract import Joint
+from robo_hw.contract.parts import Joint
 from robo_policies.serving.fit import (
     ACTION,
     GO,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from robo_datasets import DemoStore
 
 MANY = 0.05
-"""Share of frames beyond a limit from which on the demonstrations are taken for another robot's."""
+"""Fraction of frames beyond a limit from which on the demonstrations are taken for another robot's."""
 
 
 def store_findings(store: DemoStore, contract: RobotContract, pose: int | None = None) -> list[Finding]:
@@ -125,9 +125,9 @@ def action_findings(part: str, sequences: Sequence[np.ndarray], contract: RobotC
         f"{np.quantile(ratio[:, worst], 0.99):.2f} in 99 of 100"
     )
     # Beyond the limit the core slows down along the path: not wrong, and worth knowing.
-    share = float((ratio > 1).any(axis=1).mean())
-    verdict = GO if share == 0 else WARN
-    findings.append(Finding(part, "velocity asked", verdict, f"{detail}; {share:.1%} of steps would be slowed"))
+    fraction = float((ratio > 1).any(axis=1).mean())
+    verdict = GO if fraction == 0 else WARN
+    findings.append(Finding(part, "velocity asked", verdict, f"{detail}; {fraction:.1%} of steps would be slowed"))
     wild = (steps > contract.array("action_jump")).any(axis=1)
     if wild.any():
         row = int(np.argmax((steps / contract.array("action_jump")).max(axis=1)))
@@ -144,6 +144,6 @@ def unit(joint: Joint) -> str:
 
 
 def _share(part: str, check: str, beyond: np.ndarray, detail: str) -> Finding:
-    share = float(beyond.mean())
-    verdict = GO if share == 0 else WARN if share < MANY else NO_GO
-    return Finding(part, check, verdict, f"{share:.1%} of actions lie beyond a position limit; {detail}")
+    fraction = float(beyond.mean())
+    verdict = GO if fraction == 0 else WARN if fraction < MANY else NO_GO
+    return Finding(part, check, verdict, f"{fraction:.1%} of actions lie beyond a position limit; {detail}")

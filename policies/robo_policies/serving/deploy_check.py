@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,7 +37,7 @@ COMFORTABLE = 6
 
 @dataclass(frozen=True)
 class Checked:
-    """The findings, and the dry run's figures where there was one."""
+    """The findings, and the dry run's metrics where there was one."""
 
     findings: list[Finding]
     run: DryRun | None
@@ -47,10 +47,10 @@ class Checked:
         """Whether nothing speaks against it."""
         return not any(finding.verdict == NO_GO for finding in self.findings)
 
-    def metrics(self) -> dict[str, Any]:
-        """Flat figures for ``metrics.json``."""
+    def metrics(self) -> dict[str, float]:
+        """Flat metrics for ``metrics.json``."""
         counts = Counter(finding.verdict for finding in self.findings)
-        figures: dict[str, Any] = {
+        figures: dict[str, float] = {
             "go": self.go,
             **{f"findings_{key.replace('-', '_')}": counts[key] for key in (GO, WARN, NO_GO)},
         }
@@ -114,7 +114,7 @@ def deploy_check(
     """
     findings = standing_findings(contract, loaded, store)
     if any(finding.verdict == NO_GO for finding in findings):
-        findings.append(Finding("dry run", "policy and core", NO_GO, "not tried: mend the above first"))
+        findings.append(Finding("dry run", "policy and core", NO_GO, "not tried: fix the above first"))
         return Checked(findings, None)
     served, progress = loaded.served(contract, confirm_wider_limits=True)  # here they are a finding
     if served is None:
@@ -184,9 +184,9 @@ def run_findings(run: DryRun, contract: RobotContract) -> list[Finding]:
         add("faults", NO_GO, f"{len(run.faults)}; the first: {run.faults[0]}")
     else:
         add("faults", GO, f"none in {run.seconds:.0f} s over {run.episodes} episodes")
-    share = run.accepted / max(run.chunks, 1)
+    fraction = run.accepted / max(run.chunks, 1)
     reason = f"; {run.refusals.most_common(1)[0][0]}" if run.refusals else ""
-    verdict = GO if share == 1 else WARN if share > 0.95 else NO_GO
+    verdict = GO if fraction == 1 else WARN if fraction > 0.95 else NO_GO
     add("chunks accepted", verdict, f"{run.accepted} of {run.chunks}{reason}")
     if run.stops:
         text, count = run.stops.most_common(1)[0]
@@ -196,8 +196,8 @@ def run_findings(run: DryRun, contract: RobotContract) -> list[Finding]:
     slowed = run.slowed / max(run.moving, 1e-9)
     add("slowed by limits", GO if slowed < 0.1 else WARN if slowed < 0.5 else NO_GO, f"{slowed:.0%} of the motion")
     if run.shortened:
-        joint, count = run.shortened.most_common(1)[0]
-        add("position limits", WARN, f"{run.shortened.total()} steps shortened, {count} of them by {joint}")
+        name, count = run.shortened.most_common(1)[0]
+        add("position limits", WARN, f"{run.shortened.total()} steps shortened, {count} of them by {name}")
     if run.deviation:
         gap = np.array(run.deviation)
         ratio = np.median(gap, axis=0) / contract.array("following_error")
@@ -209,6 +209,6 @@ def run_findings(run: DryRun, contract: RobotContract) -> list[Finding]:
         run.worst.get("position", 0.0) <= 1e-9
         and max((value for name, value in run.worst.items() if name != "position"), default=0.0) <= 1 + 1e-6
     )
-    shares = ", ".join(f"{name} {value:.2f}" for name, value in run.worst.items() if name != "position")
-    add("commands inside limits", GO if kept else NO_GO, f"greatest shares: {shares}")
+    fractions = ", ".join(f"{name} {value:.2f}" for name, value in run.worst.items() if name != "position")
+    add("commands inside limits", GO if kept else NO_GO, f"greatest fractions: {fractions}")
     return findings

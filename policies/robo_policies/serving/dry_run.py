@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class DryRun:
     deviation: list[np.ndarray] = field(default_factory=list)
     """|command - recorded state| (D,), every tick."""
     worst: dict[str, float] = field(default_factory=dict)
-    """Greatest share of each limit that the commands reached."""
+    """Greatest fraction of each limit that the commands reached."""
     final_progress: list[float] = field(default_factory=list)
 
 
@@ -72,7 +72,7 @@ def dry_run(
     length = min(episode.length, max(int(seconds * rate), 2))
     keys = {*policy.info.needs, *(progress.needs if progress else {}), STATE}
     converted = values or {}
-    arrays: dict[str, Any] = {
+    arrays: dict[str, np.ndarray] = {
         key: converted[key].to_contract(episode[key][:length]) if key in converted else episode[key][:length]
         for key in keys
     }
@@ -161,7 +161,7 @@ def _past(history: list[dict[str, np.ndarray]], steps: int) -> tuple[dict[str, n
 
 
 def _add_margins(run: DryRun, contract: RobotContract, times: np.ndarray, positions: np.ndarray) -> None:
-    """Divided differences of the commands as shares of the limits: what the core promises, looked at from outside."""
+    """Divided differences of the commands as fractions of the limits: the core's promises, checked from outside."""
     low, high = contract.array("position").T
     outside = float(np.max(np.maximum(low - positions, positions - high)))
     run.worst["position"] = max(run.worst.get("position", -np.inf), outside)
@@ -170,5 +170,5 @@ def _add_margins(run: DryRun, contract: RobotContract, times: np.ndarray, positi
         if len(times) <= order:
             return
         values = order * np.diff(values, axis=0) / (times[order:] - times[:-order])[:, None]
-        share = float((np.abs(values) / contract.array(name)).max())
-        run.worst[name] = max(run.worst.get(name, 0.0), share)
+        fraction = float((np.abs(values) / contract.array(name)).max())
+        run.worst[name] = max(run.worst.get(name, 0.0), fraction)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from robo_core.errors import ModelError
 from robo_hw import RobotContract
@@ -39,7 +39,7 @@ class Finding:
 
 
 def contract_finding(
-    part: str, contract: RobotContract, recorded_hash: str | None, recorded: Mapping[str, Any] | None
+    part: str, contract: RobotContract, recorded_hash: str | None, recorded: Mapping[str, object] | None
 ) -> Finding:
     """Whether ``part`` (a store, a checkpoint) was made under what a policy learns of ``contract``.
 
@@ -58,7 +58,7 @@ def contract_finding(
     return Finding(part, check, GO, contract.hash[:12] + differs)
 
 
-def wider_findings(part: str, contract: RobotContract, recorded: Mapping[str, Any] | None) -> list[Finding]:
+def wider_findings(part: str, contract: RobotContract, recorded: Mapping[str, object] | None) -> list[Finding]:
     """Limits of ``contract`` beyond those that ``part`` was made under, one finding; none where there are none."""
     made, _ = recorded_contract(part, recorded)
     wider = contract.wider_limits(made) if made is not None else []
@@ -68,7 +68,7 @@ def wider_findings(part: str, contract: RobotContract, recorded: Mapping[str, An
     return [Finding(part, WIDER, WARN, f"{text}; confirm them with confirm_wider_limits=true")]
 
 
-def recorded_contract(part: str, recorded: Mapping[str, Any] | None) -> tuple[RobotContract | None, list[str]]:
+def recorded_contract(part: str, recorded: Mapping[str, object] | None) -> tuple[RobotContract | None, list[str]]:
     """The contract that ``part`` was made under; None where it has none, and why where it cannot be read."""
     if not recorded:
         return None, []
@@ -142,7 +142,7 @@ def policy_findings(
     return findings
 
 
-def _names_of(card: Mapping[str, Any]) -> tuple[str, ...] | None:
+def _names_of(card: Mapping[str, object]) -> tuple[str, ...] | None:
     try:
         return flat_names(card.get("actions"))
     except NamesError:

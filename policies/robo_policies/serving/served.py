@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from robo_rm.reward_models.protocol import RewardModel
 
 _EARLY = 0.75
-"""A frame that comes before this share of a period since the last is not a step of the stream."""
+"""A frame that comes before this fraction of a period since the last is not a step of the stream."""
 
 
 def camera_shapes(contract: RobotContract) -> dict[str, tuple[int, int, int]]:

@@ -9,19 +9,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_hw import RobotContract
-from robo_hw.contract.lerobot_units import ENDS, SHOWN, LeRobotUnits
+from robo_hw.contract.lerobot_units import SHOWN, LeRobotUnits
+from robo_hw.contract.parts import ENDS
 from robo_policies.feature_names import NamesError, flat_names
 
 if TYPE_CHECKING:
-    from robo_hw.contract.robot_contract import Joint
+    from robo_hw.contract.parts import Joint
 
 _BEYOND = 0.05
-"""Share of LeRobot's range by which a value may lie outside it: rounding, not another unit."""
+"""Fraction of LeRobot's range by which a value may lie outside it: rounding, not another unit."""
 _WILD = 3.0
 """So many times a position limit in radians is degrees."""
 _STILL = 7.0
@@ -40,17 +42,17 @@ class Values:
     problem: str = ""
     named: bool = True
 
-    def to_contract(self, values: Any) -> np.ndarray:
+    def to_contract(self, values: npt.ArrayLike) -> np.ndarray:
         """Values (..., D) in the contract's units."""
         return np.asarray(values) if self.units is None else self.units.to_contract(values)
 
-    def from_contract(self, positions: Any) -> np.ndarray:
+    def from_contract(self, positions: npt.ArrayLike) -> np.ndarray:
         """Positions (..., D) in the units of these values, float32."""
         found = positions if self.units is None else self.units.from_contract(positions)
         return np.asarray(found, np.float32)
 
 
-def match_values(names: Any, contract: RobotContract, what: str) -> Values:
+def match_values(names: object, contract: RobotContract, what: str) -> Values:
     """How the values named ``names`` (in any form) become the contract's joints. ``what``: for messages, "action".
 
     Names in another order than the contract's are never accepted, whatever their form.
@@ -70,7 +72,7 @@ def match_values(names: Any, contract: RobotContract, what: str) -> Values:
         return Values(problem=_difference(found, section.names, what, "of the contract's section lerobot"))
     if section is None and all(name.endswith(".pos") for name in found) and len(found) == len(joints):
         return Values(
-            problem=f"{what} 0 is {found[0]!r}: LeRobot's name, in degrees or in shares of a range; the contract "
+            problem=f"{what} 0 is {found[0]!r}: LeRobot's name, in degrees or in fractions of a range; the contract "
             "has no section lerobot that says in which (docs/lerobot_arms.md)"
         )
     return Values(problem=_difference(found, joints, what, "of the contract"))

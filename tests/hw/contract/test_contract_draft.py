@@ -116,7 +116,7 @@ def test_a_ur5e_gives_its_joints_and_limits_and_every_gap_is_named(tmp_path, cap
         assert f"{key}: TODO; give " in str(error.value), key
         assert f"{key}: TODO" in said
     assert "joints[0].velocity" not in str(error.value)
-    assert "is no text" not in str(error.value)
+    assert "is not a text" not in str(error.value)
 
 
 def test_a_completed_draft_loads(tmp_path, capsys):

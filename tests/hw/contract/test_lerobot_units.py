@@ -94,14 +94,14 @@ def test_shares_of_the_range_are_what_lerobots_own_motor_bus_makes_of_ticks():
     [
         ({"units": "degree"}, "did you mean 'degrees'"),
         ({"units": None}, "lerobot.units: missing for shoulder_pan; give one of degrees"),
-        ({"units": "range_m100_100"}, r"shoulder_pan: -100..100 is a share of a range: give range: .*: FILE"),
+        ({"units": "range_m100_100"}, r"shoulder_pan: -100..100 is a fraction of a range: give range: .*: FILE"),
         ({"units": "metres"}, "shoulder_pan: metres does not fit a revolute joint"),
         ({"joints": [{"joint": "shoulder"}]}, "'shoulder' is not a joint of this contract"),
         ({"joints": [{"joint": "gripper"}, {"joint": "gripper"}]}, "'gripper' is given twice"),
         ({"joints": [{"joint": "gripper", "name": "elbow_flex.pos"}]}, "the name 'elbow_flex.pos' is given twice"),
         ({"joints": [{"joint": "gripper", "sign": 0}]}, "0 is neither 1 nor -1"),
         ({"joints": [{"joint": "gripper", "sign": 2}]}, "2 must be between -1 and 1"),
-        ({"joints": [{"joint": "gripper", "range": [0, 1]}]}, "range is for shares of a range, not for degrees"),
+        ({"joints": [{"joint": "gripper", "range": [0, 1]}]}, "range is for fractions of a range, not for degrees"),
         ({"joints": [{"joint": "gripper", "units": "range_0_100", "range": [-10, 100]}]}, "not degrees"),
         ({"joints": [{"joint": "gripper", "units": "range_0_100", "range": [1, 1]}]}, "both ends are 1"),
         ({"joints": [{"joint": "gripper", "units": "range_0_100", "range": 1}]}, "1 is not two numbers"),
@@ -113,7 +113,7 @@ def test_shares_of_the_range_are_what_lerobots_own_motor_bus_makes_of_ticks():
         ({"calibration": {"gripper": {"id": 1}}}, "gripper: drive_mode, homing_offset, range_min, range_max is"),
         (
             {"units": "range_m100_100", "calibration": {"gripper": CALIBRATION["gripper"]}},
-            "shoulder_pan: -100..100 is a share of a range: the calibration has no such motor",
+            "shoulder_pan: -100..100 is a fraction of a range: the calibration has no such motor",
         ),
         (
             {"units": "range_m100_100", "calibration": CALIBRATION | {"elbow_flex": TURNED}},

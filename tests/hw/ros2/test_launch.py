@@ -1,4 +1,4 @@
-"""Launch files against a stand-in: ROS's launch is not to be had as a wheel. The stand-in runs them as launch does."""
+"""Launch files against a stand-in: ROS's launch is not available as a wheel. The stand-in runs them as launch does."""
 
 from __future__ import annotations
 

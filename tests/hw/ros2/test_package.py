@@ -1,8 +1,10 @@
-"""The package builds with colcon, and takes robo_hw along."""
+"""The package builds with colcon, and takes robo_hw and robo_core along."""
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 # Everything but these is refused, as on a robot's computer.
 ALONE = """
 import sys
-allowed = {"numpy", "yaml", "_yaml", "msgpack", "robo_hw", "robo_rm_bridge"} | set(sys.stdlib_module_names)
+allowed = {"numpy", "yaml", "_yaml", "msgpack", "robo_core", "robo_hw", "robo_rm_bridge"} | set(sys.stdlib_module_names)
 class Guard:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] not in allowed:
@@ -30,9 +32,9 @@ from robo_hw.transport import PolicyClient
 for name in example_contracts():
     core = SafetyCore(RobotContract.load(name), SteadyClock())
     PolicyClient(core.contract, "unix:nobody")
-from robo_rm_bridge import controller, images, launching, mains, middleware, recording, wire
+from robo_rm_bridge import controller, entry_points, images, launching, middleware, recording, wire
 print(sorted(example_contracts()))
-raise SystemExit(mains.run("policy_node"))
+raise SystemExit(entry_points.run("policy_node"))
 """
 
 
@@ -44,7 +46,8 @@ def installed(tmp_path_factory) -> Path:
         pytest.skip(f"no colcon: {error}")
     workspace = tmp_path_factory.mktemp("workspace")
     left_out = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
-    shutil.copytree(ROOT / "hw", workspace / "src" / "hw", ignore=left_out)
+    for folder in ("core", "hw"):
+        shutil.copytree(ROOT / folder, workspace / "src" / folder, ignore=left_out)
     environ = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "AMENT_PREFIX_PATH")}
     done = subprocess.run(
         [*command, "build", "--base-paths", "src/hw/ros2"],
@@ -74,6 +77,14 @@ def test_colcon_installs_nodes_launch_files_parameters_and_the_marker(installed)
         names = {path.name for path in (source / folder).glob(pattern)}
         assert names
         assert {path.name for path in (share / "robo_rm_bridge" / folder).glob(pattern)} == names
+
+
+def test_every_command_of_the_package_has_its_function():
+    text = (ROOT / "hw/ros2/robo_rm_bridge/setup.py").read_text()
+    commands = re.findall(r'"(\w+) = \{NAME\}\.(\w+):(\w+)"', text)
+    assert len(commands) == 4
+    for name, module, function in commands:
+        assert callable(getattr(importlib.import_module(f"robo_rm_bridge.{module}"), function)), name
 
 
 def test_what_is_installed_runs_with_numpy_yaml_and_msgpack_alone(installed):

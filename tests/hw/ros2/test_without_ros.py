@@ -12,7 +12,7 @@ import pytest
 
 from robo_hw import HardwareError, RobotContract
 from robo_hw.observation.observation_buffer import ObservationBuffer, parse_vectors, unmet_needs
-from robo_hw.safety.timing import LoopTiming, Spread
+from robo_hw.safety.timing import LoopTiming, Quantiles
 from robo_rm_bridge.arm_faults import FAULTS, FaultPlayer
 from robo_rm_bridge.controller import CommandFollower
 from robo_rm_bridge.middleware import (
@@ -211,4 +211,4 @@ def test_timing_counts_the_error_as_a_share_of_the_period():
     assert timing.ticks == 5
     assert timing.late == 1
     assert timing.errors.quantiles(1.0)[0] == pytest.approx(0.9)
-    assert np.isnan(Spread().quantiles(0.5)).all()
+    assert np.isnan(Quantiles().quantiles(0.5)).all()

@@ -28,7 +28,7 @@ def test_two_publishers_that_contradict_each_other_do_not_arm_and_are_named():
         arm.look()
     message = arm.refused()
     assert "only 1 of 5" in message
-    assert "was told to be at 0 and at 1.9 rad" in message
+    assert "was reported at 0 and at 1.9 rad" in message
 
 
 def test_a_driver_that_says_zeros_until_its_first_reading_does_not_arm():
@@ -280,7 +280,7 @@ def test_arming_asks_for_cameras_and_for_what_the_policy_lacks_unless_it_only_ho
         arm.clock.advance(arm.dt)
         arm.say()
     message = arm.refused(missing=["no policy server is connected"])
-    assert "camera wrist has given no picture" in message
+    assert "camera wrist has sent no image" in message
     assert "no policy server is connected" in message
     arm.core.arm(missing=["no policy server is connected"], hold_only=True)
     assert arm.step() is not None
@@ -420,8 +420,7 @@ def test_a_picture_that_does_not_belong_to_the_joint_state_is_not_acted_on():
     result = arm.core.submit(arm.chunk())
     assert not result.accepted
     assert (
-        "camera wrist: no picture within 0.1 s (deadlines.skew) of the joint state; the nearest is 0.38"
-        in result.message
+        "camera wrist: no image within 0.1 s (deadlines.skew) of the joint state; the nearest is 0.38" in result.message
     )
     arm.look()
     assert arm.core.submit(arm.chunk()).accepted
@@ -453,4 +452,4 @@ def test_a_start_pose_near_the_demonstrations_is_nothing_to_tell():
 def test_start_poses_that_are_none_are_a_reason_and_no_crash(found):
     arm = Arm(contract_with(safety={"start_pose": "refuse"}))
     arm.settle()
-    assert "no [low, high]" in arm.refused(start_poses={"elbow_joint": found})
+    assert "not [low, high]" in arm.refused(start_poses={"elbow_joint": found})

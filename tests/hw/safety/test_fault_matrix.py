@@ -102,7 +102,7 @@ def test_row_a_dropped_chunk_lets_the_tail_finish_then_holds(bench):
         bench.step()
     bench.comes_to_rest(State.HOLDING)
     assert np.allclose(bench.robot, goal), "the tail was finished"
-    assert "used up" in bench.last("stop").message
+    assert "ran out of actions" in bench.last("stop").message
 
 
 @pytest.mark.parametrize(
@@ -196,10 +196,10 @@ def test_row_a_frozen_camera_whose_stamps_advance_degrades_then_stops(bench):
         bench.core.submit(bench.chunk())
     assert degraded
     assert bench.core.last_stop.cause == "camera"
-    assert "one picture" in bench.core.last_stop.message
+    assert "the same image" in bench.core.last_stop.message
     assert bench.clock.now() - since == pytest.approx(1.0, abs=0.1)
     bench.comes_to_rest(State.HOLDING)
-    assert "one picture" in bench.core.submit(bench.chunk()).message, "no new start before another picture"
+    assert "the same image" in bench.core.submit(bench.chunk()).message, "no new start before another picture"
     bench.digest = None
     bench.step()
     assert bench.core.submit(bench.chunk()).accepted

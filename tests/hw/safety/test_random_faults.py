@@ -6,12 +6,12 @@ import os
 
 import numpy as np
 import pytest
+from fault_search.contract import random_contract
+from fault_search.prover import FAULTS, FaultAt, Margins, prove, run_sequence
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from robo_hw import RobotContract, example_contracts
-from robo_hw.proving.contract import random_contract
-from robo_hw.proving.prover import FAULTS, FaultAt, Margins, prove, run_sequence
 
 SEED = int(os.environ.get("ROBO_HW_SEED", "20251120"))
 SECONDS = 2.0

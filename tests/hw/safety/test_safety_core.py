@@ -268,7 +268,6 @@ def test_the_package_imports_neither_torch_nor_ros_nor_our_other_packages():
     code = (
         "import sys, robo_hw\n"
         "for name in robo_hw.__all__: getattr(robo_hw, name)\n"
-        "import robo_hw.proving.prover\n"
         "heavy = {'torch', 'rclpy', 'scipy', 'cv2', 'robo_rm', 'robo_datasets', 'robo_policies', 'hydra'}\n"
         "bad = heavy & set(sys.modules)\n"
         "print(sorted(bad))"

@@ -302,7 +302,7 @@ def test_an_address_that_is_taken_is_refused_and_what_a_killed_server_left_is_re
             PolicyServer(ARM, str(path), Rising(ARM))
     assert not path.exists()
     path.write_text("mine")
-    with pytest.raises(AddressError, match="no socket"):
+    with pytest.raises(AddressError, match="not a socket"):
         PolicyServer(ARM, str(path), Rising(ARM))
     with pytest.raises(AddressError, match="no folder"):
         PolicyServer(ARM, str(tmp_path / "no" / "x.sock"), Rising(ARM))
@@ -461,7 +461,7 @@ def test_a_server_that_hangs_is_left(socket_path):
         connected(client)
         hanging.process.send_signal(signal.SIGSTOP)
         until(lambda: client.status().state is ClientState.CONNECTING)
-        assert "nothing heard" in client.status().message
+        assert "nothing received" in client.status().message
         hanging.process.send_signal(signal.SIGCONT)
         connected(client)
         # It is the same run: nothing has to be forgotten.

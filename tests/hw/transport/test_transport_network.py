@@ -244,7 +244,7 @@ def test_a_cable_that_is_pulled_stops_the_arm_and_the_connection_comes_back_by_i
     network.cut()
     arm.until(lambda: arm.core.state is State.HOLDING)
     arm.until(lambda: arm.client.status().state is ClientState.CONNECTING)
-    assert "nothing heard" in arm.client.status().message or "not read" in arm.client.status().message
+    assert "nothing received" in arm.client.status().message or "not read" in arm.client.status().message
     arm.run(1.0)
     assert arm.core.state is State.HOLDING
     network.restore()

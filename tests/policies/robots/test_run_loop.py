@@ -201,7 +201,7 @@ def test_the_emergency_stop_latches_until_it_is_reset_by_hand(tmp_path, key):
         arm.loop.press(key)
         arm.until(lambda: arm.core.state is State.FAULT)
         arm.loop.press("a")
-        arm.until(lambda: arm.told("refused: the arm may not be armed: fault 'e_stop' is latched"))
+        arm.until(lambda: arm.told("refused: the arm cannot be armed: fault 'e_stop' is latched"))
         time.sleep(0.6)
         arm.loop.press("r")
         arm.until(lambda: arm.told("reset; disarmed"))

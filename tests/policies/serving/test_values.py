@@ -157,7 +157,7 @@ def test_reordered_names_never_pass_and_ordered_ones_always_do(form, names, conv
 @pytest.mark.parametrize(
     ("names", "section", "match"),
     [
-        (NAMES, None, "LeRobot's name, in degrees or in shares of a range; the contract has no section lerobot"),
+        (NAMES, None, "LeRobot's name, in degrees or in fractions of a range; the contract has no section lerobot"),
         (NAMES[:5], True, "5 names of actions, 6 joints"),
         ([*NAMES[:5], "thumb.pos"], True, "action 5 is 'thumb.pos', joint 5 of the contract's section lerobot is"),
         ([*MOTORS[:5], "thumb"], True, "action 5 is 'thumb', joint 5 of the contract is 'gripper'"),

@@ -5,7 +5,7 @@ ros2 launch robo_rm_bridge simulation.launch.py, beside robo-rm serve-policy con
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
@@ -14,6 +14,9 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import FindPackageShare
 
 from robo_rm_bridge.launching import given
+
+if TYPE_CHECKING:
+    from launch import LaunchContext
 
 VECTORS = {"vectors": ["observation.environment_state=environment_state"]}
 
@@ -31,7 +34,7 @@ def generate_launch_description() -> LaunchDescription:
     )
 
 
-def start(context: Any) -> list[Any]:
+def start(context: LaunchContext) -> list[Node]:
     """The nodes, with the arguments that are given."""
     share = FindPackageShare("robo_rm_bridge")
 
@@ -44,7 +47,7 @@ def start(context: Any) -> list[Any]:
     address = given({"policy_address": value("policy_address")})
     started = given({"autostart": value("autostart")})
     common = {"package": "robo_rm_bridge", "namespace": value("namespace"), "output": "screen"}
-    nodes: list[Any] = [
+    nodes = [
         Node(executable="mujoco_arm_node", name="mujoco_arm", parameters=[params("mujoco_arm.yaml")], **common),
         LifecycleNode(
             executable="policy_node",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rclpy.node import Node
@@ -10,6 +10,9 @@ from sensor_msgs.msg import JointState
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_rm_bridge.conversions import joint_state, qos
+
+if TYPE_CHECKING:
+    from builtin_interfaces.msg import Time
 
 
 class JointStateTopics:
@@ -21,7 +24,7 @@ class JointStateTopics:
         split = len(self._publishers) > 1 and contract.gripper is not None
         self._apart = names[contract.gripper.joint] if split and contract.gripper is not None else None
 
-    def publish(self, names: tuple[str, ...], positions: np.ndarray, velocities: np.ndarray, stamp: Any) -> None:
+    def publish(self, names: tuple[str, ...], positions: np.ndarray, velocities: np.ndarray, stamp: Time) -> None:
         """Publish positions and velocities (D,) of the joints named."""
         first = [index for index, name in enumerate(names) if name != self._apart]
         parts = [first, [index for index, name in enumerate(names) if name == self._apart]]
@@ -46,7 +49,7 @@ class StrayPublisher:
         name = node.resolve_topic_name(topic.name)
         self._publisher = self._node.create_publisher(JointState, name, qos(topic))
 
-    def publish(self, names: tuple[str, ...], stamp: Any) -> None:
+    def publish(self, names: tuple[str, ...], stamp: Time) -> None:
         """Publish zeros."""
         self._publisher.publish(joint_state(names, np.zeros(len(names)), np.zeros(len(names)), stamp))
 

@@ -2,7 +2,7 @@
 
 rclpy of Humble and Jazzy drops the publisher's id (`rmw_message_info_t.publisher_gid`) that the middleware gives with
 every message. So this takes messages from a subscription through rcl's own C interface, which is the same since Foxy. A
-self-test decides whether ids can be had; where not, nothing here is used and messages count as unattributed.
+self-test decides whether ids are available; where not, nothing here is used and messages count as unattributed.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import Bool
+
+if TYPE_CHECKING:
+    from rclpy.subscription import Subscription
+    from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 _RCL_RET_OK = 0
 _ROOM = 1024
@@ -45,7 +49,7 @@ class Attribution:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._rcl: Any = None
+        self._rcl: ctypes.CDLL | None = None
         try:
             rcl, utils = ctypes.CDLL("librcl.so"), ctypes.CDLL("librcutils.so")
             utils.rcutils_get_default_allocator.restype = _Allocator
@@ -63,9 +67,11 @@ class Attribution:
         self.possible = self._rcl is not None and self._works()
         """Whether the middleware tells who sent a message."""
 
-    def take(self, subscription: Any) -> tuple[str, int, Any] | None:
+    def take(self, subscription: Subscription) -> tuple[str, int, Bool] | None:
         """The oldest message that waits: its publisher's id (hex, as ``gid`` of the graph), when that was published (ns
         by the publisher's clock), and the message; or None."""
+        if self._rcl is None:
+            return None
         info = ctypes.create_string_buffer(_ROOM)
         handle = subscription.handle
         with handle:
@@ -98,6 +104,6 @@ class Attribution:
             self._node.destroy_publisher(publisher)
 
 
-def gid(info: Any) -> str:
+def gid(info: TopicEndpointInfo) -> str:
     """The id of a publisher in the graph, in hex, at the length that messages have."""
     return bytes(info.endpoint_gid)[:_GID].hex()

@@ -143,8 +143,8 @@ class CameraFeed:
         self.close()
         self.restarts += 1
         self._start()
-        told = why if code is None else f"{why} (code {code})"
-        return [CameraProblem("", f"the process that receives images {told}; it was started again")]
+        reason = why if code is None else f"{why} (code {code})"
+        return [CameraProblem("", f"the process that receives images {reason}; it was started again")]
 
     def _take_memory(self, connection: socket.socket) -> None:
         count = len(self._contract.cameras)

@@ -18,7 +18,7 @@ import struct
 import sys
 import threading
 import time
-from typing import Any
+from typing import TypedDict
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
@@ -27,13 +27,25 @@ from robo_hw.transport.images import ImageLayout, SlotWriter
 from robo_rm_bridge.errors import MessageError
 from robo_rm_bridge.images import decode, is_compressed
 
+
+class Specification(TypedDict):
+    """What the process is started with, as JSON."""
+
+    contract: dict[str, object]
+    topics: list[str]
+    node: str
+    namespace: str
+    socket: int
+    """Descriptor of the socket that the notes go to."""
+
+
 NOTE = struct.Struct("<BBHQQiI")
 IMAGE, PROBLEM, ALIVE = range(3)
 """Kinds of notes."""
 ALIVE_EVERY = 1.0
 """Seconds between two notes that say only that the process is at work."""
 _LARGE = 4 << 20
-_TOLD_EVERY = 1.0
+_REPORT_EVERY = 1.0
 """Seconds between two notes of a camera's problems."""
 
 
@@ -57,7 +69,7 @@ class CameraReceiver:
         layout = layout_of(contract, index)
         self.writer = SlotWriter(layout, slots_of(layout))
         self._slot = 0
-        self._told_at = -float("inf")
+        self._reported_at = -float("inf")
 
     def receive(self, message: bytes) -> None:
         """Take one serialized message."""
@@ -65,8 +77,8 @@ class CameraReceiver:
         try:
             rgb, stamp = decode(message, self._compressed, camera.width, camera.height)
         except MessageError as error:
-            if time.monotonic() - self._told_at >= _TOLD_EVERY:
-                self._told_at = time.monotonic()
+            if time.monotonic() - self._reported_at >= _REPORT_EVERY:
+                self._reported_at = time.monotonic()
                 _send(self._notes, NOTE.pack(self._index, PROBLEM, 0, 0, 0, 0, 0) + str(error).encode())
             return
         self._slot = (self._slot + 1) % self.writer.slots
@@ -82,10 +94,10 @@ def _send(notes: socket.socket, note: bytes) -> None:
 
 def main() -> None:
     """Serve the process that started this one until it ends; its specification comes as JSON on the command line."""
-    spec = json.loads(sys.argv[1])
+    spec: Specification = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started us ends us
     _give_way()
-    notes = socket.socket(fileno=int(spec["socket"]))
+    notes = socket.socket(fileno=spec["socket"])
     _end_with(notes)
     try:
         _serve(spec, notes)
@@ -96,7 +108,7 @@ def main() -> None:
         sys.exit(0)
 
 
-def _serve(spec: dict[str, Any], notes: socket.socket) -> None:
+def _serve(spec: Specification, notes: socket.socket) -> None:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
@@ -122,10 +134,10 @@ def _serve(spec: dict[str, Any], notes: socket.socket) -> None:
     socket.send_fds(notes, [b"memory"], [receiver.writer.descriptor for receiver in receivers])
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    told = -float("inf")
+    reported_at = -float("inf")
     while True:
-        if time.monotonic() - told >= ALIVE_EVERY:
-            told = time.monotonic()
+        if time.monotonic() - reported_at >= ALIVE_EVERY:
+            reported_at = time.monotonic()
             _send(notes, NOTE.pack(0, ALIVE, 0, 0, 0, 0, 0))
         executor.spin_once(timeout_sec=ALIVE_EVERY)
 

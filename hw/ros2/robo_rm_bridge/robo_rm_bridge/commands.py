@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,11 +11,17 @@ from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.observation.states import Command
 from robo_hw.safety.safety_core import SafetyCore
 
+if TYPE_CHECKING:
+    from builtin_interfaces.msg import Time
+    from control_msgs.msg import JointJog
+    from std_msgs.msg import Float64MultiArray
+    from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
 _TAIL_STEP = 0.05
 """Seconds between the points of the braking tail."""
 _JOG_GAIN = 2.0
 """1/s: how fast a jog takes back that the arm lags behind its command."""
-_JOG_SHARE = 0.2
+_JOG_FRACTION = 0.2
 """Of a joint's velocity limit: the most that is given to taking back."""
 
 
@@ -25,7 +31,7 @@ def arm_joints(contract: RobotContract) -> list[int]:
     return [index for index, name in enumerate(contract.joint_names) if name != gripper]
 
 
-def trajectory(core: SafetyCore, command: Command, time_from_start: float) -> Any:
+def trajectory(core: SafetyCore, command: Command, time_from_start: float) -> JointTrajectory:
     """The command as the first point, due ``time_from_start`` s from receipt, and behind it the core's stop plan.
 
     So a controller that hears nothing more brakes inside the limits and rests; and the last point has velocity zero,
@@ -41,7 +47,7 @@ def trajectory(core: SafetyCore, command: Command, time_from_start: float) -> An
     return message
 
 
-def forward(contract: RobotContract, command: Command) -> Any:
+def forward(contract: RobotContract, command: Command) -> Float64MultiArray:
     """The command's positions in the contract's joint order."""
     from std_msgs.msg import Float64MultiArray
 
@@ -51,7 +57,7 @@ def forward(contract: RobotContract, command: Command) -> Any:
 def jog_velocities(contract: RobotContract, command: Command, measured: np.ndarray | None) -> np.ndarray:
     """Velocities (D,) that bring the arm from ``measured`` (D,) onto the command; inside the velocity limits.
 
-    A jog says how fast, not where to: without the measured pose every lost message would stay as an error for good.
+    A jog says how fast, not where to: without the measured pose every lost message would stay as an error permanently.
     """
     limit = contract.array("velocity")
     correction = np.zeros_like(limit)
@@ -60,11 +66,13 @@ def jog_velocities(contract: RobotContract, command: Command, measured: np.ndarr
         # Continuous joints come back the short way round.
         turns = np.array([joint.kind == "continuous" for joint in contract.joints])
         error = np.where(turns, (error + np.pi) % (2 * np.pi) - np.pi, error)
-        correction = np.clip(_JOG_GAIN * error, -_JOG_SHARE * limit, _JOG_SHARE * limit)
+        correction = np.clip(_JOG_GAIN * error, -_JOG_FRACTION * limit, _JOG_FRACTION * limit)
     return np.clip(command.velocities + correction, -limit, limit)
 
 
-def joint_jog(kind: Any, contract: RobotContract, velocities: Sequence[float], stamp: Any, duration: float) -> Any:
+def joint_jog(
+    kind: type[JointJog], contract: RobotContract, velocities: Sequence[float], stamp: Time, duration: float
+) -> JointJog:
     """A `control_msgs/JointJog` (``kind``) with velocities (D,) for ``duration`` s; MoveIt Servo drops old stamps."""
     places = arm_joints(contract)
     message = kind()
@@ -76,7 +84,7 @@ def joint_jog(kind: Any, contract: RobotContract, velocities: Sequence[float], s
     return message
 
 
-def _point(moment: float, positions: Any, velocities: Any) -> Any:
+def _point(moment: float, positions: np.ndarray, velocities: np.ndarray) -> JointTrajectoryPoint:
     from builtin_interfaces.msg import Duration
     from trajectory_msgs.msg import JointTrajectoryPoint
 

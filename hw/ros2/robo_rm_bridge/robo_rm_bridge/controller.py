@@ -6,9 +6,9 @@ Stands in for ros2_control's `joint_trajectory_controller` and `forward_command_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 class CommandFollower:
@@ -37,7 +37,12 @@ class CommandFollower:
         self._last = -np.inf
 
     def trajectory(
-        self, now: float, joints: Sequence[str], times: Any, positions: Any, velocities: Any = None
+        self,
+        now: float,
+        joints: Sequence[str],
+        times: npt.ArrayLike,
+        positions: npt.ArrayLike,
+        velocities: npt.ArrayLike | None = None,
     ) -> str | None:
         """Follow points (N, D) that are due ``times`` (N,) s from now; returns why it was refused, or None."""
         points = np.asarray(positions, dtype=np.float64)
@@ -55,7 +60,7 @@ class CommandFollower:
         self._last, self.silent = now + float(moments[-1]), False
         return None
 
-    def positions(self, now: float, values: Any) -> str | None:
+    def positions(self, now: float, values: npt.ArrayLike) -> str | None:
         """Go to ``values`` (D,) at once; returns why it was refused, or None."""
         target = np.asarray(values, dtype=np.float64)
         if target.shape != (len(self._joints),) or not np.isfinite(target).all():

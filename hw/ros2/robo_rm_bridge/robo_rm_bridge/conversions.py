@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from builtin_interfaces.msg import Time
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 
-from robo_hw.contract.robot_contract import Topic
+from robo_hw.contract.parts import Topic
+
+if TYPE_CHECKING:
+    from rclpy.event_handler import SubscriptionEventCallbacks
 
 
 def qos(topic: Topic) -> QoSProfile:
@@ -23,7 +27,7 @@ def qos(topic: Topic) -> QoSProfile:
     )
 
 
-def quiet_events() -> Any:
+def quiet_events() -> SubscriptionEventCallbacks:
     """For a subscription that expects publishers of other qualities on its topic: it does not report them."""
     try:
         from rclpy.event_handler import SubscriptionEventCallbacks
@@ -33,7 +37,7 @@ def quiet_events() -> Any:
 
 
 def sensor_qos(depth: int = 1) -> QoSProfile:
-    """Best effort, only the newest: a late picture is of no use."""
+    """Best effort, only the newest: a late image is of no use."""
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -63,7 +67,7 @@ def time_message_ns(nanoseconds: int) -> Time:
 
 
 def joint_state(
-    names: tuple[str, ...], positions: Any, velocities: Any | None, stamp: Time, frame: str = ""
+    names: tuple[str, ...], positions: npt.ArrayLike, velocities: npt.ArrayLike | None, stamp: Time, frame: str = ""
 ) -> JointState:
     """Positions (D,), and velocities (D,) where known, as a message."""
     message = JointState(name=list(names), position=np.asarray(positions, dtype=np.float64).tolist())

@@ -1,6 +1,6 @@
 """The commands of the package: `ros2 run robo_rm_bridge policy_node` and so on.
 
-Each first makes sure that ROS can be had, and says why where it cannot.
+Each first makes sure that ROS is available, and says why where it cannot.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def mujoco_arm() -> None:
 
 
 def run(name: str) -> int:
-    """Run the module's ``NODE`` until it is told to end; returns the exit code."""
+    """Run the module's ``NODE`` until it is asked to end; returns the exit code."""
     from robo_rm_bridge.middleware import require_ros
 
     try:

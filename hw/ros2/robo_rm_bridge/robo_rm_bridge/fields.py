@@ -5,14 +5,22 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol, cast
 
 from robo_hw.errors import HardwareError
 
 _STEP = re.compile(r"(\w+)(?:\[(\d+)\])?")
 
 
-def message_type(name: str, key: str) -> Any:
+class RosMessage(Protocol):
+    """A message class that rosidl generated."""
+
+    @classmethod
+    def get_fields_and_field_types(cls) -> dict[str, str]:
+        """Field -> type."""
+
+
+def message_type(name: str, key: str) -> type[RosMessage]:
     """The class of ``pkg/msg/Type``; ``key`` says where the name stands, for errors.
 
     Raises:
@@ -21,7 +29,7 @@ def message_type(name: str, key: str) -> Any:
     package, _, rest = name.partition("/")
     kind = rest.rpartition("/")[2]
     if not package or not kind or rest not in (kind, f"msg/{kind}"):
-        raise HardwareError(f"{key}: {name!r} is no message type; give pkg/msg/Type, such as std_msgs/msg/Bool")
+        raise HardwareError(f"{key}: {name!r} is not a message type; give pkg/msg/Type, such as std_msgs/msg/Bool")
     try:
         module = importlib.import_module(f"{package}.msg")
     except ImportError as error:
@@ -31,10 +39,10 @@ def message_type(name: str, key: str) -> Any:
         ) from None
     if not hasattr(module, kind):
         raise HardwareError(f"{key}: {package} has no message {kind}; ros2 interface list shows what there is")
-    return getattr(module, kind)
+    return cast(type[RosMessage], getattr(module, kind))
 
 
-def getter(kind: Any, path: str, key: str) -> Callable[[Any], Any]:
+def getter(kind: type[RosMessage], path: str, key: str) -> Callable[[object], object]:
     """A function from a message to the value of its field, such as ``data`` or ``status[0].level``.
 
     The function gives None where a list is too short. Raises:
@@ -44,17 +52,18 @@ def getter(kind: Any, path: str, key: str) -> Callable[[Any], Any]:
     for part in path.split("."):
         match = _STEP.fullmatch(part)
         if match is None:
-            raise HardwareError(f"{key}: {path!r} is no field; give a name such as data, or status[0].level")
+            raise HardwareError(f"{key}: {path!r} is not a field; give a name such as data, or status[0].level")
         steps.append((match[1], None if match[2] is None else int(match[2])))
     fields = kind.get_fields_and_field_types()
     if steps[0][0] not in fields:
         raise HardwareError(f"{key}: {kind.__name__} has no field {steps[0][0]!r}; it has {', '.join(fields)}")
 
-    def value(message: Any) -> Any:
+    def value(message: object) -> object:
+        found = message
         for name, index in steps:
-            message = getattr(message, name, None)
+            found = getattr(found, name, None)
             if index is not None:
-                message = message[index] if message is not None and index < len(message) else None
-        return int.from_bytes(message, "big") if isinstance(message, bytes) else message
+                found = found[index] if found is not None and index < len(found) else None
+        return int.from_bytes(found, "big") if isinstance(found, bytes) else found
 
     return value

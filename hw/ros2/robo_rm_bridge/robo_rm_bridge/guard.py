@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TypeVar
 
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -31,6 +31,7 @@ from robo_rm_bridge.fields import getter, message_type
 
 _LOOK_EVERY = 0.1
 """Seconds between two looks at who is there and who is silent."""
+MessageT = TypeVar("MessageT")
 COMMAND_LINE = "ros2 command line"
 
 
@@ -52,7 +53,7 @@ class _Witness:
             for quality in qualities
         ]
 
-    def heard(self) -> list[tuple[str, bool, str]]:
+    def take(self) -> list[tuple[str, bool, str]]:
         """What was said since the last call: source, whether pressed, and the publisher's id."""
         found = []
         for name, subscription in self._subscriptions:
@@ -146,14 +147,14 @@ class Guard:
             while not self._closing:
                 self._executor.spin_once(timeout_sec=0.2)
 
-    def _subscribe(self, kind: Any, topic: str, handler: Callable[[Any], None]) -> None:
+    def _subscribe(self, kind: type[MessageT], topic: str, handler: Callable[[MessageT], None]) -> None:
         # Three times, so that no publisher's quality of service is incompatible: what was latched before we came, what
         # is repeated until it arrives, and publishers that promise neither. Hearing a stop twice does no harm.
         for quality in (latched_qos(), QoSProfile(depth=10), sensor_qos(10)):
             self._node.create_subscription(kind, topic, handler, quality, event_callbacks=quiet_events())
 
     def _estop_handler(self, name: str) -> Callable[[Bool], None]:
-        def heard(message: Bool) -> None:
+        def on_message(message: Bool) -> None:
             if message.data:
                 self._core.estop(f"emergency stop on {name}")  # first of all
                 self._wake()
@@ -162,20 +163,20 @@ class Guard:
                 return
             if message.data or self.stops.pressed():
                 self._look_at(name)
-            self.stops.heard(name, message.data, self._clock.now())
+            self.stops.update(name, message.data, self._clock.now())
 
-        return heard
+        return on_message
 
-    def _stop_handler(self, label: str, value: Callable[[Any], Any]) -> Callable[[Any], None]:
-        def heard(message: Any) -> None:
-            reason = self.robot.heard(label, value(message), self._clock.now())
+    def _stop_handler(self, label: str, value: Callable[[object], object]) -> Callable[[object], None]:
+        def on_message(message: object) -> None:
+            reason = self.robot.update(label, value(message), self._clock.now())
             if reason is not None:
                 self._core.robot_stop(reason)
                 self._wake()
 
-        return heard
+        return on_message
 
-    def _on_service(self, request: Any, response: Any) -> Any:
+    def _on_service(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._core.estop("emergency stop by service")
         self._wake()
         response.success, response.message = True, "a fault is latched; the arm brakes if it moves"
@@ -185,8 +186,8 @@ class Guard:
         """Who is there, who said what, and who has fallen silent."""
         for name in self._estop_topics:
             self._look_at(name)
-        for name, pressed, speaker in self._witness.heard():
-            self.stops.heard(name, pressed, self._clock.now(), speaker)
+        for name, pressed, speaker in self._witness.take():
+            self.stops.update(name, pressed, self._clock.now(), speaker)
         crowded = []
         for topic, allowed in self._state_topics:
             speakers = sorted(self._speakers(topic).values())
@@ -233,7 +234,7 @@ def _helper_node(name: str, namespace: str) -> Node:
     )
 
 
-def _ignore(message: Any) -> None:
+def _ignore(message: Bool) -> None:
     pass  # taken by hand
 
 

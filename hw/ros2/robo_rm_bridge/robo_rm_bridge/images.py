@@ -7,13 +7,18 @@ other sends `sensor_msgs/Image`. What is too large, or lies about its size, is r
 from __future__ import annotations
 
 import array
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robo_hw.observation.image_header import ImageHeaderError, read_header
 from robo_rm_bridge.errors import MessageError
 from robo_rm_bridge.wire import read_compressed, read_image
+
+if TYPE_CHECKING:
+    from builtin_interfaces.msg import Time
+    from sensor_msgs.msg import CompressedImage, Image
 
 _CHANNELS = {
     "rgb8": (3, (0, 1, 2)),
@@ -33,7 +38,7 @@ def is_compressed(topic: str) -> bool:
     return topic.endswith("/compressed")
 
 
-def image_type(topic: str) -> Any:
+def image_type(topic: str) -> type[CompressedImage | Image]:
     """The message type that comes on a camera's topic."""
     from sensor_msgs.msg import CompressedImage, Image
 
@@ -52,12 +57,12 @@ def decode(message: bytes, compressed: bool, width: int, height: int) -> tuple[n
     return _decompressed(message, width, height) if compressed else _raw(message, width, height)
 
 
-def message_from_rgb(topic: str, rgb: np.ndarray, frame: str, stamp: Any) -> Any:
+def message_from_rgb(topic: str, rgb: np.ndarray, frame: str, stamp: Time) -> CompressedImage | Image:
     """(H, W, 3) uint8 RGB as the message that belongs on the topic; compressed ones are JPEG of quality 95."""
     from sensor_msgs.msg import CompressedImage, Image
 
     height, width, _ = rgb.shape
-    message: Any
+    message: CompressedImage | Image
     if is_compressed(topic):
         cv2 = _opencv()
         _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
@@ -81,12 +86,12 @@ def _raw(message: bytes, width: int, height: int) -> tuple[np.ndarray, tuple[int
     if image.step // width != channels:
         raise MessageError(
             f"step {image.step} is {image.step / width:g} bytes per pixel, but the encoding {image.encoding} has "
-            f"{channels}; mend the driver"
+            f"{channels}; fix the driver"
         )
     if len(image.data) != height * image.step:
         raise MessageError(
             f"{len(image.data)} bytes of data; {height} rows of {image.step} bytes ({image.encoding}) are "
-            f"{height * image.step}; mend the driver"
+            f"{height * image.step}; fix the driver"
         )
     rows = np.frombuffer(image.data, np.uint8).reshape(height, image.step)[:, : width * channels]
     pixels = rows.reshape(height, width, channels)
@@ -125,7 +130,7 @@ def _require_size(width: int, height: int, wanted_width: int, wanted_height: int
         )
 
 
-def _opencv() -> Any:
+def _opencv() -> ModuleType:
     try:
         import cv2
     except ImportError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from rclpy.node import Node
@@ -15,8 +15,12 @@ from robo_hw.safety.clock import Clock
 from robo_rm_bridge.camera_feed import CameraFeed, CameraProblem
 from robo_rm_bridge.conversions import qos, seconds, sensor_qos
 
+if TYPE_CHECKING:
+    from rclpy.qos import QoSProfile
+    from rclpy.subscription import Subscription
+
 _STEADY = 3
-_TELL_EVERY = 5.0
+_REPORT_EVERY = 5.0
 """Seconds between two log lines about one camera."""
 Pose: TypeAlias = "tuple[np.ndarray, float]"
 TakeJoints: TypeAlias = "Callable[[Sequence[str], np.ndarray, Sequence[float] | None, float | None, str], Pose | None]"
@@ -35,8 +39,8 @@ class Inputs:
         vectors: further inputs.
         vector_age: s that a further input may be old.
         clock: the steady clock of all moments.
-        take_joints: judges and orders a joint state.
-        take_image: judges an image.
+        take_joints: checks and orders a joint state.
+        take_image: checks an image.
     """
 
     def __init__(
@@ -52,8 +56,8 @@ class Inputs:
         self._node, self._contract, self._clock = node, contract, clock
         self._take_joints, self._take_image = take_joints, take_image
         self.buffer = ObservationBuffer(contract, vectors, vector_age)
-        self._subscriptions: list[Any] = []
-        self._told: dict[str, float] = {}
+        self._subscriptions: list[Subscription] = []
+        self._reported: dict[str, float] = {}
         self._steady = {camera.name: 0 for camera in contract.cameras}
         self._feed: CameraFeed | None = None
         for topic in contract.joint_states:
@@ -86,7 +90,7 @@ class Inputs:
         ]
 
     def forget(self) -> None:
-        """Start anew, as after a fault was reset."""
+        """Start again, as after a fault was reset."""
         self.buffer.forget()
         self._steady = dict.fromkeys(self._steady, 0)
 
@@ -102,13 +106,13 @@ class Inputs:
     def _tell(self, problem: CameraProblem) -> None:
         # Not the logger's throttle, which is one for all: a camera must not hide what is wrong with another.
         now = self._clock.now()
-        if now - self._told.get(problem.camera, -np.inf) < _TELL_EVERY:
+        if now - self._reported.get(problem.camera, -np.inf) < _REPORT_EVERY:
             return
-        self._told[problem.camera] = now
+        self._reported[problem.camera] = now
         text = f"camera {problem.camera}: {problem.message}" if problem.camera else problem.message
         self._node.get_logger().error(text)
 
-    def _listen(self, topic: str, handler: Callable[[JointState], None], quality: Any) -> None:
+    def _listen(self, topic: str, handler: Callable[[JointState], None], quality: QoSProfile) -> None:
         self._subscriptions.append(self._node.create_subscription(JointState, topic, handler, quality))
 
     def _joints_handler(self, topic: str) -> Callable[[JointState], None]:

@@ -30,7 +30,7 @@ class Listener:
         self.clock = SteadyClock()
         self._states = JointStates(contract)
         self.state = ""
-        """The safety core's state, once it has told."""
+        """The safety core's state, once it was reported."""
         self._inputs = Inputs(node, contract, vectors, max_age, self.clock, self._take_joints, self._take_image)
         self.buffer = self._inputs.buffer
         node.create_subscription(DiagnosticArray, contract.status.name, self._on_status, latched_qos())

@@ -1,4 +1,4 @@
-"""Getting at ROS 2, and saying in one line why it cannot be had."""
+"""Getting at ROS 2, and saying in one line why it is not available."""
 
 from __future__ import annotations
 

@@ -7,8 +7,6 @@ on_unknown set to "stop" it calls the bridge's ~/disarm as a person would.
 
 from __future__ import annotations
 
-from typing import Any
-
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -18,7 +16,7 @@ from std_srvs.srv import Trigger
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.observation.observation_buffer import parse_vectors, unmet_needs
-from robo_hw.transport import ClientState, PolicyClient
+from robo_hw.transport import ClientState, PolicyClient, ProgressEstimate
 from robo_rm_bridge import reporting
 from robo_rm_bridge.listening import Listener
 from robo_rm_bridge.policy_access import ACCESS, credentials
@@ -63,7 +61,7 @@ class MonitorNode(Node):
         self._advice = self.create_publisher(String, "~/advice", 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._disarm = self.create_client(Trigger, self.settings.disarm_service)
-        self._estimate: Any = None
+        self._estimate: ProgressEstimate | None = None
         self._given = ""
         self._was_armed = False
         self._client.connect()
@@ -106,7 +104,7 @@ class MonitorNode(Node):
                 want=("progress",),
             )
 
-    def _advise(self, estimate: Any) -> None:
+    def _advise(self, estimate: ProgressEstimate) -> None:
         """Once for each kind of trouble in an episode, and only while the policy runs."""
         actions = {
             "stalled": self.settings.on_stalled,
@@ -137,7 +135,7 @@ class MonitorNode(Node):
 
     def _report(self) -> None:
         problems, estimate = self._problems(), self._estimate
-        values: dict[str, Any] = {"advice": self._given}
+        values: dict[str, object] = {"advice": self._given}
         level, message = reporting.OK, "waiting for the first estimate"
         if estimate is not None:
             names = ("progress", "stage_name", "uncertainty", "verdict", "false_alarm_rate")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -14,10 +14,17 @@ from robo_hw.observation.states import Command
 from robo_hw.safety.safety_core import SafetyCore
 from robo_rm_bridge import commands
 
+if TYPE_CHECKING:
+    from control_msgs.action import FollowJointTrajectory, GripperCommand
+    from rclpy.action import ActionClient
+    from rclpy.node import Node
+    from rclpy.qos import QoSProfile
+    from rclpy.task import Future
+
 _REFUSALS = 3
 """So many goals refused in a row mean that the controller does not take commands."""
 _GRIPPER_STEP = 0.01
-"""Of the gripper's range: a smaller change is no new goal."""
+"""Of the gripper's range: a smaller change is not a new goal."""
 _GRIPPER_PERIOD = 0.1
 """Seconds between two gripper goals."""
 ABORTED = 6
@@ -43,7 +50,7 @@ class TopicOutput(Output):
     """Messages on a topic; ``make`` turns a command into one."""
 
     def __init__(
-        self, node: Any, kind: Any, name: str, quality: Any, make: Callable[[SafetyCore, Command], Any]
+        self, node: Node, kind: type, name: str, quality: QoSProfile, make: Callable[[SafetyCore, Command], object]
     ) -> None:
         self._node, self._make = node, make
         self._publisher = node.create_publisher(kind, name, quality)
@@ -63,14 +70,14 @@ class GoalOutput(Output):
     Args:
         client: an action client.
         name: of the action, for messages.
-        stop: told why where the controller refuses goals or gives the newest one up.
+        stop: called with the reason where the controller refuses goals or gives the newest one up.
     """
 
-    def __init__(self, client: Any, name: str, stop: Callable[[str], None]) -> None:
+    def __init__(self, client: ActionClient, name: str, stop: Callable[[str], None]) -> None:
         self._client, self._name, self._stop = client, name, stop
         self._sent = self._refused = 0
 
-    def send_goal(self, goal: Any) -> None:
+    def send_goal(self, goal: object) -> None:
         """Give a goal away; answers come later."""
         self._sent += 1
         number = self._sent
@@ -84,7 +91,7 @@ class GoalOutput(Output):
         """Leave the graph."""
         self._client.destroy()
 
-    def _answered(self, number: int, future: Any) -> None:
+    def _answered(self, number: int, future: Future) -> None:
         handle = future.result()
         if not handle.accepted:
             self._refused += 1
@@ -94,19 +101,26 @@ class GoalOutput(Output):
         self._refused = 0
         handle.get_result_async().add_done_callback(lambda result: self._ended(number, result))
 
-    def _ended(self, number: int, future: Any) -> None:
+    def _ended(self, number: int, future: Future) -> None:
         answer = future.result()
         # A goal that the next one replaced ends as aborted on some controllers: only the newest counts.
         if answer.status != ABORTED or number != self._sent:
             return
         text = getattr(answer.result, "error_string", "") or getattr(answer.result, "error_code", "")
-        self._stop(f"{self._name} gave the goal up: {text or 'no reason told'}")
+        self._stop(f"{self._name} gave the goal up: {text or 'no reason given'}")
 
 
 class TrajectoryGoals(GoalOutput):
     """`control_msgs/action/FollowJointTrajectory` at the control rate, each with its stop plan."""
 
-    def __init__(self, client: Any, kind: Any, name: str, stop: Callable[[str], None], time_from_start: float) -> None:
+    def __init__(
+        self,
+        client: ActionClient,
+        kind: type[FollowJointTrajectory],
+        name: str,
+        stop: Callable[[str], None],
+        time_from_start: float,
+    ) -> None:
         super().__init__(client, name, stop)
         self._kind, self._time_from_start = kind, time_from_start
 
@@ -120,7 +134,9 @@ class TrajectoryGoals(GoalOutput):
 class GripperGoals(GoalOutput):
     """`control_msgs/action/GripperCommand`: a goal where the gripper's command changed, not one for every tick."""
 
-    def __init__(self, client: Any, kind: Any, contract: RobotContract, stop: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: ActionClient, kind: type[GripperCommand], contract: RobotContract, stop: Callable[[str], None]
+    ) -> None:
         assert contract.gripper is not None
         assert contract.gripper_command is not None
         super().__init__(client, contract.gripper_command.name, stop)
@@ -146,7 +162,7 @@ class GripperGoals(GoalOutput):
 
 
 def make_outputs(
-    node: Any,
+    node: Node,
     contract: RobotContract,
     time_from_start: float,
     measured: Callable[[], np.ndarray | None],
@@ -159,7 +175,7 @@ def make_outputs(
         contract: names topics and interfaces.
         time_from_start: s from receipt in which a controller shall reach a command.
         measured: the newest joint positions (D,).
-        stop: told why where a controller refuses goals or gives one up.
+        stop: called with the reason where a controller refuses goals or gives one up.
 
     Raises:
         HardwareError: control_msgs is needed and not installed.
@@ -181,7 +197,7 @@ def make_outputs(
 
 
 def _topic_output(
-    node: Any, contract: RobotContract, key: str, time_from_start: float, measured: Callable[[], np.ndarray | None]
+    node: Node, contract: RobotContract, key: str, time_from_start: float, measured: Callable[[], np.ndarray | None]
 ) -> Output:
     from std_msgs.msg import Float64MultiArray
     from trajectory_msgs.msg import JointTrajectory
@@ -190,13 +206,13 @@ def _topic_output(
 
     period = 1.0 / contract.rates.control
 
-    def forward(core: SafetyCore, command: Command) -> Any:
+    def forward(core: SafetyCore, command: Command) -> object:
         return commands.forward(contract, command)
 
-    def trajectory(core: SafetyCore, command: Command) -> Any:
+    def trajectory(core: SafetyCore, command: Command) -> object:
         return commands.trajectory(core, command, time_from_start)
 
-    def jog(core: SafetyCore, command: Command) -> Any:
+    def jog(core: SafetyCore, command: Command) -> object:
         velocities = commands.jog_velocities(contract, command, measured())
         return commands.joint_jog(kind, contract, velocities.tolist(), node.get_clock().now().to_msg(), period)
 
@@ -210,15 +226,15 @@ def _topic_output(
     return TopicOutput(node, kind, contract.command.name, qos(contract.command), make)
 
 
-def _action_client(node: Any, kind: Any, name: str) -> Any:
+def _action_client(node: Node, kind: type, name: str) -> ActionClient:
     from rclpy.action import ActionClient
 
     return ActionClient(node, kind, name)
 
 
-def _control_msgs(part: str, name: str, key: str) -> Any:
+def _control_msgs(part: str, name: str, key: str) -> type:
     try:
-        return getattr(importlib.import_module(f"control_msgs.{part}"), name)
+        return cast(type, getattr(importlib.import_module(f"control_msgs.{part}"), name))
     except ImportError as error:
         raise HardwareError(
             f"{key} needs control_msgs.{part}.{name}, and the package control_msgs cannot be imported ({error}): "

@@ -7,7 +7,7 @@
     ~/disarm    brakes, then commands nothing;  deactivate does the same
     ~/estop, the contract's e-stop topics   latch a fault from any state;  ~/reset_fault clears it by hand
 
-The control loop is one thread with a timer on the steady clock. Stops are heard on a thread of their own (`guard`),
+The control loop is one thread with a timer on the steady clock. Stops are received on a thread of their own (`guard`),
 images are received by a process of their own (`camera_feed`). Simulated time only aligns data.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rclpy.clock import Clock
@@ -27,12 +27,13 @@ from std_srvs.srv import Trigger
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
-from robo_hw.observation.observation_buffer import parse_vectors, unmet_needs
+from robo_hw.observation.observation_buffer import parse_vectors
 from robo_hw.observation.states import State
 from robo_hw.safety.clock import SteadyClock
 from robo_hw.safety.safety_core import SafetyCore
-from robo_hw.safety.timing import LoopTiming, Spread
+from robo_hw.safety.timing import LoopTiming, Quantiles
 from robo_hw.transport import ClientState, PolicyClient
+from robo_hw.transport.sender import ObservationSender
 from robo_rm_bridge.conversions import joint_state, time_message_ns
 from robo_rm_bridge.guard import Guard
 from robo_rm_bridge.inputs import Inputs
@@ -41,6 +42,9 @@ from robo_rm_bridge.policy_access import credentials
 from robo_rm_bridge.policy_settings import REMOVED, SETTINGS
 from robo_rm_bridge.reporting import EventLogger, PolicyReport, Reporter
 from robo_rm_bridge.settings import declare, refuse_removed
+
+if TYPE_CHECKING:
+    from rclpy.lifecycle import State as LifecycleState
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -52,7 +56,7 @@ class PolicyNode(LifecycleNode):
         super().__init__("robo_rm_policy")
         self._active = False
         self._ready = False
-        self._closers: list[Callable[[], Any]] = []
+        self._closers: list[Callable[[], object]] = []
         self._starter = self.create_timer(0.2, self._start, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _start(self) -> None:
@@ -71,7 +75,7 @@ class PolicyNode(LifecycleNode):
 
     # Lifecycle ------------------------------------------------------------------------------------------------------
 
-    def on_configure(self, state: Any) -> TransitionCallbackReturn:
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read parameters and contract, open topics and services; on a mistake say which, and leave nothing open."""
         try:
             self._configure()
@@ -85,24 +89,24 @@ class PolicyNode(LifecycleNode):
         self.get_logger().info(f"{contract.robot}, contract {contract.hash[:12]}, commands on {contract.command.name}")
         return SUCCESS
 
-    def on_activate(self, state: Any) -> TransitionCallbackReturn:
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Refuse, naming the field, unless a policy that fits is connected."""
         if self.core.state is State.DISARMED:  # waiting would interrupt a hold
             self._await_server()
-        problems = self._policy_problems()
+        problems = self._sender.problems()
         if problems:
             self.get_logger().error("cannot be activated: " + "; ".join(problems))
             return FAILURE
         self._active = True
         return SUCCESS
 
-    def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Brake, then command nothing; a fault stays until it is reset."""
         self._active = False
         self.core.disarm()
         return SUCCESS
 
-    def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Close everything; refused while the arm is commanded."""
         if self.core.state is not State.DISARMED:
             self.get_logger().error(
@@ -112,14 +116,14 @@ class PolicyNode(LifecycleNode):
         self._close()
         return SUCCESS
 
-    def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Brake; the timer goes on until the process ends."""
         self._active = False
         if self._ready:
             self.core.disarm()
         return SUCCESS
 
-    def on_error(self, state: Any) -> TransitionCallbackReturn:
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """A transition raised: say so, close everything, and allow another attempt."""
         self.get_logger().error(f"the transition from {state.label} failed")
         self._active = False
@@ -150,10 +154,9 @@ class PolicyNode(LifecycleNode):
         self._client = PolicyClient(contract, settings.policy_address, clock, task=settings.task, credentials=access)
         self.core = core = SafetyCore(contract, clock, settings.chunk_blending, settings.ensemble_decay)
         self._period = 1.0 / contract.rates.control
-        self._timing, self._latency = LoopTiming(self._period), Spread()
+        self._timing, self._latency = LoopTiming(self._period), Quantiles()
         self._wall_offset = time.time_ns() - round(clock.now() * 1e9)
-        self._asked_at = self._epoch_at = self._rests_since = -np.inf
-        self._asked_epoch = self._epoch = -1
+        self._rests_since = -np.inf
         self._unanswered: float | None = None
         self._observed: float | None = None
         self._errors = 0
@@ -172,6 +175,9 @@ class PolicyNode(LifecycleNode):
             self, contract, self._vectors, settings.vector_age, clock, self._take_joints, core.observe_camera
         )
         self._closers.append(self._inputs.close)
+        self._sender = ObservationSender(
+            core, self._client, self._inputs.buffer, self._vectors, settings.execution_horizon
+        )
         services = {
             "~/arm": self._arm,
             "~/hold": self._hold,
@@ -197,22 +203,20 @@ class PolicyNode(LifecycleNode):
 
     # What people ask ------------------------------------------------------------------------------------------------
 
-    def _arm(self, request: Any, response: Any) -> Any:
+    def _arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def arm() -> str:
             self._require_safe()
-            self._hear_policy()  # that a server came back must not undo what is asked for now
-            missing = self._policy_problems() or self._lacking()
+            self._poll_policy()  # that a server came back must not undo what is asked for now
+            missing = self._sender.problems() or self._lacking()
             self._client.start_episode(self.settings.task)
             self._unanswered = None
-            server = self._client.status().server
-            poses = server.policy.start_poses if server is not None and server.policy is not None else None
-            self.core.arm(missing=missing, start_poses=poses)
+            self.core.arm(missing=missing, start_poses=self._sender.start_poses())
             self._guard.follow(self.core.state)
             return "armed; the policy's next chunk starts the motion"
 
         return self._answer(response, arm)
 
-    def _hold(self, request: Any, response: Any) -> Any:
+    def _hold(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def hold() -> str:
             self._require_safe()
             self.core.arm(hold_only=True)
@@ -230,14 +234,14 @@ class PolicyNode(LifecycleNode):
         if problems:
             raise HardwareError("the arm cannot be armed: " + "; ".join(problems))
 
-    def _disarm(self, request: Any, response: Any) -> Any:
+    def _disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def disarm() -> str:
             self.core.disarm()
             return self.core.state.value if self.core.fault is None else "braking; the fault stays latched"
 
         return self._answer(response, disarm)
 
-    def _reset_fault(self, request: Any, response: Any) -> Any:
+    def _reset_fault(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset() -> str:
             pressed = self._guard.stops.pressed()
             if pressed:
@@ -248,7 +252,7 @@ class PolicyNode(LifecycleNode):
 
         return self._answer(response, reset)
 
-    def _answer(self, response: Any, action: Callable[[], str]) -> Any:
+    def _answer(self, response: Trigger.Response, action: Callable[[], str]) -> Trigger.Response:
         try:
             response.success, response.message = True, action()
         except HardwareError as error:
@@ -256,7 +260,7 @@ class PolicyNode(LifecycleNode):
         self._events.tell()
         return response
 
-    # What the robot tells -------------------------------------------------------------------------------------------
+    # What the robot reports -------------------------------------------------------------------------------------------
 
     def _take_joints(
         self,
@@ -281,14 +285,14 @@ class PolicyNode(LifecycleNode):
         now = self._clock_.now()
         self._timing.tick(now)
         self._inputs.poll()
-        self._hear_policy()
+        self._poll_policy()
         self._move()
         self._guard.follow(self.core.state)
-        self._look()
+        self._ask_policy(now)
         self._events.tell()
         self._report(now)
 
-    def _hear_policy(self) -> None:
+    def _poll_policy(self) -> None:
         update = self._client.poll()
         if update.lost:
             self._unanswered = None
@@ -305,7 +309,7 @@ class PolicyNode(LifecycleNode):
             for output in self._outputs:
                 output.send(self.core, command)
             if self.settings.publish_commanded:
-                # One offset for good, so that differences of stamps are differences of the steady clock.
+                # One constant offset, so that differences of stamps are differences of the steady clock.
                 stamp = time_message_ns(round(command.time * 1e9) + self._wall_offset)
                 state = self.core.state.value
                 names = self.contract.joint_names
@@ -314,37 +318,8 @@ class PolicyNode(LifecycleNode):
                 self._latency.add(self._clock_.now() - self._observed)
         self._observed = None
 
-    def _look(self) -> None:
-        """Give the policy an observation when its next chunk is due."""
-        server = self._client.status().server
-        if not self._active or server is None or server.policy is None:
-            return
-        if self.core.state not in (State.HOLDING, State.RUNNING):
-            return
-        now, core = self._clock_.now(), self.core
-        if core.epoch != self._epoch:
-            self._epoch, self._epoch_at = core.epoch, now
-        horizon = self.settings.execution_horizon or server.policy.execution_horizon
-        # After a stop at once: an answer to an earlier epoch's observation would only be dropped.
-        due = core.epoch != self._asked_epoch or now - self._asked_at >= horizon / self.contract.rates.actions
-        if not due or self._policy_problems():
-            return
-        # What was seen before the epoch began must not be acted on in it.
-        observation = self._inputs.buffer.snapshot(server.policy.needs, now, self._epoch_at)
-        if observation is None:
-            return
-        sent = self._client.send_observation(
-            observation.names,
-            observation.positions,
-            images=observation.images,
-            arrays=observation.arrays,
-            observed_at=observation.observed_at,
-            epoch=core.epoch,
-            consumed=core.status().consumed,
-            want=("chunk",),
-        )
-        if sent:
-            self._asked_at, self._asked_epoch = now, core.epoch
+    def _ask_policy(self, now: float) -> None:
+        if self._active and "chunk" in self._sender.send(now):
             self._unanswered = now if self._unanswered is None else self._unanswered
 
     def _await_server(self) -> None:
@@ -352,34 +327,21 @@ class PolicyNode(LifecycleNode):
         while self._client.status().state is ClientState.CONNECTING and self._clock_.now() < end:
             time.sleep(0.02)
 
-    def _needs(self) -> dict[str, tuple[int, ...]]:
-        server = self._client.status().server
-        return dict(server.policy.needs) if server is not None and server.policy is not None else {}
-
     def _lacking(self) -> list[str]:
         """What the policy needs and has not been given; of joints and cameras the core tells more than their age."""
-        missing = self._inputs.buffer.missing(self._needs(), self._clock_.now())
-        told = [line for line in missing if not line.startswith(("joint states are", "camera ")) or "apart" in line]
-        return told + self._inputs.unsteady()
-
-    def _policy_problems(self) -> list[str]:
-        """Why this policy may not move this arm; empty where it may."""
-        status = self._client.status()
-        if status.state is not ClientState.CONNECTED or status.server is None:
-            return [f"no policy server at {self.settings.policy_address}: {status.message or status.state.value}"]
-        if status.server.policy is None:
-            return ["the server serves no policy, only a reward model; start robo-rm serve-policy with policy=FOLDER"]
-        return unmet_needs(status.server.policy.needs, self.contract, self._vectors)
+        missing = self._inputs.buffer.missing(self._sender.needs(), self._clock_.now())
+        others = [line for line in missing if not line.startswith(("joint states are", "camera ")) or "apart" in line]
+        return others + self._inputs.unsteady()
 
     def _report(self, now: float) -> None:
         reporter = self._reporter
         reporter.status(now, self.core, self._active)
         if not reporter.due(now):
             return
-        client, problems = self._client.status(), self._policy_problems()
+        client, problems = self._client.status(), self._sender.problems()
         if client.errors != self._errors:
             self._errors, self._unanswered = client.errors, None  # it answers, if only that it cannot
-        missing = [] if problems else self._inputs.buffer.missing(self._needs(), now)
+        missing = [] if problems else self._inputs.buffer.missing(self._sender.needs(), now)
         waiting = 0.0 if self._unanswered is None else now - self._unanswered
         policy = PolicyReport(client, problems, missing, waiting)
         loop = (self._timing, self._latency)

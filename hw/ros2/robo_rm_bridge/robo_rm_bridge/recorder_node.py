@@ -4,15 +4,16 @@
     ~/save         (SetBool: whether it succeeded) ends and keeps it;  ~/discard ends and forgets it
     ~/next_stage   the operator marks the next stage, so that a reward model trains on what was recorded as it is
 
-A frame holds what was newest at its moment: joint states, pictures, further inputs, and the command sent to the
+A frame holds what was newest at its moment: joint states, images, further inputs, and the command sent to the
 controller as the action. Nothing is filled in: where something is older than max_age the episode ends there.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from rclpy.clock import Clock
@@ -30,8 +31,14 @@ from robo_hw.observation.observation_buffer import IMAGES, STATE, parse_vectors
 from robo_rm_bridge.conversions import latched_qos, qos, sensor_qos
 from robo_rm_bridge.images import image_type
 from robo_rm_bridge.listening import Listener
-from robo_rm_bridge.recording import Bag, RecordingError, StoreEpisode, open_store
+from robo_rm_bridge.recording import Bag, RecordingError, begin_episode, open_store
 from robo_rm_bridge.settings import Setting, declare
+
+if TYPE_CHECKING:
+    from rclpy.qos import QoSProfile
+
+    from robo_datasets import DemoStore
+    from robo_policies.robots.recording import RunEpisode
 
 SETTINGS = (
     Setting("contract", "", "the robot contract: a YAML file, or the name of a packaged example", required=True),
@@ -50,6 +57,8 @@ SETTINGS = (
     Setting("max_age", 0.3, "seconds that a sample may be old; an older one ends the episode", 0.01, 5.0),
 )
 
+ResponseT = TypeVar("ResponseT", Trigger.Response, SetBool.Response)
+
 
 class RecorderNode(Node):
     """See the module.
@@ -66,8 +75,8 @@ class RecorderNode(Node):
             raise RecordingError("nothing to record into: give the parameter store, bag, or both")
         self._vectors = parse_vectors(self.settings.vectors)
         self._listener = Listener(self, self.contract, self._vectors, self.settings.max_age)
-        self._store: Any = None
-        self._episode: StoreEpisode | None = None
+        self._store: DemoStore | None = None
+        self._episode: RunEpisode | None = None
         self._bag: Bag | None = None
         self._stage = -1
         self._success: bool | None = None
@@ -103,9 +112,9 @@ class RecorderNode(Node):
         self._listener.close()
         return True
 
-    # What is heard --------------------------------------------------------------------------------------------------
+    # What is received -------------------------------------------------------------------------------------------------
 
-    def _keep_raw(self, kind: type, topic: str, quality: Any) -> None:
+    def _keep_raw(self, kind: type, topic: str, quality: QoSProfile | int) -> None:
         """Have a topic written into the bags, byte for byte as it comes, under the name that the contract has for it:
         an import by the contract finds it, whatever the namespace and the remappings were."""
         name = absolute(topic)
@@ -116,7 +125,7 @@ class RecorderNode(Node):
 
         self.create_subscription(kind, topic, on_bytes, quality, raw=True)
 
-    def _command_topic(self) -> tuple[str, Any, Any]:
+    def _command_topic(self) -> tuple[str, type, QoSProfile | int]:
         """Where positions of all joints are commanded: the contract's topic, or the parameter ``action_topic``."""
         command, interface = self.contract.command, self.contract.command_interface
         if self.settings.action_topic:
@@ -131,7 +140,7 @@ class RecorderNode(Node):
             )
         return command.name, kinds[interface], qos(command)
 
-    def _on_command(self, message: Any) -> None:
+    def _on_command(self, message: JointState | JointTrajectory | Float64MultiArray) -> None:
         if isinstance(message, Float64MultiArray):
             action = np.array(message.data)
         else:
@@ -171,7 +180,7 @@ class RecorderNode(Node):
             if not any("missing or old" in line for line in missing) and now - self._framed_at <= age:
                 return  # an image between two joint states, or just overwritten: the next frame may be whole
             missing = missing or ["images were overwritten before they were read: the computer is overloaded"]
-            if self._episode.count:  # before the first frame it waits until everything has spoken
+            if self._episode.frames:  # before the first frame it waits until everything has spoken
                 self.get_logger().error(f"the episode ends: {'; '.join(missing)}")
                 self._end(keep=True, success=None, reason="; ".join(missing))
             return
@@ -179,7 +188,7 @@ class RecorderNode(Node):
         frame |= dict(observation.arrays)
         frame[STATE] = observation.positions.astype(np.float32)
         frame["action"] = self._action.astype(np.float32)
-        if self._episode.count == 0:
+        if self._episode.frames == 0:
             self._began = now
         self._framed_at = now
         if not self._episode.add(frame, now - self._began, self._stage):
@@ -193,7 +202,7 @@ class RecorderNode(Node):
 
     # What people ask ------------------------------------------------------------------------------------------------
 
-    def _start(self, request: Any, response: Any) -> Any:
+    def _start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def start() -> str:
             if self._recording:
                 raise HardwareError("an episode is being recorded; save or discard it first")
@@ -206,7 +215,7 @@ class RecorderNode(Node):
                 self._store = self._store or open_store(
                     self.settings.store, self.contract, self.settings.stages, vectors
                 )
-                self._episode = StoreEpisode(self._store, self.settings.task)
+                self._episode = begin_episode(self._store, self.settings.task)
             if self.settings.bag:
                 self._bag = Bag(Path(self.settings.bag) / time.strftime("episode_%Y%m%d_%H%M%S"))
             self._stage = 0 if self.settings.stages and not self.settings.stage_topic else -1
@@ -215,14 +224,14 @@ class RecorderNode(Node):
 
         return _answer(response, start)
 
-    def _save(self, request: Any, response: Any) -> Any:
+    def _save(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         success = self._success if self.settings.success_topic else bool(request.data)
         return _answer(response, lambda: self._end(keep=True, success=success))
 
-    def _discard(self, request: Any, response: Any) -> Any:
+    def _discard(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return _answer(response, lambda: self._end(keep=False))
 
-    def _next_stage(self, request: Any, response: Any) -> Any:
+    def _next_stage(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def advance() -> str:
             if not self._recording or self.settings.stage_topic or not self.settings.stages:
                 raise HardwareError("stages are marked while recording, with stages given and without a stage_topic")
@@ -239,24 +248,25 @@ class RecorderNode(Node):
         self._recording = False
         episode, self._episode = self._episode, None
         bag, self._bag = self._bag, None
-        told = []
+        results = []
         if bag is not None:
             bag.close()
-            told.append(f"{bag.count} messages in {bag.path}")
+            results.append(f"{bag.count} messages in {bag.path}")
         if episode is not None:
-            episode.end(keep, success, reason)
-            told.append(f"{episode.count} frames as {episode.uuid}" if episode.uuid else "no frames kept")
-        self.get_logger().info("; ".join(told))
-        return "; ".join(told)
+            results.append(episode.end(keep, success, reason))
+            if episode.problem:
+                raise RecordingError(results[-1])
+        self.get_logger().info("; ".join(results))
+        return "; ".join(results)
 
 
-def _named_positions(message: Any) -> tuple[list[str], Any]:
+def _named_positions(message: JointState | JointTrajectory) -> tuple[list[str], Sequence[float]]:
     if isinstance(message, JointState):
         return message.name, message.position
     return message.joint_names, message.points[0].positions if message.points else ()
 
 
-def _answer(response: Any, action: Any) -> Any:
+def _answer(response: ResponseT, action: Callable[[], str]) -> ResponseT:
     try:
         response.success, response.message = True, action()
     except HardwareError as error:

@@ -1,135 +1,51 @@
-"""Where a recorded episode goes: a demo store, and a bag. Writing has threads of its own; the node only hands over."""
+"""Where a recorded episode goes: a demo store, and a bag. A store has a thread of its own that writes."""
 
 from __future__ import annotations
 
-import queue
-import threading
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import HardwareError
 
-_ROOM = 400
-"""Frames that may wait for the disk."""
+if TYPE_CHECKING:
+    from rosbags.interfaces import Connection
+    from rosbags.rosbag2 import Writer
+
+    from robo_datasets import DemoStore
+    from robo_policies.robots.recording import RunEpisode
 
 
 class RecordingError(HardwareError):
     """Nothing can be recorded there; says why."""
 
 
-def open_store(path: str, contract: RobotContract, stages: list[str], vectors: dict[str, tuple[str, ...]]) -> Any:
+def open_store(path: str, contract: RobotContract, stages: list[str], vectors: dict[str, tuple[str, ...]]) -> DemoStore:
     """The demo store at ``path``, made with the contract's features where it is not there.
 
     ``vectors``: further features, key -> names. Raises:
-        RecordingError: robo_datasets is missing in this Python, or the store has other features or another contract.
+        RecordingError: robo-rm is missing in this Python, or the store has other features or another contract.
     """
     try:
         from robo_core.errors import RoboError
-        from robo_datasets import DemoStore
+        from robo_policies.robots.recording import open_run_store
     except ImportError as error:
         raise RecordingError(
             f"recording into a demo store needs robo-rm in this Python, 3.11 or later ({error}): pip install robo-rm, "
             "or record a bag (parameter bag) and import it with robo-rm import rosbag"
         ) from error
-    names = list(contract.joint_names)
-    features: dict[str, dict[str, Any]] = {
-        f"observation.images.{camera.name}": {
-            "dtype": "video",
-            "shape": (camera.height, camera.width, 3),
-            "names": ["height", "width", "channels"],
-        }
-        for camera in contract.cameras
-    }
-    for key in ("observation.state", "action"):
-        features[key] = {"dtype": "float32", "shape": (len(names),), "names": names}
-    for key, parts in vectors.items():
-        features[key] = {"dtype": "float32", "shape": (len(parts),), "names": list(parts)}
     try:
-        if Path(path, "zarr.json").is_file():
-            store = DemoStore.open(path)
-            if set(store.features) != set(features):
-                differ = ", ".join(sorted(set(store.features) ^ set(features)))
-                raise RecordingError(
-                    f"{path} has other features than this recorder: {differ}; record into another store"
-                )
-            return store
-        return DemoStore.create(
-            path,
-            features,
-            fps=contract.rates.actions,
-            stages=stages,
-            robot=contract.robot,
-            contract_hash=contract.hash,
-            contract=contract.to_dict(),
-        )
+        return open_run_store(path, contract, vectors, stages)
     except RoboError as error:
         raise RecordingError(str(error)) from error
 
 
-class StoreEpisode:
-    """One episode on its way into a demo store."""
+def begin_episode(store: DemoStore, task: str) -> RunEpisode:
+    """A new episode in a store that ``open_store`` opened."""
+    from robo_policies.robots.recording import RunEpisode
 
-    def __init__(self, store: Any, task: str) -> None:
-        self._store, self._task = store, task
-        self._frames: queue.Queue[Any] = queue.Queue(_ROOM)
-        self._verdict: tuple[bool, bool | None, str] | None = None
-        self.problem = ""
-        """Why it could not be written."""
-        self.uuid = ""
-        self.count = 0
-        self._thread = threading.Thread(target=self._write, name="store-writer")
-        self._thread.start()
-
-    def add(self, frame: dict[str, np.ndarray], timestamp: float, stage: int) -> bool:
-        """Hand over one frame; False where the disk cannot keep up, or writing has failed."""
-        if self.problem:
-            return False
-        try:
-            self._frames.put_nowait((frame, timestamp, stage))
-        except queue.Full:
-            self.problem = f"the disk cannot keep up: {_ROOM} frames wait"
-            return False
-        self.count += 1
-        return True
-
-    def end(self, keep: bool, success: bool | None = None, reason: str = "") -> None:
-        """Commit or discard, and wait for it.
-
-        Raises:
-            RecordingError: it could not be written.
-        """
-        self._verdict = (keep and not self.problem and self.count > 1, success, reason)
-        self._frames.put(None)
-        self._thread.join()
-        if self.problem:
-            raise RecordingError(f"the episode was not recorded: {self.problem}")
-
-    def _write(self) -> None:
-        from robo_core.errors import RoboError
-
-        class Discarded(Exception):  # leaves the writer's block without committing
-            pass
-
-        try:
-            with self._store.writer(task=self._task, source="ros2") as episode:
-                self.uuid = episode.uuid
-                while (item := self._frames.get()) is not None:
-                    frame, timestamp, stage = item
-                    episode.add(frame, timestamp=timestamp, stage=stage)
-                keep, episode.success, reason = self._verdict or (False, None, "")
-                if reason:
-                    episode.attributes["ended"] = reason
-                if not keep:
-                    raise Discarded
-        except Discarded:
-            self.uuid = ""
-        except (RoboError, OSError) as error:
-            self.uuid, self.problem = "", str(error)
-            while self._frames.get() is not None:  # until it is told to end
-                pass
+    return RunEpisode(store, task, source="ros2")
 
 
 class Bag:
@@ -142,13 +58,13 @@ class Bag:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = 0
-        self._topics: dict[str, Any] = {}
+        self._topics: dict[str, Connection | None] = {}
         if path.exists():
             raise RecordingError(f"bag {path} exists already; choose another folder")
         try:
             import rosbag2_py
 
-            self._native: Any = rosbag2_py
+            self._native: ModuleType | None = rosbag2_py
             self._writer = rosbag2_py.SequentialWriter()
             options = rosbag2_py.StorageOptions(uri=str(path), storage_id="sqlite3")
             self._writer.open(options, rosbag2_py.ConverterOptions("", ""))
@@ -172,7 +88,7 @@ class Bag:
             self._writer.close()
         self._writer = None
 
-    def _register(self, topic: str, kind: str) -> Any:
+    def _register(self, topic: str, kind: str) -> Connection | None:
         if self._native is None:
             from rosbags.typesys import Stores, get_typestore
 
@@ -182,10 +98,10 @@ class Bag:
             self._writer.create_topic(self._native.TopicMetadata(**metadata))
         except TypeError:  # since Jazzy it has a number too
             self._writer.create_topic(self._native.TopicMetadata(id=len(self._topics), **metadata))
-        return True
+        return None
 
 
-def _foreign_writer(path: Path) -> Any:
+def _foreign_writer(path: Path) -> Writer:
     try:
         from rosbags.rosbag2 import Writer
     except ImportError as error:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from robo_hw.contract.robot_contract import RobotContract
-from robo_hw.observation.states import State, Status
+from robo_hw.observation.states import Fault, State, Status
 from robo_hw.safety.events import Event, EventLog
 from robo_hw.safety.safety_core import SafetyCore
-from robo_hw.safety.timing import LoopTiming, Spread
+from robo_hw.safety.timing import LoopTiming, Quantiles
 from robo_hw.transport import ClientState, ClientStatus
 from robo_rm_bridge.conversions import qos
+
+if TYPE_CHECKING:
+    from rclpy.impl.rcutils_logger import RcutilsLogger
+    from rclpy.node import Node
+    from rclpy.publisher import Publisher
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 _HUNG_AFTER = 1.0
@@ -24,7 +29,7 @@ _HUNG_AFTER = 1.0
 _ERRORS, _WARNINGS = ("fault", "rejected"), ("stop", "degraded", "dropped", "stream", "warning")
 
 
-def entry(name: str, level: bytes, message: str, values: Mapping[str, Any], hardware: str = "") -> DiagnosticStatus:
+def entry(name: str, level: bytes, message: str, values: Mapping[str, object], hardware: str = "") -> DiagnosticStatus:
     """One diagnostic status; numbers are written short, None as nothing."""
     pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
     return DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware, values=pairs)
@@ -40,7 +45,7 @@ def stamped(entries: list[DiagnosticStatus], stamp: Time) -> DiagnosticArray:
 def core_entry(node: str, contract: RobotContract, status: Status, active: bool) -> DiagnosticStatus:
     """What the safety core is doing; the fault with joint, value and limit."""
     fault = status.fault
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "state": status.state.value,
         "active": active,
         "robot": contract.robot,
@@ -67,7 +72,7 @@ def core_entry(node: str, contract: RobotContract, status: Status, active: bool)
     return entry(f"{node}: safety core", level, status.state.value, values, contract.robot)
 
 
-def loop_entry(node: str, timing: LoopTiming, latency: Spread) -> DiagnosticStatus:
+def loop_entry(node: str, timing: LoopTiming, latency: Quantiles) -> DiagnosticStatus:
     """The control loop's regularity and the time from observation to motion."""
     p50, p99 = timing.errors.quantiles(0.5, 0.99)
     slow50, slow99 = latency.quantiles(0.5, 0.99)
@@ -84,7 +89,7 @@ def loop_entry(node: str, timing: LoopTiming, latency: Spread) -> DiagnosticStat
     return entry(f"{node}: control loop", level, message, values)
 
 
-Loop = tuple[LoopTiming, Spread]
+Loop = tuple[LoopTiming, Quantiles]
 """The control loop's period, and the time from observation to motion."""
 
 
@@ -153,17 +158,17 @@ def stops_entry(node: str, blocked: list[str]) -> DiagnosticStatus:
 class EventLogger:
     """Writes the core's new events to a node's log."""
 
-    def __init__(self, log: EventLog, logger: Any) -> None:
+    def __init__(self, log: EventLog, logger: RcutilsLogger) -> None:
         self._log, self._logger = log, logger
-        self._told = 0
+        self._reported = 0
 
     def tell(self) -> None:
         """Write what is new."""
         total = sum(self._log.counts.values())
-        if total == self._told:
+        if total == self._reported:
             return
-        events: list[Event] = list(self._log)[-min(total - self._told, len(self._log)) :]
-        self._told = total
+        events: list[Event] = list(self._log)[-min(total - self._reported, len(self._log)) :]
+        self._reported = total
         for event in events:
             text = f"{event.kind}: {event.message}"
             # Three lines, because rclpy refuses another severity from the same line.
@@ -178,12 +183,12 @@ class EventLogger:
 class Reporter:
     """Publishes status (on every change and once a second) and diagnostics (``rate`` per second)."""
 
-    def __init__(self, node: Any, contract: RobotContract, rate: float) -> None:
+    def __init__(self, node: Node, contract: RobotContract, rate: float) -> None:
         self._node, self._contract, self._rate = node, contract, rate
         self._name = node.get_fully_qualified_name().lstrip("/")
         self._status = node.create_publisher(DiagnosticArray, contract.status.name, qos(contract.status))
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._key: Any = None
+        self._key: tuple[State, Fault | None, bool] | None = None
         self._status_at = self._diagnostics_at = -np.inf
 
     def status(self, now: float, core: SafetyCore, active: bool) -> None:
@@ -211,7 +216,7 @@ class Reporter:
         ]
         self._publish(self._diagnostics, entries)
 
-    def _publish(self, publisher: Any, entries: list[DiagnosticStatus]) -> None:
+    def _publish(self, publisher: Publisher, entries: list[DiagnosticStatus]) -> None:
         publisher.publish(stamped(entries, self._node.get_clock().now().to_msg()))
 
     def close(self) -> None:
@@ -220,7 +225,7 @@ class Reporter:
         self._node.destroy_publisher(self._diagnostics)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

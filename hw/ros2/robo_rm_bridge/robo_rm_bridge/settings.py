@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 
 from robo_hw.errors import HardwareError
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
 
 
 class SettingError(HardwareError, ValueError):
@@ -25,7 +28,7 @@ class Setting:
     """
 
     name: str
-    default: Any
+    default: bool | int | float | str | list[str]
     description: str
     low: float | None = None
     high: float | None = None
@@ -47,7 +50,7 @@ class Setting:
         return descriptor
 
 
-def declare(node: Any, settings: Iterable[Setting]) -> SimpleNamespace:
+def declare(node: Node, settings: Iterable[Setting]) -> SimpleNamespace:
     """Declare every setting (once) and return their values as attributes; lists of texts lose their empty entries.
 
     Raises:
@@ -73,7 +76,7 @@ def declare(node: Any, settings: Iterable[Setting]) -> SimpleNamespace:
     return values
 
 
-def refuse_removed(node: Any, removed: Mapping[str, str]) -> None:
+def refuse_removed(node: Node, removed: Mapping[str, str]) -> None:
     """Refuse parameters that there were, with what to do instead.
 
     Raises:

@@ -7,14 +7,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
+if TYPE_CHECKING:
+    from rclpy.node import Node
 
-def run_node(make: Callable[[], Any], args: list[str] | None = None) -> int:
+
+def run_node(make: Callable[[], Node], args: list[str] | None = None) -> int:
     """Make a node and spin it until SIGINT or SIGTERM; returns the exit code.
 
     A node with ``finish()`` is asked again and again, while it goes on spinning, until that returns True.
@@ -22,7 +26,7 @@ def run_node(make: Callable[[], Any], args: list[str] | None = None) -> int:
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     asked: list[float] = []
 
-    def ask(number: int, _: Any) -> None:
+    def ask(number: int, _: FrameType | None) -> None:
         asked.append(time.monotonic())
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -238,7 +238,7 @@ class Experiment:
 
     def _demonstrated_potentials(self) -> list[npt.NDArray[np.float64]] | None:
         """(T,) the potential of every frame of each demonstration; None for 0."""
-        if self._reward_model is not None:
+        if self._reward_model is not None and self._store is not None:
             derived = score_progress(self._reward_model, self._model_id, self._store)
             predictions = [read_prediction(derived, episode.uuid) for episode in self._episodes]
             self._reference_uncertainty = float(np.concatenate([one.uncertainty for one in predictions]).mean())

@@ -106,7 +106,7 @@ def test_the_newest_goal_given_up_is_told_and_a_replaced_one_is_not(actions):
     actions.controller.ends.set()
     actions.wait(lambda: bool(actions.told))
     time.sleep(0.3)
-    assert actions.told == [f"{ACTION} gave the goal up: no reason told"]
+    assert actions.told == [f"{ACTION} gave the goal up: no reason given"]
 
 
 def test_three_refusals_in_a_row_are_told_once(actions):

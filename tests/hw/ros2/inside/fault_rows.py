@@ -72,7 +72,7 @@ def test_actions_beyond_the_position_limits_are_shortened_and_logged(running):
 def test_a_chunk_that_does_not_come_lets_the_tail_finish(running):
     running.server.say("silent")
     running.comes_to_rest("holding")
-    assert "path is used up" in running.said() or "no chunk for" in running.said()
+    assert "ran out of actions" in running.said() or "no chunk for" in running.said()
 
 
 def test_chunks_that_come_too_late_are_dropped_and_the_arm_rests(running):
@@ -95,7 +95,7 @@ def test_chunks_out_of_order_are_dropped_and_the_motion_goes_on(running):
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"), [("frozen_camera", "shows one picture"), ("late_camera", "s old, the limit is 0.8 s")]
+    ("fault", "said"), [("frozen_camera", "has shown the same image"), ("late_camera", "s old, the limit is 0.8 s")]
 )
 def test_a_camera_that_fails_slows_and_then_stops_the_arm(running, fault, said):
     running.observer.set_parameter("/mujoco_arm", "fault", fault)

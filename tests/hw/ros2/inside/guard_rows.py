@@ -224,7 +224,7 @@ def test_an_arm_that_is_held_fast_while_running_is_stopped_near_where_it_is(runn
         assert "lags by" in running.observer.status["fault.message"]
         running.commands_nothing()
     else:
-        assert "shows one picture" in running.said()
+        assert "has shown the same image" in running.said()
 
 
 # Emergency stops
@@ -264,7 +264,7 @@ def test_a_silent_heartbeat_stops_and_forbids_to_arm(running):
         assert "emergency stop on pedal: silent for" in running.observer.status["fault.message"]
         time.sleep(running.contract.safety.cool_down)
         running.wait("reset", lambda: running.observer.trigger(RESET)[0])
-        assert "its heartbeat is 1.5 s" in refused(running, "the emergency stop on pedal was heard not for")
+        assert "its heartbeat is 1.5 s" in refused(running, "the emergency stop on pedal: the last message came")
     finally:
         running.pedal_timer.reset()
 

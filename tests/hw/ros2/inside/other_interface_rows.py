@@ -98,7 +98,7 @@ def test_compressed_pictures_reach_the_policy_and_failing_ones_stop_the_arm(proc
     assert "jpeg" in seen[0].format
     observer.set_parameter("/mujoco_arm", "fault", "frozen_camera")
     processes.comes_to_rest("holding", seconds=6.0)
-    assert "shows one picture" in processes.said()
+    assert "has shown the same image" in processes.said()
 
 
 def test_a_bag_imports_to_what_was_recorded_live(processes, recorded):

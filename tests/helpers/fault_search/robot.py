@@ -194,9 +194,9 @@ class ProvingRobot:
             return
         joints = self.parts[part]
         names = [self.contract.state_names[joint] for joint in joints]
-        honest = elapsed >= self.zeros_until and not self.active("joints_zeros")  # it begins anew
+        honest = elapsed >= self.zeros_until and not self.active("joints_zeros")  # it restarts
         values = self.reported()[joints] if honest else np.zeros(len(joints))
-        # Only in a fault: armed on, or driven by, a wrong pose at rest could not be told from a true one.
+        # Only in a fault: armed on, or driven by, a wrong pose at rest could not be distinguished from a true one.
         if self.active("joints_wrong") and self.core.state is State.FAULT:
             if part == 0:
                 self._silent -= 1

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from fault_search.margins import Margins
+from fault_search.policy import spoiled
+from fault_search.robot import ProvingRobot
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.errors import ArmRefusedError
 from robo_hw.observation.joint_states import wrapped
 from robo_hw.observation.states import Command, State
-from robo_hw.proving.margins import Margins
-from robo_hw.proving.policy import spoiled
-from robo_hw.proving.robot import ProvingRobot
 from robo_hw.safety.chunk import ActionChunk
 from robo_hw.safety.clock import ManualClock
 from robo_hw.safety.safety_core import SafetyCore
