@@ -11,9 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -129,7 +127,7 @@ def _model_in(place: Path) -> str:
     return REWARD_MODEL if isinstance(model, dict) and str(model.get("format", "")).startswith("robo") else ""
 
 
-def _settings_in(folder: Path) -> dict[str, Any]:
+def _settings_in(folder: Path) -> dict[str, object]:
     """What config.yaml holds; empty where there is none or it is no mapping."""
     try:
         told = yaml.safe_load((folder / CONFIG).read_text())
@@ -165,7 +163,7 @@ class OutputFolder:
         ConfigError: ``folder`` is empty, or see `check_output`, whose ``holds`` this takes.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], config: Any = None, holds: str = "") -> None:
+    def __init__(self, folder: str | os.PathLike[str], config: object = None, holds: str = "") -> None:
         if not str(folder):
             raise ConfigError("out is empty; give the folder to write to, for example out=results")
         self.folder = Path(folder)
@@ -185,14 +183,14 @@ class OutputFolder:
         """The path of a file called ``name`` in this folder."""
         return self.folder / name
 
-    def write_config(self, config: Any) -> None:
+    def write_config(self, config: object) -> None:
         """Write the resolved settings (a dataclass or a mapping) as ``config.yaml``."""
         from omegaconf import OmegaConf
 
-        node = OmegaConf.structured(config) if is_dataclass(config) else OmegaConf.create(config)
+        node = OmegaConf.create(dict(config)) if isinstance(config, Mapping) else OmegaConf.structured(config)
         write_atomically(self.path(CONFIG), OmegaConf.to_yaml(node, resolve=True))
 
-    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+    def write_metrics(self, metrics: Mapping[str, object]) -> None:
         """Write flat metrics as ``metrics.json``; NaN and infinities become null, which JSON can hold."""
         clean = {key: _plain(value) for key, value in metrics.items()}
         write_atomically(self.path(METRICS), json.dumps(clean, indent=1, sort_keys=True) + "\n")
@@ -202,7 +200,7 @@ class OutputFolder:
         say(f"wrote {self.folder}/")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

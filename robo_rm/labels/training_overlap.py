@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from robo_core.errors import CorruptionError
-from robo_datasets.store.fingerprint import Known, fingerprint
+from robo_datasets.store.fingerprint import Fingerprint, Known, fingerprint
 
 TRAINED, STOPPED, CALIBRATED = "trained on", "chose its checkpoint", "calibrated it"
 
@@ -31,7 +31,7 @@ class Seen:
     """Of these, the ones under another name: the name the model knows."""
     alike: dict[str, str] = field(default_factory=dict)
     """Episodes with the states and actions of a known one and other pictures: encoded again, or scripted alike."""
-    prints: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    prints: dict[str, Fingerprint] = field(default_factory=dict, repr=False)
     """Fingerprints of the store's episodes."""
 
     def __contains__(self, uuid: object) -> bool:
@@ -73,7 +73,7 @@ class Seen:
 def seen_episodes(provenance: Mapping[str, Any], store: Any) -> Seen:
     """What a model of this provenance knows of the episodes of ``store``."""
     roles = _named(provenance)
-    prints: dict[str, dict[str, Any]] = {}
+    prints: dict[str, Fingerprint] = {}
     for uuid in store.uuids:
         try:
             prints[uuid] = fingerprint(store, uuid)

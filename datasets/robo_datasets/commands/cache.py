@@ -55,7 +55,7 @@ def run(config: Config) -> None:
         for camera in cameras_to_cache(store, config.cameras, frame_size(config.size))
     ]
     todo = [(cache, uuid) for uuid in store.uuids for cache in caches if not cache.holds(store.episode(uuid).entry)]
-    check_space(store, todo)
+    check_space(store.path, [(cache, store.lengths[uuid]) for cache, uuid in todo])
     size = frames = 0
     total = len(store) * len(caches)
     with progress_bar("cache", total=total, unit="episodes", done=total - len(todo)) as bar:

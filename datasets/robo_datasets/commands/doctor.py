@@ -8,7 +8,7 @@ store; nothing that was committed is deleted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
@@ -85,7 +85,7 @@ def run(config: Config) -> None:
         raise SystemExit(1)
 
 
-def _rows(report: Report) -> list[tuple[Any, ...]]:
+def _rows(report: Report) -> list[tuple[object, ...]]:
     """One row for each check that found something, errors first."""
     groups: dict[tuple[str, str], list[int]] = {}
     for number, finding in enumerate(report.findings):

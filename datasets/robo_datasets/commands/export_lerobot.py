@@ -39,7 +39,8 @@ class Config:
 def run(config: Config) -> None:
     """Export, then say what was written."""
     from robo_datasets.exporters.command import finish, open_store
-    from robo_datasets.exporters.lerobot.exporter import LeRobotSettings, export_lerobot
+    from robo_datasets.exporters.lerobot.exporter import export_lerobot
+    from robo_datasets.exporters.lerobot.layout import LeRobotSettings
 
     settings = LeRobotSettings(config.images, config.crf, config.gop, config.pixel_format)
     settings.check()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from robo_core.errors import ImportSourceError
@@ -19,10 +17,10 @@ _LONGEST = 64
 
 def episode_notes(
     buffer: ReplayBuffer, allow_missing: bool = False
-) -> tuple[list[dict[str, Any]], list[bool | None], list[str]]:
+) -> tuple[list[dict[str, object]], list[bool | None], list[str]]:
     """Notes of each episode by name, what they say of its success, and what to tell the user."""
     count = len(buffer.ends)
-    notes: list[dict[str, Any]] = [{} for _ in range(count)]
+    notes: list[dict[str, object]] = [{} for _ in range(count)]
     success: list[bool | None] = [None] * count
     told: list[str] = []
     for name in sorted(buffer.files.folders("meta")):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,13 @@ import pyarrow.parquet as pq
 
 from robo_core.errors import ImportSourceError
 from robo_datasets.store.unreadable import why_unreadable
+
+
+class ColumnSpec(TypedDict):
+    """Shape of a row and type of a column."""
+
+    shape: Sequence[int]
+    dtype: str
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -95,7 +102,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise ImportSourceError(f"{path} {why}") from error
 
 
-def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str, rounded: bool = False) -> np.ndarray:
+def column_array(table: pa.Table, key: str, entry: ColumnSpec, where: str, rounded: bool = False) -> np.ndarray:
     """A column as (T, *shape) of the feature's dtype; single missing numbers of a float column are NaN.
 
     ``rounded`` takes floats of more bits than declared, rounded, where they are within the range of the declared type.
@@ -167,7 +174,7 @@ def column_with_holes(table: pa.Table, key: str) -> int:
         values = values.flatten()
 
 
-def _plain(column: Any) -> Any:
+def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """A column of a type that another library has registered (LeRobot's arrays) as the lists it is kept in."""
     return column.storage if isinstance(column, pa.ExtensionArray) else column
 
@@ -180,7 +187,7 @@ def _first_hole(values: pa.Array) -> str:
     return f"at value {int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])}"
 
 
-def _with_nan_rows(column: pa.Array, size: int, dtype: np.dtype[Any], key: str, where: str) -> pa.Array:
+def _with_nan_rows(column: pa.Array, size: int, dtype: np.dtype, key: str, where: str) -> pa.Array:
     """A column of vectors whose missing rows are rows of NaN; other columns as they are."""
     if not _is_list(column.type) or not column.null_count:
         return column

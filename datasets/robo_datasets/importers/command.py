@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from robo_core.console import say
 from robo_core.errors import ConfigError
@@ -28,7 +27,7 @@ def check_places(config: ImportConfig) -> None:
         raise ConfigError("give source=PATH and store=PATH")
 
 
-def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options: Any) -> ImportResult:
+def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options: object) -> ImportResult:
     """Import ``source`` as ``config`` asks, print what was added, and write metrics.json where ``out`` is given.
 
     Args:

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
 
 from robo_core.errors import ImportSourceError
 from robo_datasets.importers.images import PictureRule, PictureSettings, picture_rule
+from robo_datasets.store.features import FeatureSpec
 
 _MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
-def may_be_encoded(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+def may_be_encoded(dtype: np.dtype, shape: tuple[int, ...]) -> bool:
     """Whether an array's type and shape (rows first) leave room for encoded pictures."""
     return (dtype.kind in "OSV" and len(shape) == 1) or (dtype == np.uint8 and len(shape) == 2)
 
 
-def encoded_bytes(cell: Any) -> bytes:
+def encoded_bytes(cell: object) -> bytes:
     """The bytes of a row without the zeros that fill it up; empty where it does not hold bytes."""
     if isinstance(cell, np.ndarray):
         cell = cell.tobytes() if cell.dtype.itemsize == 1 else b""
@@ -32,12 +32,12 @@ def encoded_bytes(cell: Any) -> bytes:
     return cell.rstrip(b"\0") if isinstance(cell, bytes) else b""
 
 
-def is_encoded(cell: Any) -> bool:
+def is_encoded(cell: object) -> bool:
     """Whether a row begins like a JPEG or PNG picture."""
     return encoded_bytes(cell).startswith(_MARKS)
 
 
-def decoded(cell: Any, where: str) -> np.ndarray:
+def decoded(cell: object, where: str) -> np.ndarray:
     """The picture of a row, (H, W, C), colours as RGB.
 
     Raises:
@@ -64,7 +64,7 @@ class EncodedRule:
     """Shape and type of the first picture."""
 
     @property
-    def feature(self) -> dict[str, Any]:
+    def feature(self) -> FeatureSpec:
         """The feature in LeRobot's form."""
         return self.rule.feature
 
@@ -73,7 +73,7 @@ class EncodedRule:
         """What was taken for granted."""
         return self.rule.notes
 
-    def __call__(self, cell: Any, where: str) -> np.ndarray:
+    def __call__(self, cell: object, where: str) -> np.ndarray:
         """A row as a frame (H, W, C).
 
         Raises:
@@ -89,7 +89,7 @@ class EncodedRule:
 def encoded_rule(
     key: str,
     count: int,
-    rows: Callable[[int], Any],
+    rows: Callable[[int], object],
     settings: PictureSettings,
     where: str,
     size: tuple[int, int] | None = None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from robo_core.errors import ImportSourceError
 from robo_datasets.store.unreadable import why_unreadable
@@ -14,7 +13,7 @@ from robo_datasets.store.unreadable import why_unreadable
 _MAX_JSON_BYTES = 1 << 28
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> object:
     """Read a JSON file.
 
     Raises:
@@ -40,7 +39,7 @@ def counting_order(name: str) -> list[tuple[int, int, str]]:
 _FIELD = re.compile(r"\{([a-z_]+)(?::0?([0-9])d)?\}")
 
 
-def expand_pattern(root: Path, pattern: Any, where: str, **fields: int | str) -> Path:
+def expand_pattern(root: Path, pattern: object, where: str, **fields: int | str) -> Path:
     """A file of a data set whose description gives a pattern such as ``data/chunk-{chunk_index:03d}/x.parquet``.
 
     Args:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
 
 from robo_core.errors import ConfigError, ImportSourceError
 from robo_datasets.store.depth import depth_record, millimetres
+from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.jpeg import resize
 
 FLIPS = ("none", "vertical", "horizontal", "both")
@@ -74,10 +74,10 @@ class PictureRule:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
-    def feature(self) -> dict[str, Any]:
+    def feature(self) -> FeatureSpec:
         """The feature in LeRobot's form."""
         shape = self.shape if self.size is None else (*self.size, self.shape[2])
-        entry: dict[str, Any] = {"dtype": "uint8", "shape": shape, "names": list(NAMES)}
+        entry: FeatureSpec = {"dtype": "uint8", "shape": shape, "names": list(NAMES)}
         return entry if self.kind == "colour" else entry | {"dtype": "uint16", "depth": depth_record()}
 
     def __call__(self, row: np.ndarray, where: str) -> np.ndarray:
@@ -126,7 +126,7 @@ class PictureRule:
 def picture_rule(
     key: str,
     shape: Sequence[int],
-    dtype: np.dtype[Any],
+    dtype: np.dtype,
     rows: Callable[[int], np.ndarray],
     settings: PictureSettings,
     where: str,
@@ -170,7 +170,7 @@ def picture_rule(
 Axes = tuple[tuple[int, ...] | None, tuple[int, int, int], list[str]]
 
 
-def _axes_of(row: tuple[int, ...], dtype: np.dtype[Any], depth: bool, layout: str) -> Axes | None:
+def _axes_of(row: tuple[int, ...], dtype: np.dtype, depth: bool, layout: str) -> Axes | None:
     channels = (1,) if depth else (1, 3)
     if len(row) == 2 and (dtype == np.uint8 or depth) and min(row) >= _SMALLEST_WITHOUT_CHANNELS:
         return None, (row[0], row[1], 1), ["taken for pictures without a channel axis"]
@@ -192,9 +192,7 @@ def _axes_of(row: tuple[int, ...], dtype: np.dtype[Any], depth: bool, layout: st
     return _AXES[chosen], (height, width, channel), told
 
 
-def _depth_factor(
-    dtype: np.dtype[Any], rows: Callable[[int], np.ndarray], count: int, settings: PictureSettings
-) -> float:
+def _depth_factor(dtype: np.dtype, rows: Callable[[int], np.ndarray], count: int, settings: PictureSettings) -> float:
     if settings.depth_unit != "auto":
         return {"m": 1000.0, "mm": 1.0}[settings.depth_unit]
     if dtype.kind in "ui":

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from robo_datasets.importers.content import Content, ContentHash
+from robo_datasets.store.features import FeatureSpec
 
 
 class SourceFrame(NamedTuple):
@@ -30,7 +31,7 @@ class SourceEpisode:
     length: int
     task: str
     success: bool | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, object] = field(default_factory=dict)
     segments: Sequence[tuple[str, int, int]] = ()
     """Stage annotation carried by the source: (name, start, end), end exclusive."""
     problem: str = ""
@@ -46,9 +47,9 @@ class EpisodeDetails:
 
     task: str | None = None
     """The instruction, where it differs from what the episode said; None to keep that."""
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, object] = field(default_factory=dict)
     """Attributes in addition to the episode's."""
-    runs: Mapping[str, Sequence[tuple[int, int, Any]]] = field(default_factory=dict)
+    runs: Mapping[str, Sequence[tuple[int, int, object]]] = field(default_factory=dict)
     """Attributes that hold for some of the frames: (start, end, value), end exclusive. Kept as attributes."""
     notes: Sequence[str] = ()
     """What the user should know of how the episode was read."""
@@ -65,7 +66,7 @@ class Source(ABC):
     """For instance "lerobot-2.1"."""
     path: Path
     """Where it stands."""
-    features: Mapping[str, Mapping[str, Any]]
+    features: Mapping[str, FeatureSpec]
     """In LeRobot's form, as they will stand in the store."""
     fps: float
     """Frames a second."""
@@ -167,7 +168,7 @@ def episode_content(source: Source, episode: SourceEpisode) -> Content:
     return content.finish()
 
 
-def source_record(source: Source, episode: SourceEpisode, content: Content) -> dict[str, Any]:
+def source_record(source: Source, episode: SourceEpisode, content: Content) -> dict[str, object]:
     """The ``source`` attribute of an imported episode: where it came from, and what it is known by."""
     path = source.path.resolve()
     return {

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -122,7 +121,7 @@ def frame_labels(segments: Sequence[Segment], length: int, stages: Sequence[str]
     return labels
 
 
-def _read_entry(file: Path, position: int, entry: Any) -> tuple[int, list[Segment]]:
+def _read_entry(file: Path, position: int, entry: object) -> tuple[int, list[Segment]]:
     where = f"{file}, entry {position}"
     if not isinstance(entry, dict) or not isinstance(entry.get("subtasks"), list):
         raise LabelError(f"{where}: each entry needs episode_index and a list of subtasks")
@@ -143,7 +142,7 @@ def _read_entry(file: Path, position: int, entry: Any) -> tuple[int, list[Segmen
     return number, segments
 
 
-def _whole(value: Any) -> bool:
+def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

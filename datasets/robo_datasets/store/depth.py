@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from robo_datasets.store.features import DepthSpec
 
 MILLIMETRES = "mm"
 METRES = "m"
@@ -23,12 +24,12 @@ _LARGEST = 65535
 _DEFAULTS = {"depth_min": 0.01, "depth_max": 10.0, "shift": 3.5}
 
 
-def depth_record(unit: str = MILLIMETRES, scale: float | None = None) -> dict[str, Any]:
+def depth_record(unit: str = MILLIMETRES, scale: float | None = None) -> DepthSpec:
     """What a feature of depth says of its levels: unit and metres a level."""
     return {"unit": unit, "scale": SCALES[unit] if scale is None else scale}
 
 
-def is_depth_map(entry: Mapping[str, Any]) -> bool:
+def is_depth_map(entry: Mapping[str, object]) -> bool:
     """Whether a LeRobot feature is flagged as depth, in any of the places where versions of LeRobot put the flag."""
     info, video = entry.get("info"), entry.get("video_info")
     places = [place for place in (info, video) if isinstance(place, Mapping)]
@@ -45,7 +46,7 @@ class DepthCodes:
     use_log: bool
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any], where: str) -> DepthCodes:
+    def of(cls, entry: Mapping[str, object], where: str) -> DepthCodes:
         """From a feature of info.json; what it does not say is LeRobot's default.
 
         Raises:

@@ -9,15 +9,29 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 from robo_core.checksummed import open_seal, replace_durably, seal, sync_folder, write_durably
 from robo_core.errors import CorruptionError, StoreError
+from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.layout import DERIVED, EPISODES, FORMAT_VERSION, GROUP_FILE, ROOT_KEY
 from robo_datasets.store.zarr_meta import group_json
 
 
-def read_description(root: Path) -> dict[str, Any]:
+class StoreDescription(TypedDict):
+    """The ``robo_demos`` attributes of a store."""
+
+    version: int
+    fps: float
+    schema: dict[str, FeatureSpec]
+    stages: list[str]
+    robot: str | None
+    contract_hash: str | None
+    contract: NotRequired[dict[str, object]]
+    instruction_groups: NotRequired[list[list[str]]]
+
+
+def read_description(root: Path) -> StoreDescription:
     """The ``robo_demos`` attributes of a store.
 
     Raises:
@@ -48,10 +62,10 @@ def read_description(root: Path) -> dict[str, Any]:
             "its sources again, or run robo-rm export lerobot of the version that made it and import that"
         )
     open_seal(raw, path)
-    return {key: value for key, value in description.items() if key != "seal"}
+    return cast(StoreDescription, {key: value for key, value in description.items() if key != "seal"})
 
 
-def make_root(root: Path, description: dict[str, Any]) -> None:
+def make_root(root: Path, description: StoreDescription) -> None:
     """Make the store beside its place and move it there, so that no half-made store is ever seen."""
     root.parent.mkdir(parents=True, exist_ok=True)
     staging = root.with_name(f".{root.name}.{os.getpid()}.{os.urandom(4).hex()}")
@@ -68,7 +82,7 @@ def make_root(root: Path, description: dict[str, Any]) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def name_stages(root: Path, stages: Sequence[str]) -> dict[str, Any]:
+def name_stages(root: Path, stages: Sequence[str]) -> StoreDescription:
     """Give a store that has no stages these; returns the description.
 
     Raises:

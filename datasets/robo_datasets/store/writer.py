@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -56,13 +56,13 @@ class EpisodeWriter:
         fps: float,
         schema_hash: str,
         entry: Entry,
-        attributes: Mapping[str, Any],
+        attributes: Mapping[str, object],
         committed: Callable[[Entry], None],
     ) -> None:
         self.uuid = entry.uuid
         self.task = entry.task
         self.success = entry.success
-        self.attributes: dict[str, Any] = dict(attributes)
+        self.attributes: dict[str, object] = dict(attributes)
         self._root, self._features, self._stages = root, features, list(stages)
         self._fps, self._schema_hash, self._entry, self._committed = fps, schema_hash, entry, committed
         self._folder = root / STAGING / entry.uuid
@@ -122,7 +122,7 @@ class EpisodeWriter:
 
     def add(
         self,
-        frame: Mapping[str, Any],
+        frame: Mapping[str, object],
         timestamp: float | None = None,
         stage: int | str | None = None,
         receive_timestamp: float | None = None,
@@ -162,7 +162,7 @@ class EpisodeWriter:
 
     def extend(
         self,
-        frames: Mapping[str, Any],
+        frames: Mapping[str, Sequence[object] | np.ndarray],
         timestamps: Sequence[float] | np.ndarray | None = None,
         stage: Sequence[int] | np.ndarray | None = None,
     ) -> None:
@@ -207,7 +207,7 @@ class EpisodeWriter:
             if value is not None and not math.isfinite(value):
                 raise StoreError(f"frame {number}: the time stamp is {value}")
 
-    def _check_values(self, frame: Mapping[str, Any], number: int) -> dict[str, np.ndarray]:
+    def _check_values(self, frame: Mapping[str, object], number: int) -> dict[str, np.ndarray]:
         if frame.keys() != self._features.keys():
             missing = sorted(self._features.keys() - frame.keys())
             unknown = sorted(map(str, frame.keys() - self._features.keys()))
@@ -312,7 +312,7 @@ def lock_folder(folder: Path) -> int | None:
     return handle
 
 
-def _fit(value: Any, feature: Feature, number: int) -> np.ndarray:
+def _fit(value: object, feature: Feature, number: int) -> np.ndarray:
     """``value`` as an array of the feature's shape and type, or an error that names frame and key."""
     array = np.asarray(value)
     wanted = np.dtype(feature.dtype)

@@ -6,7 +6,7 @@ import os
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, cast
 
 import av
 import numpy as np
@@ -86,7 +86,7 @@ class VideoWriter:
             os.environ.setdefault("SVT_LOG", "1")
             options["svtav1-params"] = "lp=1"
         rate = Fraction(fps).limit_denominator(1_000_000)
-        stream: Any = self._container.add_stream(encoder, rate=rate, options=options)
+        stream = cast(av.VideoStream, self._container.add_stream(encoder, rate=rate, options=options))
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         context = stream.codec_context
         context.gop_size, context.thread_count = gop, 1

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_demos import FRONT, smooth_frames
 
 from robo_datasets import DemoStore
 from robo_datasets.doctor.across_episodes import feature_scales, state_action_lag
 from robo_datasets.doctor.examine import examine
 from robo_datasets.doctor.findings import CHECKS
 from robo_datasets.store.writer import lock_folder
-from robo_datasets.testing import FRONT, smooth_frames
 
 LENGTH, FPS = 70, 10
 FEATURES = {

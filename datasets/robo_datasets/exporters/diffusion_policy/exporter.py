@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -128,7 +127,7 @@ def array_names(store: DemoStore, keys: str, state_key: str = "") -> dict[str, s
     return names
 
 
-def write_rows(job: _RowsJob, folder: Path) -> dict[str, Any]:
+def write_rows(job: _RowsJob, folder: Path) -> dict[str, object]:
     """Write one array of numbers."""
     store = DemoStore.open(job.store)
     parts = _parts(store, job)
@@ -152,7 +151,7 @@ def _parts(store: DemoStore, job: _RowsJob) -> Iterator[np.ndarray]:
             yield np.full(episode.length, np.nan) if received is None else received
 
 
-def write_frames(job: _FrameJob, folder: Path) -> dict[str, Any]:
+def write_frames(job: _FrameJob, folder: Path) -> dict[str, object]:
     """Write one episode's frames of one camera, a chunk each."""
     episode = DemoStore.open(job.store).episode(job.uuid)
     place = folder / "data" / job.key
@@ -162,7 +161,7 @@ def write_frames(job: _FrameJob, folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _notes(store: DemoStore, names: dict[str, str]) -> dict[str, Any]:
+def _notes(store: DemoStore, names: dict[str, str]) -> dict[str, object]:
     return {
         "format": 1,
         "fps": store.fps,

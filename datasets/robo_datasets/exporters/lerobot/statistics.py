@@ -7,7 +7,6 @@ evenly spaced frames, which is what LeRobot's normalisation expects.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,10 @@ QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 _FRAMES = 100
 _SIDE = 150
 
-Statistics = dict[str, Any]
+Nested = float | list["Nested"]
+"""Numbers in nested lists, as JSON has arrays."""
+Statistics = dict[str, Nested]
+"""Name of a statistic to its values; "count" is [frames]."""
 
 
 def row_statistics(rows: np.ndarray) -> Statistics:
@@ -84,7 +86,7 @@ class PixelCounts:
 
 def joined_statistics(parts: Sequence[Statistics]) -> Statistics:
     """Statistics of the whole from its parts'; quantiles are means weighted by count, which is LeRobot's rule."""
-    counts = np.array([part["count"][0] for part in parts], np.float64)
+    counts = np.array([part["count"] for part in parts], np.float64)[:, 0]
     arrays = {name: np.stack([np.asarray(part[name], np.float64) for part in parts]) for name in parts[0]}
 
     def weighted(values: np.ndarray) -> np.ndarray:

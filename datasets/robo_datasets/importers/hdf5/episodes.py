@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -32,7 +31,7 @@ from robo_datasets.importers.hdf5.files import dataset, is_group, opened, read, 
 from robo_datasets.importers.images import PictureRule, PictureSettings, picture_rule
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
-from robo_datasets.store.features import LOW_DIM_DTYPES
+from robo_datasets.store.features import LOW_DIM_DTYPES, FeatureSpec
 
 ENDINGS = (".hdf5", ".h5")
 _ACTIONS = ("action", "actions", "joint_action/vector")
@@ -113,7 +112,7 @@ class Hdf5EpisodesSource(Source):
         self.features = {}
         for feature, place in self._keys.items():
             shape, dtype = self._arrays[place]
-            entry = {"dtype": dtype.newbyteorder("=").name, "shape": shape or (1,), "names": None}
+            entry: FeatureSpec = {"dtype": dtype.newbyteorder("=").name, "shape": shape or (1,), "names": None}
             made = self._rules[place].feature if place in self._rules else entry
             self.features[feature] = restored_feature(feature, made, None, str(self.path))
         if not any(episode.task for episode in self.episodes):
@@ -217,8 +216,8 @@ class Hdf5EpisodesSource(Source):
             else:
                 yield prefix + name
 
-    def _read_arrays(self, file: h5py.File, length: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+    def _read_arrays(self, file: h5py.File, length: int) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        found: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
         path = Path(file.filename)
         for place in sorted(self._leaves(file, path)):
             if {place, self._feature_of(place)} & self._skip:
@@ -247,7 +246,7 @@ class Hdf5EpisodesSource(Source):
         path = Path(file.filename)
         for place, (shape, dtype) in self._arrays.items():
 
-            def row(number: int, place: str = place) -> Any:
+            def row(number: int, place: str = place) -> np.ndarray:
                 return read(file, place, number, number + 1, path)[0]
 
             count, where = len(dataset(file, place, path)), f"{path}: {place}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -35,7 +34,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def member(group: h5py.Group, name: str, path: Path) -> Any:
+def member(group: h5py.Group, name: str, path: Path) -> h5py.HLObject:
     """A member of a group that stands in this very file."""
     try:
         for part in name.split("/"):

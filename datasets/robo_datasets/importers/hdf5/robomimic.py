@@ -15,7 +15,6 @@ import math
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -46,7 +45,7 @@ from robo_datasets.importers.hdf5.files import dataset, is_group, masks, opened,
 from robo_datasets.importers.images import PictureRule, PictureSettings, picture_rule
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
-from robo_datasets.store.features import LOW_DIM_DTYPES
+from robo_datasets.store.features import LOW_DIM_DTYPES, FeatureSpec
 
 IMAGES, OBSERVATION, STATE = "observation.images.", "observation.", "observation.state"
 
@@ -116,7 +115,7 @@ class RobomimicSource(Source):
             data = subgroup(file, "data", self.path)
             environment, own = environment_of(data, self.path), attributes_of(data, self.path)
             kwargs = environment.get("env_kwargs")
-            settings: dict[str, Any] = kwargs if isinstance(kwargs, dict) else {}
+            settings: dict[str, object] = kwargs if isinstance(kwargs, dict) else {}
             self.fps = rate_in(fps, environment, own, self.path)
             robots = settings.get("robots")
             self.robot: str | None = "+".join(map(str, robots)) if isinstance(robots, list) else _text(robots)
@@ -240,11 +239,11 @@ class RobomimicSource(Source):
         there = sorted(subgroup(demo, "actions", self.path))
         return f"actions/{'pose' if 'pose' in there else there[0]}" if there else "actions"
 
-    def _read_arrays(self, demo: h5py.Group) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    def _read_arrays(self, demo: h5py.Group) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         """Path below a demonstration to shape of a row and type, of everything that is imported."""
         if "actions" not in demo:
             raise ImportSourceError(f"{self.path}: {demo.name} has no actions")
-        found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        found: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
         lead = self._actions(demo.parent, demo.name.split("/")[-1])
         length = dataset(demo, lead, self.path).shape[:1]
         for key in [*(key for key in _OTHER if key in demo), *(["obs"] if "obs" in demo else [])]:
@@ -349,8 +348,8 @@ class RobomimicSource(Source):
             return _OTHER[top] if whole else f"{_OTHER[top]}.{_dotted(rest)}"
         return _SCENE.get(rest, OBSERVATION + _dotted(rest))
 
-    def _features(self) -> dict[str, dict[str, Any]]:
-        features: dict[str, dict[str, Any]] = {}
+    def _features(self) -> dict[str, FeatureSpec]:
+        features: dict[str, FeatureSpec] = {}
         if self._state:
             shapes = [self._arrays[key][0] for key in self._state]
             names = [
@@ -377,7 +376,7 @@ class RobomimicSource(Source):
         self, number: int, data: h5py.Group, task: str, common: str, splits: dict[str, set[str]], shaped: bool
     ) -> SourceEpisode:
         name = self._demos[number]
-        attributes: dict[str, Any] = {"demo": name}
+        attributes: dict[str, object] = {"demo": name}
         if splits:
             attributes["masks"] = sorted(mask for mask, members in splits.items() if name in members)
         problem = self._problem(data, name)
@@ -423,5 +422,5 @@ def _dotted(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.\-]", "_", path.replace("/", "."))
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -34,7 +33,7 @@ from robo_datasets.importers.stage_files import Segment, check_segments
 from robo_datasets.store.jpeg import resize
 from robo_datasets.video.decoder import video_header
 from robo_datasets.video.presentation_times import frames_shown_at, shown_frames
-from robo_datasets.video_turns import quarter_turns, turned
+from robo_datasets.video.rotation import quarter_turns, turned
 
 FITS = ("auto", "stretch", "pad")
 
@@ -217,7 +216,7 @@ class KeyframeSource(Source):
 
     def _episode(self, number: int, problem: str, task: str, convert: bool, report: FolderReport) -> SourceEpisode:
         folder = self._folders[number]
-        attributes: dict[str, Any] = {"folder": folder.name}
+        attributes: dict[str, object] = {"folder": folder.name}
         if len(folder.instructions) > 1:
             attributes["instructions"] = list(folder.instructions)
         if folder.grade is not None:

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +27,7 @@ from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import EpisodeDetails, Source, SourceEpisode, SourceFrame
 from robo_datasets.lerobot_layout import TASK_INDEX
 from robo_datasets.store.depth import MILLIMETRES, SCALES, depth_record, is_depth_map
+from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.jpeg import resize
 from robo_datasets.video.decoder import video_header
 from robo_datasets.video.presentation_times import frames_shown_at
@@ -52,7 +52,7 @@ class LeRobotSource(Source):
         reading: how it is read.
     """
 
-    def __init__(self, path: Path, info: Mapping[str, Any], reading: LeRobotReading) -> None:
+    def __init__(self, path: Path, info: Mapping[str, object], reading: LeRobotReading) -> None:
         reading.check()
         self.path, self._info, self._reading = path, info, reading
         robot = info.get("robot_type")
@@ -89,7 +89,7 @@ class LeRobotSource(Source):
 
     # --- features ---
 
-    def _set_up(self, record: Mapping[str, Any] | None = None) -> None:
+    def _set_up(self, record: Mapping[str, object] | None = None) -> None:
         """Decide what becomes of every feature; call it when episodes and ``_declared`` are known.
 
         Raises:
@@ -113,7 +113,7 @@ class LeRobotSource(Source):
         self.notes = [*self._first_notes(), *(reading.note for reading in self._readings.values() if reading.note)]
 
     def _declared_order(self) -> list[str]:
-        return [key for key in self._info["features"] if key in self._declared.keys]
+        return [key for key in self._declared.listed if key in self._declared.keys]
 
     def _first_notes(self) -> Iterator[str]:
         for key, reason in self._declared.left_out.items():
@@ -127,13 +127,13 @@ class LeRobotSource(Source):
             there = []
         kinds = parquet_schema(self._columns_there_file(readable)) if readable is not None and there else ()
         for column in kinds:
-            declared = self._declared.rows.get(column.name, {}).get("dtype", "")
+            declared = self._declared.rows[column.name]["dtype"] if column.name in self._declared.rows else ""
             if declared.startswith("float") and float_bits(column.type) > 8 * np.dtype(declared).itemsize:
                 yield f"{column.name} holds {column.type}, {declared} is declared: it is rounded to that"
-        undeclared = [name for name in there if name not in self._info["features"]]
+        undeclared = [name for name in there if name not in self._declared.listed]
         if undeclared:
             yield f"the columns {undeclared} of the data files are not declared in meta/info.json and were left out"
-        if cameras := undeclared_cameras(self.path, self._info["features"]):
+        if cameras := undeclared_cameras(self.path, self._declared.listed):
             yield f"the videos of {cameras} are not declared in meta/info.json and were left out"
         if self._tasks_change:
             yield (
@@ -146,7 +146,7 @@ class LeRobotSource(Source):
             which = "no episode has" if len(silent) == len(self.episodes) else f"{len(silent)} episodes do not have"
             yield f"{which} an instruction in the data set (the first: episode {silent[0]})"
 
-    def _read_camera(self, key: str, noted: Any) -> CameraReading:
+    def _read_camera(self, key: str, noted: object) -> CameraReading:
         entry = self._declared.cameras[key]
         picture = key in self._reading.depth_pictures or (isinstance(noted, dict) and noted.get("dtype") == "uint8")
         if entry["dtype"] == "video":
@@ -171,27 +171,27 @@ class LeRobotSource(Source):
             break
         return image_reading(key, entry, first, picture, where)
 
-    def _first_cell(self, episode: SourceEpisode, key: str) -> Any:
+    def _first_cell(self, episode: SourceEpisode, key: str) -> object:
         table = self._table(episode, [key])
         return table[key][0].as_py() if table.num_rows else None
 
-    def _feature(self, key: str, noted: Any) -> dict[str, Any]:
+    def _feature(self, key: str, noted: object) -> FeatureSpec:
         where = str(self.path / "meta/info.json")
         if key in self._readings:
-            made = restored_feature(key, self._readings[key].feature(None), noted, where)
+            found = restored_feature(key, self._readings[key].feature(None), noted, where)
             if self._reading.size is not None:
-                made["shape"] = (*self._reading.size, made["shape"][2])
-            return made
+                found["shape"] = (*self._reading.size, found["shape"][2])
+            return found
         entry = self._declared.rows[key]
-        made = {"dtype": entry["dtype"], "shape": entry["shape"], "names": entry.get("names")}
+        made: FeatureSpec = {"dtype": entry["dtype"], "shape": entry["shape"], "names": entry.get("names")}
         if is_depth_map(entry) and made["dtype"] == "uint16" and len(made["shape"]) == 3 and made["shape"][2] == 1:
-            unit = (entry.get("info") or {}).get("depth_unit")
+            unit = entry["info"].get("depth_unit") if isinstance(entry["info"], dict) else None
             made["depth"] = depth_record(unit if unit in SCALES else MILLIMETRES)
         return restored_feature(key, made, noted, where)
 
     def known_keys(self) -> Collection[str]:
         """Everything that the data set declares."""
-        return {*self._info["features"], *self.features, TASK_INDEX}
+        return {*self._declared.listed, *self.features, TASK_INDEX}
 
     def drop(self, keys: Collection[str]) -> None:
         """Neither check nor read these features any more."""
@@ -405,6 +405,6 @@ class LeRobotSource(Source):
     def _columns_there_file(self, episode: SourceEpisode) -> Path:
         """The file of the episode's rows."""
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Everything but what was read last."""
         return {**vars(self), "_last": _Last()}

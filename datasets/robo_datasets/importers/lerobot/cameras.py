@@ -15,14 +15,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from robo_core.errors import ImportSourceError
 from robo_datasets.importers.files import inside
+from robo_datasets.importers.lerobot.features import DeclaredFeature
 from robo_datasets.store.depth import METRES, DepthCodes, depth_record, is_depth_map, millimetres
+from robo_datasets.store.features import DepthSpec, FeatureSpec
 
 _NAMES = ["height", "width", "channel"]
 
@@ -35,7 +36,7 @@ class CameraReading:
     """Of the source's pictures, as they are stored."""
     decode: str = "rgb"
     """What the video decoder gives: rgb, grey or codes (see ``robo_datasets.video.presentation_times``)."""
-    depth: dict[str, Any] | None = None
+    depth: DepthSpec | None = None
     table: np.ndarray | None = None
     """Millimetres by code of a quantised depth video, (4096,) uint16."""
     metres: bool = False
@@ -47,11 +48,13 @@ class CameraReading:
         """Of the stored frames."""
         return "uint16" if self.decode == "codes" else "uint8"
 
-    def feature(self, size: tuple[int, int] | None) -> dict[str, Any]:
+    def feature(self, size: tuple[int, int] | None) -> FeatureSpec:
         """The feature in the store, scaled to ``size`` (height, width) where that is asked for."""
         shape = self.shape if size is None else (*size, self.shape[2])
-        made: dict[str, Any] = {"dtype": self.dtype, "shape": shape, "names": _NAMES}
-        return made if self.depth is None else {**made, "depth": self.depth}
+        made: FeatureSpec = {"dtype": self.dtype, "shape": shape, "names": _NAMES}
+        if self.depth is not None:
+            made["depth"] = self.depth
+        return made
 
     def finish(self, picture: np.ndarray, where: str) -> np.ndarray:
         """A decoded picture as it is stored: codes as millimetres, metres as millimetres.
@@ -86,7 +89,7 @@ def _as_channels(picture: np.ndarray, channels: int, where: str) -> np.ndarray:
 
 
 def video_reading(
-    key: str, entry: Mapping[str, Any], bits: int, pixel_format: str, picture: bool, where: str
+    key: str, entry: DeclaredFeature, bits: int, pixel_format: str, picture: bool, where: str
 ) -> CameraReading:
     """How a camera's video is read.
 
@@ -118,7 +121,7 @@ def video_reading(
 
 
 def image_reading(
-    key: str, entry: Mapping[str, Any], first: np.ndarray | None, picture: bool, where: str
+    key: str, entry: DeclaredFeature, first: np.ndarray | None, picture: bool, where: str
 ) -> CameraReading:
     """How a camera's images are read, from the first of them; arguments as ``video_reading``.
 
@@ -133,7 +136,7 @@ def image_reading(
         return _picture(key, (height, width, channels))
     if first.shape[2] != 1:
         raise ImportSourceError(f"{where}: {key} holds {first.dtype} colours, which are not read; drop=[{key}]")
-    info = entry.get("info")
+    info = entry["info"]
     unit = info.get("depth_unit") if isinstance(info, Mapping) else None
     if first.dtype == np.uint16 and not depth and unit is None:
         note = f"{key} has 16 bits and no unit: its levels are kept as they are"
@@ -160,7 +163,7 @@ def _picture(key: str, shape: tuple[int, int, int]) -> CameraReading:
     return CameraReading((height, width, 3), "rgb", note=note)
 
 
-def decode_image(cell: Any, root: Path, where: str) -> np.ndarray:
+def decode_image(cell: object, root: Path, where: str) -> np.ndarray:
     """An image of a parquet cell {bytes, path}, (H, W, C): RGB, grey or depth, uint8, uint16 or float32.
 
     Raises:
@@ -179,7 +182,7 @@ def decode_image(cell: Any, root: Path, where: str) -> np.ndarray:
     return cv2.cvtColor(image, kind)
 
 
-def image_bytes(cell: Any, root: Path, where: str) -> bytes:
+def image_bytes(cell: object, root: Path, where: str) -> bytes:
     """The encoded bytes of an image: in the cell, or in the file that it names inside the data set.
 
     Raises:

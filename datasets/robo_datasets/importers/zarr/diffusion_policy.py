@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from robo_datasets.importers.zarr.replay_buffer import (
     STAGE,
     STATE,
     TIMESTAMP,
+    EpisodeNotes,
     ReplayBuffer,
     feature_keys,
     frame_rate,
@@ -32,6 +32,7 @@ from robo_datasets.importers.zarr.replay_buffer import (
     stage_segments,
 )
 from robo_datasets.importers.zarr.zarr_v2 import ZarrV2Array
+from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.jpeg import resize
 from robo_datasets.video.decoder import video_header
 from robo_datasets.video.presentation_times import frames_shown_at, match_times, shown_frames
@@ -80,10 +81,10 @@ class DiffusionPolicySource(Source):
         self._size, self._pictures = size, pictures or PictureSettings()
         self._buffer = ReplayBuffer(open_files(self.path), allow_missing, skip)
         self._notes = self._buffer.notes()
-        self.robot: str | None = self._notes.get("robot")
-        self.contract_hash: str | None = self._notes.get("contract_hash")
+        self.robot = self._notes.get("robot")
+        self.contract_hash = self._notes.get("contract_hash")
         contract = self._notes.get("contract")
-        self.contract: dict[str, Any] | None = contract if isinstance(contract, dict) else None
+        self.contract = contract if isinstance(contract, dict) else None
         self.fps = frame_rate(self._buffer, fps or self._notes.get("fps"))
         noted = self._notes.get("keys")
         rules = self._picture_rules()
@@ -162,8 +163,8 @@ class DiffusionPolicySource(Source):
     def _state_parts(self, state: Sequence[str] | None) -> Sequence[str] | None:
         return state
 
-    def _features(self) -> dict[str, dict[str, Any]]:
-        features: dict[str, dict[str, Any]] = {}
+    def _features(self) -> dict[str, FeatureSpec]:
+        features: dict[str, FeatureSpec] = {}
         for feature, rule in self._rules.items():
             features[feature] = rule.feature
         for key, folder in self._videos.items():
@@ -240,10 +241,10 @@ class DiffusionPolicySource(Source):
         for key, folder in self._videos.items():
             content.add_pictures(key, shown_frames(self._video(folder, number)).packets)
 
-    def _note(self, number: int) -> dict[str, Any]:
+    def _note(self, number: int) -> EpisodeNotes:
         episodes = self._notes.get("episodes")
         if isinstance(episodes, list) and number < len(episodes) and isinstance(episodes[number], dict):
-            return dict(episodes[number])
+            return episodes[number]
         return {}
 
     # --- videos of real robots: videos/<episode>/<camera>.mp4 beside the replay buffer ---

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from robo_datasets.importers.stage_files import Segment
 from robo_datasets.importers.zarr.zarr_v2 import Files, FolderFiles, ZarrV2Array, ZipFiles, read_document
 from robo_datasets.importers.zarr.zarr_v3 import open_array
 from robo_datasets.store.annotations import runs_of
+from robo_datasets.store.features import FeatureSpec
 
 ENDS = "meta/episode_ends"
 STAGE, TIMESTAMP, RECEIVED, ACTION = "stage", "timestamp", "receive_timestamp", "action"
@@ -44,6 +45,30 @@ def open_files(path: Path) -> Files:
     if not path.is_dir():
         raise ImportSourceError(f"there is no replay buffer at {path}; give the .zarr folder or the .zarr.zip file")
     return FolderFiles(path)
+
+
+class BufferNotes(TypedDict, total=False):
+    """What robo-rm notes in the attributes of a buffer that it exports."""
+
+    format: int
+    fps: float
+    stages: list[str]
+    robot: str | None
+    contract_hash: str | None
+    contract: dict[str, object] | None
+    keys: dict[str, str]
+    """Key of an array to the feature's key."""
+    features: dict[str, FeatureSpec]
+    episodes: list[EpisodeNotes]
+
+
+class EpisodeNotes(TypedDict, total=False):
+    """What the buffer notes of an episode."""
+
+    uuid: str
+    task: str
+    success: bool | None
+    attributes: dict[str, object]
 
 
 class ReplayBuffer:
@@ -98,16 +123,16 @@ class ReplayBuffer:
         except ImportSourceError as error:
             raise ImportSourceError(f"{error}; drop=[{key}] leaves it out") from error
 
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> dict[str, object]:
         """The attributes of the buffer's root."""
         older = read_document(self.files, ".zattrs") or {}
         newer = (read_document(self.files, "zarr.json") or {}).get("attributes")
         return {**older, **(newer if isinstance(newer, dict) else {})}
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> BufferNotes:
         """What robo-rm noted when it exported the buffer; empty for one of another origin."""
         notes = self.attributes().get("robo_rm")
-        return notes if isinstance(notes, dict) and notes.get("format") == 1 else {}
+        return cast(BufferNotes, notes) if isinstance(notes, dict) and notes.get("format") == 1 else {}
 
 
 def _not_a_buffer(files: Files, keys: Sequence[str]) -> str:

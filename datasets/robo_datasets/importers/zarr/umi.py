@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from robo_core.errors import ImportSourceError
 from robo_datasets.importers.images import PictureSettings
 from robo_datasets.importers.source import SourceEpisode, SourceFrame
 from robo_datasets.importers.zarr.diffusion_policy import DiffusionPolicySource
 from robo_datasets.importers.zarr.replay_buffer import ACTION, STATE
+from robo_datasets.store.features import FeatureSpec
 
 # A GoPro's 60 frames a second are 60 000 / 1001; the data set does not say.
 GOPRO_FPS = 60_000 / 1001
@@ -93,8 +93,8 @@ class UmiSource(DiffusionPolicySource):
             )
         return parts
 
-    def _features(self) -> dict[str, dict[str, Any]]:
+    def _features(self) -> dict[str, FeatureSpec]:
         features = super()._features()
         if self._makes_actions():
-            features[ACTION] = dict(features[STATE])
+            features[ACTION] = features[STATE].copy()
         return features

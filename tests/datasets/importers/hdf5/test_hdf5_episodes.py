@@ -10,9 +10,9 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+from small_demos import smooth_frames
 
 from robo_datasets import DemoStore
-from robo_datasets.testing import smooth_frames
 
 ENV = '{"env_name": "Lift", "env_kwargs": {"control_freq": 20}}'
 

@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from small_demos import smooth_frames
 
 from robo_datasets import DemoStore
-from robo_datasets.testing import smooth_frames
 
 LENGTHS = {"demo_0": 9, "demo_1": 6}
 ENV = {"env_name": "PnPCounterToCab", "type": 1, "env_kwargs": {"control_freq": 20, "robots": "PandaOmron"}}

@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from small_demos import smooth_frames
 
 from robo_datasets import DemoStore
-from robo_datasets.testing import smooth_frames
 
 AGENT = "observation.images.agentview"
 LENGTHS = {"demo_0": 8, "demo_2": 5, "demo_10": 70}

@@ -12,10 +12,10 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from small_demos import smooth_frames
 
 from robo_datasets import DemoStore
 from robo_datasets.importers.frame_plan import clock_of, plan_frames
-from robo_datasets.testing import smooth_frames
 
 CAM = "observation.images.cam"
 

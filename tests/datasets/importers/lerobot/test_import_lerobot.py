@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from small_demos import smooth_frames
 
 from robo_core.errors import StoreError
 from robo_datasets import DemoStore
 from robo_datasets.doctor.examine import examine
-from robo_datasets.testing import smooth_frames
 
 CAMERA = "observation.images.cam"
 LENGTHS = (7, 5, 6)

@@ -13,15 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from small_demos import FEATURES, FRONT, add_episode, smooth_frames
 
 from robo_core.errors import ImportSourceError
 from robo_datasets import DemoStore
-from robo_datasets.exporters.lerobot.exporter import LeRobotSettings, export_lerobot
+from robo_datasets.exporters.lerobot.exporter import export_lerobot
+from robo_datasets.exporters.lerobot.layout import LeRobotSettings
 from robo_datasets.exporters.lerobot.tables import names_table
 from robo_datasets.importers.files import expand_pattern
 from robo_datasets.importers.lerobot.v3 import LeRobotV3Source
 from robo_datasets.importers.run import import_source
-from robo_datasets.testing import FEATURES, FRONT, add_episode, smooth_frames
 
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 DATA = "data/chunk-000/file-000.parquet"

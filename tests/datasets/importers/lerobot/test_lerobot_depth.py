@@ -11,7 +11,8 @@ import pytest
 from robo_core.errors import ImportSourceError, StoreError
 from robo_datasets import DemoStore
 from robo_datasets.doctor.examine import examine
-from robo_datasets.exporters.lerobot.exporter import LeRobotSettings, export_lerobot
+from robo_datasets.exporters.lerobot.exporter import export_lerobot
+from robo_datasets.exporters.lerobot.layout import LeRobotSettings
 from robo_datasets.importers.lerobot.alignment import LeRobotReading
 from robo_datasets.importers.lerobot.v2 import LeRobotV2Source
 from robo_datasets.importers.lerobot.v3 import LeRobotV3Source

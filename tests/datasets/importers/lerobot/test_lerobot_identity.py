@@ -86,7 +86,7 @@ def test_other_pictures_are_another_episode(tmp_path):
 
 
 def test_an_episode_recorded_twice_is_found_by_the_doctor(make_store):
-    from robo_datasets.testing import add_episode
+    from small_demos import add_episode
 
     store = make_store(episodes=2)
     add_episode(store, seed=1, task="put")

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from small_demos import smooth_frames
 
 from robo_core.errors import ConfigError, StoreError
 from robo_datasets import DemoStore
 from robo_datasets.exporters.jobs import group_episodes
-from robo_datasets.exporters.lerobot.exporter import LeRobotSettings, export_lerobot
+from robo_datasets.exporters.lerobot.exporter import export_lerobot
+from robo_datasets.exporters.lerobot.layout import LeRobotSettings
 from robo_datasets.exporters.lerobot.metadata import stage_shares
 from robo_datasets.exporters.lerobot.statistics import PixelCounts, joined_statistics, row_statistics
-from robo_datasets.testing import smooth_frames
 from robo_datasets.video.decoder import frames_at, video_header
 from robo_datasets.video.writer import VideoWriter
 

@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from small_demos import smooth_frames
 
 from robo_core.errors import ImportSourceError
 from robo_datasets import DemoStore
 from robo_datasets.importers.rosbag.alignment import TopicTimes, align, good_runs
 from robo_datasets.importers.rosbag.messages import TopicMapping, decode, header_stamp
 from robo_datasets.importers.rosbag.source import RosbagSource
-from robo_datasets.testing import smooth_frames
 from robo_hw.contract.robot_contract import RobotContract
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)

@@ -15,6 +15,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_demos import smooth_frames
 
 from robo_core.errors import ImportSourceError, StoreError
 from robo_datasets import DemoStore
@@ -22,7 +23,6 @@ from robo_datasets.exporters.diffusion_policy.exporter import export_diffusion_p
 from robo_datasets.exporters.diffusion_policy.zarr_v2 import write_array
 from robo_datasets.importers.zarr.decompress import decompress
 from robo_datasets.importers.zarr.zarr_v2 import FolderFiles, ZarrV2Array, ZipFiles
-from robo_datasets.testing import smooth_frames
 from robo_datasets.video.writer import VideoWriter
 
 ENDS = [6, 14, 19]

@@ -13,9 +13,9 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from small_demos import smooth_frames
 
 from robo_datasets import DemoStore
-from robo_datasets.testing import smooth_frames
 
 ENDS = [5, 12]
 CAMERA = "observation.images.camera0"

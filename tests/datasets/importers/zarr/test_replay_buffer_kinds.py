@@ -14,12 +14,12 @@ import pytest
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_demos import smooth_frames
 
 from robo_core.errors import ImportSourceError
 from robo_datasets import DemoStore
 from robo_datasets.importers.zarr.zarr_v2 import FolderFiles
 from robo_datasets.importers.zarr.zarr_v3 import open_array
-from robo_datasets.testing import smooth_frames
 
 ENDS = (12, 30)
 PICTURES = smooth_frames(30, 24, 32)
