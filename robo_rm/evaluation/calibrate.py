@@ -65,7 +65,7 @@ def calibrate(model: RewardModel, store: Any, share: float = 0.5, seed: int = 0)
         )
     uuids = [episode.uuid for episode in chosen]
     calibration = fit_calibration(
-        guesses, stages, labels, outcomes, uuids, [fingerprint(store, uuid) for uuid in uuids]
+        guesses, stages, labels, outcomes, uuids, [dict(fingerprint(store, uuid)) for uuid in uuids]
     )
     told = _fitted(calibration, known, measured, outcomes)
     return Calibrated(calibration, told + _changed(calibration, [_look(plain, episode, priors) for episode in rest]))

@@ -105,7 +105,7 @@ def _named(provenance: Mapping[str, Any]) -> dict[str, str]:
     return before | {str(uuid): role for role, key in lists.items() for uuid in provenance.get(key) or ()}
 
 
-def _kept(provenance: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _kept(provenance: Mapping[str, Any]) -> dict[str, Fingerprint]:
     init = provenance.get("init")
     before = _kept(init) if isinstance(init, Mapping) else {}
     return before | dict(provenance.get("contents") or {}) | dict(provenance.get("calibration_contents") or {})
