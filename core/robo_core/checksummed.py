@@ -86,7 +86,7 @@ def open_seal(raw: bytes, path: str | os.PathLike[str]) -> dict[str, object]:
     """Parse a sealed JSON file's bytes after checking its seal; ``path`` is named in errors.
 
     Raises:
-        CorruptionError: the seal is missing or does not match, or the bytes are no JSON object.
+        CorruptionError: the seal is missing or does not match, or the bytes are not a JSON object.
     """
     match = _SEAL.search(raw[-64:])
     if match is None:

@@ -1,8 +1,8 @@
-"""What a verb shows while it works: progress bars, tables, single lines.
+"""What a command shows while it runs: progress bars, tables, single lines.
 
 On a terminal the bars are live, with rate and time left; elsewhere (a log file, CI) one plain line now and then. A
-process started by another verb tells that verb instead, through the file named in ``ROBO_RM_PROGRESS_FILE``, and the
-other verb shows the bar.
+process started by another command reports to it instead, through the file named in ``ROBO_RM_PROGRESS_FILE``, and the
+other command shows the bar.
 """
 
 from __future__ import annotations

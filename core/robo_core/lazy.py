@@ -1,7 +1,7 @@
 """Public names of a package that are imported on first use, so that a command starts at once.
 
-A package declares its names in ``__init__.pyi`` (``from home import Name as Name``), which type checkers and editors read
-in place of ``__init__.py``; the same file tells ``attach_stub`` where each name is defined.
+A package declares its names in ``__init__.pyi`` (``from home import Name as Name``), which type checkers and editors
+read in place of ``__init__.py``; from the same file ``attach_stub`` learns where each name is defined.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The folder a command writes its results to: the resolved settings, flat metrics, pictures.
+"""The folder a command writes its results to: the resolved settings, flat metrics, images.
 
 Written whole or not at all: each file is written beside its place and moved there. A folder that holds somebody else's
 files is refused, and a place that cannot be written to is found out before any work: the command line asks
@@ -130,18 +130,18 @@ def _model_in(place: Path) -> str:
 def _settings_in(folder: Path) -> dict[str, object]:
     """What config.yaml holds; empty where there is none or it is no mapping."""
     try:
-        told = yaml.safe_load((folder / CONFIG).read_text())
+        settings = yaml.safe_load((folder / CONFIG).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _is_ours(folder: Path) -> bool:
     """Whether a folder has our marker, or a config.yaml of a command (all have ``out``) or of a saved model."""
     if (folder / MARKER).exists():
         return True
-    told = _settings_in(folder)
-    return bool(told) and ("out" in told or bool(_model_in(folder)) or (folder / METRICS).exists())
+    settings = _settings_in(folder)
+    return bool(settings) and ("out" in settings or bool(_model_in(folder)) or (folder / METRICS).exists())
 
 
 def _probe(place: Path) -> None:

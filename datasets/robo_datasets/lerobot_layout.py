@@ -1,4 +1,4 @@
-"""Where things stand in a LeRobot v3.0 data set, and what robo-rm adds to one so that nothing is lost on the way back.
+"""Where things stand in a LeRobot v3.0 dataset, and what robo-rm adds to one so that nothing is lost on the way back.
 
     meta/info.json                                features, fps, path patterns
     meta/tasks.parquet  meta/subtasks.parquet     names, indexed by task_index and subtask_index

@@ -90,7 +90,7 @@ def seen_episodes(provenance: Mapping[str, Any], store: Any) -> Seen:
         likeness = known.find(prints[uuid]) if uuid in prints else None
         if likeness is None:
             continue
-        if likeness.pictures:
+        if likeness.images:
             found[uuid], copies[uuid] = roles[likeness.name], likeness.name
         else:
             alike[uuid] = likeness.name

@@ -2,7 +2,8 @@
 
 The decoded frames stand under derived/ in the store, and every reader takes them from there by itself: whole frames,
 or with size=[H,W] those that training scales them to. They equal the decoded ones bit for bit, are checked on every
-read and by robo-rm doctor, and may be thrown away at any time (remove=true). Killed, the same command goes on.
+read and by robo-rm doctor, and may be thrown away at any time (remove=true). After a kill, the
+same command resumes.
 """
 
 from __future__ import annotations

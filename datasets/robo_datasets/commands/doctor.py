@@ -106,9 +106,9 @@ def _line(report: Report, number: int, repairing: bool) -> str:
     finding = report.findings[number]
     place = "" if finding.where in finding.message else f"{finding.where}: "
     if number in report.repaired:
-        mend = " [repaired]"
+        advice = " [repaired]"
     elif finding.remedy is not None and not repairing:
-        mend = f" [repair=true {finding.remedy.advice}]"
+        advice = f" [repair=true {finding.remedy.advice}]"
     else:
-        mend = ""
-    return f"{finding.severity}, {finding.check}: {place}{finding.message}{mend}"
+        advice = ""
+    return f"{finding.severity}, {finding.check}: {place}{finding.message}{advice}"

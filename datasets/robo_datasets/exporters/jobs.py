@@ -111,8 +111,8 @@ class Building:
                     raise
         except BrokenProcessPool as error:
             raise StoreError(
-                f"a worker process died while exporting to {self.target} (out of memory?); the same command goes on "
-                "from what is done"
+                f"a worker process died while exporting to {self.target} (out of memory?); run the same command "
+                "again to resume"
             ) from error
 
     def _finish(self, job: str, found: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Reading other data sets into a demo store; what an importer for a format of one's own needs is exported here."""
+"""Reading other datasets into a demo store; what an importer for a format of one's own needs is exported here."""
 
 from robo_core.lazy import attach_stub
 

@@ -1,4 +1,4 @@
-"""Low-dimensional columns of LeRobot parquet files, read to the bit."""
+"""Low-dimensional columns of LeRobot parquet files, read bit-exact."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def parquet_schema(path: Path) -> pa.Schema:
     """The schema of a parquet file.
 
     Raises:
-        ImportSourceError: it is missing, truncated or no parquet.
+        ImportSourceError: it is missing, truncated or not parquet.
     """
     with _reading(path):
         return _metadata(path).schema.to_arrow_schema()
@@ -78,7 +78,7 @@ def parquet_rows(path: Path) -> int:
     """Number of rows of a parquet file, from its footer.
 
     Raises:
-        ImportSourceError: it is missing, truncated or no parquet.
+        ImportSourceError: it is missing, truncated or not parquet.
     """
     return int(_metadata(path).num_rows)
 
@@ -98,7 +98,7 @@ def _reading(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, ImportSourceError):
             raise
-        why = why_unreadable(path, f"is truncated or no parquet file: {_first_line(error)}")
+        why = why_unreadable(path, f"is truncated or not a parquet file: {_first_line(error)}")
         raise ImportSourceError(f"{path} {why}") from error
 
 
@@ -126,7 +126,7 @@ def column_array(table: pa.Table, key: str, entry: ColumnSpec, where: str, round
     if len(values) != rows * size:
         raise ImportSourceError(f"{where}: column {key} does not hold {list(shape)} values a frame")
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
-        raise ImportSourceError(f"{where}: column {key} is {values.type}, the data set declares {dtype}")
+        raise ImportSourceError(f"{where}: column {key} is {values.type}, the dataset declares {dtype}")
     if values.null_count and pa.types.is_integer(values.type):
         values = values.cast(pa.float64())
     array = values.to_numpy(zero_copy_only=False)

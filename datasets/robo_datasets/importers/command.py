@@ -1,4 +1,4 @@
-"""The last step of every import verb: read the source into the store, say what was added, write the figures."""
+"""The last step of every import command: read the source into the store, say what was added, write the metrics."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options
     """Import ``source`` as ``config`` asks, print what was added, and write metrics.json where ``out`` is given.
 
     Args:
-        config: the verb's settings.
-        source: the data set.
+        config: the command's settings.
+        source: the dataset.
         plan: stage labels and success.
         options: more settings of a store that is made, besides codec, quality and subsampling.
 

@@ -116,8 +116,8 @@ def _differences(
     if episode.task and episode.task != held.task and (task := source.instruction(episode)) not in ("", held.task):
         found["instruction"] = task
     said = {key: _plain(value) for key, value in episode.attributes.items() if key not in _OF_THE_PLACE}
-    kept = held.attributes if said else {}
-    if other := {key: value for key, value in said.items() if key not in kept or kept[key] != value}:
+    attributes = held.attributes if said else {}
+    if other := {key: value for key, value in said.items() if key not in attributes or attributes[key] != value}:
         found["attributes"] = other
     return found
 

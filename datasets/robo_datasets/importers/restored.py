@@ -1,4 +1,4 @@
-"""Features of a data set that robo-rm exported: what it noted of the store goes before what the format could say."""
+"""Features of a dataset that robo-rm exported: what it noted of the store goes before what the format could say."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def restored_feature(key: str, made: FeatureSpec, noted: object, where: str) -> 
 
     Args:
         key: feature key.
-        made: what the data set itself declares.
-        noted: what robo-rm noted, untrusted; None for a data set of another origin.
-        where: the data set or file, for errors.
+        made: what the dataset itself declares.
+        noted: what robo-rm noted, untrusted; None for a dataset of another origin.
+        where: the dataset or file, for errors.
 
     Raises:
         ImportSourceError: no store can hold the feature.

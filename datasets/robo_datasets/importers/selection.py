@@ -49,7 +49,7 @@ def parse_episodes(value: object) -> list[range] | None:
     ``10-19`` includes its end, ``10:20`` does not.
 
     Raises:
-        ConfigError: names what is no number or range.
+        ConfigError: names what is not a number or range.
     """
     if value is None or value == "":
         return None

@@ -1,4 +1,4 @@
-"""What an importer is: a data set that says what it holds and yields its episodes frame by frame."""
+"""What an importer is: a dataset that says what it holds and yields its episodes frame by frame."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class EpisodeDetails:
 
 
 class Source(ABC):
-    """A data set to import. Must be picklable: worker processes read its episodes.
+    """A dataset to import. Must be picklable: worker processes read its episodes.
 
     A format has to give the attributes below, ``check`` and ``frames``. The rest has defaults that are right for every
     format and slow for some: ``identify`` decodes the frames, ``files`` is every file of the source.
@@ -69,7 +69,7 @@ class Source(ABC):
     features: Mapping[str, FeatureSpec]
     """In LeRobot's form, as they will stand in the store."""
     fps: float
-    """Frames a second."""
+    """Frames per second."""
     robot: str | None = None
     """Name of the robot, where the source says."""
     episodes: Sequence[SourceEpisode]
@@ -104,7 +104,7 @@ class Source(ABC):
         return EpisodeDetails()
 
     def instruction(self, episode: SourceEpisode) -> str:
-        """The instruction that the episode has in a store, told without its pictures; empty where there is none.
+        """The instruction that the episode has in a store, found without its images; empty where there is none.
 
         Raises:
             ImportSourceError: names file and episode.
@@ -112,7 +112,7 @@ class Source(ABC):
         return episode.task
 
     def numbers(self, episode: SourceEpisode) -> Mapping[str, np.ndarray]:
-        """Low-dimensional features (T, ...) of an episode that robo-rm exported, told without its pictures.
+        """Low-dimensional features (T, ...) of an episode that robo-rm exported, found without its images.
 
         Raises:
             ImportSourceError: names file and episode.
@@ -128,7 +128,7 @@ class Source(ABC):
         return self.features.keys()
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
-        """Give ``content`` the episode's numbers and pictures, as the source keeps them.
+        """Give ``content`` the episode's numbers and images, as the source keeps them.
 
         Raises:
             ImportSourceError: names file and episode.
@@ -138,7 +138,7 @@ class Source(ABC):
             for key, entry in self.features.items():
                 value = np.asarray(frame.values[key])
                 if len(entry["shape"]) == 3 and value.dtype in (np.uint8, np.uint16):
-                    content.add_picture(key, value)
+                    content.add_image(key, value)
                 else:
                     content.add_rows(key, value[None])
 

@@ -24,7 +24,7 @@ def read_stage_file(path: str | Path, lengths: Mapping[int, int]) -> dict[int, l
 
     Args:
         path: the JSON file.
-        lengths: episode number to number of frames, of the data set that is annotated.
+        lengths: episode number to number of frames, of the dataset that is annotated.
 
     Returns:
         Episode number to (name, start, end) segments.
@@ -47,7 +47,7 @@ def read_stage_file(path: str | Path, lengths: Mapping[int, int]) -> dict[int, l
         number, found = _read_entry(file, position, entry)
         if number not in lengths:
             raise LabelError(
-                f"{file} annotates episode {number}, which the data set does not have; it has {_span(lengths)}"
+                f"{file} annotates episode {number}, which the dataset does not have; it has {_span(lengths)}"
             )
         if number in segments:
             raise LabelError(f"{file} annotates episode {number} twice")

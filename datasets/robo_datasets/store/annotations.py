@@ -54,7 +54,7 @@ def newest_file(root: Path, uuid: str) -> Path | None:
     """The annotation file in force, or None."""
     folder = root / ANNOTATIONS
     if isinstance(folder, RemotePath) and uuid not in folder.names():
-        return None  # most episodes have no edits: one listing tells, not one for each
+        return None  # most episodes have no edits: one listing says so, not one for each
     folder = folder / uuid
     names = _versions(folder)
     return folder / names[-1] if names else None

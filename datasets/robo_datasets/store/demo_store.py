@@ -62,7 +62,7 @@ MAX_MAPPED_BYTES = 1 << 32
 MAX_CACHED_ARRAYS = 4096
 MAX_CACHED_BYTES = 1 << 26
 
-# index.json is rewritten when this share of the episodes is not in it, which keeps appending linear.
+# index.json is rewritten when this fraction of the episodes is not in it, which keeps appending linear.
 INDEX_SLACK = 0.05
 INDEX_SLACK_EPISODES = 32
 
@@ -124,7 +124,7 @@ class DemoStore(Edits):
         Args:
             path: folder to make; it must not exist or be empty.
             features: in LeRobot's form, ``{key: {"shape", "dtype", "names"}}``; see ``parse_features``.
-            fps: frames a second.
+            fps: frames per second.
             stages: names of the task's stages in order.
             robot: name of the robot.
             contract_hash: hash of the robot contract that the episodes were recorded under.
@@ -343,7 +343,7 @@ class DemoStore(Edits):
         return found
 
     def camera_repeats(self, uuid: str, key: str) -> np.ndarray:
-        """(T - 1,) bool: a camera's next frame is the same to the last pixel, told from the encoded bytes.
+        """(T - 1,) bool: a camera's next frame is the same to the last pixel, found from the encoded bytes.
 
         Raises:
             CorruptionError: the shard is damaged.
@@ -438,7 +438,7 @@ class DemoStore(Edits):
         """The set of derived arrays of a name and provenance, to write to or read; made at the first write.
 
         Raises:
-            StoreError: the name is no plain word, or the provenance is no JSON.
+            StoreError: the name is not a plain word, or the provenance is not JSON.
         """
         return make_derived(self.path, name, provenance, self.lengths)
 

@@ -195,7 +195,7 @@ def make_derived(root: Path, name: str, provenance: Mapping[str, object], length
     """The derived set of a name and provenance, there or not yet.
 
     Raises:
-        StoreError: the name is no plain word, or the provenance is no JSON.
+        StoreError: the name is not a plain word, or the provenance is not JSON.
     """
     if not _NAME.match(name):
         raise StoreError(f"derived name {name!r} must be lower-case letters, digits and '_'")

@@ -109,7 +109,7 @@ def name_stages(root: Path, stages: Sequence[str]) -> StoreDescription:
 def check_fps(fps: float) -> float:
     """The frame rate, if it is one; raises ``StoreError`` otherwise."""
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not math.isfinite(fps) or fps <= 0:
-        raise StoreError(f"fps is a positive number of frames a second, got {fps!r}")
+        raise StoreError(f"fps is a positive number of frames per second, got {fps!r}")
     return float(fps)
 
 

@@ -57,7 +57,7 @@ class Edits:
         """Replace an episode's success.
 
         Raises:
-            StoreError: no such episode, or a value that is no bool or None.
+            StoreError: no such episode, or a value that is neither bool nor None.
         """
         self.check_local()
         self.episode(uuid)
@@ -79,12 +79,12 @@ class Edits:
         """Replace some of an episode's attributes by name, or add to them; the others stay.
 
         Raises:
-            StoreError: no such episode, or a value that is no plain JSON.
+            StoreError: no such episode, or a value that is not plain JSON.
         """
         self.check_local()
         self.episode(uuid)
         try:
             plain = json.loads(json.dumps(dict(attributes), allow_nan=False))
         except (TypeError, ValueError) as error:
-            raise StoreError(f"the attributes of episode {uuid} are no plain JSON: {error}") from error
+            raise StoreError(f"the attributes of episode {uuid} are not plain JSON: {error}") from error
         add_edit(self.path, uuid, {"attributes": plain})

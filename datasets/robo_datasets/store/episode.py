@@ -110,7 +110,7 @@ class Episode:
 
     @property
     def uuid(self) -> str:
-        """Name of the episode, for ever."""
+        """Name of the episode, permanently."""
         return self.entry.uuid
 
     @property

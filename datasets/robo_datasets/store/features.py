@@ -20,7 +20,7 @@ FRAME_DTYPES = ("uint8", "uint16")
 
 CODECS = ("jpeg", "lossless", "raw")
 
-# Columns that LeRobot keeps in every data set; a store has its own arrays and attributes for them.
+# Columns that LeRobot keeps in every dataset; a store has its own arrays and attributes for them.
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 OWN_ARRAYS = ("timestamp", "receive_timestamp", "stage")
 
@@ -177,7 +177,7 @@ def _parse_feature(key: str, entry: object, codec: str, quality: int, subsamplin
 def _depth(feature: Feature, depth: object) -> DepthSpec:
     unit, scale = (depth.get("unit"), depth.get("scale")) if isinstance(depth, Mapping) else (None, None)
     if not is_positive(scale) or not isinstance(unit, str):
-        raise StoreError(f"depth of {feature.key} is {depth!r}; unit and scale (metres a level) are needed")
+        raise StoreError(f"depth of {feature.key} is {depth!r}; unit and scale (metres per level) are needed")
     if feature.dtype != "uint16" or feature.shape[2] != 1:
         raise StoreError(f"depth {feature.key} must be uint16 (H, W, 1), got {feature.dtype} {feature.shape}")
     return {"unit": unit, "scale": float(scale)}

@@ -1,6 +1,6 @@
 """What an episode holds, known from its files: the same demonstration is found again under any name, in any store.
 
-A fingerprint comes from the checksum that stands behind every frame in a shard, so that making one decodes no picture.
+A fingerprint comes from the checksum that stands behind every frame in a shard, so that making one decodes no image.
 (The checksum of a whole file in COMMIT.json says nothing of content: a file that ends in its own CRC has always the
 same one.) It leaves out what may change while the demonstration stays the same: names, times of writing, instruction,
 outcome, stage labels, time stamps. As plain JSON:
@@ -11,7 +11,7 @@ outcome, stage labels, time stamps. As plain JSON:
      "rows": {key: hash},            of states, actions and other numbers
      "moves": [hash, ...]}           of runs of these, as pieces
 
-Cameras whose pictures never change, and numbers that never change, are left out: two episodes with a dead camera are
+Cameras whose images never change, and numbers that never change, are left out: two episodes with a dead camera are
 not one.
 """
 
@@ -49,8 +49,8 @@ class Likeness(NamedTuple):
 
     name: str
     """Of that one."""
-    pictures: bool
-    """Whether pictures of a camera are the same, byte by byte, all of them or a good part; else only numbers are."""
+    images: bool
+    """Whether images of a camera are the same, byte by byte, all of them or a good part; else only numbers are."""
 
 
 def fingerprint(store: DemoStore, uuid: str) -> Fingerprint:
@@ -130,7 +130,7 @@ class Known:
                 self._rows.setdefault((length, key, checksum), []).append(name)
 
     def find(self, print_: Fingerprint) -> Likeness | None:
-        """The episode that shows the same pictures of a camera, all or a good part of them; else one with the same
+        """The episode that shows the same images of a camera, all or a good part of them; else one with the same
         numbers in every changing feature that both have, which few or scripted motions may be by chance."""
         length = int(print_["length"])
         for video in print_["cameras"].values():
@@ -143,8 +143,8 @@ class Known:
         return self._by_rows(print_, length)
 
     def _cut_from(self, print_: Fingerprint) -> str | None:
-        """The episode that a good part of the pictures is from; its motions, where both have some, are the same too:
-        pictures that a simulator draws may come again in another episode."""
+        """The episode that a good part of the images is from; its motions, where both have some, are the same too:
+        images that a simulator draws may come again in another episode."""
         shared: dict[str, int] = {}
         for piece in print_["pieces"]:
             for name in self._pieces.get(piece, ()):

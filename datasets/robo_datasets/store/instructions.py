@@ -30,7 +30,7 @@ def set_instruction_groups(store: DemoStore, groups: object) -> None:
     """Replace the groups of a store by lists of phrasings, checked here; an empty list removes them.
 
     Raises:
-        StoreError: a group has fewer than two phrasings, a phrasing is no text or stands in two groups, or the store
+        StoreError: a group has fewer than two phrasings, a phrasing is not text or stands in two groups, or the store
             cannot be written to.
     """
     checked = check_groups(groups)

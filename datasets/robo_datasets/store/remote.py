@@ -77,7 +77,7 @@ class RemotePath:
         return self.files.is_there(self._url)
 
     def is_file(self) -> bool:
-        """Whether there is something of this name; object stores have no folders to tell from files."""
+        """Whether there is something of this name; object stores have no folders, only files."""
         return self.exists()
 
     def is_dir(self) -> bool:
@@ -90,7 +90,7 @@ class RemotePath:
 
 
 class RemoteFiles:
-    """The file system behind a URL, opened anew in every process: connections do not survive a fork."""
+    """The file system behind a URL, opened again in every process: connections do not survive a fork."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -3,7 +3,7 @@
     .staging/<uuid>/...   written and fsynced, COMMIT.json last, then renamed to episodes/<uuid>
 
 Killing the writer at any instant loses at most this episode. The staging folder is held with flock while its writer
-lives, so that ``robo-rm doctor`` can tell a dead one from one that is at work.
+lives, so that ``robo-rm doctor`` can distinguish a dead one from one at work.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class VideoHeader:
     width: int
     codec: str
     fps: float
-    """Average frames a second; 0 where it does not say."""
+    """Average frames per second; 0 where it does not say."""
     pixel_format: str
     bits: int = 8
     """Bits a sample of the pixel format."""

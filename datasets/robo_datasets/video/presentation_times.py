@@ -126,15 +126,15 @@ def frames_shown_at(path: Path, ticks: np.ndarray, kind: str = "rgb", threads: i
             if ticks[0] * unit > (stream.start_time or 0) * unit + 1.0:
                 container.seek(int(ticks[0]), stream=stream)
             frames = container.decode(stream)
-            frame, picture, at = next(frames, None), None, None
+            frame, image, at = next(frames, None), None, None
             for tick in ticks:
                 while frame is not None and _tick(frame) < tick:
                     frame = next(frames, None)
                 if frame is None or _tick(frame) != tick or frame.is_corrupt:
                     raise ImportSourceError(f"{path} is damaged: its frame at {tick * unit:.3f} s cannot be decoded")
-                if at != tick or picture is None:
-                    picture, at = _pixels(frame, kind), tick
-                yield picture
+                if at != tick or image is None:
+                    image, at = _pixels(frame, kind), tick
+                yield image
         except av.FFmpegError as error:
             raise ImportSourceError(f"{path} is truncated or damaged: {error.strerror}") from error
 

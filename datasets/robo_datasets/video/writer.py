@@ -120,14 +120,14 @@ class VideoWriter:
         """
         if frame.shape != self._shape or frame.dtype != np.uint8:
             raise StoreError(f"the video {self._path} takes {self._shape} uint8, got {frame.shape} {frame.dtype}")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture = picture.reformat(
+        image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        image = image.reformat(
             format=self._stream.pix_fmt,
             src_colorspace=Colorspace.ITU601,
             dst_colorspace=Colorspace.ITU601,
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.MPEG,
         )
-        picture.pts, picture.time_base = self.frames, self._stream.codec_context.time_base
-        self._container.mux(self._stream.encode(picture))
+        image.pts, image.time_base = self.frames, self._stream.codec_context.time_base
+        self._container.mux(self._stream.encode(image))
         self.frames += 1

@@ -145,7 +145,7 @@ def test_each_fault_is_found_in_its_episode_and_nothing_else(tmp_path, run_comma
     assert check in out
 
 
-def test_a_picture_that_stands_still_while_the_robot_does_is_not_frozen(tmp_path):
+def test_a_image_that_stands_still_while_the_robot_does_is_not_frozen(tmp_path):
     episode = healthy()
     idle(episode)
     episode["frames"][FRONT][20:45] = episode["frames"][FRONT][20]

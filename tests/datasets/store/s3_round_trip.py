@@ -83,7 +83,7 @@ def main() -> None:
     finally:
         server.kill()
         server.wait()
-    print("the same to the last bit")
+    print("the same bit for bit")
 
 
 if __name__ == "__main__":

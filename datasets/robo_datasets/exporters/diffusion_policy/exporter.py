@@ -56,7 +56,7 @@ def export_diffusion_policy(
 
     Args:
         store: the demo store.
-        target: folder to make; the same call goes on with one that was interrupted.
+        target: folder to make; the same call resumes one that was interrupted.
         keys: "sim" (img, state, action) or "real" (camera_0, robot_eef_pose, action).
         state_key: array for observation.state, where it is to be another than that of the key set.
         workers: processes; the machine's cores by default, 0 for none besides this one.
@@ -123,7 +123,9 @@ def array_names(store: DemoStore, keys: str, state_key: str = "") -> dict[str, s
     names = {feature: feature if taken.count(key) > 1 and feature != ACTION else key for feature, key in names.items()}
     own = {TIMESTAMP, STAGE, RECEIVED} & set(names.values())
     if own or len(set(names.values())) != len(names):
-        raise StoreError(f"features {sorted(names)} cannot be told apart in a replay buffer; choose another state_key")
+        raise StoreError(
+            f"features {sorted(names)} cannot be distinguished in a replay buffer; choose another state_key"
+        )
     return names
 
 

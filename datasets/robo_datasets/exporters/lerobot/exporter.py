@@ -1,6 +1,6 @@
-"""A demo store as a LeRobot v3.0 data set that LeRobot itself opens and trains on.
+"""A demo store as a LeRobot v3.0 dataset that LeRobot itself opens and trains on.
 
-Low-dimensional data to the bit. Camera frames as H.264 or AV1 video (tolerances in docs/importing.md) or as PNG, which
+Low-dimensional data bit-exact. Camera frames as H.264 or AV1 video (tolerances in docs/importing.md) or as PNG, which
 loses nothing. Stages go out twice: per frame (``subtask_index`` and meta/subtasks.parquet), and as the segments and
 proportions that LeRobot's SARM trains on.
 """
@@ -62,7 +62,7 @@ def export_lerobot(
 
     Args:
         store: the demo store.
-        target: folder to make; the same call goes on with one that was interrupted.
+        target: folder to make; the same call resumes one that was interrupted.
         settings: how camera frames are written.
         workers: processes; the machine's cores by default, 0 for none besides this one.
 
@@ -101,8 +101,8 @@ def export_lerobot(
     positions = {uuid: position for position, uuid in enumerate(uuids)}
     statistics: list[dict[str, Statistics]] = [{} for _ in uuids]
     for part in found.values():
-        for uuid, figures in part["statistics"].items():
-            statistics[positions[uuid]] |= figures
+        for uuid, found in part["statistics"].items():
+            statistics[positions[uuid]] |= found
     write_meta(building.data, store, layout, list(tasks), statistics)
     building.put_in_place()
     return {
@@ -126,12 +126,12 @@ def write_data(job: _DataJob, folder: Path) -> dict[str, object]:
             columns = _columns(store, episode, job, offset, start)
             start += episode.length
             statistics[uuid] = {
-                key: rows.statistics() if isinstance(rows, _Pictures) else row_statistics(rows)
+                key: rows.statistics() if isinstance(rows, _Images) else row_statistics(rows)
                 for key, rows in columns.items()
             }
             table = pa.table(
                 {
-                    key: image_array(rows.encoded) if isinstance(rows, _Pictures) else rows_array(rows)
+                    key: image_array(rows.encoded) if isinstance(rows, _Images) else rows_array(rows)
                     for key, rows in columns.items()
                 }
             )
@@ -144,7 +144,7 @@ def write_data(job: _DataJob, folder: Path) -> dict[str, object]:
     return {"statistics": statistics}
 
 
-class _Pictures:
+class _Images:
     """One episode's frames as PNG, and their statistics."""
 
     def __init__(self, episode: Episode, feature: Feature) -> None:
@@ -153,19 +153,19 @@ class _Pictures:
         for start in range(0, episode.length, _BLOCK):
             for frame in episode[feature.key][start : start + _BLOCK]:
                 counts.add(frame)
-                picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) if feature.shape[2] == 3 else frame
-                self.encoded.append(cv2.imencode(".png", picture)[1].tobytes())
+                image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) if feature.shape[2] == 3 else frame
+                self.encoded.append(cv2.imencode(".png", image)[1].tobytes())
         self.statistics = counts.statistics
 
 
 def _columns(
     store: DemoStore, episode: Episode, job: _DataJob, offset: int, start: int
-) -> Mapping[str, np.ndarray | _Pictures]:
+) -> Mapping[str, np.ndarray | _Images]:
     length = episode.length
-    columns: dict[str, np.ndarray | _Pictures] = {}
+    columns: dict[str, np.ndarray | _Images] = {}
     for key, feature in job.features.items():
-        picture = feature.is_frames and feature.dtype == "uint8" and feature.shape[2] in (1, 3)
-        columns[key] = _Pictures(episode, feature) if picture else episode[key][:]
+        image = feature.is_frames and feature.dtype == "uint8" and feature.shape[2] in (1, 3)
+        columns[key] = _Images(episode, feature) if image else episode[key][:]
     made = {
         v3.SUBTASK: lambda: np.where(episode.stage < 0, len(store.stages), episode.stage).astype(np.int64),
         v3.DONE: lambda: _done(episode),
@@ -207,8 +207,8 @@ def write_video(job: _VideoJob, folder: Path) -> dict[str, object]:
             counts = PixelCounts(episode.length, 3)
             for start in range(0, episode.length, _BLOCK):
                 for frame in episode[job.feature.key][start : start + _BLOCK]:
-                    picture = frame if channels == 3 else np.repeat(frame, 3, 2)
-                    counts.add(picture)
-                    video.add(picture)
+                    image = frame if channels == 3 else np.repeat(frame, 3, 2)
+                    counts.add(image)
+                    video.add(image)
             statistics[uuid] = {job.feature.key: counts.statistics()}
     return {"statistics": statistics}

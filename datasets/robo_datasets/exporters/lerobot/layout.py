@@ -77,8 +77,8 @@ def plan_layout(store: DemoStore, settings: LeRobotSettings) -> Layout:
             continue  # it goes out as LeRobot's own task_index
         if key in BOOKKEEPING or len(feature.shape) > _MAX_RANK or "/" in key:
             raise StoreError(f"feature {key} of shape {feature.shape} has no form in LeRobot")
-        picture = feature.is_frames and feature.dtype == "uint8" and feature.shape[2] in (1, 3)
-        if picture and settings.images != PNG:
+        image = feature.is_frames and feature.dtype == "uint8" and feature.shape[2] in (1, 3)
+        if image and settings.images != PNG:
             videos[key] = feature
         else:
             columns[key] = feature

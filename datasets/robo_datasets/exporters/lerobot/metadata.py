@@ -1,4 +1,4 @@
-"""The meta folder of a LeRobot v3.0 data set: what it holds, where every episode stands, stages and outcomes."""
+"""The meta folder of a LeRobot v3.0 dataset: what it holds, where every episode stands, stages and outcomes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def write_meta(
     tasks: Sequence[str],
     statistics: Sequence[Mapping[str, Statistics]],
 ) -> None:
-    """Write the meta folder of a data set whose data and videos stand in ``folder``."""
+    """Write the meta folder of a dataset whose data and videos stand in ``folder``."""
     (folder / "meta").mkdir(exist_ok=True)
     write_table(folder / v3.TASKS_FILE, names_table(tasks, "task_index"))
     labelled = v3.SUBTASK in layout.added
@@ -64,9 +64,9 @@ def write_meta(
         open_ = any((episode.stage < 0).any() for episode in episodes)
         names = [*store.stages, v3.UNLABELLED] if open_ else store.stages
         write_table(folder / v3.SUBTASKS_FILE, names_table(names, v3.SUBTASK))
-        shares = stage_shares(store)
+        proportions = stage_proportions(store)
         for kind in _SARM_KINDS:
-            _write_json(folder / v3.SARM_PROPORTIONS.format(kind=kind), shares)
+            _write_json(folder / v3.SARM_PROPORTIONS.format(kind=kind), proportions)
     rows = [
         _episode_row(store.fps, layout, position, episode, statistics[position])
         for position, episode in enumerate(store)
@@ -79,23 +79,23 @@ def write_meta(
         write_table(folder / v3.EPISODES_PATTERN.format(**where), episodes_table(part, _TYPES))
     _write_json(folder / v3.STATS_FILE, joined_by_key(statistics))
     _write_json(folder / v3.ROBO_FILE, _export_record(store, layout))
-    # Last: without info.json a folder is no LeRobot data set.
+    # Last: without info.json a folder is not a LeRobot dataset.
     _write_json(folder / v3.INFO_FILE, _info(folder, store, layout, tasks))
 
 
-def stage_shares(store: DemoStore) -> dict[str, float]:
-    """Mean share of each stage in the labelled frames of an episode, over labelled episodes that did not fail.
+def stage_proportions(store: DemoStore) -> dict[str, float]:
+    """Mean proportion of each stage in the labelled frames of an episode, over labelled episodes that did not fail.
 
-    SARM, arXiv 2509.25358, equation 1; every episode's shares are of its labelled frames.
+    SARM, arXiv 2509.25358, equation 1; every episode's proportions are of its labelled frames.
     """
-    shares = []
+    proportions = []
     for episode in store:
         stage = episode.stage
         if episode.success is not False and (stage >= 0).any():
             counts = np.bincount(stage[stage >= 0], minlength=len(store.stages))
-            shares.append(counts / counts.sum())
-    mean = np.mean(shares, axis=0) if shares else np.full(len(store.stages), 1 / len(store.stages))
-    return {name: float(share) for name, share in zip(store.stages, mean, strict=True)}
+            proportions.append(counts / counts.sum())
+    mean = np.mean(proportions, axis=0) if proportions else np.full(len(store.stages), 1 / len(store.stages))
+    return {name: float(value) for name, value in zip(store.stages, mean, strict=True)}
 
 
 def _episode_row(
@@ -131,13 +131,13 @@ def _episode_row(
         v3.CREATED: episode.created,
         v3.ATTRIBUTES: json.dumps(attributes),
     }
-    for key, figures in statistics.items():
-        row |= {f"stats/{key}/{name}": value for name, value in figures.items()}
+    for key, found in statistics.items():
+        row |= {f"stats/{key}/{name}": value for name, value in found.items()}
     return row
 
 
 def _without_path(source: object) -> object:
-    """Where an episode came from, without the folder of this machine: data sets are given to others."""
+    """Where an episode came from, without the folder of this machine: datasets are given to others."""
     return {key: value for key, value in source.items() if key != "path"} if isinstance(source, dict) else source
 
 

@@ -1,7 +1,7 @@
 """Statistics of features in LeRobot's form: min, max, mean, std, count and quantiles, an episode at a time.
 
-Low-dimensional features: one figure an element. Images: one figure a channel on the scale 0 to 1, shape (C, 1, 1), from
-evenly spaced frames, which is what LeRobot's normalisation expects.
+Low-dimensional features: one value per element. Images: one value per channel on the scale 0 to 1, shape (C, 1, 1),
+from evenly spaced frames, which is what LeRobot's normalisation expects.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class PixelCounts:
         self._seen += 1
 
     def statistics(self) -> Statistics:
-        """Statistics of what was taken in, every figure of shape (C, 1, 1) on the scale 0 to 1."""
+        """Statistics of what was taken in, every value of shape (C, 1, 1) on the scale 0 to 1."""
         scale = np.arange(256) / 255.0
         totals = self._levels.sum(1)
         mean = self._levels @ scale / totals
@@ -77,9 +77,9 @@ class PixelCounts:
             "std": np.sqrt(variance).tolist(),
         }
         cumulative = self._levels.cumsum(1)
-        for name, share in QUANTILES.items():
+        for name, level in QUANTILES.items():
             found[name] = [
-                float(scale[np.searchsorted(row, share * total)]) for row, total in zip(cumulative, totals, strict=True)
+                float(scale[np.searchsorted(row, level * total)]) for row, total in zip(cumulative, totals, strict=True)
             ]
         return {**{name: [[[value]] for value in values] for name, values in found.items()}, "count": [self._used]}
 

@@ -1,4 +1,4 @@
-"""Arrow tables of a LeRobot v3.0 data set: frames, episodes, names."""
+"""Arrow tables of a LeRobot v3.0 dataset: frames, episodes, names."""
 
 from __future__ import annotations
 

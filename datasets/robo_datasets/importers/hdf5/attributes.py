@@ -56,13 +56,13 @@ def environment_of(data: h5py.Group, path: Path) -> dict[str, object]:
     """The document env_args; empty where there is none.
 
     Raises:
-        ImportSourceError: it is no JSON.
+        ImportSourceError: it is not JSON.
     """
     text = attributes_of(data, path).get("env_args")
     try:
         found = {} if text is None else json.loads(cast(str, text))
     except (ValueError, TypeError, RecursionError) as error:
-        raise ImportSourceError(f"{path}: the attribute env_args of data is no JSON: {error}") from error
+        raise ImportSourceError(f"{path}: the attribute env_args of data is not JSON: {error}") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -111,13 +111,13 @@ def plain_notes(attributes: Mapping[str, object]) -> dict[str, object]:
 
 
 def unread_members(demo: h5py.Group, read: Iterable[str]) -> str:
-    """What to tell of members of a demonstration for which there is no rule; empty where there are none."""
+    """What to report of members of a demonstration for which there is no rule; empty where there are none."""
     left = sorted(set(demo) - {*read, *_LANGUAGE_KEYS, *_SAID_ELSEWHERE})
     return f"{', '.join(left)} of the demonstrations were left out: no rule says what they are" if left else ""
 
 
 def is_libero(attributes: Mapping[str, object]) -> bool:
-    """Whether a file comes from LIBERO, whose pictures are stored as its renderer gives them."""
+    """Whether a file comes from LIBERO, whose images are stored as its renderer gives them."""
     return "problem_info" in attributes or "bddl_file_name" in attributes or "bddl_file_content" in attributes
 
 
@@ -159,7 +159,7 @@ def rate_in(
             candidates.append(round(1 / (step * decimation), 6))
     rate = next(filter(is_positive, candidates), None)
     if rate is None or not 0 < rate < 1e6:
-        raise ImportSourceError(f"{path} does not say how many frames a second it has; give, say, fps=20")
+        raise ImportSourceError(f"{path} does not say how many frames per second it has; give, say, fps=20")
     return float(rate)
 
 

@@ -1,4 +1,4 @@
-"""HDF5 files of one episode each, as ALOHA, ACT and RoboTwin write them; a folder of such is a data set.
+"""HDF5 files of one episode each, as ALOHA, ACT and RoboTwin write them; a folder of such is a dataset.
 
 action                                 (T, D); RoboTwin: joint_action/vector
 observations/qpos  qvel  effort        (T, D); RoboTwin: observation/..., endpose/...
@@ -28,7 +28,7 @@ from robo_datasets.importers.encoded_images import (
 from robo_datasets.importers.files import counting_order
 from robo_datasets.importers.hdf5.attributes import attributes_of, instruction_in, outcome_in
 from robo_datasets.importers.hdf5.files import dataset, is_group, opened, read, subgroup
-from robo_datasets.importers.images import PictureRule, PictureSettings, picture_rule
+from robo_datasets.importers.images import ImageRule, ImageSettings, image_rule
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.store.features import LOW_DIM_DTYPES, FeatureSpec
@@ -53,7 +53,7 @@ def is_episode_file(path: Path) -> bool:
     """Whether a file holds one episode: an action and observations at its top.
 
     Raises:
-        ImportSourceError: it is missing, truncated, or no HDF5.
+        ImportSourceError: it is missing, truncated, or not HDF5.
     """
     with opened(path) as file:
         return "data" not in file and any(name in file for name in _ACTIONS) and any(n in file for n in _OBSERVATIONS)
@@ -66,9 +66,9 @@ class Hdf5EpisodesSource(Source):
         path: the file, or the folder of files.
         cameras: cameras to keep, all by default.
         size: (height, width) to scale frames to.
-        fps: frames a second; what the files say by default.
+        fps: frames per second; what the files say by default.
         task: the instruction of all episodes; what the files say by default.
-        pictures: which way up they are, their colours and scale.
+        images: which way up they are, their colours and scale.
         skip: arrays (by path, or feature) to leave out, also such as cannot be read.
 
     Raises:
@@ -85,11 +85,11 @@ class Hdf5EpisodesSource(Source):
         size: tuple[int, int] | None = None,
         fps: float | None = None,
         task: str = "",
-        pictures: PictureSettings | None = None,
+        images: ImageSettings | None = None,
         skip: Collection[str] = (),
     ) -> None:
         self.path = Path(path)
-        self._size, self._pictures, self._skip = size, pictures or PictureSettings(), set(skip)
+        self._size, self._image_settings, self._skip = size, images or ImageSettings(), set(skip)
         self._files = episode_files(self.path)
         self._encoded: set[str] = set()
         self._skipped: set[str] = set()
@@ -100,10 +100,10 @@ class Hdf5EpisodesSource(Source):
             raise ImportSourceError(self.episodes[0].problem)
         with opened(self._files[first.number]) as file:
             self._arrays = self._read_arrays(file, first.length)
-            self._rules = self._picture_rules(file)
+            self._rules = self._image_rules(file)
             rate = fps or attributes_of(file, self._files[first.number]).get("fps")
         if not isinstance(rate, int | float) or not 0 < rate < 1e6:
-            raise ImportSourceError(f"{self.path} does not say how many frames a second it has; give, say, fps=50")
+            raise ImportSourceError(f"{self.path} does not say how many frames per second it has; give, say, fps=50")
         self.fps = float(rate)
         self._choose(cameras)
         self._keys = {self._feature_of(place): place for place in self._arrays}
@@ -125,7 +125,7 @@ class Hdf5EpisodesSource(Source):
             for place, (shape, dtype) in self._arrays.items():
                 array = dataset(file, place, path)
                 whole = (episode.length, *shape)
-                if place in self._encoded:  # every file is filled up to the longest of its own pictures
+                if place in self._encoded:  # every file is filled up to the longest of its own images
                     sound = array.shape[:1] == whole[:1] and may_be_encoded(array.dtype, array.shape)
                 else:
                     sound = array.shape == whole and array.dtype == dtype
@@ -160,9 +160,9 @@ class Hdf5EpisodesSource(Source):
                 for start in range(0, episode.length, _BLOCK):
                     rows = read(file, place, start, min(start + _BLOCK, episode.length), path)
                     if place in self._encoded:
-                        content.add_pictures(place, map(encoded_bytes, rows))
+                        content.add_images(place, map(encoded_bytes, rows))
                     elif place in self._rules:
-                        content.add_pictures(place, rows)
+                        content.add_images(place, rows)
                     else:
                         content.add_rows(place, rows)
 
@@ -235,14 +235,14 @@ class Hdf5EpisodesSource(Source):
                 self._encoded.add(place)
             elif array.dtype.newbyteorder("=").name not in LOW_DIM_DTYPES:
                 raise ImportSourceError(
-                    f"{path}: {place} is {array.shape} {array.dtype}; only numbers and pictures are read "
+                    f"{path}: {place} is {array.shape} {array.dtype}; only numbers and images are read "
                     f"(drop=[{place}] leaves it out)"
                 )
             found[place] = (tuple(array.shape[1:]), array.dtype)
         return found
 
-    def _picture_rules(self, file: h5py.File) -> dict[str, PictureRule | EncodedRule]:
-        rules: dict[str, PictureRule | EncodedRule] = {}
+    def _image_rules(self, file: h5py.File) -> dict[str, ImageRule | EncodedRule]:
+        rules: dict[str, ImageRule | EncodedRule] = {}
         path = Path(file.filename)
         for place, (shape, dtype) in self._arrays.items():
 
@@ -250,12 +250,12 @@ class Hdf5EpisodesSource(Source):
                 return read(file, place, number, number + 1, path)[0]
 
             count, where = len(dataset(file, place, path)), f"{path}: {place}"
-            rule: PictureRule | EncodedRule | None
+            rule: ImageRule | EncodedRule | None
             if place in self._encoded:
-                rule = encoded_rule(place, count, row, self._pictures, where, self._size)
+                rule = encoded_rule(place, count, row, self._image_settings, where, self._size)
             else:
                 kind = dtype.newbyteorder("=")
-                rule = picture_rule(place, (count, *shape), kind, row, self._pictures, where, self._size)
+                rule = image_rule(place, (count, *shape), kind, row, self._image_settings, where, self._size)
             if rule is not None:
                 rules[place] = rule
                 self.notes += rule.notes

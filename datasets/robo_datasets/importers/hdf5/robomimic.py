@@ -1,12 +1,12 @@
 """HDF5 files with one group a demonstration: robomimic, robosuite, RoboCasa, MimicGen, LIBERO, Isaac Lab.
 
 data                    attributes: env_args (JSON: env_name, env_kwargs.control_freq, .robots)
-data/demo_3/obs/<key>   (T, ...) observations, in groups of groups too; pictures are (T, H, W, 3)
+data/demo_3/obs/<key>   (T, ...) observations, in groups of groups too; images are (T, H, W, 3)
 data/demo_3/actions  states  rewards  dones
 mask/<name>             names of the demonstrations in a split
 
 ``states`` is one array (robosuite) or a group of groups (Isaac Lab). See ``.attributes``
-for where instruction, outcome and rate stand, ``.pictures`` for what becomes a camera.
+for where instruction, outcome and rate stand, ``.images`` for what becomes a camera.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from robo_datasets.importers.hdf5.attributes import (
     unread_members,
 )
 from robo_datasets.importers.hdf5.files import dataset, is_group, masks, opened, read, subgroup
-from robo_datasets.importers.images import PictureRule, PictureSettings, picture_rule
+from robo_datasets.importers.images import ImageRule, ImageSettings, image_rule
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.store.features import LOW_DIM_DTYPES, FeatureSpec
 
 IMAGES, OBSERVATION, STATE = "observation.images.", "observation.", "observation.state"
 
-# Where a data set has them, these make up the robot's state; "object" is the state of the scene.
+# Where a dataset has them, these make up the robot's state; "object" is the state of the scene.
 _STATES = (
     ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"),
     ("ee_states", "gripper_states"),
@@ -77,11 +77,11 @@ class RobomimicSource(Source):
         path: the file.
         cameras: cameras to keep, all by default.
         size: (height, width) to scale frames to.
-        fps: frames a second; what the file says by default.
+        fps: frames per second; what the file says by default.
         state: observations that together make up observation.state.
         task: the instruction of all episodes; what the file says by default.
         mask: name of the split to import; everything by default.
-        pictures: which way up they are, their colours and scale.
+        images: which way up they are, their colours and scale.
         skip: arrays (by path below a demonstration, or feature) to leave out, also such as cannot be read.
 
     Raises:
@@ -99,11 +99,11 @@ class RobomimicSource(Source):
         state: Sequence[str] | None = None,
         task: str = "",
         mask: str = "",
-        pictures: PictureSettings | None = None,
+        images: ImageSettings | None = None,
         skip: Collection[str] = (),
     ) -> None:
         self.path = Path(path)
-        self._size, self._pictures, self._skip = size, pictures or PictureSettings(), set(skip)
+        self._size, self._image_settings, self._skip = size, images or ImageSettings(), set(skip)
         self._skipped: set[str] = set()
         self._encoded: set[str] = set()
         self.notes: list[str] = []
@@ -125,7 +125,7 @@ class RobomimicSource(Source):
             self._arrays = self._read_arrays(subgroup(data, first, self.path))
             if unread := unread_members(subgroup(data, first, self.path), (*_OTHER, *self._skip)):
                 self.notes.append(unread)
-            self._rules = self._picture_rules(subgroup(data, first, self.path))
+            self._rules = self._image_rules(subgroup(data, first, self.path))
             self._state = self._choose_state(state)
             self._images = self._choose_cameras(cameras)
             self.features = self._features()
@@ -135,9 +135,9 @@ class RobomimicSource(Source):
                 self._episode(number, data, task, common, splits, shaped) for number in range(len(self._demos))
             ]
             self._complete(_text(environment.get("env_name")) or "")
-            if self._images and is_libero(own) and self._pictures.flip == "none":
+            if self._images and is_libero(own) and self._image_settings.flip == "none":
                 self.notes.append(
-                    "LIBERO stores pictures as its renderer gives them, upside down; they were left so (flip=vertical "
+                    "LIBERO stores images as its renderer gives them, upside down; they were left so (flip=vertical "
                     "turns them over)"
                 )
 
@@ -155,7 +155,7 @@ class RobomimicSource(Source):
                     and array.shape[:1] == (episode.length,)
                     and may_be_encoded(array.dtype, array.shape)
                 ):
-                    continue  # a demonstration is filled up to the longest of its own pictures
+                    continue  # a demonstration is filled up to the longest of its own images
                 if array.shape != (episode.length, *shape) or array.dtype != dtype:
                     raise ImportSourceError(
                         f"{self.path}: {array.name} is {array.shape} {array.dtype}; {(episode.length, *shape)} {dtype} "
@@ -178,16 +178,16 @@ class RobomimicSource(Source):
                     yield SourceFrame(values, (start + row) / self.fps)
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
-        """Give ``content`` the arrays as they stand, however the pictures are turned and the state is put together."""
+        """Give ``content`` the arrays as they stand, however the images are turned and the state is put together."""
         with opened(self.path) as file:
             demo = self._demo(file, episode)
             for key in sorted(self._arrays):
                 for start in range(0, episode.length, _BLOCK):
                     rows = read(demo, key, start, min(start + _BLOCK, episode.length), self.path)
                     if key in self._encoded:
-                        content.add_pictures(key, map(encoded_bytes, rows))
+                        content.add_images(key, map(encoded_bytes, rows))
                     elif key in self._rules:
-                        content.add_pictures(key, rows)
+                        content.add_images(key, rows)
                     else:
                         content.add_rows(key, rows)
 
@@ -267,7 +267,7 @@ class RobomimicSource(Source):
         return found
 
     def _holds_encoded(self, demo: h5py.Group, place: str, array: h5py.Dataset) -> bool:
-        """Whether an array holds JPEG or PNG pictures."""
+        """Whether an array holds JPEG or PNG images."""
         if not may_be_encoded(array.dtype, array.shape) or not len(array):
             return False
         return is_encoded(read(demo, place, 0, 1, self.path)[0])
@@ -283,9 +283,9 @@ class RobomimicSource(Source):
     def _is_skipped(self, place: str) -> bool:
         return bool({place, place.removeprefix("obs/"), self._feature_of(place)} & self._skip)
 
-    def _picture_rules(self, demo: h5py.Group) -> dict[str, PictureRule | EncodedRule]:
+    def _image_rules(self, demo: h5py.Group) -> dict[str, ImageRule | EncodedRule]:
         """The observations that hold frames, by path."""
-        rules: dict[str, PictureRule | EncodedRule] = {}
+        rules: dict[str, ImageRule | EncodedRule] = {}
         for place, (_, dtype) in self._arrays.items():
             if not place.startswith("obs/"):
                 continue
@@ -297,11 +297,11 @@ class RobomimicSource(Source):
             name = place.removeprefix("obs/")
             where = f"{self.path}: {array.name}"
             kind = dtype.newbyteorder("=")
-            rule: PictureRule | EncodedRule | None
+            rule: ImageRule | EncodedRule | None
             if place in self._encoded:
-                rule = encoded_rule(name, len(array), row, self._pictures, where, self._size)
+                rule = encoded_rule(name, len(array), row, self._image_settings, where, self._size)
             else:
-                rule = picture_rule(name, array.shape, kind, row, self._pictures, where, self._size)
+                rule = image_rule(name, array.shape, kind, row, self._image_settings, where, self._size)
             if rule is not None:
                 rules[place] = rule
                 self.notes += rule.notes

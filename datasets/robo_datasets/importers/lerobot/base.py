@@ -1,4 +1,4 @@
-"""What LeRobot data sets of all versions have in common once it is known where an episode's rows and videos stand."""
+"""What LeRobot datasets of all versions have in common once it is known where an episode's rows and videos stand."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Last:
 
 
 class LeRobotSource(Source):
-    """A LeRobot data set; subclasses say where an episode's rows and videos stand.
+    """A LeRobot dataset; subclasses say where an episode's rows and videos stand.
 
     Args:
         path: the folder.
@@ -144,11 +144,11 @@ class LeRobotSource(Source):
         words = {"language_instruction", "instruction", "task", "task_description"}
         if silent and not any(key.rsplit(".", 1)[-1] in words for key in self._declared.text):
             which = "no episode has" if len(silent) == len(self.episodes) else f"{len(silent)} episodes do not have"
-            yield f"{which} an instruction in the data set (the first: episode {silent[0]})"
+            yield f"{which} an instruction in the dataset (the first: episode {silent[0]})"
 
     def _read_camera(self, key: str, noted: object) -> CameraReading:
         entry = self._declared.cameras[key]
-        picture = key in self._reading.depth_pictures or (isinstance(noted, dict) and noted.get("dtype") == "uint8")
+        image = key in self._reading.depth_pictures or (isinstance(noted, dict) and noted.get("dtype") == "uint8")
         if entry["dtype"] == "video":
             bits, pixels, where = 8, "", str(self.path)
             for episode in self.episodes:
@@ -159,7 +159,7 @@ class LeRobotSource(Source):
                 bits, pixels = header.bits, header.pixel_format
                 where = str(self._video(episode, key).path)
                 break
-            return video_reading(key, entry, bits, pixels, picture, where)
+            return video_reading(key, entry, bits, pixels, image, where)
         first, where = None, str(self.path)
         for episode in self.episodes:
             try:
@@ -169,7 +169,7 @@ class LeRobotSource(Source):
             except ImportSourceError:
                 continue
             break
-        return image_reading(key, entry, first, picture, where)
+        return image_reading(key, entry, first, image, where)
 
     def _first_cell(self, episode: SourceEpisode, key: str) -> object:
         table = self._table(episode, [key])
@@ -190,7 +190,7 @@ class LeRobotSource(Source):
         return restored_feature(key, made, noted, where)
 
     def known_keys(self) -> Collection[str]:
-        """Everything that the data set declares."""
+        """Everything that the dataset declares."""
         return {*self._declared.listed, *self.features, TASK_INDEX}
 
     def drop(self, keys: Collection[str]) -> None:
@@ -236,11 +236,11 @@ class LeRobotSource(Source):
             columns[TASK_INDEX] = task_rows(self._task_runs(episode, table)[0], episode.length)[0]
         stamps = time_stamps(table, where)
         times, received = self._own_times(table, where)
-        images = {key: self._pictures(episode, key) for key in self._readings}
+        images = {key: self._frames_of(episode, key) for key in self._readings}
         for row in range(episode.length):
             values = {key: column[row] for key, column in columns.items()}
-            for key, pictures in images.items():
-                values[key] = self._fitted(next(pictures, None), key, row, where)
+            for key, decoded in images.items():
+                values[key] = self._fitted(next(decoded, None), key, row, where)
             yield SourceFrame(
                 values,
                 float(stamps[row] if times is None else times[row]),
@@ -291,9 +291,9 @@ class LeRobotSource(Source):
         return {key: self._column(table, key, where) for key in self._declared.rows if key in self.features}
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
-        """Numbers, and the packets or images that the pictures are decoded from.
+        """Numbers, and the packets or images that the images are decoded from.
 
-        An episode of a v2.1 data set and of the v3.0 one that was made of it are the same where the packets of the
+        An episode of a v2.1 dataset and of the v3.0 one that was made of it are the same where the packets of the
         videos were copied, as LeRobot's converter does.
         """
         where, table = self._where(episode), self._rows(episode)
@@ -302,9 +302,9 @@ class LeRobotSource(Source):
                 content.add_rows(key, self._column(table, key, where))
         content.add_times(time_stamps(table, where))
         for key in self._videos():
-            content.add_pictures(key, self._match(episode, key).packets)
+            content.add_images(key, self._match(episode, key).packets)
         for key in self._embedded():
-            content.add_pictures(
+            content.add_images(
                 key,
                 (
                     image_bytes(cell.as_py(), self.path, f"{where}: column {key}, frame {row}")
@@ -336,7 +336,7 @@ class LeRobotSource(Source):
             raise ImportSourceError(f"{error}; drop=[{key}] leaves the column out") from error
         return rows.reshape(len(rows), *self.features[key]["shape"])
 
-    def _pictures(self, episode: SourceEpisode, key: str) -> Iterator[np.ndarray]:
+    def _frames_of(self, episode: SourceEpisode, key: str) -> Iterator[np.ndarray]:
         reading, where = self._readings[key], self._where(episode)
         if key in self._videos():
             path, ticks = self._video(episode, key).path, self._match(episode, key).ticks
@@ -347,17 +347,17 @@ class LeRobotSource(Source):
             here = f"{where}: column {key}, frame {row}"
             yield reading.finish(decode_image(cell.as_py(), self.path, here), here)
 
-    def _fitted(self, picture: np.ndarray | None, key: str, row: int, where: str) -> np.ndarray:
+    def _fitted(self, image: np.ndarray | None, key: str, row: int, where: str) -> np.ndarray:
         shape = self._readings[key].shape
-        if picture is None or picture.shape[:2] != shape[:2]:
-            found = None if picture is None else picture.shape
+        if image is None or image.shape[:2] != shape[:2]:
+            found = None if image is None else image.shape
             raise ImportSourceError(f"{where}, frame {row}: the image is {found}, {key} is declared {shape}")
         channels = self.features[key]["shape"][2]
-        if channels == 1 and picture.shape[2] == 3:  # a grey camera of a store, written as colour by robo-rm
-            picture = picture[..., :1]
+        if channels == 1 and image.shape[2] == 3:  # a grey camera of a store, written as colour by robo-rm
+            image = image[..., :1]
         if self._reading.size is not None:
-            picture = resize(picture, self._reading.size).reshape(*self._reading.size, channels)
-        return np.ascontiguousarray(picture)
+            image = resize(image, self._reading.size).reshape(*self._reading.size, channels)
+        return np.ascontiguousarray(image)
 
     # --- video ---
 

@@ -1,12 +1,12 @@
-"""How the pictures of a LeRobot camera become frames of a store: colour, grey or depth, decided once for a data set.
+"""How the images of a LeRobot camera become frames of a store: colour, grey or depth, decided once for a dataset.
 
-| in the data set                             | in the store                                                      |
+| in the dataset                             | in the store                                                      |
 |---|---|
 | 3 channels                                  | uint8 (H, W, 3); one channel of a file is repeated                |
 | 4 channels                                  | uint8 (H, W, 3) without the fourth                                |
 | 1 channel                                   | uint8 (H, W, 1), the luminance                                    |
 | depth map, more than 8 bits (video, images) | uint16 (H, W, 1) in millimetres                                   |
-| depth map, 8 bits                           | refused, unless it is declared to be a picture                    |
+| depth map, 8 bits                           | refused, unless it is declared to be an image                    |
 | 1 channel of more than 8 bits, no depth map | uint16 (H, W, 1), the levels as they are                          |
 """
 
@@ -30,10 +30,10 @@ _NAMES = ["height", "width", "channel"]
 
 @dataclass(frozen=True)
 class CameraReading:
-    """What is made of a camera's pictures."""
+    """What is made of a camera's images."""
 
     shape: tuple[int, int, int]
-    """Of the source's pictures, as they are stored."""
+    """Of the source's images, as they are stored."""
     decode: str = "rgb"
     """What the video decoder gives: rgb, grey or codes (see ``robo_datasets.video.presentation_times``)."""
     depth: DepthSpec | None = None
@@ -56,40 +56,40 @@ class CameraReading:
             made["depth"] = self.depth
         return made
 
-    def finish(self, picture: np.ndarray, where: str) -> np.ndarray:
-        """A decoded picture as it is stored: codes as millimetres, metres as millimetres.
+    def finish(self, image: np.ndarray, where: str) -> np.ndarray:
+        """A decoded image as it is stored: codes as millimetres, metres as millimetres.
 
         Raises:
             ImportSourceError: it has another form than the first one; names ``where``.
         """
         if self.table is not None:
-            if picture.max(initial=0) >= len(self.table):
-                raise ImportSourceError(f"{where}: the code {picture.max()} is beyond the {len(self.table)} of 12 bits")
-            return self.table[picture]
+            if image.max(initial=0) >= len(self.table):
+                raise ImportSourceError(f"{where}: the code {image.max()} is beyond the {len(self.table)} of 12 bits")
+            return self.table[image]
         if self.decode != "codes":
-            return _as_channels(picture, self.shape[2], where)
-        if picture.dtype == np.uint16:
-            return picture * np.uint16(1000) if self.metres else picture
-        if picture.dtype != np.float32 or self.depth is None:
-            raise ImportSourceError(f"{where}: the image holds {picture.dtype}, the first one 16-bit levels")
+            return _as_channels(image, self.shape[2], where)
+        if image.dtype == np.uint16:
+            return image * np.uint16(1000) if self.metres else image
+        if image.dtype != np.float32 or self.depth is None:
+            raise ImportSourceError(f"{where}: the image holds {image.dtype}, the first one 16-bit levels")
         try:
-            return millimetres(picture if self.metres else picture / 1000)
+            return millimetres(image if self.metres else image / 1000)
         except ValueError as error:
             raise ImportSourceError(f"{where}: {error}") from error
 
 
-def _as_channels(picture: np.ndarray, channels: int, where: str) -> np.ndarray:
-    if picture.dtype != np.uint8:
-        raise ImportSourceError(f"{where}: the image holds {picture.dtype}, bytes are expected")
-    if picture.shape[2] == channels:
-        return picture
+def _as_channels(image: np.ndarray, channels: int, where: str) -> np.ndarray:
+    if image.dtype != np.uint8:
+        raise ImportSourceError(f"{where}: the image holds {image.dtype}, bytes are expected")
+    if image.shape[2] == channels:
+        return image
     if channels == 3:
-        return np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture[..., :3]
-    return cv2.cvtColor(picture[..., :3], cv2.COLOR_RGB2GRAY)[..., None]
+        return np.repeat(image, 3, 2) if image.shape[2] == 1 else image[..., :3]
+    return cv2.cvtColor(image[..., :3], cv2.COLOR_RGB2GRAY)[..., None]
 
 
 def video_reading(
-    key: str, entry: DeclaredFeature, bits: int, pixel_format: str, picture: bool, where: str
+    key: str, entry: DeclaredFeature, bits: int, pixel_format: str, as_image: bool, where: str
 ) -> CameraReading:
     """How a camera's video is read.
 
@@ -98,7 +98,7 @@ def video_reading(
         entry: the feature in info.json, its shape (H, W, C).
         bits: bits of a sample in the file.
         pixel_format: of the file.
-        picture: whether the user declares that the camera shows pictures, not distances.
+        as_image: whether the user declares that the camera shows images, not distances.
         where: the file, for errors.
 
     Raises:
@@ -106,22 +106,22 @@ def video_reading(
     """
     height, width, channels = entry["shape"]
     depth = is_depth_map(entry)
-    if bits > 8 and depth and not picture:
+    if bits > 8 and depth and not as_image:
         try:
             codes = DepthCodes.of(entry, f"{where}: {key}")
         except ValueError as error:
             raise ImportSourceError(str(error)) from error
         return CameraReading((height, width, 1), "codes", depth_record(), codes.table())
-    if not picture:
+    if not as_image:
         _refuse_grey_depth(key, depth, f"an 8-bit video ({pixel_format})", where)
-    if bits > 8 and channels == 1 and not picture:
+    if bits > 8 and channels == 1 and not as_image:
         note = f"{key} has {bits} bits and no unit: its levels are kept as they are"
         return CameraReading((height, width, 1), "codes", note=note)
-    return _picture(key, (height, width, channels))
+    return _image(key, (height, width, channels))
 
 
 def image_reading(
-    key: str, entry: DeclaredFeature, first: np.ndarray | None, picture: bool, where: str
+    key: str, entry: DeclaredFeature, first: np.ndarray | None, as_image: bool, where: str
 ) -> CameraReading:
     """How a camera's images are read, from the first of them; arguments as ``video_reading``.
 
@@ -131,9 +131,9 @@ def image_reading(
     height, width, channels = entry["shape"]
     depth = is_depth_map(entry)
     if first is None or first.dtype == np.uint8:
-        if not picture:
+        if not as_image:
             _refuse_grey_depth(key, depth, "8-bit images", where)
-        return _picture(key, (height, width, channels))
+        return _image(key, (height, width, channels))
     if first.shape[2] != 1:
         raise ImportSourceError(f"{where}: {key} holds {first.dtype} colours, which are not read; drop=[{key}]")
     info = entry["info"]
@@ -151,11 +151,11 @@ def _refuse_grey_depth(key: str, depth: bool, what: str, where: str) -> None:
         kind = "is a depth map" if depth else "is called depth"
         raise ImportSourceError(
             f"{where}: {key} {kind} and stands in {what}, where distances are lost; depth_pictures=[{key}] keeps it as "
-            f"a picture, drop=[{key}] leaves it out"
+            f"an image, drop=[{key}] leaves it out"
         )
 
 
-def _picture(key: str, shape: tuple[int, int, int]) -> CameraReading:
+def _image(key: str, shape: tuple[int, int, int]) -> CameraReading:
     height, width, channels = shape
     if channels == 1:
         return CameraReading(shape, "grey")
@@ -183,7 +183,7 @@ def decode_image(cell: object, root: Path, where: str) -> np.ndarray:
 
 
 def image_bytes(cell: object, root: Path, where: str) -> bytes:
-    """The encoded bytes of an image: in the cell, or in the file that it names inside the data set.
+    """The encoded bytes of an image: in the cell, or in the file that it names inside the dataset.
 
     Raises:
         ImportSourceError: there are none; names ``where``.

@@ -1,4 +1,4 @@
-"""What a LeRobot data set declares in meta/info.json, sorted by how it is read; the same for all versions."""
+"""What a LeRobot dataset declares in meta/info.json, sorted by how it is read; the same for all versions."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class DeclaredFeatures:
 
 
 def read_info(path: Path) -> dict[str, object]:
-    """Read ``meta/info.json`` of a LeRobot data set of any version.
+    """Read ``meta/info.json`` of a LeRobot dataset of any version.
 
     Raises:
-        ImportSourceError: the folder is missing or is not a LeRobot data set.
+        ImportSourceError: the folder is missing or is not a LeRobot dataset.
     """
     if not path.is_dir():
-        raise ImportSourceError(f"there is no folder {path}; give the LeRobot data set as source=DIR")
+        raise ImportSourceError(f"there is no folder {path}; give the LeRobot dataset as source=DIR")
     file = path / "meta/info.json"
     if not file.is_file():
-        raise ImportSourceError(f"{path} is not a LeRobot data set: {file} is missing")
+        raise ImportSourceError(f"{path} is not a LeRobot dataset: {file} is missing")
     try:
         info = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -131,7 +131,7 @@ def choose_cameras(cameras: Collection[str], wanted: Sequence[str] | None, path:
     """Keys of the cameras to import: all, or those named (``cam_high`` or the full key).
 
     Raises:
-        ImportSourceError: a camera that the data set does not have.
+        ImportSourceError: a camera that the dataset does not have.
     """
     if wanted is None:
         return list(cameras)
@@ -148,7 +148,7 @@ def undeclared_cameras(path: Path, declared: Collection[str]) -> list[str]:
     """Folders with videos that no declared feature names, of version 2 (videos/chunk-000/KEY) or 3 (videos/KEY).
 
     Args:
-        path: the data set.
+        path: the dataset.
         declared: keys of all features.
     """
     found = set()

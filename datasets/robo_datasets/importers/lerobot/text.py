@@ -18,7 +18,7 @@ from robo_datasets.lerobot_layout import TASKS, TASKS_BY_FRAME
 from robo_datasets.store.annotations import runs_of
 
 INSTRUCTIONS = "instructions"
-# Columns of text that hold the instruction in data sets converted from other formats.
+# Columns of text that hold the instruction in datasets converted from other formats.
 _INSTRUCTION_COLUMNS = ("language_instruction", "instruction", "task", "task_description", "language")
 
 

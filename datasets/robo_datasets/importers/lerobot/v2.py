@@ -1,4 +1,4 @@
-"""LeRobot data sets of version 2.0 and 2.1: one parquet file and one mp4 a camera for each episode.
+"""LeRobot datasets of version 2.0 and 2.1: one parquet file and one mp4 a camera for each episode.
 
 meta/info.json  meta/episodes.jsonl  meta/tasks.jsonl
 data/chunk-000/episode_000000.parquet
@@ -41,7 +41,7 @@ class LeRobotV2Source(LeRobotSource):
         version = str(info.get("codebase_version"))
         if version not in ("v2.0", "v2.1"):
             raise ImportSourceError(
-                f"{path} is a LeRobot data set of version {version}; v2.0, v2.1 and v3.0 are read: "
+                f"{path} is a LeRobot dataset of version {version}; v2.0, v2.1 and v3.0 are read: "
                 "convert it with LeRobot"
             )
         super().__init__(Path(path), info, reading or LeRobotReading())

@@ -1,4 +1,4 @@
-"""LeRobot data sets of version 3.0: rows and frames of many episodes in one file; see ``robo_datasets.lerobot_layout``.
+"""LeRobot datasets of version 3.0: rows and frames of many episodes in one file; see ``robo_datasets.lerobot_layout``.
 
 One that robo-rm exported comes back as it was: schema, stages, clocks, attributes. Of any other, subtasks are read from
 ``subtask_index`` or from the columns of LeRobot's SARM.
@@ -48,7 +48,7 @@ class LeRobotV3Source(LeRobotSource):
         info = read_info(Path(path))
         version = str(info.get("codebase_version"))
         if not version.startswith("v3."):
-            raise ImportSourceError(f"{path} is a LeRobot data set of version {version}, not v3")
+            raise ImportSourceError(f"{path} is a LeRobot dataset of version {version}, not v3")
         super().__init__(Path(path), info, reading or LeRobotReading())
         self.format = f"lerobot-{version[1:]}"
         self._record = own_record(self.path)
@@ -56,7 +56,7 @@ class LeRobotV3Source(LeRobotSource):
         self.contract_hash: str | None = self._record.get("contract_hash")
         contract = self._record.get("contract")
         self.contract = contract if isinstance(contract, dict) else None
-        # A store keeps the receiver's clock in an array of its own, whoever wrote the data set.
+        # A store keeps the receiver's clock in an array of its own, whoever wrote the dataset.
         declared = list(self._declared.rows)
         self._added = [key for key in declared if key in (*self._record.get("added", ()), v3.RECEIVE_TIME)]
         hidden = {*self._added}
@@ -192,9 +192,9 @@ def _listed(row: dict[str, object]) -> list[str]:
 
 
 def is_v3(path: str | Path) -> bool:
-    """Whether a folder is a LeRobot data set of version 3.
+    """Whether a folder is a LeRobot dataset of version 3.
 
     Raises:
-        ImportSourceError: it is no LeRobot data set.
+        ImportSourceError: it is not a LeRobot dataset.
     """
     return str(read_info(Path(path)).get("codebase_version")).startswith("v3.")

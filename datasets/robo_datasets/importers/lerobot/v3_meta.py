@@ -1,4 +1,4 @@
-"""The meta folder of a LeRobot v3.0 data set, read and checked: where episodes stand, subtasks, outcomes."""
+"""The meta folder of a LeRobot v3.0 dataset, read and checked: where episodes stand, subtasks, outcomes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EpisodeRows:
 
 @dataclass(frozen=True)
 class Subtasks:
-    """Segments by episode number, and the known names in order where the data set gives them."""
+    """Segments by episode number, and the known names in order where the dataset gives them."""
 
     segments: dict[int, list[Segment]] = field(default_factory=dict)
     names: list[str] | None = None
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def own_record(root: Path) -> v3.ExportRecord:
-    """What robo-rm noted when it exported the data set; empty for one of another origin.
+    """What robo-rm noted when it exported the dataset; empty for one of another origin.
 
     Raises:
         ImportSourceError: the file is damaged, or of a version that is not known.
@@ -75,7 +75,7 @@ def read_episode_rows(root: Path) -> EpisodeRows:
     folder = root / v3.EPISODES_FOLDER
     files = sorted(folder.glob("*/*.parquet"))
     if not files:
-        raise ImportSourceError(f"{folder} holds no parquet file: the data set is incomplete")
+        raise ImportSourceError(f"{folder} holds no parquet file: the dataset is incomplete")
     rows: list[dict[str, object]] = []
     for file in files:
         names = [name for name in parquet_schema(file).names if not name.startswith("stats/")]
@@ -116,10 +116,10 @@ def subtask_segments(
     annotation: str,
     known: Sequence[str] | None,
 ) -> Subtasks:
-    """Subtasks that the data set carries.
+    """Subtasks that the dataset carries.
 
     Args:
-        root: the data set.
+        root: the dataset.
         rows: meta/episodes.
         places: where the episodes stand.
         annotation: ``frames`` (subtask_index), ``sparse`` or ``dense`` (SARM's columns), ``none``, or ``auto``: the
@@ -219,7 +219,7 @@ def episode_outcomes(
     """Success and attributes of every episode.
 
     Success is what the episode's own row says, else whether ``next.success`` was ever true, else unknown. ``next.done``
-    is left alone: it does not tell whether an episode was terminated or truncated.
+    is left alone: it does not say whether an episode was terminated or truncated.
 
     Raises:
         ImportSourceError: a data file is damaged.

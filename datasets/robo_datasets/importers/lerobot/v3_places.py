@@ -1,6 +1,6 @@
-"""Where the episodes of a LeRobot v3.0 data set stand: which rows of which data file, which seconds of which video.
+"""Where the episodes of a LeRobot v3.0 dataset stand: which rows of which data file, which seconds of which video.
 
-An episode's rows are those that carry its number (``episode_index``): a data set from which episodes were removed keeps
+An episode's rows are those that carry its number (``episode_index``): a dataset from which episodes were removed keeps
 files that hold more than meta/episodes lists, and rows counted from the first one listed would be another episode's.
 """
 

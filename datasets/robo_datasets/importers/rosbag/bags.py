@@ -269,7 +269,7 @@ def _own_types(folder: Path) -> Typesdict:
         try:
             types |= get_types_from_msg(file.read_text(encoding="utf-8"), f"{package}/msg/{file.stem}")
         except (TypesysError, UnicodeDecodeError, OSError, ValueError) as error:
-            raise ImportSourceError(f"{file} is no message definition: {_line(error)}") from error
+            raise ImportSourceError(f"{file} is not a message definition: {_line(error)}") from error
     if not types:
         raise ImportSourceError(f"{folder} holds no .msg files; they stand in PACKAGE/msg/NAME.msg")
     return types

@@ -34,7 +34,7 @@ def read_mapping(path: str | Path) -> tuple[list[TopicMapping], float | None]:
     except OSError as error:
         raise ImportSourceError(f"the mapping {file} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ImportSourceError(f"the mapping {file} is no YAML: {' '.join(str(error).split())}") from error
+        raise ImportSourceError(f"the mapping {file} is not YAML: {' '.join(str(error).split())}") from error
     topics = document.get("topics") if isinstance(document, dict) else None
     if not isinstance(topics, list) or not topics:
         raise ImportSourceError(f"the mapping {file} needs a list of topics")

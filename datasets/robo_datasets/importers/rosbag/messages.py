@@ -1,4 +1,4 @@
-"""ROS messages to arrays: pictures, joints, trajectories, and numbers by their place in the message."""
+"""ROS messages to arrays: images, joints, trajectories, and numbers by their place in the message."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def joints_of(message: object, kind: str, mapping: TopicMapping) -> tuple[str, .
 
 
 def is_depth(message: object, kind: str) -> bool:
-    """Whether a message is a depth picture; it is decoded to millimetres, uint16."""
+    """Whether a message is a depth image; it is decoded to millimetres, uint16."""
     if kind == _COMPRESSED:
         encoded = cast("CompressedImage", message).format
         return is_compressed_depth(encoded) or encoded.startswith("16UC1")
@@ -145,7 +145,7 @@ def is_depth(message: object, kind: str) -> bool:
 
 
 def decode(message: object, kind: str, mapping: TopicMapping) -> np.ndarray:
-    """A message as an array: pictures (H, W, C), everything else (D,).
+    """A message as an array: images (H, W, C), everything else (D,).
 
     Raises:
         ImportSourceError: the message does not fit its own description or the mapping.
@@ -175,13 +175,13 @@ def decode(message: object, kind: str, mapping: TopicMapping) -> np.ndarray:
 def _image(message: Image) -> np.ndarray:
     known = _ENCODINGS.get(message.encoding)
     if known is None:
-        raise ImportSourceError(f"pictures in {message.encoding!r} are not read; known are {', '.join(_ENCODINGS)}")
+        raise ImportSourceError(f"images in {message.encoding!r} are not read; known are {', '.join(_ENCODINGS)}")
     channels, dtype, conversion = known
     width = message.width * channels * np.dtype(dtype).itemsize
     data = np.asarray(message.data, np.uint8)
     if not width or message.step < width or len(data) != message.step * message.height:
         raise ImportSourceError(
-            f"a picture {message.height}x{message.width} in {message.encoding} with {message.step} bytes a row has "
+            f"an image {message.height}x{message.width} in {message.encoding} with {message.step} bytes a row has "
             f"{len(data)} bytes"
         )
     rows = np.ascontiguousarray(data.reshape(message.height, message.step)[:, :width])
@@ -195,7 +195,7 @@ def _image(message: Image) -> np.ndarray:
         return cv2.cvtColor(pixels, conversion)
     except cv2.error as error:
         size = f"{message.height}x{message.width}"
-        raise ImportSourceError(f"a picture {size} in {message.encoding} cannot be converted: {error.err}") from error
+        raise ImportSourceError(f"an image {size} in {message.encoding} cannot be converted: {error.err}") from error
 
 
 def _metres(depth: np.ndarray) -> np.ndarray:
@@ -211,14 +211,14 @@ def _compressed(message: CompressedImage) -> np.ndarray:
         depth = decode_compressed_depth(data, message.format)
         return depth if depth.dtype == np.uint16 else _metres(depth)
     try:
-        picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     except cv2.error as error:
-        raise ImportSourceError(f"a compressed picture cannot be decoded: {error.err}") from error
-    if picture is None or picture.dtype not in (np.uint8, np.uint16):
-        raise ImportSourceError(f"a compressed picture ({message.format!r}, {len(data)} bytes) cannot be decoded")
-    if picture.ndim == 2:
-        return picture[:, :, None]
-    return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGB if picture.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+        raise ImportSourceError(f"a compressed image cannot be decoded: {error.err}") from error
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        raise ImportSourceError(f"a compressed image ({message.format!r}, {len(data)} bytes) cannot be decoded")
+    if image.ndim == 2:
+        return image[:, :, None]
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
 def _by_name(names: Sequence[str], values: npt.NDArray[np.float64], mapping: TopicMapping) -> np.ndarray:

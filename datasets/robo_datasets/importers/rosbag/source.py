@@ -79,8 +79,8 @@ class RosbagSource(Source):
     Args:
         path: the bag's folder, a .mcap or .db3 file, or a folder of such.
         mappings: topics to features.
-        fps: frames a second.
-        size: (height, width) to scale colour pictures to.
+        fps: frames per second.
+        size: (height, width) to scale colour images to.
         task: the instruction of all episodes.
         gaps: what to do where a topic has no message young enough: "error", or "split" the episode there.
         min_seconds: pieces shorter than this are left out.
@@ -164,7 +164,7 @@ class RosbagSource(Source):
         piece = self._pieces[episode.number]
         parts, aligned = self._bags[piece.bag].parts, self._bags[piece.bag].aligned
         content.add_times((aligned.times[piece.start : piece.end] - aligned.times[piece.start]) / 1e9)
-        content.add_picture("\0storage", storage_of(piece.bag).encode())
+        content.add_image("\0storage", storage_of(piece.bag).encode())
         used: dict[str, set[int]] = {}
         for name, part in parts.items():
             picks = part.numbers[aligned.picks[name][piece.start : piece.end]]
@@ -175,7 +175,7 @@ class RosbagSource(Source):
             for connection, _, raw in there.messages():
                 counts[connection.topic] += 1
                 if counts[connection.topic] in used[connection.topic]:
-                    content.add_picture(connection.topic, bytes(raw))
+                    content.add_image(connection.topic, bytes(raw))
 
     def files(self, episode: SourceEpisode) -> tuple[Path, ...]:
         """The files of the episode's bag."""

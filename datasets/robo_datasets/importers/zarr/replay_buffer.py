@@ -43,7 +43,7 @@ def open_files(path: Path) -> Files:
     if path.is_file():
         return ZipFiles(path)
     if not path.is_dir():
-        raise ImportSourceError(f"there is no replay buffer at {path}; give the .zarr folder or the .zarr.zip file")
+        raise ImportSourceError(f"there is not a replay buffer at {path}; give the .zarr folder or the .zarr.zip file")
     return FolderFiles(path)
 
 
@@ -80,7 +80,7 @@ class ReplayBuffer:
         skip: names of arrays (or of the features they would be) to leave out, also such as cannot be read.
 
     Raises:
-        ImportSourceError: it is no replay buffer, or its arrays do not fit each other.
+        ImportSourceError: it is not a replay buffer, or its arrays do not fit each other.
     """
 
     def __init__(self, files: Files, allow_missing: bool = False, skip: Collection[str] = ()) -> None:
@@ -142,18 +142,20 @@ def _not_a_buffer(files: Files, keys: Sequence[str]) -> str:
         return f"{files.root} is the folder of {', '.join(others[:5])}; give one of them as source="
     root = read_document(files, "zarr.json") or read_document(files, ".zgroup")
     if root is None and not keys:
-        return f"{files.root} is no replay buffer: it is no Zarr group, and has no data/<key> and {ENDS}"
+        return f"{files.root} is not a replay buffer: it is not a Zarr group, and has no data/<key> and {ENDS}"
     lacking = [name for name, there in (("data/<key>", bool(keys)), (ENDS, False)) if not there]
     held = [*files.folders(""), *(f"data/{key}" for key in keys)][:12]
-    return f"{files.root} is no replay buffer: it lacks {' and '.join(lacking)}; it has {', '.join(held) or 'nothing'}"
+    return (
+        f"{files.root} is not a replay buffer: it lacks {' and '.join(lacking)}; it has {', '.join(held) or 'nothing'}"
+    )
 
 
 def feature_keys(
-    arrays: dict[str, ZarrV2Array], pictures: Collection[str], state: Sequence[str] | None, suffix: str = ""
+    arrays: dict[str, ZarrV2Array], images: Collection[str], state: Sequence[str] | None, suffix: str = ""
 ) -> tuple[dict[str, str], list[str]]:
     """Array key to feature key, and the arrays that make up the state; ``suffix`` is taken off the names of cameras.
 
-    ``pictures`` are the keys of the arrays that hold frames.
+    ``images`` are the keys of the arrays that hold frames.
 
     Raises:
         ImportSourceError: an array named for the state is not there, or two become one feature.
@@ -169,7 +171,7 @@ def feature_keys(
     for key in arrays:
         if key in (STAGE, TIMESTAMP, RECEIVED) or key in parts:
             continue
-        if key in pictures:
+        if key in images:
             names[key] = IMAGES + key.removesuffix(suffix)
         else:
             names[key] = key if key == ACTION or key.startswith("next.") else OBSERVATION + key
@@ -179,7 +181,7 @@ def feature_keys(
 
 
 def frame_rate(buffer: ReplayBuffer, fps: float | None) -> float:
-    """Frames a second: as given, or from the time stamps.
+    """Frames per second: as given, or from the time stamps.
 
     Raises:
         ImportSourceError: neither is there.
@@ -193,7 +195,7 @@ def frame_rate(buffer: ReplayBuffer, fps: float | None) -> float:
         step = float(np.median(np.concatenate(steps))) if any(map(len, steps)) else 0.0
         if step > 0:
             return round(1 / step, 1) if step < 1 else 1 / step
-    raise ImportSourceError(f"{buffer.files.root} does not say how many frames a second it has; give, say, fps=10")
+    raise ImportSourceError(f"{buffer.files.root} does not say how many frames per second it has; give, say, fps=10")
 
 
 def stage_segments(buffer: ReplayBuffer, names: Sequence[str] | None) -> tuple[dict[int, list[Segment]], list[str]]:

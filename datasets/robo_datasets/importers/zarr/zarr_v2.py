@@ -1,6 +1,6 @@
 """Arrays of the Zarr v2 format, read from a folder or straight out of a zip archive.
 
-Data sets of others are not opened with zarr-python, for it would run whatever codec their metadata names, unpickling
+Datasets of others are not opened with zarr-python, for it would run whatever codec their metadata names, unpickling
 among them, and would read a missing chunk as zeros. Here only codecs of plain numbers and of images are known, a chunk
 that is missing or of the wrong size is an error, and nothing is extracted to the disk.
 """
@@ -35,7 +35,7 @@ _MAX_CHUNK_BYTES = 1 << 31
 
 
 class Files(Protocol):
-    """Named files of a data set; picklable."""
+    """Named files of a dataset; picklable."""
 
     root: Path
 
@@ -84,7 +84,7 @@ class ZipFiles:
     """Files inside a zip archive, read where they stand.
 
     Raises:
-        ImportSourceError: it is missing or no zip archive, or a name in it leads out of it.
+        ImportSourceError: it is missing or not a zip archive, or a name in it leads out of it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -125,7 +125,7 @@ class ZipFiles:
             except OSError as error:
                 raise ImportSourceError(f"{self.root} cannot be read: {error.strerror}") from error
             except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-                raise ImportSourceError(f"{self.root} is truncated or no zip archive: {error}") from error
+                raise ImportSourceError(f"{self.root} is truncated or not a zip archive: {error}") from error
         return self._archive
 
     def __getstate__(self) -> dict[str, object]:
@@ -137,7 +137,7 @@ def read_document(files: Files, name: str) -> dict[str, object] | None:
     """A JSON object among the files, None where there is none.
 
     Raises:
-        ImportSourceError: it is no JSON object.
+        ImportSourceError: it is not JSON object.
     """
     raw = files.read(name)
     if raw is None:
@@ -145,7 +145,7 @@ def read_document(files: Files, name: str) -> dict[str, object] | None:
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise ImportSourceError(f"{files.root}: {name} is truncated or no JSON: {error}") from error
+        raise ImportSourceError(f"{files.root}: {name} is truncated or not JSON: {error}") from error
     if not isinstance(document, dict):
         raise ImportSourceError(f"{files.root}: {name} must hold a JSON object")
     return document
@@ -173,7 +173,9 @@ class ZarrV2Array:
         self.shape = self._sides(document.get("shape"), "shape", 0)
         self.chunks = self._sides(document.get("chunks"), "chunks", 1)
         if document.get("zarr_format") != 2 or not self.shape or len(self.chunks) != len(self.shape):
-            raise ImportSourceError(f"{self.where}: shape {self.shape} with chunks {self.chunks} is no Zarr v2 array")
+            raise ImportSourceError(
+                f"{self.where}: a Zarr v2 array cannot have shape {self.shape} and chunks {self.chunks}"
+            )
         self._check_sizes()
         order, separator = document.get("order", "C"), document.get("dimension_separator", ".")
         if order not in ("C", "F") or separator not in (".", "/"):
@@ -274,7 +276,7 @@ class ZarrV2Array:
         try:
             return self.dtype.type(0 if self._fill is None else self._fill)
         except (ValueError, TypeError, OverflowError) as error:
-            raise ImportSourceError(f"{self.where}: the fill value {self._fill!r} is no {self.dtype}") from error
+            raise ImportSourceError(f"{self.where}: the fill value {self._fill!r} is not {self.dtype}") from error
 
     def _file(self, place: tuple[int, ...]) -> str:
         return f"{self._name}/{self._separator.join(map(str, place))}"

@@ -262,7 +262,7 @@ FAULTS = {
     "no source": (lambda root, _: shutil.rmtree(root), "no folder"),
     "truncated episode list": (truncate("meta/episodes.jsonl"), "episodes.jsonl"),
     "another version": (edit_info(codebase_version="v9.9"), "v9.9"),
-    "path out of the data set": (edit_info(data_path="../../etc/{episode_index}.parquet"), "outside"),
+    "path out of the dataset": (edit_info(data_path="../../etc/{episode_index}.parquet"), "outside"),
     "enormous shape": (
         edit_info(features={"action": {"dtype": "float32", "shape": [10**7, 10**7]}}),
         "action",
@@ -469,7 +469,7 @@ def test_a_failed_import_takes_back_the_names_of_stages_too(dataset, pristine, t
     path = tmp_path / "a.zarr"
     other = shutil.copytree(pristine, tmp_path / "other")
     info = json.loads((other / "meta/info.json").read_text())
-    (other / "meta/info.json").write_text(json.dumps({**info, "note": "another data set"}))
+    (other / "meta/info.json").write_text(json.dumps({**info, "note": "another dataset"}))
     assert run_command("import", "lerobot", f"source={other}", f"store={path}", "workers=0")[0] == 0
     before = snapshot(path)
     video = dataset / f"videos/chunk-000/{CAMERA}/episode_000001.mp4"

@@ -1,4 +1,4 @@
-"""LeRobot v3.0 data sets of other origin: what LeRobot itself writes, and files that lie."""
+"""LeRobot v3.0 datasets of other origin: what LeRobot itself writes, and files that lie."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "pattern that reaches": (lambda r: edit_info(r, data_path="{file_index.__class__}"), "cannot be filled in"),
     "huge shape": (lambda r: edit_feature(r, "action", shape=[10**6, 10**6, 10**6]), "larger than 1 GiB"),
     "other shape": (lambda r: edit_feature(r, "action", shape=[4]), "is a store of another schema"),
-    "other picture": (lambda r: edit_feature(r, FRONT, shape=[48, 64, 3]), "is a store of another schema"),
+    "other image": (lambda r: edit_feature(r, FRONT, shape=[48, 64, 3]), "is a store of another schema"),
     "other type": (lambda r: replace_column(r, "action", pa.array(["x"] * 36)), "column action"),
     "missing values": (lambda r: replace_column(r, "action", pa.nulls(36, pa.list_(pa.float32()))), "missing values"),
     "missing column": (lambda r: pq.write_table(pq.read_table(r / DATA).drop(["action"]), r / DATA), "lacks"),

@@ -131,7 +131,7 @@ def test_levels_without_a_unit_are_kept_and_said(tmp_path):
         ("observation.images.wrist_depth", {}),
     ],
 )
-def test_depth_in_eight_bits_is_refused_unless_it_is_declared_a_picture(tmp_path, key, camera):
+def test_depth_in_eight_bits_is_refused_unless_it_is_declared_a_image(tmp_path, key, camera):
     root = write_v21(tmp_path / "set", [6], camera=camera, key=key)
     with pytest.raises(ImportSourceError, match=r"8-bit video .* distances are lost; depth_pictures="):
         LeRobotV2Source(root)

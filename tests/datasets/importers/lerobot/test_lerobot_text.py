@@ -1,4 +1,4 @@
-"""Instructions from every place where LeRobot data sets keep them, and columns of words."""
+"""Instructions from every place where LeRobot datasets keep them, and columns of words."""
 
 from __future__ import annotations
 
