@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -22,13 +23,13 @@ class ImportConfig:
     relabel: bool = False
     """Give episodes that are in the store already the stages and the success that this command gives new ones; what
     they had stays in their history."""
-    episodes: object = None
+    episodes: Any = None
     """Episodes to import, by their numbers in the source: for example [0,3,10-19]; all by default."""
     skip_bad: bool = False
     """Leave out episodes that cannot be read, each named with its reason, in place of importing nothing."""
     drop: list[str] = field(default_factory=list)
     """Features to leave out, for example [observation.velocity]; also such as cannot be read."""
-    rename: object = None
+    rename: Any = None
     """Other keys for features, for example {observation.image: observation.images.front}."""
     resample_fps: float | None = None
     """Frames per second to pick, each the nearest in time; the source's own by default."""
