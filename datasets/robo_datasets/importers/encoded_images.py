@@ -43,9 +43,17 @@ def decoded(cell: object, where: str) -> np.ndarray:
     Raises:
         ImportSourceError: there is none, or it is damaged; names ``where``.
     """
-    data = encoded_bytes(cell)
+    return decode_bytes(encoded_bytes(cell), where)
+
+
+def decode_bytes(data: bytes | memoryview, where: str) -> np.ndarray:
+    """An encoded image, (H, W, C): colours as RGB, grey or depth as they stand.
+
+    Raises:
+        ImportSourceError: it cannot be decoded; names ``where``.
+    """
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if len(data) else None
     except cv2.error as error:
         raise ImportSourceError(f"{where}: {error.err}") from error
     if image is None:

@@ -7,7 +7,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -82,6 +83,28 @@ def make_root(root: Path, description: StoreDescription) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+@contextmanager
+def edit_description(root: Path) -> Iterator[StoreDescription]:
+    """The description of a store, locked; what the block changes is written when it ends without an error.
+
+    Raises:
+        StoreError: the store cannot be written to.
+    """
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        description = read_description(root)
+        before = description.copy()
+        yield description
+        if description != before:
+            document = json.loads(group_json({ROOT_KEY: description}))
+            replace_durably(root / GROUP_FILE, seal(document, ("attributes", ROOT_KEY)))
+    except OSError as error:
+        raise StoreError(f"{root} cannot be written to: {error.strerror}") from error
+    finally:
+        os.close(handle)
+
+
 def name_stages(root: Path, stages: Sequence[str]) -> StoreDescription:
     """Give a store that has no stages these; returns the description.
 
@@ -89,20 +112,10 @@ def name_stages(root: Path, stages: Sequence[str]) -> StoreDescription:
         StoreError: it has others, or cannot be written to.
     """
     names = check_stages(stages)
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # of two at once, one names them
-        description = read_description(root)
-        if description["stages"] != names:
-            if description["stages"]:
-                raise StoreError(f"{root} has the stages {description['stages']}; they cannot become {names}")
-            description["stages"] = names
-            document = json.loads(group_json({ROOT_KEY: description}))
-            replace_durably(root / GROUP_FILE, seal(document, ("attributes", ROOT_KEY)))
-    except OSError as error:
-        raise StoreError(f"{root} cannot be written to: {error.strerror}") from error
-    finally:
-        os.close(handle)
+    with edit_description(root) as description:
+        if description["stages"] not in ([], names):
+            raise StoreError(f"{root} has the stages {description['stages']}; they cannot become {names}")
+        description["stages"] = names
     return description
 
 

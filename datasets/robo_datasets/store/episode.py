@@ -15,6 +15,7 @@ from robo_datasets.store.features import Feature, FeatureSpec
 from robo_datasets.store.index import read_attributes
 from robo_datasets.store.layout import EPISODES, Entry, read_commit
 from robo_datasets.store.shard import ShardReader
+from robo_datasets.store.verify import episode_problems
 from robo_datasets.store.writer import RECEIVE_TIMESTAMP, STAGE, TIMESTAMP
 
 Index = int | np.integer | slice | Sequence[int] | np.ndarray
@@ -269,8 +270,6 @@ class Episode:
         Raises:
             CorruptionError: names the first file that is missing, added or damaged.
         """
-        from robo_datasets.store.verify import episode_problems
-
         for problem in episode_problems(self.path):
             raise CorruptionError(problem)
 

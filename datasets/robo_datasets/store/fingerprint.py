@@ -17,7 +17,7 @@ not one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import NamedTuple, TypedDict
 
@@ -82,11 +82,6 @@ def fingerprint(store: DemoStore, uuid: str) -> Fingerprint:
     found["pieces"] = sorted(pieces)[:PIECES]
     found["moves"] = sorted(_hash(move.encode()) for move in moves)[:PIECES]
     return found
-
-
-def fingerprints(store: DemoStore, uuids: Iterable[str]) -> dict[str, Fingerprint]:
-    """`fingerprint` of several episodes, by UUID."""
-    return {uuid: fingerprint(store, uuid) for uuid in uuids}
 
 
 def _frames(store: DemoStore, episode: Episode, feature: Feature) -> np.ndarray:

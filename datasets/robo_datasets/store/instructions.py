@@ -6,19 +6,13 @@ phrasings; those that no episode has are welcome, since somebody may say them to
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from robo_core.checksummed import replace_durably, seal
 from robo_core.errors import StoreError
 from robo_datasets.store.demo_store import DemoStore
-from robo_datasets.store.description import read_description
-from robo_datasets.store.layout import GROUP_FILE, ROOT_KEY
-from robo_datasets.store.zarr_meta import group_json
+from robo_datasets.store.description import edit_description, read_description
 
 
 def instruction_groups(store: DemoStore) -> list[list[str]]:
@@ -37,19 +31,10 @@ def set_instruction_groups(store: DemoStore, groups: object) -> None:
     root = store.path
     if not isinstance(root, Path):
         raise StoreError(f"{root} is on a URL and can only be read; write to a folder and upload it")
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        description = read_description(root)
+    with edit_description(root) as description:
         description.pop("instruction_groups", None)
         if checked:
             description["instruction_groups"] = checked
-        document = json.loads(group_json({ROOT_KEY: description}))
-        replace_durably(root / GROUP_FILE, seal(document, ("attributes", ROOT_KEY)))
-    except OSError as error:
-        raise StoreError(f"{root} cannot be written to: {error.strerror}") from error
-    finally:
-        os.close(handle)
 
 
 def check_groups(groups: object) -> list[list[str]]:

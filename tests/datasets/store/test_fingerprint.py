@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robo_datasets import DemoStore
-from robo_datasets.store.fingerprint import Known, fingerprint, fingerprints
+from robo_datasets.store.fingerprint import Known, fingerprint
 
 CAMERA, STATE, ACTION = "observation.images.front", "observation.state", "action"
 
@@ -31,7 +31,7 @@ def recording(seed, length=40):
 
 
 def likeness(store, other):
-    known = Known(fingerprints(store, store.uuids))
+    known = Known({uuid: fingerprint(store, uuid) for uuid in store.uuids})
     return [known.find(fingerprint(other, uuid)) for uuid in other.uuids]
 
 

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from robo_core.errors import ImportSourceError
+from robo_datasets.importers.encoded_images import decode_bytes
 from robo_datasets.importers.files import inside
 from robo_datasets.importers.lerobot.features import DeclaredFeature
 from robo_datasets.store.depth import METRES, DepthCodes, depth_record, is_depth_map, millimetres
@@ -169,17 +170,7 @@ def decode_image(cell: object, root: Path, where: str) -> np.ndarray:
     Raises:
         ImportSourceError: there is none, or it is damaged; names ``where``.
     """
-    data = image_bytes(cell, root, where)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ImportSourceError(f"{where}: {error.err}") from error
-    if image is None:
-        raise ImportSourceError(f"{where} holds no image")
-    if image.ndim == 2:
-        return image[..., None]
-    kind = cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    return cv2.cvtColor(image, kind)
+    return decode_bytes(image_bytes(cell, root, where), where)
 
 
 def image_bytes(cell: object, root: Path, where: str) -> bytes:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from robo_core.errors import ImportSourceError
 from robo_datasets.importers.rosbag.messages import TopicMapping
 from robo_datasets.store.features import is_positive
@@ -26,8 +28,6 @@ def read_mapping(path: str | Path) -> tuple[list[TopicMapping], float | None]:
     Raises:
         ImportSourceError: the file is missing or malformed; names topic and key.
     """
-    import yaml
-
     file = Path(path)
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -43,7 +43,7 @@ def open_files(path: Path) -> Files:
     if path.is_file():
         return ZipFiles(path)
     if not path.is_dir():
-        raise ImportSourceError(f"there is not a replay buffer at {path}; give the .zarr folder or the .zarr.zip file")
+        raise ImportSourceError(f"there is no replay buffer at {path}; give the .zarr folder or the .zarr.zip file")
     return FolderFiles(path)
 
 

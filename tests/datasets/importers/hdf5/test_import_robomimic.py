@@ -160,7 +160,7 @@ def loop(file: h5py.File) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda p: p.unlink(), "there is no file"),
     "empty": (lambda p: p.write_bytes(b""), "is empty (0 bytes)"),
-    "truncated": (truncate, "truncated or not HDF5"),
+    "truncated": (truncate, "truncated or not an HDF5 file"),
     "no data": (edit(lambda f: f.__delitem__("data")), "it has no data/demo_N"),
     "no demonstrations": (
         edit(lambda f: (f.__delitem__("data"), f.create_group("data"))),

@@ -439,7 +439,7 @@ def test_other_stages_reach_episodes_that_are_there_only_when_asked_to(dataset, 
     assert store[2].stage.tolist() == [-1] * 6
     assert len(os.listdir(store.path / "annotations" / store.uuids[0])) == 1
     _, said, _ = run_command(*words, f"stages={other}", "relabel=true")
-    assert "anew" not in said
+    assert "relabelled" not in said
     assert run_command(*words, f"stages={other}", "relabel=true", "success=false")[0] == 0
     assert [episode.success for episode in DemoStore.open(store.path)] == [False] * 3
     unknown = stage_file(tmp_path / "3.json", [(0, [("fly", 0, 7)])])

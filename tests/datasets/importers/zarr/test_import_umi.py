@@ -160,7 +160,7 @@ def name_that_leads_out(path: Path) -> None:
 ARCHIVE_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "truncated or not a zip archive"),
     "empty": (lambda p: p.write_bytes(b""), "truncated or not a zip archive"),
-    "missing": (lambda p: p.unlink(), "there is not a replay buffer"),
+    "missing": (lambda p: p.unlink(), "there is no replay buffer"),
     "damaged": (damaged_member, "robot0_eef_pos/0.0 is damaged: Bad CRC-32"),
     "leads out": (name_that_leads_out, "leads out of the archive"),
 }
