@@ -11,7 +11,9 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import cast
 
 import yaml
 
@@ -187,7 +189,9 @@ class OutputFolder:
         """Write the resolved settings (a dataclass or a mapping) as ``config.yaml``."""
         from omegaconf import OmegaConf
 
-        node = OmegaConf.create(dict(config)) if isinstance(config, Mapping) else OmegaConf.structured(config)
+        node = (
+            OmegaConf.structured(config) if is_dataclass(config) else OmegaConf.create(cast(dict[str, object], config))
+        )
         write_atomically(self.path(CONFIG), OmegaConf.to_yaml(node, resolve=True))
 
     def write_metrics(self, metrics: Mapping[str, object]) -> None:

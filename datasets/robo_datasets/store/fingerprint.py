@@ -115,45 +115,45 @@ class Known:
         self._cameras: dict[tuple[int, str], str] = {}
         self._pieces: dict[str, list[str]] = {}
         self._rows: dict[tuple[int, str, str], list[str]] = {}
-        for name, print_ in prints.items():
-            length = int(print_["length"])
-            for video in print_["cameras"].values():
+        for name, candidate in prints.items():
+            length = int(candidate["length"])
+            for video in candidate["cameras"].values():
                 self._cameras.setdefault((length, video), name)
-            for piece in print_["pieces"]:
+            for piece in candidate["pieces"]:
                 self._pieces.setdefault(piece, []).append(name)
-            for key, checksum in print_["rows"].items():
+            for key, checksum in candidate["rows"].items():
                 self._rows.setdefault((length, key, checksum), []).append(name)
 
-    def find(self, print_: Fingerprint) -> Likeness | None:
+    def find(self, candidate: Fingerprint) -> Likeness | None:
         """The episode that shows the same images of a camera, all or a good part of them; else one with the same
         numbers in every changing feature that both have, which few or scripted motions may be by chance."""
-        length = int(print_["length"])
-        for video in print_["cameras"].values():
+        length = int(candidate["length"])
+        for video in candidate["cameras"].values():
             name = self._cameras.get((length, video))
             if name is not None:
                 return Likeness(name, True)
-        cut = self._cut_from(print_)
+        cut = self._cut_from(candidate)
         if cut is not None:
             return Likeness(cut, True)
-        return self._by_rows(print_, length)
+        return self._by_rows(candidate, length)
 
-    def _cut_from(self, print_: Fingerprint) -> str | None:
+    def _cut_from(self, candidate: Fingerprint) -> str | None:
         """The episode that a good part of the images is from; its motions, where both have some, are the same too:
         images that a simulator draws may come again in another episode."""
         shared: dict[str, int] = {}
-        for piece in print_["pieces"]:
+        for piece in candidate["pieces"]:
             for name in self._pieces.get(piece, ()):
                 shared[name] = shared.get(name, 0) + 1
         for name in sorted(shared, key=lambda name: (-shared[name], name)):
             if shared[name] < SHARED:
                 return None
             theirs = self._prints[name]["moves"]
-            if not theirs or not print_["moves"] or len(set(theirs) & set(print_["moves"])) >= SHARED:
+            if not theirs or not candidate["moves"] or len(set(theirs) & set(candidate["moves"])) >= SHARED:
                 return name
         return None
 
-    def _by_rows(self, print_: Fingerprint, length: int) -> Likeness | None:
-        rows = print_["rows"]
+    def _by_rows(self, candidate: Fingerprint, length: int) -> Likeness | None:
+        rows = candidate["rows"]
         candidates = (name for key, checksum in rows.items() for name in self._rows.get((length, key, checksum), ()))
         for name in candidates:
             theirs = self._prints[name]["rows"]
