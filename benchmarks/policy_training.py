@@ -32,7 +32,8 @@ import torch
 
 from robo_core.console import print_table, say
 from robo_datasets import DemoStore
-from robo_datasets.exporters.lerobot.exporter import LeRobotSettings, export_lerobot
+from robo_datasets.exporters.lerobot.exporter import export_lerobot
+from robo_datasets.exporters.lerobot.layout import LeRobotSettings
 from robo_policies import train_policy
 from robo_policies.cloning.act import act_config
 from robo_policies.cloning.images import Pictures

@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,8 +31,10 @@ from contenders.store import CAMERA, DIM, FPS, WINDOW, Contender, DecodeOnly, De
 from robo_core.console import print_table, say
 from robo_datasets import DemoStore
 from robo_datasets.store.windows import read_ahead
-from robo_datasets.testing import smooth_frames
 from robo_datasets.video.decoder import video_frames
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
+from small_demos import smooth_frames
 
 SIZES = ((128, 128), (240, 320))
 ROUNDS = 5

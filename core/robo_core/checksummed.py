@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -53,17 +53,17 @@ def crc32c_file(path: Path) -> tuple[int, int]:
     return int(crc), size
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """JSON with sorted keys and no spaces, for hashing."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """SHA-256 of a JSON value's canonical form, as 64 hex digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def seal(document: dict[str, Any], within: tuple[str, ...] = (), indent: int | None = 1) -> bytes:
+def seal(document: Mapping[str, object], within: tuple[str, ...] = (), indent: int | None = 1) -> bytes:
     """Serialise ``document`` with a seal as the last key of the object at the path ``within``.
 
     Every key along ``within`` is moved to the end of its object, so that the seal ends the file.
@@ -75,18 +75,20 @@ def seal(document: dict[str, Any], within: tuple[str, ...] = (), indent: int | N
     return raw[:start] + f"{crc32c(raw):08x}".encode() + raw[start + len(_BLANK) :]
 
 
-def _with_seal(document: dict[str, Any], within: tuple[str, ...]) -> dict[str, Any]:
+def _with_seal(document: Mapping[str, object], within: tuple[str, ...]) -> dict[str, object]:
     if not within:
         return {**{key: value for key, value in document.items() if key != "seal"}, "seal": _BLANK}
+    inner = document[within[0]]
+    assert isinstance(inner, dict), f"{within[0]} holds {type(inner).__name__}"
     rest = {key: value for key, value in document.items() if key != within[0]}
-    return {**rest, within[0]: _with_seal(document[within[0]], within[1:])}
+    return {**rest, within[0]: _with_seal(inner, within[1:])}
 
 
-def open_seal(raw: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
+def open_seal(raw: bytes, path: str | os.PathLike[str]) -> dict[str, object]:
     """Parse a sealed JSON file's bytes after checking its seal; ``path`` is named in errors.
 
     Raises:
-        CorruptionError: the seal is missing or does not match, or the bytes are no JSON object.
+        CorruptionError: the seal is missing or does not match, or the bytes are not a JSON object.
     """
     match = _SEAL.search(raw[-64:])
     if match is None:

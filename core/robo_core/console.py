@@ -1,8 +1,8 @@
-"""What a verb shows while it works: progress bars, tables, single lines.
+"""What a command shows while it runs: progress bars, tables, single lines.
 
 On a terminal the bars are live, with rate and time left; elsewhere (a log file, CI) one plain line now and then. A
-process started by another verb tells that verb instead, through the file named in ``ROBO_RM_PROGRESS_FILE``, and the
-other verb shows the bar.
+process started by another command reports to it instead, through the file named in ``ROBO_RM_PROGRESS_FILE``, and the
+other command shows the bar.
 """
 
 from __future__ import annotations
@@ -14,11 +14,21 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 PROGRESS_FILE_VARIABLE = "ROBO_RM_PROGRESS_FILE"
 SECONDS_BETWEEN_REPORTS = 0.5
 SECONDS_BETWEEN_PLAIN_LINES = 15.0
+
+
+class ProgressReport(TypedDict):
+    """How far another process is, as it reports through ``ROBO_RM_PROGRESS_FILE``."""
+
+    name: str
+    total: float | None
+    unit: str
+    done: float
+    note: str
 
 
 class Bar(Protocol):
@@ -34,7 +44,7 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; numbers are right-aligned, and narrow terminals wrap cells instead of cutting them."""
     from rich.console import Console
     from rich.table import Table
@@ -63,7 +73,7 @@ def _reports() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, float):
         return "-" if value != value else f"{value:.4g}"  # NaN is what was not measured
     return str(value)
@@ -136,12 +146,12 @@ class _ReportedBar:
 
     def __init__(self, path: Path, name: str, total: float | None, unit: str, done: float) -> None:
         self._path = path
-        self._state = {"name": name, "total": total, "unit": unit, "done": done, "note": ""}
+        self._state: ProgressReport = {"name": name, "total": total, "unit": unit, "done": done, "note": ""}
         self._last = 0.0
         self.report()
 
     def advance(self, amount: float = 1, note: str = "") -> None:
-        self._state["done"] += amount  # type: ignore[operator]
+        self._state["done"] += amount
         self._state["note"] = note or self._state["note"]
         if time.monotonic() - self._last >= SECONDS_BETWEEN_REPORTS:
             self.report()
@@ -153,10 +163,11 @@ class _ReportedBar:
         os.replace(temporary, self._path)
 
 
-def read_report(path: Path) -> dict[str, Any] | None:
-    """Read what a process reported: name, total, unit, done, note; None where it has not reported yet."""
+def read_report(path: Path) -> ProgressReport | None:
+    """Read what a process reported; None where it has not reported yet."""
     try:
-        return json.loads(path.read_text())
+        report: ProgressReport = json.loads(path.read_text())
+        return report
     except FileNotFoundError:
         return None
 

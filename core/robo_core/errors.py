@@ -35,7 +35,7 @@ class CorruptionError(StoreError):
 
 
 class ImportSourceError(RoboError, ValueError):
-    """A data set to import is missing, truncated or of another layout; names file and episode."""
+    """A dataset to import is missing, truncated or of another layout; names file and episode."""
 
 
 class LabelError(RoboError, ValueError):

@@ -1,4 +1,4 @@
-"""The folder a command writes its results to: the resolved settings, flat metrics, pictures.
+"""The folder a command writes its results to: the resolved settings, flat metrics, images.
 
 Written whole or not at all: each file is written beside its place and moved there. A folder that holds somebody else's
 files is refused, and a place that cannot be written to is found out before any work: the command line asks
@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import yaml
 
@@ -129,21 +129,21 @@ def _model_in(place: Path) -> str:
     return REWARD_MODEL if isinstance(model, dict) and str(model.get("format", "")).startswith("robo") else ""
 
 
-def _settings_in(folder: Path) -> dict[str, Any]:
+def _settings_in(folder: Path) -> dict[str, object]:
     """What config.yaml holds; empty where there is none or it is no mapping."""
     try:
-        told = yaml.safe_load((folder / CONFIG).read_text())
+        settings = yaml.safe_load((folder / CONFIG).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _is_ours(folder: Path) -> bool:
     """Whether a folder has our marker, or a config.yaml of a command (all have ``out``) or of a saved model."""
     if (folder / MARKER).exists():
         return True
-    told = _settings_in(folder)
-    return bool(told) and ("out" in told or bool(_model_in(folder)) or (folder / METRICS).exists())
+    settings = _settings_in(folder)
+    return bool(settings) and ("out" in settings or bool(_model_in(folder)) or (folder / METRICS).exists())
 
 
 def _probe(place: Path) -> None:
@@ -165,7 +165,7 @@ class OutputFolder:
         ConfigError: ``folder`` is empty, or see `check_output`, whose ``holds`` this takes.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], config: Any = None, holds: str = "") -> None:
+    def __init__(self, folder: str | os.PathLike[str], config: object = None, holds: str = "") -> None:
         if not str(folder):
             raise ConfigError("out is empty; give the folder to write to, for example out=results")
         self.folder = Path(folder)
@@ -185,14 +185,16 @@ class OutputFolder:
         """The path of a file called ``name`` in this folder."""
         return self.folder / name
 
-    def write_config(self, config: Any) -> None:
+    def write_config(self, config: object) -> None:
         """Write the resolved settings (a dataclass or a mapping) as ``config.yaml``."""
         from omegaconf import OmegaConf
 
-        node = OmegaConf.structured(config) if is_dataclass(config) else OmegaConf.create(config)
+        node = (
+            OmegaConf.structured(config) if is_dataclass(config) else OmegaConf.create(cast(dict[str, object], config))
+        )
         write_atomically(self.path(CONFIG), OmegaConf.to_yaml(node, resolve=True))
 
-    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+    def write_metrics(self, metrics: Mapping[str, object]) -> None:
         """Write flat metrics as ``metrics.json``; NaN and infinities become null, which JSON can hold."""
         clean = {key: _plain(value) for key, value in metrics.items()}
         write_atomically(self.path(METRICS), json.dumps(clean, indent=1, sort_keys=True) + "\n")
@@ -202,7 +204,7 @@ class OutputFolder:
         say(f"wrote {self.folder}/")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

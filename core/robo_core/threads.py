@@ -11,9 +11,10 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 _state = threading.local()
 _lock = threading.Lock()
@@ -49,7 +50,7 @@ def decode_threads() -> int:
     return available_cores()
 
 
-def share(work: Callable[[Part], Any], parts: Sequence[Part]) -> list[Any]:
+def share(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
     """``[work(part) for part in parts]``, the parts taken in turn by the caller and the pool's threads.
 
     A thread that does not get a core in time costs nothing: the caller goes on with what is left.
@@ -60,7 +61,7 @@ def share(work: Callable[[Part], Any], parts: Sequence[Part]) -> list[Any]:
     helpers = min(decode_threads(), len(parts)) - 1
     if helpers < 1:
         return [work(part) for part in parts]
-    results: list[Any] = [None] * len(parts)
+    results: list[Result | None] = [None] * len(parts)
     errors: dict[int, BaseException] = {}
     left = iter(range(len(parts)))  # advancing it is one step of the interpreter: no two threads get the same number
 
@@ -79,7 +80,7 @@ def share(work: Callable[[Part], Any], parts: Sequence[Part]) -> list[Any]:
             future.result()
     if errors:
         raise errors[min(errors)]
-    return results
+    return cast(list[Result], results)
 
 
 def spans(count: int, least: int) -> list[range]:

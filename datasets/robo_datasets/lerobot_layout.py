@@ -1,4 +1,4 @@
-"""Where things stand in a LeRobot v3.0 data set, and what robo-rm adds to one so that nothing is lost on the way back.
+"""Where things stand in a LeRobot v3.0 dataset, and what robo-rm adds to one so that nothing is lost on the way back.
 
     meta/info.json                                features, fps, path patterns
     meta/tasks.parquet  meta/subtasks.parquet     names, indexed by task_index and subtask_index
@@ -13,6 +13,10 @@ Added: columns of meta/episodes (``SUCCESS`` and the rest), columns of the data 
 
 from __future__ import annotations
 
+from typing import TypedDict
+
+from robo_datasets.store.features import FeatureSpec
+
 VERSION = "v3.0"
 INFO_FILE = "meta/info.json"
 STATS_FILE = "meta/stats.json"
@@ -21,6 +25,23 @@ SUBTASKS_FILE = "meta/subtasks.parquet"
 EPISODES_FOLDER = "meta/episodes"
 ROBO_FILE = "meta/robo_rm.json"
 ROBO_FORMAT = 1
+
+
+class ExportRecord(TypedDict, total=False):
+    """``ROBO_FILE``: what the store says that LeRobot has no place for."""
+
+    format: int
+    features: dict[str, FeatureSpec]
+    added: list[str]
+    """Columns of the data files that the store keeps elsewhere."""
+    fps: float
+    stages: list[str]
+    robot: str | None
+    contract_hash: str | None
+    contract: dict[str, object] | None
+    store: str
+    """Content hash of the store."""
+
 
 CHUNK_SIZE = 1000
 FILE_PATTERN = "chunk-{chunk_index:03d}/file-{file_index:03d}"

@@ -68,7 +68,7 @@ def calibrate(model: RewardModel, store: DemoStore, fraction: float = 0.5, seed:
         )
     uuids = [episode.uuid for episode in chosen]
     calibration = fit_calibration(
-        guesses, stages, labels, outcomes, uuids, [fingerprint(store, uuid) for uuid in uuids]
+        guesses, stages, labels, outcomes, uuids, [dict(fingerprint(store, uuid)) for uuid in uuids]
     )
     fitted = _fitted(calibration, known, measured, outcomes)
     return Calibrated(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -157,7 +157,7 @@ def split_batches(store: DemoStore, seed: int) -> list[list[str]]:
     path = plain.path / SPLITS / f"seed-{seed}.json"
     known: list[list[str]] = []
     if path.exists():
-        known = open_seal(path.read_bytes(), path)["batches"]
+        known = cast(list[list[str]], open_seal(path.read_bytes(), path)["batches"])
     there = set(plain.uuids)
     listed = {uuid for batch in known for uuid in batch}
     new = [plain.episode(uuid) for uuid in plain.uuids if uuid not in listed]

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from robo_core.errors import CorruptionError
-from robo_datasets.store.fingerprint import Known, fingerprint
+from robo_datasets.store.fingerprint import Fingerprint, Known, fingerprint
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore, Episode
 
-Fingerprint: TypeAlias = dict[str, Any]
-"""As `robo_datasets.store.fingerprint.fingerprint` returns it."""
 TRAINED, STOPPED, CALIBRATED = "trained on", "chose its checkpoint", "calibrated it"
 
 
@@ -95,7 +93,7 @@ def training_overlap(provenance: Mapping[str, Any], store: DemoStore) -> Trainin
         likeness = known.find(prints[uuid]) if uuid in prints else None
         if likeness is None:
             continue
-        if likeness.pictures:
+        if likeness.images:
             found[uuid], copies[uuid] = roles[likeness.name], likeness.name
         else:
             alike[uuid] = likeness.name

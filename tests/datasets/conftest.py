@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_demos import FEATURES, add_episode
 
 from robo_datasets import DemoStore
-from robo_datasets.testing import FEATURES, add_episode
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Small LeRobot data sets for tests, written file by file: what stands in them is said by the arguments."""
+"""Small LeRobot datasets for tests, written file by file: what stands in them is said by the arguments."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def write_v21(
     camera: Mapping[str, Any] | None = None,
     key: str = CAMERA,
 ) -> Path:
-    """A data set of version 2.1; ``columns`` and ``features`` are added, ``images`` stand in place of videos."""
+    """A dataset of version 2.1; ``columns`` and ``features`` are added, ``images`` stand in place of videos."""
     entry = {
         "dtype": "image" if images else "video",
         "shape": [HEIGHT, WIDTH, 3],
@@ -132,7 +132,7 @@ def write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def as_v3(source: Path, target: Path) -> Path:
-    """The same data set in version 3.0: rows in one file, the packets of the videos copied end to end."""
+    """The same dataset in version 3.0: rows in one file, the packets of the videos copied end to end."""
     info = json.loads((source / "meta/info.json").read_text())
     lines = [json.loads(line) for line in (source / "meta/episodes.jsonl").read_text().split("\n") if line]
     tables, rows, start = [], [], 0
@@ -195,7 +195,7 @@ def _join(files: Sequence[Path], starts: Sequence[float], target: Path) -> None:
 
 
 def png(image: np.ndarray) -> bytes:
-    """A picture (H, W[, C]) as PNG; colours in the order RGB."""
+    """An image (H, W[, C]) as PNG; colours in the order RGB."""
     shown = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 and image.shape[2] == 3 else image
     return bytes(cv2.imencode(".png", shown)[1].tobytes())
 

@@ -14,8 +14,8 @@ import numpy as np
 import zarr
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from small_demos import smooth_frames
 
-from robo_datasets.testing import smooth_frames
 from robo_datasets.video.writer import VideoWriter
 from robo_hw.contract.robot_contract import RobotContract
 from robo_policies.recording.bag_mapping import contract_mappings

@@ -1,1 +1,1 @@
-"""The verbs of this floor: one module each, found through the entry points of the distribution."""
+"""The commands of this layer: one module each, found through the entry points of the distribution."""

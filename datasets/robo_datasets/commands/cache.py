@@ -2,7 +2,8 @@
 
 The decoded frames stand under derived/ in the store, and every reader takes them from there by itself: whole frames,
 or with size=[H,W] those that training scales them to. They equal the decoded ones bit for bit, are checked on every
-read and by robo-rm doctor, and may be thrown away at any time (remove=true). Killed, the same command goes on.
+read and by robo-rm doctor, and may be thrown away at any time (remove=true). After a kill, the
+same command resumes.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def run(config: Config) -> None:
         for camera in cameras_to_cache(store, config.cameras, frame_size(config.size))
     ]
     todo = [(cache, uuid) for uuid in store.uuids for cache in caches if not cache.holds(store.episode(uuid).entry)]
-    check_space(store, todo)
+    check_space(store.path, [(cache, store.lengths[uuid]) for cache, uuid in todo])
     size = frames = 0
     total = len(store) * len(caches)
     with progress_bar("cache", total=total, unit="episodes", done=total - len(todo)) as bar:

@@ -8,7 +8,7 @@ store; nothing that was committed is deleted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
@@ -85,7 +85,7 @@ def run(config: Config) -> None:
         raise SystemExit(1)
 
 
-def _rows(report: Report) -> list[tuple[Any, ...]]:
+def _rows(report: Report) -> list[tuple[object, ...]]:
     """One row for each check that found something, errors first."""
     groups: dict[tuple[str, str], list[int]] = {}
     for number, finding in enumerate(report.findings):
@@ -106,9 +106,9 @@ def _line(report: Report, number: int, repairing: bool) -> str:
     finding = report.findings[number]
     place = "" if finding.where in finding.message else f"{finding.where}: "
     if number in report.repaired:
-        mend = " [repaired]"
+        advice = " [repaired]"
     elif finding.remedy is not None and not repairing:
-        mend = f" [repair=true {finding.remedy.advice}]"
+        advice = f" [repair=true {finding.remedy.advice}]"
     else:
-        mend = ""
-    return f"{finding.severity}, {finding.check}: {place}{finding.message}{mend}"
+        advice = ""
+    return f"{finding.severity}, {finding.check}: {place}{finding.message}{advice}"

@@ -1,6 +1,6 @@
-"""Write a demo store as a diffusion_policy data set: a replay buffer in Zarr v2.
+"""Write a demo store as a diffusion_policy dataset: a replay buffer in Zarr v2.
 
-Numbers to the last bit, frames as the store decodes them, losslessly compressed. Interrupt it when you like: the same
+Numbers bit for bit, frames as the store decodes them, losslessly compressed. Interrupt it when you like: the same
 command goes on where it stood.
 """
 
@@ -26,7 +26,7 @@ class Config:
     state_key: str = ""
     """Array for observation.state, for example robot_joint; that of the key set by default."""
     workers: int | None = None
-    """Processes that write frames; one a core by default."""
+    """Processes that write frames; one per core by default."""
     out: str = ""
     """Folder for config.yaml and metrics.json; none by default."""
 

@@ -1,8 +1,8 @@
-"""Write a demo store as a LeRobot v3.0 data set, which LeRobot opens and trains on.
+"""Write a demo store as a LeRobot v3.0 dataset, which LeRobot opens and trains on.
 
-Low-dimensional data to the bit; camera frames as video, or as PNG, which loses nothing. Stages go along per frame and
+Low-dimensional data bit-exact; camera frames as video, or as PNG, which loses nothing. Stages go along per frame and
 as the segments that LeRobot's SARM reads; success, terminated and truncated too. Video files are written in parallel.
-Interrupt it when you like: the same command goes on where it stood.
+Interrupt it when you like: run the same command again to resume where it stood.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Config:
     pixel_format: str = "yuv420p"
     """yuv420p, which every player reads, or yuv444p (h264), which keeps colours at full resolution."""
     workers: int | None = None
-    """Processes that write files; one a core by default."""
+    """Processes that write files; one per core by default."""
     out: str = ""
     """Folder for config.yaml and metrics.json; none by default."""
 
@@ -39,7 +39,8 @@ class Config:
 def run(config: Config) -> None:
     """Export, then say what was written."""
     from robo_datasets.exporters.command import finish, open_store
-    from robo_datasets.exporters.lerobot.exporter import LeRobotSettings, export_lerobot
+    from robo_datasets.exporters.lerobot.exporter import export_lerobot
+    from robo_datasets.exporters.lerobot.layout import LeRobotSettings
 
     settings = LeRobotSettings(config.images, config.crf, config.gop, config.pixel_format)
     settings.check()

@@ -1,8 +1,8 @@
-"""Bring a diffusion_policy data set (a replay buffer in Zarr v2 or v3) into a demo store.
+"""Bring a diffusion_policy dataset (a replay buffer in Zarr v2 or v3) into a demo store.
 
 Both key sets are read: img, state and action of the simulated tasks, and that of real robots with time stamps, stages
-and, where they stand beside it, videos. Numbers arrive to the last bit. Nothing is ever unpickled: arrays of objects
-and unknown codecs are refused. A fault in the data set is one line, and the store stays as it was.
+and, where they stand beside it, videos. Numbers arrive bit for bit. Nothing is ever unpickled: arrays of objects
+and unknown codecs are refused. A fault in the dataset is one line, and the store stays as it was.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from robo_datasets.importers.image_config import PictureConfig
+from robo_datasets.importers.image_config import ImageConfig
 
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config(PictureConfig):
+class Config(ImageConfig):
     """Settings of ``robo-rm import diffusion-policy``."""
 
     source: str = MISSING
     """The .zarr folder, the .zarr.zip file, or the folder with replay_buffer.zarr and videos/."""
     fps: float | None = None
-    """Frames a second; by default from the time stamps, where there are any."""
+    """Frames per second; by default from the time stamps, where there are any."""
     task: str = ""
     """The instruction, which the format does not hold."""
     state: list[str] | None = None
@@ -36,7 +36,7 @@ class Config(PictureConfig):
     cameras: list[str] | None = None
     """Cameras to keep, for example [img]; all by default."""
     missing_chunks: str = "error"
-    """error, or zeros for data sets whose writer left out chunks of zeros, as zarr-python 3 does."""
+    """error, or zeros for datasets whose writer left out chunks of zeros, as zarr-python 3 does."""
     success: str = "auto"
     """true, false, unknown, or auto: false where the stages end before the last, else unknown."""
 
@@ -50,7 +50,7 @@ def run(config: Config) -> None:
 
     from robo_core.errors import ConfigError
     from robo_datasets.importers.command import check_places, run_import
-    from robo_datasets.importers.options import frame_size, picture_settings, plan_import
+    from robo_datasets.importers.options import frame_size, image_settings, plan_import
     from robo_datasets.importers.zarr.diffusion_policy import DiffusionPolicySource
 
     check_places(config)
@@ -67,7 +67,7 @@ def run(config: Config) -> None:
         config.task,
         config.stage_names,
         config.missing_chunks == "zeros",
-        picture_settings(config),
+        image_settings(config),
         config.drop,
     )
     names = config.stage_names if config.stages else source.stage_names

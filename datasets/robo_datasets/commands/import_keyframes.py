@@ -34,7 +34,7 @@ class Config(ImportConfig):
     fps: float | None = None
     """Frames per second of all episodes, picked by their times; as they are by default."""
     fit: str = "auto"
-    """How pictures come to one size: stretch, pad (black beside them), or auto: pad where videos differ in size."""
+    """How images come to one size: stretch, pad (black beside them), or auto: pad where videos differ in size."""
     outcomes: dict[str, str] = field(default_factory=dict)
     """What a grade says of success, for example {suboptimal: unknown, clean: true}; the usual words are known, and a
     half success is no success."""

@@ -1,7 +1,7 @@
-"""Bring a LeRobot data set (v2.0, v2.1 or v3.0) into a demo store.
+"""Bring a LeRobot dataset (v2.0, v2.1 or v3.0) into a demo store.
 
-Low-dimensional data to the bit, camera frames as JPEG (or lossless). Episodes are read in parallel. Interrupt it when
-you like: the same command goes on where it stood. A fault in the data set is one line, and the store stays as it was.
+Low-dimensional data bit-exact, camera frames as JPEG (or lossless). Episodes are read in parallel. After an
+interrupt, run the same command again to resume. A fault in the dataset is one line, and the store stays as it was.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Config(ImportConfig):
     """Settings of ``robo-rm import lerobot``."""
 
     source: str = MISSING
-    """Folder of the LeRobot data set (the one that holds meta/info.json)."""
+    """Folder of the LeRobot dataset (the one that holds meta/info.json)."""
     annotation: str = "auto"
-    """What a v3.0 data set itself says of subtasks: frames (subtask_index), dense or sparse (the columns of LeRobot's
+    """What a v3.0 dataset itself says of subtasks: frames (subtask_index), dense or sparse (the columns of LeRobot's
     SARM), none, or auto: the first of these that is there. ``stages`` goes before it."""
     cameras: list[str] | None = None
     """Cameras to keep, for example [cam_high]; all by default."""
@@ -32,7 +32,7 @@ class Config(ImportConfig):
     align: str = "time"
     """How rows find their video frames: time, or index (the first to the first, whatever the time stamps say)."""
     depth_pictures: list[str] = field(default_factory=list)
-    """Cameras of depth in 8 bits to keep as plain pictures; they are refused otherwise."""
+    """Cameras of depth in 8 bits to keep as plain images; they are refused otherwise."""
     success: str = "auto"
     """true, false, unknown, or auto: next.success where there is such a column, else false where the annotation ends
     before the task's last stage, else unknown."""

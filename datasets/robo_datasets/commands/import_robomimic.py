@@ -1,6 +1,6 @@
 """Bring an HDF5 file of demonstrations (robomimic, RoboCasa, LIBERO, Isaac Lab) into a demo store.
 
-Observations, actions, simulator states, rewards and dones to the last bit; images become cameras. Nothing is ever
+Observations, actions, simulator states, rewards and dones bit for bit; images become cameras. Nothing is ever
 unpickled, and no link out of the file is followed. A fault in the file is one line, and the store stays as it was.
 """
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from robo_datasets.importers.image_config import PictureConfig
+from robo_datasets.importers.image_config import ImageConfig
 
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config(PictureConfig):
+class Config(ImageConfig):
     """Settings of ``robo-rm import robomimic``."""
 
     source: str = MISSING
@@ -49,7 +49,7 @@ def run(config: Config) -> None:
     from robo_datasets.importers.command import check_places, run_import
     from robo_datasets.importers.hdf5.episodes import Hdf5EpisodesSource, episode_files, is_episode_file
     from robo_datasets.importers.hdf5.robomimic import RobomimicSource
-    from robo_datasets.importers.options import frame_size, picture_settings, plan_import
+    from robo_datasets.importers.options import frame_size, image_settings, plan_import
 
     check_places(config)
     path = Path(config.source)
@@ -63,7 +63,7 @@ def run(config: Config) -> None:
             frame_size(config.size),
             config.fps,
             config.task,
-            picture_settings(config),
+            image_settings(config),
             config.drop,
         )
         if config.mask or config.state:
@@ -84,7 +84,7 @@ def run(config: Config) -> None:
         config.state,
         config.task,
         config.mask,
-        picture_settings(config),
+        image_settings(config),
         config.drop,
     )
     plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)

@@ -1,7 +1,7 @@
-"""Bring a UMI data set (.zarr.zip with JPEG XL frames) into a demo store.
+"""Bring a UMI dataset (.zarr.zip with JPEG XL frames) into a demo store.
 
 Frames are read straight out of the archive; nothing is unpacked to the disk and nothing is ever unpickled. Needs the
-package imagecodecs: pip install 'robo-rm[umi]'. A fault in the data set is one line, and the store stays as it was.
+package imagecodecs: pip install 'robo-rm[umi]'. A fault in the dataset is one line, and the store stays as it was.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from robo_datasets.importers.image_config import PictureConfig
+from robo_datasets.importers.image_config import ImageConfig
 
 GROUP = "datasets"
 
 
 @dataclass(frozen=True)
-class Config(PictureConfig):
+class Config(ImageConfig):
     """Settings of ``robo-rm import umi``."""
 
     source: str = MISSING
     """The .zarr.zip file, or the folder it was unpacked to."""
     fps: float = 59.94005994005994
-    """Frames a second, which the format does not hold; a GoPro's by default."""
+    """Frames per second, which the format does not hold; a GoPro's by default."""
     task: str = ""
     """The instruction, which the format does not hold."""
     state: list[str] | None = None
@@ -40,7 +40,7 @@ def run(config: Config) -> None:
     start_helper(config.workers, config.store, "zarr.umi")
     from robo_core.errors import ConfigError
     from robo_datasets.importers.command import check_places, run_import
-    from robo_datasets.importers.options import frame_size, picture_settings, plan_import
+    from robo_datasets.importers.options import frame_size, image_settings, plan_import
     from robo_datasets.importers.zarr.umi import ACTIONS, UmiSource
 
     check_places(config)
@@ -57,7 +57,7 @@ def run(config: Config) -> None:
         config.state,
         config.task,
         config.action,
-        picture_settings(config),
+        image_settings(config),
         config.drop,
     )
     plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)

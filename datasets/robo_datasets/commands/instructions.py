@@ -12,7 +12,6 @@ Phrasings that no episode has are welcome. train-reward reads the groups, and th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from omegaconf import MISSING
 
@@ -58,7 +57,7 @@ def run(config: Config) -> None:
         say("no groups: every other phrasing counts as another task; robo-rm instructions store=... groups=FILE")
 
 
-def _read(path: str) -> Any:
+def _read(path: str) -> object:
     import yaml
 
     from robo_core.errors import ConfigError

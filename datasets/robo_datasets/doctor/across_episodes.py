@@ -87,29 +87,29 @@ def _check_episode_units(store: DemoStore, uuids: Sequence[str], key: str) -> It
 
 
 def check_duplicates(store: DemoStore, uuids: Sequence[str]) -> Iterator[Finding]:
-    """Episodes that are another one again: the same to the last byte, or the same numbers with other pictures.
+    """Episodes that are another one again: the same to the last byte, or the same numbers with other images.
 
-    Told from the stored bytes, so that nothing is decoded; pictures are read only where the numbers are equal. Time
-    stamps and stages do not count: one demonstration may be told on two clocks and be labelled twice. Numbers that
-    never change tell nothing.
+    Found from the stored bytes, so that nothing is decoded; images are read only where the numbers are equal. Time
+    stamps and stages do not count: one demonstration may be timed by two clocks and be labelled twice. Numbers that
+    never change say nothing.
     """
     rows = [key for key, feature in store.schema.items() if not feature.is_frames]
-    pictures = [key for key, feature in store.schema.items() if feature.is_frames]
+    images = [key for key, feature in store.schema.items() if feature.is_frames]
     alike: dict[tuple[int, str], list[str]] = {}
     for uuid in uuids:
         episode = store.episode(uuid)
         moving = _moves(episode, rows)
-        if moving or pictures:
-            told = _stored(episode, rows) if moving else ""
-            alike.setdefault((episode.length, told), []).append(uuid)
-    for (_, told), members in alike.items():
+        if moving or images:
+            stored = _stored(episode, rows) if moving else ""
+            alike.setdefault((episode.length, stored), []).append(uuid)
+    for (_, stored), members in alike.items():
         first: dict[str, str] = {}
         for uuid in members if len(members) > 1 else ():
-            frames = _stored(store.episode(uuid), pictures)
+            frames = _stored(store.episode(uuid), images)
             if frames in first:
                 what, other = "equal to the last byte", first[frames]
-            elif told and first:
-                what, other = "with the same numbers to the last bit and other pictures", next(iter(first.values()))
+            elif stored and first:
+                what, other = "with the same numbers bit for bit and other images", next(iter(first.values()))
             else:
                 what, other = "", ""
             first.setdefault(frames, uuid)
@@ -152,7 +152,7 @@ def check_lag(lag: tuple[float, float] | None, fps: float) -> Iterator[Finding]:
 
     Args:
         lag: what ``state_action_lag`` found.
-        fps: frames a second.
+        fps: frames per second.
     """
     if lag is None:
         return

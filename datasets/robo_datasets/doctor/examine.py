@@ -18,7 +18,14 @@ from robo_datasets.doctor.across_episodes import (
     state_action_lag,
 )
 from robo_datasets.doctor.findings import Report
-from robo_datasets.doctor.images import Looks, check_frozen, check_pictures, check_twins, look, usual_edges
+from robo_datasets.doctor.images import (
+    ImageStatistics,
+    check_frozen,
+    check_images,
+    check_twins,
+    measure_images,
+    usual_edges,
+)
 from robo_datasets.doctor.integrity import (
     check_annotations,
     check_derived,
@@ -73,14 +80,14 @@ def _examine_signals(root: Path, report: Report) -> None:
     report.episodes = len(whole)
     report.frames = sum(store.lengths[uuid] for uuid in whole)
     scales = feature_scales(store, whole)
-    looks: dict[str, list[Looks]] = {key: [] for key in store.cameras}
+    statistics: dict[str, list[ImageStatistics]] = {key: [] for key in store.cameras}
     with progress_bar("signals", total=len(whole), unit="episodes") as bar:
         for uuid in whole:
             episode = store.episode(uuid)
             report.findings += check_timestamps(episode, store.fps)
             report.findings += check_numbers(episode, store)
             for key in store.cameras:
-                looks[key].append(look(episode, store, key))
+                statistics[key].append(measure_images(episode, store, key))
             if episode.length > 1:
                 still = still_frames(episode, scales)
                 if still is not None:
@@ -89,10 +96,10 @@ def _examine_signals(root: Path, report: Report) -> None:
             report.findings += check_jumps(episode, scales)
             report.findings += check_stages(episode, store)
             bar.advance()
-    usual = usual_edges(looks) if whole else {}
+    usual = usual_edges(statistics) if whole else {}
     for place, uuid in enumerate(whole):
-        found = {key: looks[key][place] for key in store.cameras}
-        report.findings += check_pictures(store.episode(uuid), store, found, usual)
+        found = {key: statistics[key][place] for key in store.cameras}
+        report.findings += check_images(store.episode(uuid), store, found, usual)
         report.findings += check_twins(store.episode(uuid), store, found)
     report.findings += check_constant(scales, len(whole))
     report.findings += check_units(store, whole, scales)

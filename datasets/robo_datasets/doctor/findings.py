@@ -55,7 +55,7 @@ class Report:
     episodes: int = 0
     frames: int = 0
     lag: float | None = None
-    """Seconds by which observation.state follows action; None where it cannot be told."""
+    """Seconds by which observation.state follows action; None where it cannot be measured."""
     repaired: set[int] = field(default_factory=set)
     """Positions in ``findings`` that were repaired."""
 
@@ -67,7 +67,7 @@ class Report:
         )
 
     def metrics(self) -> dict[str, float | None]:
-        """Flat figures for metrics.json: totals, and the findings of each check."""
+        """Flat metrics for metrics.json: totals, and the findings of each check."""
         counts = {f"findings_{check}": 0 for check in CHECKS}
         for finding in self.findings:
             counts[f"findings_{finding.check}"] += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from robo_core.checksummed import digest, open_seal
 from robo_core.errors import CorruptionError, StoreError
 from robo_datasets.doctor.findings import ERROR, WARNING, Finding, Remedy
+from robo_datasets.store.derived import read_details
 from robo_datasets.store.description import read_description
 from robo_datasets.store.index import check_index
 from robo_datasets.store.layout import (
@@ -148,14 +149,9 @@ def check_derived(root: Path) -> Iterator[Finding]:
 def _check_derived_set(root: Path, derived: Path) -> Iterator[Finding]:
     path = derived / GROUP_FILE
     try:
-        document = open_seal(path.read_bytes(), path)
-        details = document["attributes"]["robo_derived"]
+        details = read_details(path)
         if derived.name != f"{details['name']}-{digest(details['provenance'])[:16]}":
             raise CorruptionError(f"{path} is the record of another set")
-    except OSError as error:
-        message = f"{path} cannot be read: {error.strerror}"
-        yield Finding("derived", ERROR, str(derived), message, Remedy("remove", derived))
-        return
     except (CorruptionError, KeyError, TypeError) as error:
         yield Finding("derived", ERROR, str(derived), f"{path}: {error}", Remedy("remove", derived))
         return

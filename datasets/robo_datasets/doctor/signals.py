@@ -12,9 +12,9 @@ from robo_datasets.store.episode import Episode
 
 FROZEN_SECONDS = 0.5
 IDLE_SECONDS = 2.0
-# A movement is what exceeds this share of a dimension's range over the store in one frame.
+# A movement is what exceeds this fraction of a dimension's range over the store in one frame.
 STILL = 1e-3
-# A step of this share of the range, that is also this many times the 99th percentile of steps, is a jump.
+# A step of this fraction of the range, that is also this many times the 99th percentile of steps, is a jump.
 JUMP_SHARE = 0.3
 JUMP_TIMES = 10.0
 # Time steps are off where they differ by this factor from 1 / fps.
@@ -104,7 +104,7 @@ def check_numbers(episode: Episode, store: DemoStore) -> Iterator[Finding]:
 def still_frames(episode: Episode, scales: dict[str, Scales]) -> np.ndarray | None:
     """(T - 1,) bool: nothing of the state moved between a frame and the next; None where no signal ever moves.
 
-    A store of pictures alone, or one whose only numbers are constant, says nothing about motion.
+    A store of images alone, or one whose only numbers are constant, says nothing about motion.
     """
     still = np.ones(episode.length - 1, bool)
     known = False

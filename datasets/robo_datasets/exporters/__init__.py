@@ -1,1 +1,1 @@
-"""Demo stores written as data sets of other tools; one file a format."""
+"""Demo stores written as datasets of other tools; one file a format."""

@@ -1,4 +1,4 @@
-"""First and last step of every export verb."""
+"""First and last step of every export command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from robo_datasets.store.demo_store import DemoStore
 
 
 class ExportSettings(Protocol):
-    """Settings that all export verbs have."""
+    """Settings that all export commands have."""
 
     @property
     def store(self) -> str: ...  # noqa: D102

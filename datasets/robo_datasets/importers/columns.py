@@ -1,11 +1,11 @@
-"""Low-dimensional columns of LeRobot parquet files, read to the bit."""
+"""Low-dimensional columns of LeRobot parquet files, read bit-exact."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,13 @@ import pyarrow.parquet as pq
 
 from robo_core.errors import ImportSourceError
 from robo_datasets.store.unreadable import why_unreadable
+
+
+class ColumnSpec(TypedDict):
+    """Shape of a row and type of a column."""
+
+    shape: Sequence[int]
+    dtype: str
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -67,7 +74,7 @@ def parquet_schema(path: Path) -> pa.Schema:
     """The schema of a parquet file.
 
     Raises:
-        ImportSourceError: it is missing, truncated or no parquet.
+        ImportSourceError: it is missing, truncated or not parquet.
     """
     with _reading(path):
         return _metadata(path).schema.to_arrow_schema()
@@ -77,7 +84,7 @@ def parquet_rows(path: Path) -> int:
     """Number of rows of a parquet file, from its footer.
 
     Raises:
-        ImportSourceError: it is missing, truncated or no parquet.
+        ImportSourceError: it is missing, truncated or not parquet.
     """
     return int(_metadata(path).num_rows)
 
@@ -97,11 +104,11 @@ def _reading(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, ImportSourceError):
             raise
-        why = why_unreadable(path, f"is truncated or no parquet file: {_first_line(error)}")
+        why = why_unreadable(path, f"is truncated or not a parquet file: {_first_line(error)}")
         raise ImportSourceError(f"{path} {why}") from error
 
 
-def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str, rounded: bool = False) -> np.ndarray:
+def column_array(table: pa.Table, key: str, entry: ColumnSpec, where: str, rounded: bool = False) -> np.ndarray:
     """A column as (T, *shape) of the feature's dtype; single missing numbers of a float column are NaN.
 
     ``rounded`` takes floats of more bits than declared, rounded, where they are within the range of the declared type.
@@ -125,7 +132,7 @@ def column_array(table: pa.Table, key: str, entry: Mapping[str, Any], where: str
     if len(values) != rows * size:
         raise ImportSourceError(f"{where}: column {key} does not hold {list(shape)} values a frame")
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
-        raise ImportSourceError(f"{where}: column {key} is {values.type}, the data set declares {dtype}")
+        raise ImportSourceError(f"{where}: column {key} is {values.type}, the dataset declares {dtype}")
     if values.null_count and pa.types.is_integer(values.type):
         values = values.cast(pa.float64())
     array = _numbers(values)
@@ -189,7 +196,7 @@ def column_with_holes(table: pa.Table, key: str) -> int:
         values = values.flatten()
 
 
-def _plain(column: Any) -> Any:
+def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """A column of a type that another library has registered (LeRobot's arrays) as the lists it is kept in."""
     return column.storage if isinstance(column, pa.ExtensionArray) else column
 
@@ -202,7 +209,7 @@ def _first_hole(values: pa.Array) -> str:
     return f"at value {int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])}"
 
 
-def _with_nan_rows(column: pa.Array, size: int, dtype: np.dtype[Any], key: str, where: str) -> pa.Array:
+def _with_nan_rows(column: pa.Array, size: int, dtype: np.dtype, key: str, where: str) -> pa.Array:
     """A column of vectors whose missing rows are rows of NaN; other columns as they are."""
     if not _is_list(column.type) or not column.null_count:
         return column

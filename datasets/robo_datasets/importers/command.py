@@ -1,10 +1,9 @@
-"""The last step of every import verb: read the source into the store, say what was added, write the figures."""
+"""The last step of every import command: read the source into the store, say what was added, write the metrics."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from robo_core.console import say
 from robo_core.errors import ConfigError
@@ -28,12 +27,12 @@ def check_places(config: ImportConfig) -> None:
         raise ConfigError("give source=PATH and store=PATH")
 
 
-def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options: Any) -> ImportResult:
+def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options: object) -> ImportResult:
     """Import ``source`` as ``config`` asks, print what was added, and write metrics.json where ``out`` is given.
 
     Args:
-        config: the verb's settings.
-        source: the data set.
+        config: the command's settings.
+        source: the dataset.
         plan: stage labels and success.
         options: more settings of a store that is made, besides codec, quality and subsampling.
 

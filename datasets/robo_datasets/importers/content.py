@@ -1,7 +1,7 @@
 """What an episode is known by: a hash of its content, wherever it stands and whatever it is called.
 
 The hash covers, by feature key, the low-dimensional arrays (type, shape and bytes), the time stamps counted from the
-first one, and the pictures as the source keeps them: the encoded bytes of video packets and image files, or the pixels
+first one, and the images as the source keeps them: the encoded bytes of video packets and image files, or the pixels
 where they are not encoded. It leaves out everything that may change while the demonstration stays the same: container,
 file names, position, episode numbers, instructions, outcomes and stages.
 """
@@ -21,19 +21,19 @@ _NAMESPACE = uuid.UUID("8b4f1d0e-6f0c-5b1e-9d3e-2f6a0c7b5a12")
 
 @dataclass(frozen=True)
 class Content:
-    """Hashes of an episode's numbers and of its pictures, 32 hex digits each."""
+    """Hashes of an episode's numbers and of its images, 32 hex digits each."""
 
     rows: str
-    pictures: str
+    images: str
 
     @property
     def uuid(self) -> str:
         """The name that an episode of this content has in every store."""
-        return str(uuid.uuid5(_NAMESPACE, f"{self.rows}/{self.pictures}"))
+        return str(uuid.uuid5(_NAMESPACE, f"{self.rows}/{self.images}"))
 
     def to_json(self) -> dict[str, str]:
         """The record in the ``source`` of an imported episode."""
-        return {"rows": self.rows, "pictures": self.pictures}
+        return {"rows": self.rows, "pictures": self.images}
 
 
 class ContentHash:
@@ -41,7 +41,7 @@ class ContentHash:
 
     def __init__(self) -> None:
         self._rows: dict[str, hashlib._Hash] = {}
-        self._pictures: dict[str, hashlib._Hash] = {}
+        self._images: dict[str, hashlib._Hash] = {}
         self._start: float | None = None
 
     def add_rows(self, key: str, rows: np.ndarray) -> None:
@@ -62,24 +62,24 @@ class ContentHash:
         ticks = np.round((times - (self._start or 0.0)) * 1e4).astype(np.int64) if len(times) else times
         self.add_rows("\0timestamp", ticks)
 
-    def add_picture(self, key: str, data: bytes | memoryview | np.ndarray) -> None:
-        """The next picture of a camera: its encoded bytes, or its pixels as an array."""
-        if key not in self._pictures:
-            self._pictures[key] = hashlib.sha256(f"{key}\0".encode())
+    def add_image(self, key: str, data: bytes | memoryview | np.ndarray) -> None:
+        """The next image of a camera: its encoded bytes, or its pixels as an array."""
+        if key not in self._images:
+            self._images[key] = hashlib.sha256(f"{key}\0".encode())
         if isinstance(data, np.ndarray):
-            self._pictures[key].update(f"{data.dtype.name}{data.shape}".encode())
+            self._images[key].update(f"{data.dtype.name}{data.shape}".encode())
             data = np.ascontiguousarray(data).data
-        self._pictures[key].update(len(data).to_bytes(8, "little") if isinstance(data, bytes) else b"")
-        self._pictures[key].update(data)
+        self._images[key].update(len(data).to_bytes(8, "little") if isinstance(data, bytes) else b"")
+        self._images[key].update(data)
 
-    def add_pictures(self, key: str, pictures: Iterable[bytes | memoryview | np.ndarray]) -> None:
-        """A camera's pictures in order of display."""
-        for picture in pictures:
-            self.add_picture(key, picture)
+    def add_images(self, key: str, images: Iterable[bytes | memoryview | np.ndarray]) -> None:
+        """A camera's images in order of display."""
+        for image in images:
+            self.add_image(key, image)
 
     def finish(self) -> Content:
         """The content of what was added."""
-        return Content(_joined(self._rows), _joined(self._pictures))
+        return Content(_joined(self._rows), _joined(self._images))
 
 
 def _joined(parts: dict[str, hashlib._Hash]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from robo_core.errors import ImportSourceError
 from robo_datasets.store.unreadable import why_unreadable
@@ -14,20 +13,20 @@ from robo_datasets.store.unreadable import why_unreadable
 _MAX_JSON_BYTES = 1 << 28
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> object:
     """Read a JSON file.
 
     Raises:
-        ImportSourceError: it is missing, truncated, or no JSON.
+        ImportSourceError: it is missing, truncated, or not JSON.
     """
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
-            raise ImportSourceError(f"{path} is larger than {_MAX_JSON_BYTES >> 20} MiB; that is no description file")
+            raise ImportSourceError(f"{path} is larger than {_MAX_JSON_BYTES >> 20} MiB, too large for a description")
         return json.loads(path.read_bytes())
     except OSError as error:
         raise ImportSourceError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise ImportSourceError(f"{path} {why_unreadable(path, f'is truncated or no JSON: {error}')}") from error
+        raise ImportSourceError(f"{path} {why_unreadable(path, f'is truncated or not JSON: {error}')}") from error
 
 
 def counting_order(name: str) -> list[tuple[int, int, str]]:
@@ -40,11 +39,11 @@ def counting_order(name: str) -> list[tuple[int, int, str]]:
 _FIELD = re.compile(r"\{([a-z_]+)(?::0?([0-9])d)?\}")
 
 
-def expand_pattern(root: Path, pattern: Any, where: str, **fields: int | str) -> Path:
-    """A file of a data set whose description gives a pattern such as ``data/chunk-{chunk_index:03d}/x.parquet``.
+def expand_pattern(root: Path, pattern: object, where: str, **fields: int | str) -> Path:
+    """A file of a dataset whose description gives a pattern such as ``data/chunk-{chunk_index:03d}/x.parquet``.
 
     Args:
-        root: folder of the data set.
+        root: folder of the dataset.
         pattern: the pattern, untrusted.
         where: file and key it stands in, for errors.
         fields: values by name.
@@ -72,7 +71,7 @@ def inside(root: Path, relative: str) -> Path:
     """``root / relative``, which must name a place inside ``root``; links that stand there are followed.
 
     Raises:
-        ImportSourceError: the path leads out of the data set.
+        ImportSourceError: the path leads out of the dataset.
     """
     path = Path(relative)
     if path.is_absolute() or ".." in path.parts or "\0" in relative:

@@ -14,9 +14,9 @@ import numpy as np
 
 from robo_core.errors import ImportSourceError
 
-# A step that differs by this share from the typical one makes a video one of variable rate.
+# A step that differs by this fraction from the typical one makes a video one of variable rate.
 _UNSTEADY = 0.5
-# Rates are the same, and a rate is a common one, within these shares.
+# Rates are the same, and a rate is a common one, within these fractions.
 SAME_RATE = 0.02
 _COMMON = 0.002
 _NTSC = tuple(rate * 1000 / 1001 for rate in (24, 30, 60, 120))

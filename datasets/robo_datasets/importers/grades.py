@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from robo_core.errors import ConfigError, ImportSourceError
 from robo_datasets.importers.files import read_json
@@ -36,7 +35,7 @@ class Grade:
     value: float | None
     """1 for done, 0 for not done, .5 for half; None where the word is not known."""
 
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> dict[str, object]:
         """What is kept with the episode."""
         return {"grade": self.word} | ({} if self.value is None else {"grade_value": self.value})
 
@@ -68,7 +67,7 @@ def is_grade(word: str, outcomes: Mapping[str, bool | None]) -> bool:
     return _plain(word) in _VALUES or _plain(word) in outcomes
 
 
-def grade_of(value: Any, outcomes: Mapping[str, bool | None]) -> Grade:
+def grade_of(value: object, outcomes: Mapping[str, bool | None]) -> Grade:
     """The grade that a word, a truth value or a number from 0 to 1 stands for."""
     if isinstance(value, bool):
         return Grade("success" if value else "failure", value, float(value))
@@ -87,7 +86,7 @@ def read_labels(path: Path, outcomes: Mapping[str, bool | None]) -> dict[str, La
         ImportSourceError: it is malformed; names the entry.
     """
     document = read_json(path)
-    entries: list[tuple[Any, Any]]
+    entries: list[tuple[object, object]]
     if isinstance(document, dict):
         entries = list(document.items())
     elif isinstance(document, list):
@@ -111,7 +110,7 @@ def read_labels(path: Path, outcomes: Mapping[str, bool | None]) -> dict[str, La
     return labels
 
 
-def _first(fields: Any, keys: tuple[str, ...]) -> Any:
+def _first(fields: object, keys: tuple[str, ...]) -> object:
     return next((fields[key] for key in keys if key in fields), None) if isinstance(fields, dict) else None
 
 

@@ -1,20 +1,20 @@
-"""Arrays of pictures in other formats: which axis is what, on which scale, which way up.
+"""Arrays of images in other formats: which axis is what, on which scale, which way up.
 
-A shape alone does not say it. Each rule here is checked against pictures from all over the array, not against the
-first one (which may be black); what was taken for granted is told, and a setting says otherwise.
+A shape alone does not say it. Each rule here is checked against images from all over the array, not against the
+first one (which may be black); what was assumed is reported, and a setting says otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
 
 from robo_core.errors import ConfigError, ImportSourceError
 from robo_datasets.store.depth import depth_record, millimetres
+from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.jpeg import resize
 
 FLIPS = ("none", "vertical", "horizontal", "both")
@@ -32,15 +32,15 @@ _AXES = {"hwc": (0, 1, 2), "chw": (1, 2, 0)}
 
 
 @dataclass(frozen=True)
-class PictureSettings:
-    """What the user says of a source's pictures.
+class ImageSettings:
+    """What the user says of a source's images.
 
     Raises:
         ConfigError: a value is not one of those known.
     """
 
     flip: str = "none"
-    """How to turn pictures: vertical for rows that begin at the bottom (OpenGL), horizontal, both, or none."""
+    """How to turn images: vertical for rows that begin at the bottom (OpenGL), horizontal, both, or none."""
     colours: str = "rgb"
     """Order of the colours: rgb or bgr (OpenCV)."""
     image_scale: str = "auto"
@@ -59,7 +59,7 @@ class PictureSettings:
 
 
 @dataclass(frozen=True)
-class PictureRule:
+class ImageRule:
     """How the rows of one array become frames of a store."""
 
     kind: str
@@ -69,15 +69,15 @@ class PictureRule:
     shape: tuple[int, int, int]
     factor: float
     """What floats are multiplied with."""
-    settings: PictureSettings
+    settings: ImageSettings
     size: tuple[int, int] | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
-    def feature(self) -> dict[str, Any]:
+    def feature(self) -> FeatureSpec:
         """The feature in LeRobot's form."""
         shape = self.shape if self.size is None else (*self.size, self.shape[2])
-        entry: dict[str, Any] = {"dtype": "uint8", "shape": shape, "names": list(NAMES)}
+        entry: FeatureSpec = {"dtype": "uint8", "shape": shape, "names": list(NAMES)}
         return entry if self.kind == "colour" else entry | {"dtype": "uint16", "depth": depth_record()}
 
     def __call__(self, row: np.ndarray, where: str) -> np.ndarray:
@@ -110,7 +110,7 @@ class PictureRule:
         if not (np.isfinite(scaled).all() and scaled.min() >= -0.5 and scaled.max() < 255.5):
             raise ImportSourceError(
                 f"{where}: values from {frame.min():.4g} to {frame.max():.4g} do not fit the scale of the other "
-                f"pictures (white is {255 / self.factor:g}); give image_scale=1 or 255, or leave it out with drop="
+                f"images (white is {255 / self.factor:g}); give image_scale=1 or 255, or leave it out with drop="
             )
         return np.rint(scaled).clip(0, 255).astype(np.uint8)
 
@@ -123,16 +123,16 @@ class PictureRule:
             raise ImportSourceError(f"{where}: {error}; give depth_unit=, or leave the array out with drop=") from error
 
 
-def picture_rule(
+def image_rule(
     key: str,
     shape: Sequence[int],
-    dtype: np.dtype[Any],
+    dtype: np.dtype,
     rows: Callable[[int], np.ndarray],
-    settings: PictureSettings,
+    settings: ImageSettings,
     where: str,
     size: tuple[int, int] | None = None,
-) -> PictureRule | None:
-    """How an array of pictures is read; None for an array of anything else.
+) -> ImageRule | None:
+    """How an array of images is read; None for an array of anything else.
 
     Args:
         key: its name in the source.
@@ -144,7 +144,7 @@ def picture_rule(
         size: (height, width) to scale to.
 
     Raises:
-        ImportSourceError: it looks like pictures, but its values are on no known scale; says what to set.
+        ImportSourceError: it looks like images, but its values are on no known scale; says what to set.
     """
     depth = "depth" in key.lower() and dtype != np.uint8
     kinds = dtype == np.uint8 or dtype.kind == "f" or (depth and dtype.kind in "ui")
@@ -152,49 +152,47 @@ def picture_rule(
     if found is None:
         return None
     axes, frame_shape, notes = found
-    told = [f"{key} {tuple(shape)}: {note}" for note in notes]
+    notes = [f"{key} {tuple(shape)}: {note}" for note in notes]
     if depth:
         factor = _depth_factor(dtype, rows, shape[0], settings)
         unit = {1.0: "millimetres", 1000.0: "metres"}[factor]
         if settings.depth_unit == "auto":
-            told.append(f"{key} was read as depth in {unit} (depth_unit=m or mm says otherwise)")
-        return PictureRule("depth", axes, frame_shape, factor, settings, size, tuple(told))
+            notes.append(f"{key} was read as depth in {unit} (depth_unit=m or mm says otherwise)")
+        return ImageRule("depth", axes, frame_shape, factor, settings, size, tuple(notes))
     factor = 1.0
     if dtype != np.uint8:
         factor = _colour_factor(rows, shape[0], settings, where)
         if settings.image_scale == "auto":
-            told.append(f"{key} holds floats; {255 / factor:g} was taken for white (image_scale= says otherwise)")
-    return PictureRule("colour", axes, frame_shape, factor, settings, size, tuple(told))
+            notes.append(f"{key} holds floats; {255 / factor:g} was assumed to be white (image_scale= says otherwise)")
+    return ImageRule("colour", axes, frame_shape, factor, settings, size, tuple(notes))
 
 
 Axes = tuple[tuple[int, ...] | None, tuple[int, int, int], list[str]]
 
 
-def _axes_of(row: tuple[int, ...], dtype: np.dtype[Any], depth: bool, layout: str) -> Axes | None:
+def _axes_of(row: tuple[int, ...], dtype: np.dtype, depth: bool, layout: str) -> Axes | None:
     channels = (1,) if depth else (1, 3)
     if len(row) == 2 and (dtype == np.uint8 or depth) and min(row) >= _SMALLEST_WITHOUT_CHANNELS:
-        return None, (row[0], row[1], 1), ["taken for pictures without a channel axis"]
+        return None, (row[0], row[1], 1), ["assumed to be images without a channel axis"]
     if len(row) != 3:
         return None
     last = row[2] in channels and min(row[:2]) >= _SMALLEST
     first = row[0] in channels and min(row[1:]) >= _SMALLEST
     if row[2] == 4 and dtype == np.uint8 and not depth and min(row[:2]) >= _SMALLEST and layout != "chw" and not first:
-        return _AXES["hwc"], (row[0], row[1], 3), ["taken for pictures of four channels; the fourth was left out"]
+        return _AXES["hwc"], (row[0], row[1], 3), ["assumed to be images of four channels; the fourth was left out"]
     chosen = layout if layout != "auto" else "hwc" if last else "chw" if first else ""
     if (chosen == "hwc" and not last) or (chosen == "chw" and not first) or not chosen:
         return None
     height, width, channel = (row[axis] for axis in _AXES[chosen])
-    told = (
-        ["taken for pictures (channel, height, width); layout=hwc says otherwise"]
+    notes = (
+        ["assumed to be images (channel, height, width); layout=hwc says otherwise"]
         if layout == "auto" and not last
         else []
     )
-    return _AXES[chosen], (height, width, channel), told
+    return _AXES[chosen], (height, width, channel), notes
 
 
-def _depth_factor(
-    dtype: np.dtype[Any], rows: Callable[[int], np.ndarray], count: int, settings: PictureSettings
-) -> float:
+def _depth_factor(dtype: np.dtype, rows: Callable[[int], np.ndarray], count: int, settings: ImageSettings) -> float:
     if settings.depth_unit != "auto":
         return {"m": 1000.0, "mm": 1.0}[settings.depth_unit]
     if dtype.kind in "ui":
@@ -203,7 +201,7 @@ def _depth_factor(
     return 1000.0 if max((float(row.max(initial=0)) for row in finite), default=0) <= _METRES else 1.0
 
 
-def _colour_factor(rows: Callable[[int], np.ndarray], count: int, settings: PictureSettings, where: str) -> float:
+def _colour_factor(rows: Callable[[int], np.ndarray], count: int, settings: ImageSettings, where: str) -> float:
     if settings.image_scale != "auto":
         return 255.0 / float(settings.image_scale)
     low, high = np.inf, -np.inf
@@ -216,7 +214,7 @@ def _colour_factor(rows: Callable[[int], np.ndarray], count: int, settings: Pict
     if low >= -0.5 and (1 < high < 255.5 or high <= 0):
         return 1.0
     raise ImportSourceError(
-        f"{where} looks like pictures of floats, but its values go from {low:.4g} to {high:.4g}, neither 0 to 1 nor "
+        f"{where} looks like images of floats, but its values go from {low:.4g} to {high:.4g}, neither 0 to 1 nor "
         "0 to 255; give image_scale=1 or 255, or leave it out with drop="
     )
 
@@ -227,7 +225,7 @@ def _sampled(rows: Callable[[int], np.ndarray], count: int) -> Iterable[np.ndarr
 
 
 def _until_lit(rows: Callable[[int], np.ndarray], count: int) -> Iterable[np.ndarray]:
-    """Where every sampled picture is black, all of them up to the first that is not."""
+    """Where every sampled image is black, all of them up to the first that is not."""
     if any(row.max() > 0 for row in _sampled(rows, count)):
         return
     for number in range(count):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from robo_datasets.importers.grades import Grade, grade_of
 
@@ -22,7 +21,7 @@ _OTHERS = frozenset({"episode_index", "index", "length", "tasks", "task", "termi
 _PREFIXES = ("stats/", "data/", "videos/", "meta/", "dataset_", "robo_rm.", "subtask_", "sparse_", "dense_")
 
 
-def noted_grade(entry: Mapping[str, Any]) -> Grade | None:
+def noted_grade(entry: Mapping[str, object]) -> Grade | None:
     """How the episode went by its own entry; None where it does not say."""
     for name in _OUTCOMES:
         value = entry.get(name)
@@ -31,10 +30,10 @@ def noted_grade(entry: Mapping[str, Any]) -> Grade | None:
     return None
 
 
-def noted_attributes(entry: Mapping[str, Any]) -> dict[str, Any]:
+def noted_attributes(entry: Mapping[str, object]) -> dict[str, object]:
     """Everything else of the entry that LeRobot has no meaning for, as plain JSON; with the grade, where it is one."""
     grade = noted_grade(entry)
-    found: dict[str, Any] = {} if grade is None or isinstance(entry.get("success"), bool) else grade.attributes()
+    found: dict[str, object] = {} if grade is None or isinstance(entry.get("success"), bool) else grade.attributes()
     for name, value in entry.items():
         if name in _OTHERS or name == "success" or name.startswith(_PREFIXES) or value is None:
             continue
@@ -43,6 +42,7 @@ def noted_attributes(entry: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def noted_instruction(entry: Mapping[str, Any]) -> str:
+def noted_instruction(entry: Mapping[str, object]) -> str:
     """An instruction under other names than LeRobot's; empty where there is none."""
-    return next((entry[name] for name in _INSTRUCTIONS if isinstance(entry.get(name), str) and entry[name]), "")
+    found = (entry.get(name) for name in _INSTRUCTIONS)
+    return next((text for text in found if isinstance(text, str) and text), "")

@@ -1,4 +1,4 @@
-"""What importers' verbs share: frame size, stage annotation and success from the user's settings."""
+"""What import commands share: frame size, stage annotation and success from the user's settings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from robo_core.errors import ConfigError
-from robo_datasets.importers.image_config import PictureConfig
-from robo_datasets.importers.images import PictureSettings
+from robo_datasets.importers.image_config import ImageConfig
+from robo_datasets.importers.images import ImageSettings
 from robo_datasets.importers.run import ImportPlan
 from robo_datasets.importers.source import Source
 from robo_datasets.importers.stage_files import Segment, check_names, frame_labels, read_stage_file, stage_order
@@ -31,13 +31,13 @@ def frame_size(size: Sequence[int] | None) -> tuple[int, int] | None:
     return int(size[0]), int(size[1])
 
 
-def picture_settings(config: PictureConfig) -> PictureSettings:
-    """What the user says of pictures, checked.
+def image_settings(config: ImageConfig) -> ImageSettings:
+    """What the user says of images, checked.
 
     Raises:
         ConfigError: a value is not one of those known.
     """
-    return PictureSettings(config.flip, config.colours, config.image_scale, config.layout, config.depth_unit)
+    return ImageSettings(config.flip, config.colours, config.image_scale, config.layout, config.depth_unit)
 
 
 def plan_import(
@@ -50,7 +50,7 @@ def plan_import(
     """Stage labels and success for every episode of a source.
 
     Args:
-        source: the data set.
+        source: the dataset.
         store: path of the store; where it exists, its stages are the known ones.
         stages: annotation file, or "" for what the source itself carries.
         stage_names: the known stages in order.
@@ -91,7 +91,7 @@ def plan_import(
 
 
 def unknown_outcomes(success: Mapping[int, bool | None], wanted: str) -> str:
-    """What to tell the user about episodes whose outcome nobody said; empty where there is nothing to tell.
+    """What to report to the user about episodes whose outcome nobody said; empty where there is nothing to report.
 
     Args:
         success: the plan's outcomes by episode number.
@@ -103,6 +103,6 @@ def unknown_outcomes(success: Mapping[int, bool | None], wanted: str) -> str:
     return (
         f"nothing in the data says whether {unknown} of {len(success)} episodes succeeded: their success is unknown. "
         "They train reward models and policies like demonstrations (stages decide what is learned); "
-        "weights=success_only, calibrate and all figures of success versus failure leave them out. Where all of them "
+        "weights=success_only, calibrate and all metrics of success versus failure leave them out. Where all of them "
         "succeeded, say success=true"
     )

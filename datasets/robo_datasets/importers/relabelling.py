@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -13,8 +13,16 @@ from robo_core.errors import LabelError
 from robo_datasets.importers.source import Source, SourceEpisode
 from robo_datasets.store.demo_store import DemoStore
 
-STAGES, SUCCESS, TASK, ATTRIBUTES = "stages", "success", "instruction", "attributes"
-"""What can differ, in the order in which it is told."""
+
+class Labels(TypedDict, total=False):
+    """Labels that differ, by what they should be, in the order in which they are reported."""
+
+    stages: np.ndarray | None
+    """(T,) ints; None where the store has no such stages."""
+    success: bool | None
+    instruction: str
+    attributes: dict[str, object]
+
 
 # Attributes that say where and how an episode was read rather than what it is: they change when a source moves.
 _OF_THE_PLACE = frozenset({"folder", "file", "original_size", "assumed"})
@@ -67,20 +75,20 @@ def label_again(
         episode = source.episodes[position]
         found = _differences(store, source, episode, name, plan, wanted.get(episode.number))
         if not known and episode.number in (plan.labels or {}):
-            found[STAGES] = None
+            found["stages"] = None
         if not relabel:
             differing.update(found.keys())
             continue
-        if STAGES in found:
-            store.set_stages(name, found[STAGES])
-        if SUCCESS in found:
-            store.set_success(name, found[SUCCESS])
-        if TASK in found:
-            store.set_task(name, found[TASK])
-        if ATTRIBUTES in found:
-            store.set_attributes(name, found[ATTRIBUTES])
+        if (stages := found.get("stages")) is not None:
+            store.set_stages(name, stages)
+        if "success" in found:
+            store.set_success(name, found["success"])
+        if "instruction" in found:
+            store.set_task(name, found["instruction"])
+        if "attributes" in found:
+            store.set_attributes(name, found["attributes"])
         changed += bool(found)
-    return changed, {what: differing[what] for what in (STAGES, SUCCESS, TASK, ATTRIBUTES) if differing[what]}
+    return changed, {what: differing[what] for what in Labels.__annotations__ if differing[what]}
 
 
 def _differences(
@@ -90,31 +98,31 @@ def _differences(
     name: str,
     plan: ImportPlan,
     labels: np.ndarray | None,
-) -> dict[str, Any]:
-    """By what differs, what it should be."""
+) -> Labels:
+    """What differs, as it should be."""
     held = store.episode(name)
-    found: dict[str, Any] = {}
+    found: Labels = {}
     if labels is not None and len(labels) != held.length:
         raise LabelError(
             f"{source.path}: episode {episode.number} has {len(labels)} labels, it is in {store.path} with "
             f"{held.length} frames"
         )
     if labels is not None and not np.array_equal(held.stage, labels):
-        found[STAGES] = labels
+        found["stages"] = labels
     success = (plan.success or {}).get(episode.number, episode.success)
     # Whoever sets no outcome takes none away that somebody noted in the store; `unknown`, said, does.
     if success != held.success and (success is not None or not plan.automatic):
-        found[SUCCESS] = success
+        found["success"] = success
     if episode.task and episode.task != held.task and (task := source.instruction(episode)) not in ("", held.task):
-        found[TASK] = task
-    told = {key: _plain(value) for key, value in episode.attributes.items() if key not in _OF_THE_PLACE}
-    kept = held.attributes if told else {}
-    if other := {key: value for key, value in told.items() if key not in kept or kept[key] != value}:
-        found[ATTRIBUTES] = other
+        found["instruction"] = task
+    said = {key: _plain(value) for key, value in episode.attributes.items() if key not in _OF_THE_PLACE}
+    attributes = held.attributes if said else {}
+    if other := {key: value for key, value in said.items() if key not in attributes or attributes[key] != value}:
+        found["attributes"] = other
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """As JSON gives it back: without tuples."""
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]

@@ -1,24 +1,24 @@
-"""Features of a data set that robo-rm exported: what it noted of the store goes before what the format could say."""
+"""Features of a dataset that robo-rm exported: what it noted of the store goes before what the format could say."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import cast
 
 from robo_core.errors import ImportSourceError, StoreError
-from robo_datasets.store.features import parse_features
+from robo_datasets.store.features import FeatureSpec, parse_features
 
 _ANY = "restored-feature"
 
 
-def restored_feature(key: str, made: dict[str, Any], noted: Any, where: str) -> dict[str, Any]:
+def restored_feature(key: str, made: FeatureSpec, noted: object, where: str) -> FeatureSpec:
     """The feature as noted, where that fits the data: the same numbers in another shape, or a channel of a grey video.
 
     Args:
         key: feature key.
-        made: what the data set itself declares.
-        noted: what robo-rm noted, untrusted; None for a data set of another origin.
-        where: the data set or file, for errors.
+        made: what the dataset itself declares.
+        noted: what robo-rm noted, untrusted; None for a dataset of another origin.
+        where: the dataset or file, for errors.
 
     Raises:
         ImportSourceError: no store can hold the feature.
@@ -33,4 +33,4 @@ def restored_feature(key: str, made: dict[str, Any], noted: Any, where: str) -> 
         raise ImportSourceError(f"{where}: {str(error).replace(_ANY, key)}") from error
     grey = feature.is_frames and feature.shape[:2] == declared.shape[:2] and feature.shape[2] == 1
     same = math.prod(feature.shape) == math.prod(declared.shape) and feature.dtype == declared.dtype
-    return {**noted, "shape": feature.shape} if same or grey else made
+    return cast(FeatureSpec, {**noted, "shape": feature.shape}) if same or grey else made

@@ -23,7 +23,7 @@ from robo_datasets.importers.selection import SelectedSource, Selection
 from robo_datasets.importers.source import Source
 from robo_datasets.importers.workers import Done, Job, run_job
 from robo_datasets.store.demo_store import DemoStore
-from robo_datasets.store.features import parse_features
+from robo_datasets.store.features import FeatureSpec, parse_features
 from robo_datasets.store.layout import EPISODES, GROUP_FILE, STAGING, is_uuid, utc_now
 from robo_datasets.store.writer import lock_folder
 
@@ -170,7 +170,7 @@ def _make(path: Path, source: Source, plan: ImportPlan, options: Mapping[str, An
 def _fitted(source: Source, store: DemoStore) -> Source:
     """The source without the optional features that the store lacks, and with zeros for those that it has."""
     surplus = [key for key in source.optional if key in source.features and key not in store.schema]
-    lacking = {
+    lacking: dict[str, FeatureSpec] = {
         key: {"dtype": store.schema[key].dtype, "shape": store.schema[key].shape, "names": store.schema[key].names}
         for key in source.optional
         if key in store.schema and key not in source.features

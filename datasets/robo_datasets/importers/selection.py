@@ -11,14 +11,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from robo_core.errors import ConfigError, ImportSourceError
 from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.source import EpisodeDetails, Source, SourceEpisode, SourceFrame
-from robo_datasets.store.features import OWN_ARRAYS
+from robo_datasets.store.features import OWN_ARRAYS, FeatureSpec
 
 _RANGE = re.compile(r"\s*([0-9]+)\s*(?:([-:])\s*([0-9]+)\s*)?\Z")
 
@@ -44,17 +43,17 @@ class Selection:
         return self.episodes is None and not self.drop and not self.rename and self.fps is None
 
 
-def parse_episodes(value: Any) -> list[range] | None:
+def parse_episodes(value: object) -> list[range] | None:
     """Episode numbers as the user gives them: ``[0,3,10-19]`` or ``"0:20"``; None for all of them.
 
     ``10-19`` includes its end, ``10:20`` does not.
 
     Raises:
-        ConfigError: names what is no number or range.
+        ConfigError: names what is not a number or range.
     """
     if value is None or value == "":
         return None
-    parts: list[Any] = []
+    parts: list[object] = []
     for item in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
         parts += str(item).split(",") if not isinstance(item, bool) else [item]
     ranges = []
@@ -72,7 +71,7 @@ def parse_episodes(value: Any) -> list[range] | None:
     return ranges
 
 
-def parse_rename(value: Any) -> dict[str, str]:
+def parse_rename(value: object) -> dict[str, str]:
     """Feature key to new key, as the user gives them: ``{observation.image: observation.images.front}``.
 
     Raises:
@@ -113,9 +112,7 @@ class SelectedSource(Source):
         ConfigError: the selection names an episode or a feature that the source does not have.
     """
 
-    def __init__(
-        self, source: Source, selection: Selection, zeros: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> None:
+    def __init__(self, source: Source, selection: Selection, zeros: Mapping[str, FeatureSpec] | None = None) -> None:
         self._source, self._zeros = source, dict(zeros or {})
         self.format, self.path, self.robot = source.format, source.path, source.robot
         known = source.known_keys()
@@ -225,11 +222,11 @@ class SelectedSource(Source):
     def _shortened(self, episode: SourceEpisode) -> SourceEpisode:
         return replace(episode, length=len(self.picks(episode.length)))
 
-    def _named(self, features: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    def _named(self, features: Mapping[str, FeatureSpec]) -> dict[str, FeatureSpec]:
         unknown = [key for key in self._rename if key not in features]
         if unknown:
             raise ConfigError(f"rename: {self.path} has no feature {unknown[0]!r}; it has {sorted(features)}")
-        named: dict[str, Mapping[str, Any]] = {}
+        named: dict[str, FeatureSpec] = {}
         for key, entry in features.items():
             name = self._rename.get(key, key)
             if name in named:
@@ -249,7 +246,7 @@ def _chosen(whole: Mapping[int, SourceEpisode], wanted: Sequence[range] | None, 
     return {number for numbers in wanted for number in numbers}
 
 
-def _picked_runs(runs: Sequence[tuple[int, int, Any]], picks: np.ndarray) -> list[tuple[int, int, Any]]:
+def _picked_runs(runs: Sequence[tuple[int, int, object]], picks: np.ndarray) -> list[tuple[int, int, object]]:
     """Runs of the source's frames as runs of those picked; a run between two picks is left out."""
     moved = ((*np.searchsorted(picks, (start, end)).tolist(), value) for start, end, value in runs)
     return [(start, end, value) for start, end, value in moved if end > start]

@@ -1,4 +1,4 @@
-"""The settings that all import verbs have; each verb adds its own, and may say more of these."""
+"""The settings that all import commands have; each command adds its own, and may say more of these."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ImportConfig:
     """Settings of every ``robo-rm import``."""
 
     source: str = MISSING
-    """The data set."""
+    """The dataset."""
     store: str = MISSING
     """Demo store to append to; made where it does not exist."""
     stages: str = ""
@@ -45,6 +45,6 @@ class ImportConfig:
     subsampling: str = "4:4:4"
     """JPEG chroma subsampling of a new store: 4:4:4, 4:2:2 or 4:2:0."""
     workers: int | None = None
-    """Processes that read episodes; one a core by default."""
+    """Processes that read episodes; one per core by default."""
     out: str = ""
     """Folder for config.yaml and metrics.json; none by default."""

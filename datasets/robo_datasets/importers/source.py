@@ -1,4 +1,4 @@
-"""What an importer is: a data set that says what it holds and yields its episodes frame by frame."""
+"""What an importer is: a dataset that says what it holds and yields its episodes frame by frame."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from robo_datasets.importers.content import Content, ContentHash
+from robo_datasets.store.features import FeatureSpec
 
 
 class SourceFrame(NamedTuple):
@@ -30,7 +31,7 @@ class SourceEpisode:
     length: int
     task: str
     success: bool | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, object] = field(default_factory=dict)
     segments: Sequence[tuple[str, int, int]] = ()
     """Stage annotation carried by the source: (name, start, end), end exclusive."""
     problem: str = ""
@@ -46,16 +47,16 @@ class EpisodeDetails:
 
     task: str | None = None
     """The instruction, where it differs from what the episode said; None to keep that."""
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, object] = field(default_factory=dict)
     """Attributes in addition to the episode's."""
-    runs: Mapping[str, Sequence[tuple[int, int, Any]]] = field(default_factory=dict)
+    runs: Mapping[str, Sequence[tuple[int, int, object]]] = field(default_factory=dict)
     """Attributes that hold for some of the frames: (start, end, value), end exclusive. Kept as attributes."""
     notes: Sequence[str] = ()
     """What the user should know of how the episode was read."""
 
 
 class Source(ABC):
-    """A data set to import. Must be picklable: worker processes read its episodes.
+    """A dataset to import. Must be picklable: worker processes read its episodes.
 
     A format has to give the attributes below, ``check`` and ``frames``. The rest has defaults that are right for every
     format and slow for some: ``identify`` decodes the frames, ``files`` is every file of the source.
@@ -65,10 +66,10 @@ class Source(ABC):
     """For instance "lerobot-2.1"."""
     path: Path
     """Where it stands."""
-    features: Mapping[str, Mapping[str, Any]]
+    features: Mapping[str, FeatureSpec]
     """In LeRobot's form, as they will stand in the store."""
     fps: float
-    """Frames a second."""
+    """Frames per second."""
     robot: str | None = None
     """Name of the robot, where the source says."""
     episodes: Sequence[SourceEpisode]
@@ -103,7 +104,7 @@ class Source(ABC):
         return EpisodeDetails()
 
     def instruction(self, episode: SourceEpisode) -> str:
-        """The instruction that the episode has in a store, told without its pictures; empty where there is none.
+        """The instruction that the episode has in a store, found without its images; empty where there is none.
 
         Raises:
             ImportSourceError: names file and episode.
@@ -111,7 +112,7 @@ class Source(ABC):
         return episode.task
 
     def numbers(self, episode: SourceEpisode) -> Mapping[str, np.ndarray]:
-        """Low-dimensional features (T, ...) of an episode that robo-rm exported, told without its pictures.
+        """Low-dimensional features (T, ...) of an episode that robo-rm exported, found without its images.
 
         Raises:
             ImportSourceError: names file and episode.
@@ -127,7 +128,7 @@ class Source(ABC):
         return self.features.keys()
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
-        """Give ``content`` the episode's numbers and pictures, as the source keeps them.
+        """Give ``content`` the episode's numbers and images, as the source keeps them.
 
         Raises:
             ImportSourceError: names file and episode.
@@ -137,7 +138,7 @@ class Source(ABC):
             for key, entry in self.features.items():
                 value = np.asarray(frame.values[key])
                 if len(entry["shape"]) == 3 and value.dtype in (np.uint8, np.uint16):
-                    content.add_picture(key, value)
+                    content.add_image(key, value)
                 else:
                     content.add_rows(key, value[None])
 
@@ -167,7 +168,7 @@ def episode_content(source: Source, episode: SourceEpisode) -> Content:
     return content.finish()
 
 
-def source_record(source: Source, episode: SourceEpisode, content: Content) -> dict[str, Any]:
+def source_record(source: Source, episode: SourceEpisode, content: Content) -> dict[str, object]:
     """The ``source`` attribute of an imported episode: where it came from, and what it is known by."""
     path = source.path.resolve()
     return {

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ def read_stage_file(path: str | Path, lengths: Mapping[int, int]) -> dict[int, l
 
     Args:
         path: the JSON file.
-        lengths: episode number to number of frames, of the data set that is annotated.
+        lengths: episode number to number of frames, of the dataset that is annotated.
 
     Returns:
         Episode number to (name, start, end) segments.
@@ -48,7 +47,7 @@ def read_stage_file(path: str | Path, lengths: Mapping[int, int]) -> dict[int, l
         number, found = _read_entry(file, position, entry)
         if number not in lengths:
             raise LabelError(
-                f"{file} annotates episode {number}, which the data set does not have; it has {_span(lengths)}"
+                f"{file} annotates episode {number}, which the dataset does not have; it has {_span(lengths)}"
             )
         if number in segments:
             raise LabelError(f"{file} annotates episode {number} twice")
@@ -122,7 +121,7 @@ def frame_labels(segments: Sequence[Segment], length: int, stages: Sequence[str]
     return labels
 
 
-def _read_entry(file: Path, position: int, entry: Any) -> tuple[int, list[Segment]]:
+def _read_entry(file: Path, position: int, entry: object) -> tuple[int, list[Segment]]:
     where = f"{file}, entry {position}"
     if not isinstance(entry, dict) or not isinstance(entry.get("subtasks"), list):
         raise LabelError(f"{where}: each entry needs episode_index and a list of subtasks")
@@ -143,7 +142,7 @@ def _read_entry(file: Path, position: int, entry: Any) -> tuple[int, list[Segmen
     return number, segments
 
 
-def _whole(value: Any) -> bool:
+def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -24,9 +24,19 @@ from robo_datasets.store.remote import RemotePath, list_names
 _ATTEMPTS = 1000
 
 
-def read_edits(root: Path, uuid: str) -> dict[str, Any]:
-    """The edits in force for an episode: any of ``success``, ``stage`` (runs), ``task`` and ``attributes`` (those that
-    replace or join the writer's); empty where nothing was edited.
+class EpisodeEdits(TypedDict, total=False):
+    """Edits in force for an episode."""
+
+    stage: list[list[int]]
+    """Runs [start, end, stage]."""
+    success: bool | None
+    task: str
+    attributes: dict[str, object]
+    """Those that replace or join the writer's."""
+
+
+def read_edits(root: Path, uuid: str) -> EpisodeEdits:
+    """The edits in force for an episode; empty where nothing was edited.
 
     Raises:
         CorruptionError: the newest annotation file is damaged.
@@ -37,21 +47,20 @@ def read_edits(root: Path, uuid: str) -> dict[str, Any]:
     document = open_seal(newest.read_bytes(), newest)
     if document.get("uuid") != uuid:
         raise CorruptionError(f"{newest} belongs to episode {document.get('uuid')}")
-    edits: dict[str, Any] = document["edits"]
-    return edits
+    return cast(EpisodeEdits, document["edits"])
 
 
 def newest_file(root: Path, uuid: str) -> Path | None:
     """The annotation file in force, or None."""
     folder = root / ANNOTATIONS
     if isinstance(folder, RemotePath) and uuid not in folder.names():
-        return None  # most episodes have no edits: one listing tells, not one for each
+        return None  # most episodes have no edits: one listing says so, not one for each
     folder = folder / uuid
     names = _versions(folder)
     return folder / names[-1] if names else None
 
 
-def add_edit(root: Path, uuid: str, key: str, value: Any) -> None:
+def add_edit(root: Path, uuid: str, edit: EpisodeEdits) -> None:
     """Put one edit into force, keeping the others.
 
     Raises:
@@ -63,9 +72,10 @@ def add_edit(root: Path, uuid: str, key: str, value: Any) -> None:
         for _ in range(_ATTEMPTS):
             names = _versions(folder)
             version = int(names[-1].split(".")[0]) + 1 if names else 1
-            edits = read_edits(root, uuid)
-            # Names in a mapping are edits of their own: another writer's stay.
-            edits[key] = {**edits.get(key, {}), **value} if isinstance(value, dict) else value
+            before = read_edits(root, uuid)
+            edits: EpisodeEdits = {**before, **edit}
+            if "attributes" in edit:  # each attribute is an edit of its own: those of other writers stay
+                edits["attributes"] = {**before.get("attributes", {}), **edit["attributes"]}
             document = {"version": version, "uuid": uuid, "created": utc_now(), "edits": edits}
             if _claim(folder, version, seal(document)):
                 return

@@ -15,19 +15,26 @@ import shutil
 import uuid as uuids
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import numpy as np
 
 from robo_core.checksummed import digest, open_seal
 from robo_core.errors import StoreError
-from robo_core.lru_cache import Kept
-from robo_datasets.edits import Edits
+from robo_core.lru_cache import LRUCache
 from robo_datasets.store.annotations import newest_file
 from robo_datasets.store.derived import Derived, make_derived, newest_derived
-from robo_datasets.store.description import check_fps, check_stages, make_root, name_stages, read_description
+from robo_datasets.store.description import (
+    StoreDescription,
+    check_fps,
+    check_stages,
+    make_root,
+    name_stages,
+    read_description,
+)
+from robo_datasets.store.edits import Edits
 from robo_datasets.store.episode import Episode
-from robo_datasets.store.features import Feature, check_same, parse_features
+from robo_datasets.store.features import Feature, FeatureSpec, check_same, parse_features
 from robo_datasets.store.frame_cache import CachedCamera, FrameCache
 from robo_datasets.store.index import load_entries, write_index
 from robo_datasets.store.jpeg import DEFAULT_QUALITY, DEFAULT_SUBSAMPLING, reduction_for
@@ -48,16 +55,27 @@ from robo_datasets.store.shard import ShardReader
 from robo_datasets.store.writer import EpisodeWriter
 from robo_datasets.store.zarr_meta import chunk_name
 
-# Bounds on what a reader keeps open and at hand. Mapped pages are the kernel's file cache, which it takes back when
+# Bounds on what a reader keeps open and in memory. Mapped pages are the kernel's file cache, which it takes back when
 # memory is short, so that they may be many; what is not file cache does not grow with the number of episodes read.
 MAX_OPEN_SHARDS = 256
 MAX_MAPPED_BYTES = 1 << 32
-MAX_KEPT_ARRAYS = 4096
-MAX_KEPT_BYTES = 1 << 26
+MAX_CACHED_ARRAYS = 4096
+MAX_CACHED_BYTES = 1 << 26
 
-# index.json is rewritten when this share of the episodes is not in it, which keeps appending linear.
+# index.json is rewritten when this fraction of the episodes is not in it, which keeps appending linear.
 INDEX_SLACK = 0.05
 INDEX_SLACK_EPISODES = 32
+
+
+class StoreOptions(TypedDict, total=False):
+    """What ``DemoStore.create`` takes besides features, frame rate and stages; its defaults where left out."""
+
+    robot: str | None
+    contract_hash: str | None
+    codec: str
+    quality: int
+    subsampling: str
+    contract: Mapping[str, object] | None
 
 
 class DemoStore(Edits):
@@ -67,22 +85,22 @@ class DemoStore(Edits):
     other writers. It may be pickled to, or forked into, worker processes: each opens its own files.
     """
 
-    def __init__(self, path: Path, description: Mapping[str, Any], entries: dict[str, Entry], fresh: bool) -> None:
+    def __init__(self, path: Path, description: StoreDescription, entries: dict[str, Entry], fresh: bool) -> None:
         self.path = path
         self.fps = float(description["fps"])
         self.stages: list[str] = list(description["stages"])
         self.robot: str | None = description["robot"]
         self.contract_hash: str | None = description["contract_hash"]
-        self.contract: dict[str, Any] | None = description.get("contract")
+        self.contract: dict[str, object] | None = description.get("contract")
         """The robot contract itself, as ``RobotContract.to_dict`` gives it, where it was recorded with the hash."""
         self.schema: dict[str, Feature] = parse_features(description["schema"])
-        self._description = dict(description)
+        self._description = description
         self._schema_hash = digest(description["schema"])
         self._entries = entries
         self._order: list[str] | None = None
         self._unindexed = 0 if fresh else len(entries)
-        self._shards: Kept[ShardReader] = Kept(MAX_OPEN_SHARDS, MAX_MAPPED_BYTES)
-        self._rows: Kept[np.ndarray] = Kept(MAX_KEPT_ARRAYS, MAX_KEPT_BYTES)
+        self._shards: LRUCache[ShardReader] = LRUCache(MAX_OPEN_SHARDS, MAX_MAPPED_BYTES)
+        self._rows: LRUCache[np.ndarray] = LRUCache(MAX_CACHED_ARRAYS, MAX_CACHED_BYTES)
         self._cache_sets: dict[tuple[str, tuple[int, int] | None], tuple[FrameCache, ...]] = {}
 
     # --- making and opening ---
@@ -91,7 +109,7 @@ class DemoStore(Edits):
     def create(
         cls,
         path: str | os.PathLike[str],
-        features: Mapping[str, Mapping[str, Any]],
+        features: Mapping[str, Mapping[str, object]],
         fps: float,
         stages: Sequence[str] = (),
         robot: str | None = None,
@@ -99,14 +117,14 @@ class DemoStore(Edits):
         codec: str = "jpeg",
         quality: int = DEFAULT_QUALITY,
         subsampling: str = DEFAULT_SUBSAMPLING,
-        contract: Mapping[str, Any] | None = None,
+        contract: Mapping[str, object] | None = None,
     ) -> DemoStore:
         """Make an empty store.
 
         Args:
             path: folder to make; it must not exist or be empty.
             features: in LeRobot's form, ``{key: {"shape", "dtype", "names"}}``; see ``parse_features``.
-            fps: frames a second.
+            fps: frames per second.
             stages: names of the task's stages in order.
             robot: name of the robot.
             contract_hash: hash of the robot contract that the episodes were recorded under.
@@ -121,15 +139,16 @@ class DemoStore(Edits):
         """
         root = Path(path)
         schema = parse_features(features, codec, quality, subsampling)
-        description = {
+        description: StoreDescription = {
             "version": FORMAT_VERSION,
             "fps": check_fps(fps),
             "schema": {key: feature.to_json() for key, feature in schema.items()},
             "stages": check_stages(stages),
             "robot": robot,
             "contract_hash": contract_hash,
-            **({} if contract is None else {"contract": dict(contract)}),
         }
+        if contract is not None:
+            description["contract"] = dict(contract)
         if root.is_file() or (root.is_dir() and any(root.iterdir())):
             raise StoreError(f"{root} already holds something; open it, or give another path")
         try:
@@ -157,10 +176,10 @@ class DemoStore(Edits):
     def open_or_create(
         cls,
         path: str | os.PathLike[str],
-        features: Mapping[str, Mapping[str, Any]],
+        features: Mapping[str, Mapping[str, object]],
         fps: float,
         stages: Sequence[str] = (),
-        **options: Any,
+        **options: Unpack[StoreOptions],
     ) -> DemoStore:
         """Open the store at ``path`` to append to it, or make it; ``options`` as for ``create``.
 
@@ -182,7 +201,9 @@ class DemoStore(Edits):
             )
         return store
 
-    def check_schema(self, features: Mapping[str, Mapping[str, Any]], fps: float, stages: Sequence[str] = ()) -> None:
+    def check_schema(
+        self, features: Mapping[str, Mapping[str, object]], fps: float, stages: Sequence[str] = ()
+    ) -> None:
         """Check that episodes with these features, frame rate and stages may be appended.
 
         Raises:
@@ -208,13 +229,14 @@ class DemoStore(Edits):
     # --- reading ---
 
     @property
-    def features(self) -> dict[str, dict[str, Any]]:
+    def features(self) -> dict[str, FeatureSpec]:
         """Features in LeRobot's form: ``{key: {"dtype", "shape", "names"}}``, and ``depth`` of depth cameras."""
-        return {
-            key: {"dtype": feature.dtype, "shape": feature.shape, "names": feature.names}
-            | ({} if feature.depth is None else {"depth": dict(feature.depth)})
-            for key, feature in self.schema.items()
-        }
+        found: dict[str, FeatureSpec] = {}
+        for key, feature in self.schema.items():
+            found[key] = {"dtype": feature.dtype, "shape": feature.shape, "names": feature.names}
+            if feature.depth is not None:
+                found[key]["depth"] = feature.depth
+        return found
 
     @property
     def cameras(self) -> list[str]:
@@ -270,7 +292,7 @@ class DemoStore(Edits):
     def shard(self, entry: Entry, feature: Feature) -> ShardReader:
         """The open shard of a camera; the least recently used ones are let go."""
         key = (entry.commit, feature.key)
-        return self._shards.get_or_make(
+        return self._shards.get_or_build(
             key, lambda: ShardReader(self._chunk(entry, feature), feature, entry.length), _mapped
         )
 
@@ -297,7 +319,7 @@ class DemoStore(Edits):
             CorruptionError: the stored bytes are damaged.
         """
         key = (entry.commit, feature.key)
-        return self._rows.get_or_make(
+        return self._rows.get_or_build(
             key, lambda: read_rows(self._chunk(entry, feature), feature, entry.length), lambda rows: rows.nbytes
         )
 
@@ -321,7 +343,7 @@ class DemoStore(Edits):
         return found
 
     def camera_repeats(self, uuid: str, key: str) -> np.ndarray:
-        """(T - 1,) bool: a camera's next frame is the same to the last pixel, told from the encoded bytes.
+        """(T - 1,) bool: a camera's next frame is the same to the last pixel, found from the encoded bytes.
 
         Raises:
             CorruptionError: the shard is damaged.
@@ -350,8 +372,8 @@ class DemoStore(Edits):
         self,
         task: str = "",
         success: bool | None = None,
-        source: Any = None,
-        attributes: Mapping[str, Any] | None = None,
+        source: object = None,
+        attributes: Mapping[str, object] | None = None,
         uuid: str | None = None,
         created: str | None = None,
         sequence: int = 0,
@@ -412,11 +434,11 @@ class DemoStore(Edits):
         self._description = name_stages(self.path, stages)
         self.stages = list(self._description["stages"])
 
-    def derive(self, name: str, provenance: Mapping[str, Any]) -> Derived:
+    def derive(self, name: str, provenance: Mapping[str, object]) -> Derived:
         """The set of derived arrays of a name and provenance, to write to or read; made at the first write.
 
         Raises:
-            StoreError: the name is no plain word, or the provenance is no JSON.
+            StoreError: the name is not a plain word, or the provenance is not JSON.
         """
         return make_derived(self.path, name, provenance, self.lengths)
 
@@ -452,8 +474,8 @@ class DemoStore(Edits):
 
     # --- workers ---
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but what is kept at hand."""
+    def __getstate__(self) -> dict[str, object]:
+        """Everything but the caches."""
         return {**vars(self), "_cache_sets": {}}
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Depth pictures: what a level means in metres, and how formats write it down.
+"""Depth images: what a level means in metres, and how formats write it down.
 
 A store keeps depth as uint16 (H, W, 1) without loss, with ``{"unit": "mm", "scale": 0.001}`` in its schema: a level
 times the scale is a distance in metres. 0 stands for "no reading", as depth cameras give it.
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from robo_datasets.store.features import DepthSpec
 
 MILLIMETRES = "mm"
 METRES = "m"
@@ -23,12 +24,12 @@ _LARGEST = 65535
 _DEFAULTS = {"depth_min": 0.01, "depth_max": 10.0, "shift": 3.5}
 
 
-def depth_record(unit: str = MILLIMETRES, scale: float | None = None) -> dict[str, Any]:
-    """What a feature of depth says of its levels: unit and metres a level."""
+def depth_record(unit: str = MILLIMETRES, scale: float | None = None) -> DepthSpec:
+    """What a feature of depth says of its levels: unit and metres per level."""
     return {"unit": unit, "scale": SCALES[unit] if scale is None else scale}
 
 
-def is_depth_map(entry: Mapping[str, Any]) -> bool:
+def is_depth_map(entry: Mapping[str, object]) -> bool:
     """Whether a LeRobot feature is flagged as depth, in any of the places where versions of LeRobot put the flag."""
     info, video = entry.get("info"), entry.get("video_info")
     places = [place for place in (info, video) if isinstance(place, Mapping)]
@@ -45,25 +46,25 @@ class DepthCodes:
     use_log: bool
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any], where: str) -> DepthCodes:
+    def of(cls, entry: Mapping[str, object], where: str) -> DepthCodes:
         """From a feature of info.json; what it does not say is LeRobot's default.
 
         Raises:
-            ValueError: a figure is none, or they do not fit each other; names ``where``.
+            ValueError: a value is not a number, or they contradict each other; names ``where``.
         """
         info = entry.get("info")
         info = info if isinstance(info, Mapping) else {}
-        figures = {}
+        values = {}
         for name, default in _DEFAULTS.items():
             value = info.get(f"video.{name}", info.get(name, default))
             if not isinstance(value, int | float) or isinstance(value, bool) or not np.isfinite(value):
                 raise ValueError(f"{where}: video.{name} is {value!r}, metres are needed")
-            figures[name] = float(value)
+            values[name] = float(value)
         use_log = info.get("video.use_log", info.get("use_log", True))
-        codes = cls(**figures, use_log=bool(use_log))
+        codes = cls(**values, use_log=bool(use_log))
         if codes.depth_max <= codes.depth_min or (codes.use_log and codes.depth_min + codes.shift <= 0):
             raise ValueError(
-                f"{where}: depth from {codes.depth_min} to {codes.depth_max} m with shift {codes.shift} is no range"
+                f"{where}: depth from {codes.depth_min} to {codes.depth_max} m with shift {codes.shift} is not a range"
             )
         return codes
 
@@ -79,7 +80,7 @@ class DepthCodes:
 
 
 def millimetres(depth: np.ndarray) -> np.ndarray:
-    """Depth in metres, floats, as uint16 millimetres; what is no reading (NaN, infinite, negative) as 0.
+    """Depth in metres, floats, as uint16 millimetres; what is not a reading (NaN, infinite, negative) as 0.
 
     Raises:
         ValueError: a distance is beyond 65.535 m.

@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from robo_datasets.store.layout import (
     DERIVED,
     GROUP_FILE,
     STAGING,
+    CommitRecord,
     commit_json,
     is_uuid,
     read_commit,
@@ -41,12 +42,20 @@ _HASH_DIGITS = 16
 _MADE_BY = {"progress": "robo-rm score", "weights": "robo-rm score"}
 
 
+class DerivedRecord(TypedDict):
+    """What a derived set's zarr.json says of it."""
+
+    name: str
+    provenance: dict[str, object]
+    created: str
+
+
 class Derived:
     """One set of derived arrays: ``write(uuid, arrays)``, ``uuid in derived``, ``read(uuid)``, ``provenance``."""
 
-    def __init__(self, root: Path, name: str, provenance: Mapping[str, Any], lengths: Mapping[str, int]) -> None:
+    def __init__(self, root: Path, name: str, provenance: Mapping[str, object], lengths: Mapping[str, int]) -> None:
         self.name = name
-        self.provenance: dict[str, Any] = dict(provenance)
+        self.provenance: dict[str, object] = dict(provenance)
         self._root, self._lengths = root, lengths
         self.path = root / DERIVED / f"{name}-{digest(self.provenance)[:_HASH_DIGITS]}"
 
@@ -110,13 +119,13 @@ class Derived:
         keys = sorted({name.split("/")[0] for name in commit["files"] if "/" in name})
         return {key: self._read_array(folder, key, commit) for key in keys}
 
-    def _read_array(self, folder: Path, key: str, commit: dict[str, Any]) -> np.ndarray:
+    def _read_array(self, folder: Path, key: str, commit: CommitRecord) -> np.ndarray:
         path = folder / key / GROUP_FILE
         try:
             raw = path.read_bytes()
         except OSError as error:
             raise CorruptionError(f"{path} cannot be read: {error.strerror}") from error
-        if f"{crc32c(raw):08x}" != commit["files"].get(f"{key}/{GROUP_FILE}", {}).get("crc32c"):
+        if f"{crc32c(raw):08x}" != commit["files"].get(f"{key}/{GROUP_FILE}", {"crc32c": ""})["crc32c"]:
             raise CorruptionError(f"{path} was changed or damaged: its checksum does not match COMMIT.json")
         meta = json.loads(raw)
         feature = Feature(key, tuple(meta["shape"][1:]), meta["data_type"])
@@ -182,11 +191,11 @@ class Derived:
         sync_folder(self.path)
 
 
-def make_derived(root: Path, name: str, provenance: Mapping[str, Any], lengths: Mapping[str, int]) -> Derived:
+def make_derived(root: Path, name: str, provenance: Mapping[str, object], lengths: Mapping[str, int]) -> Derived:
     """The derived set of a name and provenance, there or not yet.
 
     Raises:
-        StoreError: the name is no plain word, or the provenance is no JSON.
+        StoreError: the name is not a plain word, or the provenance is not JSON.
     """
     if not _NAME.match(name):
         raise StoreError(f"derived name {name!r} must be lower-case letters, digits and '_'")
@@ -216,20 +225,19 @@ def newest_derived(root: Path, name: str, lengths: Mapping[str, int]) -> Derived
     return Derived(root, name, newest["provenance"], lengths)
 
 
-def read_details(path: Path) -> dict[str, Any]:
+def read_details(path: Path) -> DerivedRecord:
     """Name, provenance and time of creation from a derived set's zarr.json.
 
     Raises:
         CorruptionError: the file is damaged.
     """
     try:
-        document = open_seal(path.read_bytes(), path)
-        details: dict[str, Any] = document["attributes"][DERIVED_KEY]
+        attributes = open_seal(path.read_bytes(), path)["attributes"]
+        return cast(DerivedRecord, cast(dict[str, object], attributes)[DERIVED_KEY])
     except OSError as error:
         raise CorruptionError(f"{path} cannot be read: {error.strerror}") from error
     except (KeyError, TypeError) as error:
         raise CorruptionError(f"{path} does not describe a derived set") from error
-    return details
 
 
 def _check(key: str, value: np.ndarray, length: int, uuid: str) -> np.ndarray:

@@ -7,17 +7,32 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 from robo_core.checksummed import open_seal, replace_durably, seal, sync_folder, write_durably
 from robo_core.errors import CorruptionError, StoreError
+from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.layout import DERIVED, EPISODES, FORMAT_VERSION, GROUP_FILE, ROOT_KEY
 from robo_datasets.store.zarr_meta import group_json
 
 
-def read_description(root: Path) -> dict[str, Any]:
+class StoreDescription(TypedDict):
+    """The ``robo_demos`` attributes of a store."""
+
+    version: int
+    fps: float
+    schema: dict[str, FeatureSpec]
+    stages: list[str]
+    robot: str | None
+    contract_hash: str | None
+    contract: NotRequired[dict[str, object]]
+    instruction_groups: NotRequired[list[list[str]]]
+
+
+def read_description(root: Path) -> StoreDescription:
     """The ``robo_demos`` attributes of a store.
 
     Raises:
@@ -48,10 +63,10 @@ def read_description(root: Path) -> dict[str, Any]:
             "its sources again, or run robo-rm export lerobot of the version that made it and import that"
         )
     open_seal(raw, path)
-    return {key: value for key, value in description.items() if key != "seal"}
+    return cast(StoreDescription, {key: value for key, value in description.items() if key != "seal"})
 
 
-def make_root(root: Path, description: dict[str, Any]) -> None:
+def make_root(root: Path, description: StoreDescription) -> None:
     """Make the store beside its place and move it there, so that no half-made store is ever seen."""
     root.parent.mkdir(parents=True, exist_ok=True)
     staging = root.with_name(f".{root.name}.{os.getpid()}.{os.urandom(4).hex()}")
@@ -68,34 +83,46 @@ def make_root(root: Path, description: dict[str, Any]) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def name_stages(root: Path, stages: Sequence[str]) -> dict[str, Any]:
-    """Give a store that has no stages these; returns the description.
+@contextmanager
+def edit_description(root: Path) -> Iterator[StoreDescription]:
+    """The description of a store, locked; what the block changes is written when it ends without an error.
 
     Raises:
-        StoreError: it has others, or cannot be written to.
+        StoreError: the store cannot be written to.
     """
-    names = check_stages(stages)
     handle = os.open(root, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # of two at once, one names them
+        fcntl.flock(handle, fcntl.LOCK_EX)
         description = read_description(root)
-        if description["stages"] != names:
-            if description["stages"]:
-                raise StoreError(f"{root} has the stages {description['stages']}; they cannot become {names}")
-            description["stages"] = names
+        before = description.copy()
+        yield description
+        if description != before:
             document = json.loads(group_json({ROOT_KEY: description}))
             replace_durably(root / GROUP_FILE, seal(document, ("attributes", ROOT_KEY)))
     except OSError as error:
         raise StoreError(f"{root} cannot be written to: {error.strerror}") from error
     finally:
         os.close(handle)
+
+
+def name_stages(root: Path, stages: Sequence[str]) -> StoreDescription:
+    """Give a store that has no stages these; returns the description.
+
+    Raises:
+        StoreError: it has others, or cannot be written to.
+    """
+    names = check_stages(stages)
+    with edit_description(root) as description:
+        if description["stages"] not in ([], names):
+            raise StoreError(f"{root} has the stages {description['stages']}; they cannot become {names}")
+        description["stages"] = names
     return description
 
 
 def check_fps(fps: float) -> float:
     """The frame rate, if it is one; raises ``StoreError`` otherwise."""
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not math.isfinite(fps) or fps <= 0:
-        raise StoreError(f"fps is a positive number of frames a second, got {fps!r}")
+        raise StoreError(f"fps is a positive number of frames per second, got {fps!r}")
     return float(fps)
 
 

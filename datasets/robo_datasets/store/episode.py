@@ -4,22 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_core.errors import CorruptionError, StoreError
-from robo_datasets.store.annotations import read_edits, runs_of, stage_of
-from robo_datasets.store.features import Feature
+from robo_datasets.store.annotations import EpisodeEdits, read_edits, runs_of, stage_of
+from robo_datasets.store.features import Feature, FeatureSpec
 from robo_datasets.store.index import read_attributes
 from robo_datasets.store.layout import EPISODES, Entry, read_commit
 from robo_datasets.store.shard import ShardReader
+from robo_datasets.store.verify import episode_problems
 from robo_datasets.store.writer import RECEIVE_TIMESTAMP, STAGE, TIMESTAMP
 
-if TYPE_CHECKING:
-    from robo_datasets.store.demo_store import DemoStore
+Index = int | np.integer | slice | Sequence[int] | np.ndarray
 
-Index = int | np.integer[Any] | slice | Sequence[int] | np.ndarray
+
+class EpisodeReader(Protocol):
+    """What an episode reads its arrays through: its store, which keeps files open and the last arrays in memory."""
+
+    path: Path
+    stages: list[str]
+    schema: dict[str, Feature]
+
+    @property
+    def features(self) -> dict[str, FeatureSpec]:
+        """Features in LeRobot's form."""
+
+    @property
+    def cameras(self) -> list[str]:
+        """Keys of the features that are frames."""
+
+    def shard(self, entry: Entry, feature: Feature) -> ShardReader:
+        """The open shard of a camera."""
+
+    def cached_shard(self, entry: Entry, feature: Feature, size: tuple[int, int] | None) -> ShardReader | None:
+        """The open shard of frames that are cached decoded; None where there are none."""
+
+    def rows(self, entry: Entry, feature: Feature) -> np.ndarray:
+        """The whole of a low-dimensional array of an episode, (T, ...), read-only."""
 
 
 class StageSegment(NamedTuple):
@@ -46,7 +70,7 @@ class EpisodeArray:
         return (self._episode.length, *self._feature.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype:
         """Element type."""
         return np.dtype(self._feature.dtype)
 
@@ -70,7 +94,7 @@ class EpisodeArray:
         shard = self._episode.shard(self._feature)
         return shard.frame(numbers[0]) if single else shard.read(numbers)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """The whole array."""
         whole = self[:]
         return whole if dtype is None else whole.astype(dtype)
@@ -82,12 +106,12 @@ class EpisodeArray:
 class Episode:
     """One committed episode: ``episode[key][index]``, ``.stage``, ``.timestamp``, ``.success`` and so on."""
 
-    def __init__(self, store: DemoStore, entry: Entry) -> None:
+    def __init__(self, store: EpisodeReader, entry: Entry) -> None:
         self._store, self.entry = store, entry
 
     @property
     def uuid(self) -> str:
-        """Name of the episode, for ever."""
+        """Name of the episode, permanently."""
         return self.entry.uuid
 
     @property
@@ -110,7 +134,7 @@ class Episode:
         return str(self._edits().get("task", self.entry.task))
 
     @property
-    def source(self) -> Any:
+    def source(self) -> object:
         """Where the episode came from, as its writer put it."""
         return self.entry.source
 
@@ -122,8 +146,7 @@ class Episode:
     @property
     def success(self) -> bool | None:
         """Whether the task was done, with edits; None where unknown."""
-        success: bool | None = self._edits().get("success", self.entry.success)
-        return success
+        return self._edits().get("success", self.entry.success)
 
     @property
     def stage(self) -> np.ndarray:
@@ -152,17 +175,17 @@ class Episode:
         return self.rows(RECEIVE_TIMESTAMP).copy()
 
     @property
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> dict[str, object]:
         """Free attributes given by the writer, with edits.
 
         Raises:
             CorruptionError: the episode's records are damaged.
         """
-        attributes: dict[str, Any] = read_attributes(self.path, read_commit(self.path))["attributes"]
+        attributes = read_attributes(self.path, read_commit(self.path))["attributes"]
         return {**attributes, **self._edits().get("attributes", {})}
 
     @property
-    def features(self) -> dict[str, dict[str, Any]]:
+    def features(self) -> dict[str, FeatureSpec]:
         """The store's features, in LeRobot's form."""
         return self._store.features
 
@@ -247,8 +270,6 @@ class Episode:
         Raises:
             CorruptionError: names the first file that is missing, added or damaged.
         """
-        from robo_datasets.store.verify import episode_problems
-
         for problem in episode_problems(self.path):
             raise CorruptionError(problem)
 
@@ -258,7 +279,7 @@ class Episode:
         except KeyError:
             raise StoreError(f"episodes have no feature {key!r}; they have {list(self._store.schema)}") from None
 
-    def _edits(self) -> dict[str, Any]:
+    def _edits(self) -> EpisodeEdits:
         return read_edits(self._store.path, self.uuid)
 
     def __repr__(self) -> str:

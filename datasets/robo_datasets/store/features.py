@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import NotRequired, TypedDict, TypeGuard
 
 import numpy as np
 
@@ -20,13 +20,33 @@ FRAME_DTYPES = ("uint8", "uint16")
 
 CODECS = ("jpeg", "lossless", "raw")
 
-# Columns that LeRobot keeps in every data set; a store has its own arrays and attributes for them.
+# Columns that LeRobot keeps in every dataset; a store has its own arrays and attributes for them.
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 OWN_ARRAYS = ("timestamp", "receive_timestamp", "stage")
 
 MAX_BYTES_PER_ROW = 1 << 30
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}\Z")
+
+
+class FeatureSpec(TypedDict):
+    """A feature in LeRobot's form, as ``store.features`` gives it and importers declare it."""
+
+    dtype: str
+    shape: Sequence[int]
+    names: object
+    """Names of the row's values, nested as LeRobot writes them; None where there are none."""
+    codec: NotRequired[object]
+    """How frames are stored; see ``parse_features``."""
+    depth: NotRequired[DepthSpec | None]
+
+
+class DepthSpec(TypedDict):
+    """What the levels of a depth camera mean."""
+
+    unit: str
+    scale: float
+    """Metres a level."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +60,13 @@ class Feature:
     key: str
     shape: tuple[int, ...]
     dtype: str
-    names: Any = None
+    names: object = None
     codec: str | None = None
     """"jpeg", "lossless" or "raw" for frames, None for low-dimensional features."""
     quality: int = DEFAULT_QUALITY
     subsampling: str = DEFAULT_SUBSAMPLING
-    depth: Mapping[str, Any] | None = None
-    """What the levels of a depth camera mean: {"unit", "scale"}, the scale in metres a level; None for pictures."""
+    depth: DepthSpec | None = None
+    """What the levels of a depth camera mean; None for images."""
 
     @property
     def is_frames(self) -> bool:
@@ -58,20 +78,20 @@ class Feature:
         """Bytes of one decoded row."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> FeatureSpec:
         """The feature's entry in the store's schema."""
-        entry: dict[str, Any] = {"dtype": self.dtype, "shape": list(self.shape), "names": self.names}
+        entry: FeatureSpec = {"dtype": self.dtype, "shape": list(self.shape), "names": self.names}
         if self.codec == "jpeg":
             entry["codec"] = {"name": "jpeg", "quality": self.quality, "subsampling": self.subsampling}
         elif self.is_frames:
             entry["codec"] = {"name": self.codec}
         if self.depth is not None:
-            entry["depth"] = dict(self.depth)
+            entry["depth"] = self.depth
         return entry
 
 
 def parse_features(
-    features: Mapping[str, Mapping[str, Any]],
+    features: Mapping[str, Mapping[str, object]],
     codec: str = "jpeg",
     quality: int = DEFAULT_QUALITY,
     subsampling: str = DEFAULT_SUBSAMPLING,
@@ -119,7 +139,7 @@ def check_same(own: Mapping[str, Feature], wanted: Mapping[str, Feature], where:
             )
 
 
-def _parse_feature(key: str, entry: Any, codec: str, quality: int, subsampling: str) -> Feature:
+def _parse_feature(key: str, entry: object, codec: str, quality: int, subsampling: str) -> Feature:
     if not isinstance(key, str) or not _KEY.match(key):
         raise StoreError(f"feature key {key!r} must be letters, digits, '_', '-' and '.', and not start with a dot")
     if key in OWN_ARRAYS:
@@ -154,18 +174,22 @@ def _parse_feature(key: str, entry: Any, codec: str, quality: int, subsampling: 
     return found if entry.get("depth") is None else replace(found, depth=_depth(found, entry["depth"]))
 
 
-def _depth(feature: Feature, depth: Any) -> dict[str, Any]:
-    scale = depth.get("scale") if isinstance(depth, Mapping) else None
-    good = isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale) and scale > 0
-    if scale is None or not good or not isinstance(depth.get("unit"), str):
-        raise StoreError(f"depth of {feature.key} is {depth!r}; unit and scale (metres a level) are needed")
+def _depth(feature: Feature, depth: object) -> DepthSpec:
+    unit, scale = (depth.get("unit"), depth.get("scale")) if isinstance(depth, Mapping) else (None, None)
+    if not is_positive(scale) or not isinstance(unit, str):
+        raise StoreError(f"depth of {feature.key} is {depth!r}; unit and scale (metres per level) are needed")
     if feature.dtype != "uint16" or feature.shape[2] != 1:
         raise StoreError(f"depth {feature.key} must be uint16 (H, W, 1), got {feature.dtype} {feature.shape}")
-    return {"unit": depth["unit"], "scale": float(scale)}
+    return {"unit": unit, "scale": float(scale)}
+
+
+def is_positive(value: object) -> TypeGuard[float]:
+    """Whether an untrusted value is a finite number above 0, and not a bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
 def _frames(
-    key: str, shape: tuple[int, ...], dtype: str, names: Any, codec: str, quality: Any, subsampling: Any
+    key: str, shape: tuple[int, ...], dtype: str, names: object, codec: str, quality: object, subsampling: object
 ) -> Feature:
     if codec not in CODECS:
         raise StoreError(f"frames {key} ask for the codec {codec!r}; it is one of {', '.join(CODECS)}")
@@ -180,15 +204,11 @@ def _frames(
     return Feature(key, shape, dtype, names, codec, quality, subsampling)
 
 
-def _parse_shape(key: str, shape: Any) -> tuple[int, ...]:
-    if isinstance(shape, int):
-        shape = (shape,)
-    try:
-        sides = tuple(shape)
-    except TypeError as error:
-        raise StoreError(f"feature {key} has the shape {shape!r}; give a list of whole numbers") from error
-    for side in sides:
-        whole = isinstance(side, int | np.integer) and not isinstance(side, bool)
-        if not whole or side < 1 or side > MAX_BYTES_PER_ROW:
-            raise StoreError(f"feature {key} has the shape {list(sides)}; every side is a whole number from 1 up")
-    return tuple(int(side) for side in sides)
+def _parse_shape(key: str, shape: object) -> tuple[int, ...]:
+    if not isinstance(shape, int | Iterable):
+        raise StoreError(f"feature {key} has the shape {shape!r}; give a list of whole numbers")
+    sides: tuple[object, ...] = (shape,) if isinstance(shape, int) else tuple(shape)
+    whole = [int(side) for side in sides if isinstance(side, int | np.integer) and not isinstance(side, bool)]
+    if len(whole) < len(sides) or any(side < 1 or side > MAX_BYTES_PER_ROW for side in whole):
+        raise StoreError(f"feature {key} has the shape {list(sides)}; every side is a whole number from 1 up")
+    return tuple(whole)

@@ -14,20 +14,16 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robo_core.checksummed import crc32c, sync_tree
 from robo_core.errors import ConfigError, StoreError
 from robo_datasets.store.derived import Derived
+from robo_datasets.store.episode import Episode, EpisodeReader
 from robo_datasets.store.features import Feature
 from robo_datasets.store.layout import COMMIT_FILE, DERIVED, GROUP_FILE, STAGING, Entry, commit_json, read_commit
 from robo_datasets.store.shard import ShardReader, ShardWriter
 from robo_datasets.store.writer import claim_staging
 from robo_datasets.store.zarr_meta import array_json, chunk_name, group_json
-
-if TYPE_CHECKING:
-    from robo_datasets.store.demo_store import DemoStore
-    from robo_datasets.store.episode import Episode
 
 NAME = "frames"
 _BLOCK = 32
@@ -127,7 +123,9 @@ class FrameCache(Derived):
         return sum(size for _, size in files.values())
 
 
-def cameras_to_cache(store: DemoStore, names: Sequence[str] | None, size: tuple[int, int] | None) -> list[CachedCamera]:
+def cameras_to_cache(
+    store: EpisodeReader, names: Sequence[str] | None, size: tuple[int, int] | None
+) -> list[CachedCamera]:
     """The cameras of a store that are worth caching at a size.
 
     Args:
@@ -149,17 +147,21 @@ def cameras_to_cache(store: DemoStore, names: Sequence[str] | None, size: tuple[
     return [CachedCamera(feature, None if size == feature.shape[:2] else size) for feature in features]
 
 
-def check_space(store: DemoStore, todo: Sequence[tuple[FrameCache, str]]) -> None:
-    """Check that the decoded frames fit on the disk.
+def check_space(root: Path, todo: Sequence[tuple[FrameCache, int]]) -> None:
+    """Check that the decoded frames fit on the disk of the store at ``root``.
+
+    Args:
+        root: folder of the store.
+        todo: each cache with the number of frames it is to take.
 
     Raises:
         StoreError: they do not; says how much they take.
     """
-    needed = sum(cache.camera.raw.row_bytes * store.lengths[uuid] for cache, uuid in todo)
-    free = shutil.disk_usage(store.path).free
+    needed = sum(cache.camera.raw.row_bytes * frames for cache, frames in todo)
+    free = shutil.disk_usage(root).free
     if needed > free:
         raise StoreError(
-            f"the decoded frames take {needed / 1e9:.1f} GB and {store.path} has {free / 1e9:.1f} GB free; "
+            f"the decoded frames take {needed / 1e9:.1f} GB and {root} has {free / 1e9:.1f} GB free; "
             "name cameras=, or give the size=[H,W] that training reads"
         )
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import astuple, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from robo_core.checksummed import crc32c, open_seal, replace_durably, seal
 from robo_core.errors import CorruptionError
@@ -22,7 +22,9 @@ from robo_datasets.store.layout import (
     FORMAT_VERSION,
     GROUP_FILE,
     INDEX_FILE,
+    CommitRecord,
     Entry,
+    EpisodeRecord,
     is_uuid,
     read_commit,
 )
@@ -91,7 +93,7 @@ def read_entry(folder: Path) -> Entry | None:
         raise CorruptionError(f"{folder / GROUP_FILE} lacks the attribute {error}") from error
 
 
-def read_attributes(folder: Path, commit: dict[str, Any]) -> dict[str, Any]:
+def read_attributes(folder: Path, commit: CommitRecord) -> EpisodeRecord:
     """The Zarr attributes of an episode's group, checked against its commit record.
 
     Raises:
@@ -102,9 +104,9 @@ def read_attributes(folder: Path, commit: dict[str, Any]) -> dict[str, Any]:
         raw = path.read_bytes()
     except OSError as error:
         raise CorruptionError(f"{path} cannot be read: {error.strerror}") from error
-    if f"{crc32c(raw):08x}" != commit["files"].get(GROUP_FILE, {}).get("crc32c"):
+    if f"{crc32c(raw):08x}" != commit["files"].get(GROUP_FILE, {"crc32c": ""})["crc32c"]:
         raise CorruptionError(f"{path} was changed or damaged: its checksum does not match COMMIT.json")
-    attributes: dict[str, Any] = json.loads(raw)["attributes"]
+    attributes: EpisodeRecord = json.loads(raw)["attributes"]
     return attributes
 
 
@@ -133,4 +135,5 @@ def _read_index(root: Path) -> dict[str, Entry]:
         return {}
     if document.get("version") != FORMAT_VERSION or document.get("columns") != _COLUMNS:
         return {}
-    return {row[0]: Entry(*row) for row in document["episodes"]}
+    rows = cast(list[list[Any]], document["episodes"])  # values of `_COLUMNS`, under the checksum
+    return {row[0]: Entry(*row) for row in rows}

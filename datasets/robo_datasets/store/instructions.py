@@ -6,59 +6,38 @@ phrasings; those that no episode has are welcome, since somebody may say them to
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from robo_core.checksummed import replace_durably, seal
 from robo_core.errors import StoreError
-from robo_datasets.store.description import read_description
-from robo_datasets.store.layout import GROUP_FILE, ROOT_KEY
-from robo_datasets.store.zarr_meta import group_json
-
-if TYPE_CHECKING:
-    from robo_datasets.store.demo_store import DemoStore
-
-KEY = "instruction_groups"
+from robo_datasets.store.demo_store import DemoStore
+from robo_datasets.store.description import edit_description, read_description
 
 
 def instruction_groups(store: DemoStore) -> list[list[str]]:
     """The groups of a store; empty where none were given."""
-    description: dict[str, Any] = read_description(store.path)
-    return [[str(text) for text in group] for group in description.get(KEY, [])]
+    return [[str(text) for text in group] for group in read_description(store.path).get("instruction_groups", [])]
 
 
-def set_instruction_groups(store: DemoStore, groups: Sequence[Sequence[str]]) -> None:
-    """Replace the groups of a store; an empty list removes them.
+def set_instruction_groups(store: DemoStore, groups: object) -> None:
+    """Replace the groups of a store by lists of phrasings, checked here; an empty list removes them.
 
     Raises:
-        StoreError: a group has fewer than two phrasings, a phrasing is no text or stands in two groups, or the store
+        StoreError: a group has fewer than two phrasings, a phrasing is not text or stands in two groups, or the store
             cannot be written to.
     """
     checked = check_groups(groups)
     root = store.path
     if not isinstance(root, Path):
         raise StoreError(f"{root} is on a URL and can only be read; write to a folder and upload it")
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        description = read_description(root)
-        description.pop(KEY, None)
+    with edit_description(root) as description:
+        description.pop("instruction_groups", None)
         if checked:
-            description[KEY] = checked
-        document = json.loads(group_json({ROOT_KEY: description}))
-        replace_durably(root / GROUP_FILE, seal(document, ("attributes", ROOT_KEY)))
-    except OSError as error:
-        raise StoreError(f"{root} cannot be written to: {error.strerror}") from error
-    finally:
-        os.close(handle)
+            description["instruction_groups"] = checked
 
 
-def check_groups(groups: Any) -> list[list[str]]:
+def check_groups(groups: object) -> list[list[str]]:
     """The groups, if they are lists of phrasings.
 
     Raises:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from zarr.abc.codec import ArrayBytesCodec
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
+from zarr.core.common import JSON
 
 from robo_core.errors import CorruptionError, StoreError
 from robo_datasets.store.jpeg import DEFAULT_QUALITY, DEFAULT_SUBSAMPLING, decode_frame, frame_encoder
@@ -39,13 +40,13 @@ class JpegCodec(ArrayBytesCodec):
         frame_encoder(self.quality, self.subsampling)  # validates both settings
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
+    def from_dict(cls, data: dict[str, JSON]) -> Self:
         """Build the codec from its entry in an array's metadata."""
-        return cls(**data.get("configuration", {}))
+        return cls(**cast(dict[str, Any], data.get("configuration", {})))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         """The codec's entry in an array's metadata."""
-        configuration = {"quality": self.quality, "subsampling": self.subsampling}
+        configuration: dict[str, JSON] = {"quality": self.quality, "subsampling": self.subsampling}
         return {"name": CODEC_NAME, "configuration": configuration}
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
@@ -57,8 +58,7 @@ class JpegCodec(ArrayBytesCodec):
         frame = await asyncio.to_thread(decode_frame, data, chunk_spec.shape[-1])
         if frame.size != np.prod(chunk_spec.shape):
             raise CorruptionError(f"a JPEG frame is {frame.shape}, the array says {chunk_spec.shape}")
-        chunk: Any = frame.reshape(chunk_spec.shape)
-        return chunk_spec.prototype.nd_buffer.from_ndarray_like(chunk)
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(frame.reshape(chunk_spec.shape))
 
     async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:
         chunk = np.ascontiguousarray(chunk_data.as_numpy_array())

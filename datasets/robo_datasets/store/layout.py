@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from robo_core.checksummed import digest, open_seal, seal
 from robo_core.errors import CorruptionError
@@ -45,7 +45,7 @@ class Entry:
     length: int
     task: str
     success: bool | None
-    source: Any
+    source: object
     created: str
     sequence: int
     commit: str
@@ -57,7 +57,38 @@ class Entry:
         return self.created, self.sequence, self.uuid
 
 
-def episode_attributes(entry: Entry, attributes: dict[str, Any]) -> dict[str, Any]:
+class FileRecord(TypedDict):
+    """What COMMIT.json says of a file."""
+
+    crc32c: str
+    bytes: int
+
+
+class CommitRecord(TypedDict):
+    """COMMIT.json of an episode, or of its arrays in a derived set."""
+
+    format: int
+    uuid: str
+    length: int
+    schema: str
+    files: dict[str, FileRecord]
+    hash: str
+
+
+class EpisodeRecord(TypedDict):
+    """The Zarr attributes of an episode's group."""
+
+    uuid: str
+    length: int
+    task: str
+    success: bool | None
+    source: object
+    created: str
+    sequence: int
+    attributes: dict[str, object]
+
+
+def episode_attributes(entry: Entry, attributes: dict[str, object]) -> dict[str, object]:
     """The Zarr attributes of an episode's group."""
     shown = asdict(entry)
     del shown["commit"]
@@ -78,7 +109,7 @@ def commit_json(uuid: str, length: int, schema_hash: str, files: dict[str, tuple
     return seal({**body, "hash": commit_hash}), commit_hash
 
 
-def read_commit(folder: Path) -> dict[str, Any]:
+def read_commit(folder: Path) -> CommitRecord:
     """Read and check an episode's COMMIT.json.
 
     Raises:
@@ -93,4 +124,4 @@ def read_commit(folder: Path) -> dict[str, Any]:
     body = {key: value for key, value in commit.items() if key not in ("hash", "seal")}
     if commit.get("format") != FORMAT_VERSION or commit.get("hash") != digest(body):
         raise CorruptionError(f"{path} is not the commit record of an episode in format {FORMAT_VERSION}")
-    return commit
+    return cast(CommitRecord, commit)

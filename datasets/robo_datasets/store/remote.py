@@ -11,11 +11,14 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from robo_core.errors import CorruptionError, MissingPartError, StoreError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 
 def store_path(path: str | os.PathLike[str]) -> Path:
@@ -74,7 +77,7 @@ class RemotePath:
         return self.files.is_there(self._url)
 
     def is_file(self) -> bool:
-        """Whether there is something of this name; object stores have no folders to tell from files."""
+        """Whether there is something of this name; object stores have no folders, only files."""
         return self.exists()
 
     def is_dir(self) -> bool:
@@ -87,12 +90,12 @@ class RemotePath:
 
 
 class RemoteFiles:
-    """The file system behind a URL, opened anew in every process: connections do not survive a fork."""
+    """The file system behind a URL, opened again in every process: connections do not survive a fork."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._names: dict[str, list[str]] = {}
-        self._system: Any = None
+        self._system: AbstractFileSystem | None = None
         self._process = 0
         self._connect()
 
@@ -135,11 +138,11 @@ class RemoteFiles:
         self._names.clear()
         self._connect().invalidate_cache()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Everything but the connection."""
         return {**vars(self), "_system": None, "_process": 0}
 
-    def _connect(self) -> Any:
+    def _connect(self) -> AbstractFileSystem:
         if self._system is None or self._process != os.getpid():
             try:
                 import fsspec

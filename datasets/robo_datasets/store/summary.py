@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -71,7 +70,7 @@ def _origins(store: DemoStore) -> list[tuple[str, str]]:
 
 def _outcomes(store: DemoStore) -> list[tuple[str, str]]:
     tasks: Counter[str] = Counter()
-    success: Counter[Any] = Counter()
+    success: Counter[object] = Counter()
     episodes_in: Counter[int] = Counter()
     frames_in: Counter[int] = Counter()
     labelled = 0

@@ -15,5 +15,5 @@ def why_unreadable(path: Path, otherwise: str) -> str:
     except OSError:
         return otherwise
     if start == _POINTER:
-        return "is a Git LFS pointer, its content was not downloaded: run git lfs pull in the data set"
+        return "is a Git LFS pointer, its content was not downloaded: run git lfs pull in the dataset"
     return otherwise if start else "is empty (0 bytes)"

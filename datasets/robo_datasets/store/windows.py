@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Full, Queue
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -144,10 +144,16 @@ def read_windows(
     Raises:
         CorruptionError: stored bytes are damaged.
     """
-    found: list[list[dict[str, np.ndarray]]] = share(
-        lambda span: [read_window(store, windows[number], size) for number in span], spans(len(windows), 1)
-    )
+    found = share(lambda span: [read_window(store, windows[number], size) for number in span], spans(len(windows), 1))
     return [arrays for part in found for arrays in part]
+
+
+@dataclass(frozen=True)
+class _Offer(Generic[Batch]):
+    """What the reading thread hands over: a batch, the error that ended it, or neither at the end."""
+
+    batch: Sequence[Batch] = ()
+    error: BaseException | None = None
 
 
 def read_ahead(batches: Iterable[Batch], ahead: int = 2) -> Iterator[Batch]:
@@ -162,13 +168,13 @@ def read_ahead(batches: Iterable[Batch], ahead: int = 2) -> Iterator[Batch]:
     """
     if ahead < 1:
         raise StoreError(f"at least one batch is made in advance, got ahead={ahead}")
-    made: Queue[tuple[str, Any]] = Queue(ahead)
+    made: Queue[_Offer[Batch]] = Queue(ahead)
     stop = threading.Event()
 
-    def offer(kind: str, value: Any) -> bool:
+    def offer(item: _Offer[Batch]) -> bool:
         while not stop.is_set():
             try:
-                made.put((kind, value), timeout=_POLL_S)
+                made.put(item, timeout=_POLL_S)
             except Full:
                 continue
             return True
@@ -177,23 +183,23 @@ def read_ahead(batches: Iterable[Batch], ahead: int = 2) -> Iterator[Batch]:
     def work() -> None:
         try:
             for batch in batches:
-                if not offer("batch", batch):
+                if not offer(_Offer(batch=[batch])):
                     return
         except BaseException as error:  # noqa: BLE001, raised again by the caller's thread
-            offer("error", error)
+            offer(_Offer(error=error))
         else:
-            offer("end", None)
+            offer(_Offer())
 
     thread = threading.Thread(target=work, name="read-ahead", daemon=True)
     thread.start()
     try:
         while True:
-            kind, value = made.get()
-            if kind == "end":
+            item = made.get()
+            if item.error is not None:
+                raise item.error
+            if not item.batch:
                 return
-            if kind == "error":
-                raise value
-            yield value
+            yield from item.batch
     finally:
         stop.set()
         thread.join()

@@ -3,7 +3,7 @@
     .staging/<uuid>/...   written and fsynced, COMMIT.json last, then renamed to episodes/<uuid>
 
 Killing the writer at any instant loses at most this episode. The staging folder is held with flock while its writer
-lives, so that ``robo-rm doctor`` can tell a dead one from one that is at work.
+lives, so that ``robo-rm doctor`` can distinguish a dead one from one at work.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -56,13 +56,13 @@ class EpisodeWriter:
         fps: float,
         schema_hash: str,
         entry: Entry,
-        attributes: Mapping[str, Any],
+        attributes: Mapping[str, object],
         committed: Callable[[Entry], None],
     ) -> None:
         self.uuid = entry.uuid
         self.task = entry.task
         self.success = entry.success
-        self.attributes: dict[str, Any] = dict(attributes)
+        self.attributes: dict[str, object] = dict(attributes)
         self._root, self._features, self._stages = root, features, list(stages)
         self._fps, self._schema_hash, self._entry, self._committed = fps, schema_hash, entry, committed
         self._folder = root / STAGING / entry.uuid
@@ -126,7 +126,7 @@ class EpisodeWriter:
 
     def add(
         self,
-        frame: Mapping[str, Any],
+        frame: Mapping[str, object],
         timestamp: float | None = None,
         stage: int | str | None = None,
         receive_timestamp: float | None = None,
@@ -166,7 +166,7 @@ class EpisodeWriter:
 
     def extend(
         self,
-        frames: Mapping[str, Any],
+        frames: Mapping[str, Sequence[object] | np.ndarray],
         timestamps: Sequence[float] | np.ndarray | None = None,
         stage: Sequence[int] | np.ndarray | None = None,
     ) -> None:
@@ -210,7 +210,7 @@ class EpisodeWriter:
         if received is not None and not math.isfinite(received):
             raise StoreError(f"frame {number}: the time stamp is {received}")
 
-    def _check_values(self, frame: Mapping[str, Any], number: int) -> list[tuple[str, np.ndarray]]:
+    def _check_values(self, frame: Mapping[str, object], number: int) -> list[tuple[str, np.ndarray]]:
         """What is stored by key, in the schema's order."""
         if frame.keys() != self._features.keys():
             missing = sorted(self._features.keys() - frame.keys())
@@ -324,7 +324,7 @@ def lock_folder(folder: Path) -> int | None:
     return handle
 
 
-def _fit(value: Any, feature: Feature, number: int) -> np.ndarray:
+def _fit(value: object, feature: Feature, number: int) -> np.ndarray:
     """``value`` as an array of the feature's shape and type, or an error that names frame and key."""
     array = np.asarray(value)
     wanted = np.dtype(feature.dtype)

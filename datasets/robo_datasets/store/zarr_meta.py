@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from robo_datasets.store.features import Feature
 
 _CRC32C = {"name": "crc32c"}
-_LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+_LITTLE: dict[str, object] = {"name": "bytes", "configuration": {"endian": "little"}}
 ZSTD_LEVEL = 3
 
 
-def group_json(attributes: Mapping[str, Any] | None = None) -> bytes:
+def group_json(attributes: Mapping[str, object] | None = None) -> bytes:
     """``zarr.json`` of a group."""
     return _dump({"zarr_format": 3, "node_type": "group", "attributes": dict(attributes or {})})
 
@@ -42,14 +41,14 @@ def chunk_name(feature: Feature) -> str:
     return ".".join(["c", *["0"] * (1 + len(feature.shape))])
 
 
-def _frame_codecs(feature: Feature) -> list[dict[str, Any]]:
+def _frame_codecs(feature: Feature) -> list[dict[str, object]]:
     if feature.codec == "jpeg":
         configuration = {"quality": feature.quality, "subsampling": feature.subsampling}
-        inner: list[dict[str, Any]] = [{"name": "robo_jpeg", "configuration": configuration}]
+        inner: list[dict[str, object]] = [{"name": "robo_jpeg", "configuration": configuration}]
     elif feature.codec == "raw":
         inner = [_bytes_codec(feature.dtype)]
     else:
-        zstd = {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}
+        zstd: dict[str, object] = {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}
         inner = [_bytes_codec(feature.dtype), zstd]
     sharding = {
         "chunk_shape": [1, *feature.shape],
@@ -60,9 +59,9 @@ def _frame_codecs(feature: Feature) -> list[dict[str, Any]]:
     return [{"name": "sharding_indexed", "configuration": sharding}]
 
 
-def _bytes_codec(dtype: str) -> dict[str, Any]:
+def _bytes_codec(dtype: str) -> dict[str, object]:
     return {"name": "bytes"} if dtype in ("bool", "uint8", "int8") else _LITTLE
 
 
-def _dump(document: dict[str, Any]) -> bytes:
+def _dump(document: dict[str, object]) -> bytes:
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -23,7 +23,7 @@ class VideoHeader:
     width: int
     codec: str
     fps: float
-    """Average frames a second; 0 where it does not say."""
+    """Average frames per second; 0 where it does not say."""
     pixel_format: str
     bits: int = 8
     """Bits a sample of the pixel format."""
@@ -39,8 +39,7 @@ def video_header(path: Path) -> VideoHeader:
     Raises:
         ImportSourceError: the file is missing, truncated, or holds no video.
     """
-    container = _open(path)
-    try:
+    with opened_video(path) as container:
         stream = container.streams.video[0]
         context, rate, unit = stream.codec_context, float(stream.average_rate or 0), float(stream.time_base or 0)
         return VideoHeader(
@@ -54,8 +53,6 @@ def video_header(path: Path) -> VideoHeader:
             (stream.duration or 0) * unit,
             (stream.start_time or 0) * unit,
         )
-    finally:
-        container.close()
 
 
 def sample_bits(pixel_format: str) -> int:
@@ -66,23 +63,6 @@ def sample_bits(pixel_format: str) -> int:
         return 8
 
 
-def video_times(path: Path) -> np.ndarray:
-    """Presentation times (T,) f64 in seconds of every frame in order of display, from the container alone.
-
-    Raises:
-        ImportSourceError: the file is missing, truncated, or holds no video.
-    """
-    container = _open(path)
-    try:
-        stream = container.streams.video[0]
-        ticks = [p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard]
-        return np.sort(np.array(ticks, np.float64)) * float(stream.time_base or 0)
-    except av.FFmpegError as error:
-        raise ImportSourceError(f"{path} is truncated or damaged: {error.strerror}") from error
-    finally:
-        container.close()
-
-
 def video_frames(path: Path, threads: int = 1) -> Iterator[np.ndarray]:
     """Yield every frame in order of display as uint8 RGB (H, W, 3).
 
@@ -90,7 +70,7 @@ def video_frames(path: Path, threads: int = 1) -> Iterator[np.ndarray]:
         ImportSourceError: the file is missing, or damaged at the frame named.
     """
     number = 0
-    with _open(path) as container:
+    with opened_video(path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = threads
         try:
@@ -103,43 +83,6 @@ def video_frames(path: Path, threads: int = 1) -> Iterator[np.ndarray]:
             raise ImportSourceError(f"{path} is truncated or damaged at frame {number}: {error.strerror}") from error
 
 
-def frames_at(path: Path, times: np.ndarray, tolerance: float, threads: int = 1) -> Iterator[np.ndarray]:
-    """Yield the frames presented at ``times`` (n,) seconds, rising, as uint8 RGB (H, W, 3): a stretch of a long video.
-
-    Args:
-        path: the video.
-        times: presentation times.
-        tolerance: seconds that a frame's own time may differ.
-        threads: decoder threads.
-
-    Raises:
-        ImportSourceError: the file is missing or damaged, or has no frame at one of the times; names the time.
-    """
-    container = _open(path)
-    try:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = threads
-        unit = float(stream.time_base or 0)
-        if not len(times) or not unit:
-            return
-        container.seek(max(int((times[0] - tolerance) / unit), 0), stream=stream)
-        frames = (frame for frame in container.decode(stream) if frame.pts is not None)
-        shown = next(frames, None)
-        for time in times:
-            while shown is not None and shown.pts * unit < time - tolerance:
-                shown = next(frames, None)
-            if shown is None or shown.pts * unit > time + tolerance:
-                raise ImportSourceError(f"{path} has no frame at {time:.4f} s: it is truncated or its times are wrong")
-            if shown.is_corrupt:
-                raise ImportSourceError(f"{path} is damaged at {time:.4f} s")
-            yield shown.to_ndarray(format="rgb24")
-            shown = next(frames, None)
-    except av.FFmpegError as error:
-        raise ImportSourceError(f"{path} is truncated or damaged: {error.strerror}") from error
-    finally:
-        container.close()
-
-
 @contextmanager
 def opened_video(path: Path) -> Iterator[av.container.InputContainer]:
     """A container with at least one video stream.
@@ -147,14 +90,6 @@ def opened_video(path: Path) -> Iterator[av.container.InputContainer]:
     Raises:
         ImportSourceError: the file is missing, truncated, or holds no video.
     """
-    container = _open(path)
-    try:
-        yield container
-    finally:
-        container.close()
-
-
-def _open(path: Path) -> av.container.InputContainer:
     if not path.is_file():
         raise ImportSourceError(f"{path} is missing")
     try:
@@ -164,7 +99,7 @@ def _open(path: Path) -> av.container.InputContainer:
     except (av.FFmpegError, OSError) as error:
         why = why_unreadable(path, f"is truncated or no video: {error.strerror}")
         raise ImportSourceError(f"{path} {why}") from error
-    if not container.streams.video or container.streams.video[0].codec_context is None:
-        container.close()
-        raise ImportSourceError(f"{path} holds no video")
-    return container
+    with container:
+        if not container.streams.video or container.streams.video[0].codec_context is None:
+            raise ImportSourceError(f"{path} holds no video")
+        yield container

@@ -6,7 +6,7 @@ import os
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, cast
 
 import av
 import numpy as np
@@ -86,7 +86,7 @@ class VideoWriter:
             os.environ.setdefault("SVT_LOG", "1")
             options["svtav1-params"] = "lp=1"
         rate = Fraction(fps).limit_denominator(1_000_000)
-        stream: Any = self._container.add_stream(encoder, rate=rate, options=options)
+        stream = cast(av.VideoStream, self._container.add_stream(encoder, rate=rate, options=options))
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         context = stream.codec_context
         context.gop_size, context.thread_count = gop, 1
@@ -120,14 +120,14 @@ class VideoWriter:
         """
         if frame.shape != self._shape or frame.dtype != np.uint8:
             raise StoreError(f"the video {self._path} takes {self._shape} uint8, got {frame.shape} {frame.dtype}")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture = picture.reformat(
+        image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        image = image.reformat(
             format=self._stream.pix_fmt,
             src_colorspace=Colorspace.ITU601,
             dst_colorspace=Colorspace.ITU601,
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.MPEG,
         )
-        picture.pts, picture.time_base = self.frames, self._stream.codec_context.time_base
-        self._container.mux(self._stream.encode(picture))
+        image.pts, image.time_base = self.frames, self._stream.codec_context.time_base
+        self._container.mux(self._stream.encode(image))
         self.frames += 1

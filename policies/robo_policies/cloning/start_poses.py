@@ -22,7 +22,7 @@ def start_poses(store: DemoStore, demonstrations: Demonstrations) -> dict[str, l
     """
     states = demonstrations.arrays.get(STATE)
     try:
-        names = flat_names((store.features.get(STATE) or {}).get("names"))
+        names = flat_names(store.features[STATE]["names"] if STATE in store.features else None)
     except NamesError:
         return None
     if states is None or names is None or len(names) != states.shape[1]:

@@ -85,7 +85,7 @@ def store_findings(store: DemoStore, contract: RobotContract, pose: int | None =
 
 def store_values(store: DemoStore, contract: RobotContract) -> dict[str, Values]:
     """How a store's states and actions become the contract's, by the names of their values."""
-    names = {key: (store.features.get(key) or {}).get("names") for key in (STATE, ACTION)}
+    names = {key: store.features[key]["names"] if key in store.features else None for key in (STATE, ACTION)}
     return {key: match_values(given, contract, key) for key, given in names.items()}
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_demos import FRONT, smooth_frames
 
 from robo_datasets import DemoStore
 from robo_datasets.doctor.across_episodes import feature_scales, state_action_lag
 from robo_datasets.doctor.examine import examine
 from robo_datasets.doctor.findings import CHECKS
 from robo_datasets.store.writer import lock_folder
-from robo_datasets.testing import FRONT, smooth_frames
 
 LENGTH, FPS = 70, 10
 FEATURES = {
@@ -145,7 +145,7 @@ def test_each_fault_is_found_in_its_episode_and_nothing_else(tmp_path, run_comma
     assert check in out
 
 
-def test_a_picture_that_stands_still_while_the_robot_does_is_not_frozen(tmp_path):
+def test_a_image_that_stands_still_while_the_robot_does_is_not_frozen(tmp_path):
     episode = healthy()
     idle(episode)
     episode["frames"][FRONT][20:45] = episode["frames"][FRONT][20]

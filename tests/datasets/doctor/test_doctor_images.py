@@ -1,4 +1,4 @@
-"""What the doctor says of pictures, also where a store holds nothing else."""
+"""What the doctor says of images, also where a store holds nothing else."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def found_in(store: DemoStore) -> dict[str, list[Any]]:
     return found
 
 
-def test_pictures_alone_say_nothing_of_idling(tmp_path):
+def test_images_alone_say_nothing_of_idling(tmp_path):
     assert found_in(store_of(tmp_path / "a.zarr", {FRONT: scene(0), WRIST: scene(1)})) == {}
 
 
@@ -86,7 +86,7 @@ def test_one_camera_recorded_under_two_names_is_found(tmp_path):
     same = scene(0)
     findings = found_in(store_of(tmp_path / "a.zarr", {FRONT: same, WRIST: same}))
     assert [finding.message for finding in findings["twin_camera"]] == [
-        f"{WRIST} shows the same pictures as {FRONT}: one camera recorded twice?"
+        f"{WRIST} shows the same images as {FRONT}: one camera recorded twice?"
     ]
     other = same.copy()
     other[40:, 5:20, 5:20] = 30

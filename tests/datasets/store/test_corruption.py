@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_demos import FEATURES, FRONT, add_episode, make_arrays
 
 from robo_core.errors import StoreError
 from robo_datasets import DemoStore
 from robo_datasets.doctor.examine import examine
 from robo_datasets.store.frame_cache import CachedCamera, FrameCache
 from robo_datasets.store.index import DamagedEpisodeWarning
-from robo_datasets.testing import FEATURES, FRONT, add_episode, make_arrays
 
 DEPTH = "observation.images.depth"
 WRIST = "observation.images.wrist"

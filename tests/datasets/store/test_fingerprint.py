@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robo_datasets import DemoStore
-from robo_datasets.store.fingerprint import Known, fingerprint, fingerprints
+from robo_datasets.store.fingerprint import Known, fingerprint
 
 CAMERA, STATE, ACTION = "observation.images.front", "observation.state", "action"
 
@@ -31,7 +31,7 @@ def recording(seed, length=40):
 
 
 def likeness(store, other):
-    known = Known(fingerprints(store, store.uuids))
+    known = Known({uuid: fingerprint(store, uuid) for uuid in store.uuids})
     return [known.find(fingerprint(other, uuid)) for uuid in other.uuids]
 
 
@@ -46,27 +46,27 @@ def test_copies_are_found_under_other_names_outcomes_and_stages(store, tmp_path)
     other.set_stages(other.uuids[1], np.ones(40, np.int16))
     fresh, second, first = likeness(store, other)
     assert fresh is None
-    assert (second.name, second.pictures) == (store.uuids[2], True)
-    assert (first.name, first.pictures) == (store.uuids[1], True)
+    assert (second.name, second.images) == (store.uuids[2], True)
+    assert (first.name, first.images) == (store.uuids[1], True)
 
 
 @pytest.mark.parametrize("cut", [slice(0, 30), slice(13, 40), slice(10, 32)])
 def test_a_copy_that_was_cut_is_found(store, tmp_path, cut):
     frames, numbers = recording(3)
     (found,) = likeness(store, write(tmp_path / "b.zarr", [(frames[cut], numbers[cut])]))
-    assert (found.name, found.pictures) == (store.uuids[3], True)
+    assert (found.name, found.images) == (store.uuids[3], True)
 
 
 def test_two_recordings_joined_are_found(store, tmp_path):
     (a, b), (c, d) = recording(0), recording(9)
     (found,) = likeness(store, write(tmp_path / "b.zarr", [(np.concatenate([c, a]), np.concatenate([d, b]))]))
-    assert (found.name, found.pictures) == (store.uuids[0], True)
+    assert (found.name, found.images) == (store.uuids[0], True)
 
 
-def test_the_same_numbers_under_encoded_again_pictures_are_told_apart_from_copies(store, tmp_path):
+def test_the_same_numbers_under_encoded_again_images_are_told_apart_from_copies(store, tmp_path):
     again = write(tmp_path / "b.zarr", [recording(1)], quality=60)
     (found,) = likeness(store, again)
-    assert (found.name, found.pictures) == (store.uuids[1], False)
+    assert (found.name, found.images) == (store.uuids[1], False)
 
 
 def test_a_dead_camera_and_a_still_arm_make_no_copies(tmp_path):
@@ -84,7 +84,7 @@ def test_a_common_beginning_makes_no_copy(store, tmp_path):
     assert likeness(store, write(tmp_path / "b.zarr", [(frames, numbers)])) == [None]
 
 
-def test_pictures_that_come_again_with_other_motions_make_no_copy(store, tmp_path):
+def test_images_that_come_again_with_other_motions_make_no_copy(store, tmp_path):
     frames, numbers = recording(9)
     frames[5:] = recording(0)[0][5:]
     assert likeness(store, write(tmp_path / "b.zarr", [(frames, numbers)])) == [None]

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from small_demos import FEATURES, FRONT, add_episode, smooth_frames
 
 from robo_core.errors import CorruptionError, StoreError
 from robo_core.threads import decode_threads, set_decode_threads, share, spans
 from robo_datasets import DemoStore
 from robo_datasets.doctor.examine import examine
 from robo_datasets.store.frame_cache import CachedCamera, FrameCache, cached_sets, check_space
-from robo_datasets.testing import FEATURES, FRONT, add_episode, smooth_frames
 
 DEPTH = "observation.images.depth"
 SIZES = (None, (24, 32), (12, 16), (5, 7), (30, 40), (24, 16))
@@ -102,7 +102,7 @@ def test_frames_that_do_not_fit_are_refused_beforehand(make_store, monkeypatch):
     store = make_store(episodes=1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 100))
     with pytest.raises(StoreError, match="GB free"):
-        check_space(store, [(cache(store), store.uuids[0])])
+        check_space(store.path, [(cache(store), store[0].length)])
 
 
 def test_damaged_cached_frames_are_named_never_returned_and_removed_by_doctor(make_store, run_command):

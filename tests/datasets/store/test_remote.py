@@ -13,10 +13,10 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from small_demos import FRONT, checksum
 
 from robo_core.errors import CorruptionError, StoreError
 from robo_datasets import DemoStore
-from robo_datasets.testing import FRONT, checksum
 
 
 class RangeHandler(http.server.SimpleHTTPRequestHandler):

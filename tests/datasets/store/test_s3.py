@@ -52,4 +52,4 @@ def test_a_store_on_an_s3_server_reads_like_a_local_one(tmp_path):
     words = [str(python_with_s3()), str(SCRIPT), str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, timeout=150)
     assert done.returncode == 0, done.stderr
-    assert "the same to the last bit" in done.stdout
+    assert "the same bit for bit" in done.stdout

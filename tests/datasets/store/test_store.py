@@ -11,11 +11,11 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_demos import FEATURES, FRONT, add_episode, append_episodes, checksum, make_arrays, smooth_frames
 
 from robo_core.errors import CorruptionError, LabelError, StoreError
 from robo_datasets import DemoStore
 from robo_datasets.store.index import DamagedEpisodeWarning
-from robo_datasets.testing import FEATURES, FRONT, add_episode, append_episodes, checksum, make_arrays, smooth_frames
 
 JPEG_TOLERANCE = 3.0  # mean absolute difference of 8-bit levels at quality 95, 4:4:4
 

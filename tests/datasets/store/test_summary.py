@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+from small_demos import FRONT, smooth_frames
 
 from robo_datasets import DemoStore
 from robo_datasets.store.summary import folder_bytes, summarise
-from robo_datasets.testing import FRONT, smooth_frames
 
 
 def test_a_summary_counts_episodes_time_stages_and_outcomes(make_store):

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_demos import FRONT
 
 from robo_core.errors import StoreError
-from robo_core.lru_cache import Kept
+from robo_core.lru_cache import LRUCache
 from robo_core.threads import set_decode_threads
 from robo_datasets import DemoStore
 from robo_datasets.store import demo_store as store_module
 from robo_datasets.store.windows import BlockShuffle, WindowPlan, read_ahead, read_window, read_windows
-from robo_datasets.testing import FRONT
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +103,9 @@ def test_a_batch_of_windows_is_that_of_each(numbered):
 
 
 def test_many_threads_may_read_one_store(numbered, monkeypatch):
-    """More readers than shards and arrays are kept: they come and go under way."""
+    """More readers than shards and arrays fit the caches: they come and go under way."""
     monkeypatch.setattr(store_module, "MAX_OPEN_SHARDS", 1)
-    monkeypatch.setattr(store_module, "MAX_KEPT_ARRAYS", 1)
+    monkeypatch.setattr(store_module, "MAX_CACHED_ARRAYS", 1)
     store = DemoStore.open(numbered.path)
     plan = WindowPlan(store, {FRONT: [0.0], "action": [0.0]})
 
@@ -120,15 +120,15 @@ def test_many_threads_may_read_one_store(numbered, monkeypatch):
         list(pool.map(read, range(6)))
 
 
-def test_what_is_kept_is_bounded():
-    kept: Kept[str] = Kept(3, 10)
-    made = [kept.get_or_make(number, lambda: "x", lambda value: 4) for number in range(5)]
+def test_the_cache_is_bounded_in_number_and_bytes():
+    cache: LRUCache[str] = LRUCache(3, 10)
+    made = [cache.get_or_build(number, lambda: "x", lambda value: 4) for number in range(5)]
     assert made == ["x"] * 5
-    assert (len(kept), kept.get(4), kept.get(2)) == (2, "x", None)
-    kept.put("large", "y", 1000)
-    assert (len(kept), kept.get("large")) == (1, "y")
-    assert kept.put("large", "z", 1) == "y"
-    assert len(pickle.loads(pickle.dumps(kept))) == 0
+    assert (len(cache), cache.get(4), cache.get(2)) == (2, "x", None)
+    cache.put("large", "y", 1000)
+    assert (len(cache), cache.get("large")) == (1, "y")
+    assert cache.put("large", "z", 1) == "y"
+    assert len(pickle.loads(pickle.dumps(cache))) == 0
 
 
 def test_reading_ahead_gives_the_same_batches_in_order_while_the_caller_works():

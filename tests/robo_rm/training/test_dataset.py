@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from small_demos import FEATURES, FRONT, add_episode
 from torch.utils.data import DataLoader
 
 from robo_datasets import DemoStore
 from robo_datasets.store.windows import BlockShuffle
-from robo_datasets.testing import FEATURES, FRONT, add_episode
 from robo_rm.training.dataset import WindowDataset
 
 

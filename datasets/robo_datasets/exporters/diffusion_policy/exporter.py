@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -57,7 +56,7 @@ def export_diffusion_policy(
 
     Args:
         store: the demo store.
-        target: folder to make; the same call goes on with one that was interrupted.
+        target: folder to make; the same call resumes one that was interrupted.
         keys: "sim" (img, state, action) or "real" (camera_0, robot_eef_pose, action).
         state_key: array for observation.state, where it is to be another than that of the key set.
         workers: processes; the machine's cores by default, 0 for none besides this one.
@@ -124,11 +123,13 @@ def array_names(store: DemoStore, keys: str, state_key: str = "") -> dict[str, s
     names = {feature: feature if taken.count(key) > 1 and feature != ACTION else key for feature, key in names.items()}
     own = {TIMESTAMP, STAGE, RECEIVED} & set(names.values())
     if own or len(set(names.values())) != len(names):
-        raise StoreError(f"features {sorted(names)} cannot be told apart in a replay buffer; choose another state_key")
+        raise StoreError(
+            f"features {sorted(names)} cannot be distinguished in a replay buffer; choose another state_key"
+        )
     return names
 
 
-def write_rows(job: _RowsJob, folder: Path) -> dict[str, Any]:
+def write_rows(job: _RowsJob, folder: Path) -> dict[str, object]:
     """Write one array of numbers."""
     store = DemoStore.open(job.store)
     parts = _parts(store, job)
@@ -152,7 +153,7 @@ def _parts(store: DemoStore, job: _RowsJob) -> Iterator[np.ndarray]:
             yield np.full(episode.length, np.nan) if received is None else received
 
 
-def write_frames(job: _FrameJob, folder: Path) -> dict[str, Any]:
+def write_frames(job: _FrameJob, folder: Path) -> dict[str, object]:
     """Write one episode's frames of one camera, a chunk each."""
     episode = DemoStore.open(job.store).episode(job.uuid)
     place = folder / "data" / job.key
@@ -162,7 +163,7 @@ def write_frames(job: _FrameJob, folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _notes(store: DemoStore, names: dict[str, str]) -> dict[str, Any]:
+def _notes(store: DemoStore, names: dict[str, str]) -> dict[str, object]:
     return {
         "format": 1,
         "fps": store.fps,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numcodecs
 import numpy as np
@@ -13,20 +12,20 @@ import numpy as np
 _CODEC = {"id": "blosc", "cname": "zstd", "clevel": 5, "shuffle": 1, "blocksize": 0}
 
 
-def write_json(path: Path, document: dict[str, Any]) -> None:
+def write_json(path: Path, document: dict[str, object]) -> None:
     """Write one of the format's description files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def write_group(path: Path, attributes: dict[str, Any] | None = None) -> None:
+def write_group(path: Path, attributes: dict[str, object] | None = None) -> None:
     """Describe a group."""
     write_json(path / ".zgroup", {"zarr_format": 2})
     if attributes is not None:
         write_json(path / ".zattrs", attributes)
 
 
-def describe_array(path: Path, rows: int, shape: tuple[int, ...], dtype: np.dtype[Any], chunk: int) -> None:
+def describe_array(path: Path, rows: int, shape: tuple[int, ...], dtype: np.dtype, chunk: int) -> None:
     """Describe an array (rows, *shape) that is cut into chunks of ``chunk`` rows."""
     document = {
         "zarr_format": 2,

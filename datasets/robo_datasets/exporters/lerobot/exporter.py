@@ -1,85 +1,35 @@
-"""A demo store as a LeRobot v3.0 data set that LeRobot itself opens and trains on.
+"""A demo store as a LeRobot v3.0 dataset that LeRobot itself opens and trains on.
 
-Low-dimensional data to the bit. Camera frames as H.264 or AV1 video (tolerances in docs/importing.md) or as PNG, which
+Low-dimensional data bit-exact. Camera frames as H.264 or AV1 video (tolerances in docs/importing.md) or as PNG, which
 loses nothing. Stages go out twice: per frame (``subtask_index`` and meta/subtasks.parquet), and as the segments and
 proportions that LeRobot's SARM trains on.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robo_core.errors import ConfigError, StoreError
+from robo_core.errors import StoreError
 from robo_datasets import lerobot_layout as v3
 from robo_datasets.exporters.instructions import frame_numbers, numbers_by_frame, task_numbers
-from robo_datasets.exporters.jobs import Building, group_episodes
+from robo_datasets.exporters.jobs import Building
+from robo_datasets.exporters.lerobot.layout import LeRobotSettings, lerobot_times, plan_layout
 from robo_datasets.exporters.lerobot.metadata import write_meta
-from robo_datasets.exporters.lerobot.statistics import PixelCounts, row_statistics
+from robo_datasets.exporters.lerobot.statistics import PixelCounts, Statistics, row_statistics
 from robo_datasets.exporters.lerobot.tables import image_array, rows_array
 from robo_datasets.store.demo_store import DemoStore
 from robo_datasets.store.episode import Episode
-from robo_datasets.store.features import BOOKKEEPING, Feature
-from robo_datasets.video.writer import CODECS, VideoWriter, check_video_settings
-
-PNG = "png"
-_MAX_RANK = 5
-
-# LeRobot's own bound on the size of a parquet file, before compression.
-_DATA_FILE_BYTES = 100 << 20
-# A video file is the unit of work: large enough to be one file among few, small enough that a killed export loses
-# little. LeRobot compares time stamps as float32 to 0.1 ms, which fails from 1024 s on.
-_VIDEO_FILE_PIXELS = (2e8, 1.5e9)
-_VIDEO_FILE_SECONDS = 1000.0
+from robo_datasets.store.features import Feature
+from robo_datasets.video.writer import VideoWriter
 
 _BLOCK = 32
-
-
-@dataclass(frozen=True)
-class LeRobotSettings:
-    """How camera frames are written."""
-
-    images: str = "h264"
-    """h264, av1 or png."""
-    crf: int | None = None
-    """Constant rate factor, lower is better; 18 for h264 and 20 for av1 where it is None."""
-    gop: int = 2
-    """Frames from one key frame to the next; few make random access fast."""
-    pixel_format: str = "yuv420p"
-
-    def check(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ConfigError: names the one that is wrong.
-        """
-        if self.images not in (*CODECS, PNG):
-            raise ConfigError(f"images={self.images} is not one of: {', '.join((*CODECS, PNG))}")
-        if self.images != PNG:
-            check_video_settings(self.images, self.crf, self.gop, self.pixel_format)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where every episode goes, and what columns there are."""
-
-    features: dict[str, Feature]
-    """Columns of the data files that come from the store, frames in PNG among them."""
-    videos: dict[str, Feature]
-    added: dict[str, dict[str, Any]]
-    """Columns that the store keeps elsewhere, in LeRobot's form."""
-    lengths: list[int]
-    starts: list[int]
-    data_files: list[list[int]]
-    video_files: list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +62,7 @@ def export_lerobot(
 
     Args:
         store: the demo store.
-        target: folder to make; the same call goes on with one that was interrupted.
+        target: folder to make; the same call resumes one that was interrupted.
         settings: how camera frames are written.
         workers: processes; the machine's cores by default, 0 for none besides this one.
 
@@ -149,11 +99,11 @@ def export_lerobot(
     found = building.run("export data", write_data, data_jobs, workers, weights)
     found |= building.run("export video", write_video, video_jobs, workers, weights)
     positions = {uuid: position for position, uuid in enumerate(uuids)}
-    statistics: list[dict[str, Any]] = [{} for _ in uuids]
+    statistics: list[dict[str, Statistics]] = [{} for _ in uuids]
     for part in found.values():
-        for uuid, figures in part["statistics"].items():
-            statistics[positions[uuid]] |= figures
-    write_meta(building.data, store, layout, settings, list(tasks), statistics)
+        for uuid, found in part["statistics"].items():
+            statistics[positions[uuid]] |= found
+    write_meta(building.data, store, layout, list(tasks), statistics)
     building.put_in_place()
     return {
         "episodes": len(uuids),
@@ -163,59 +113,7 @@ def export_lerobot(
     }
 
 
-def plan_layout(store: DemoStore, settings: LeRobotSettings) -> Layout:
-    """Decide on columns and files.
-
-    Raises:
-        StoreError: a feature has no form in LeRobot.
-    """
-    columns, videos = {}, {}
-    for key, feature in store.schema.items():
-        if key == v3.TASK_INDEX:
-            continue  # it goes out as LeRobot's own task_index
-        if key in BOOKKEEPING or len(feature.shape) > _MAX_RANK or "/" in key:
-            raise StoreError(f"feature {key} of shape {feature.shape} has no form in LeRobot")
-        picture = feature.is_frames and feature.dtype == "uint8" and feature.shape[2] in (1, 3)
-        if picture and settings.images != PNG:
-            videos[key] = feature
-        else:
-            columns[key] = feature
-    episodes = list(store)
-    lengths = [episode.length for episode in episodes]
-    starts = [0, *np.cumsum(lengths).tolist()][:-1]
-    width = sum(feature.row_bytes for feature in columns.values()) + 40
-    data_files = group_episodes(lengths, lambda length: length * width, _DATA_FILE_BYTES)
-    pixels = max((math.prod(feature.shape[:2]) for feature in videos.values()), default=1)
-    low, high = _VIDEO_FILE_PIXELS
-    most = min(max(sum(lengths) * pixels / 8, low), high, _VIDEO_FILE_SECONDS * store.fps * pixels)
-    video_files = group_episodes(lengths, lambda length: length * pixels, most) if videos else []
-    return Layout(columns, videos, _added_columns(store, episodes), lengths, starts, data_files, video_files)
-
-
-def _added_columns(store: DemoStore, episodes: list[Episode]) -> dict[str, dict[str, Any]]:
-    added: dict[str, dict[str, Any]] = {}
-    if store.stages and v3.SUBTASK not in store.schema and any((episode.stage >= 0).any() for episode in episodes):
-        added[v3.SUBTASK] = {"dtype": "int64", "shape": [1], "names": None}
-    ends = [(episode.attributes.get(v3.TERMINATED), episode.attributes.get(v3.TRUNCATED)) for episode in episodes]
-    if v3.DONE not in store.schema and all(isinstance(value, bool) for pair in ends for value in pair):
-        added[v3.DONE] = {"dtype": "bool", "shape": [1], "names": None}
-    if v3.SOURCE_TIME not in store.schema and not all(_plain_times(episode, store.fps) for episode in episodes):
-        added[v3.SOURCE_TIME] = {"dtype": "float64", "shape": [1], "names": None}
-    if v3.RECEIVE_TIME not in store.schema and any(episode.receive_timestamp is not None for episode in episodes):
-        added[v3.RECEIVE_TIME] = {"dtype": "float64", "shape": [1], "names": None}
-    return added
-
-
-def _plain_times(episode: Episode, fps: float) -> bool:
-    return np.array_equal(episode.timestamp, lerobot_times(episode.length, fps).astype(np.float64))
-
-
-def lerobot_times(length: int, fps: float) -> np.ndarray:
-    """(T,) f32 seconds from the start of the episode, as LeRobot counts them: frame number / fps."""
-    return (np.arange(length) / fps).astype(np.float32)
-
-
-def write_data(job: _DataJob, folder: Path) -> dict[str, Any]:
+def write_data(job: _DataJob, folder: Path) -> dict[str, object]:
     """Write one data file, a row group an episode; returns the episodes' statistics."""
     store = DemoStore.open(job.store)
     path = folder / v3.DATA_PATTERN.format(**v3.place(job.file))
@@ -228,12 +126,12 @@ def write_data(job: _DataJob, folder: Path) -> dict[str, Any]:
             columns = _columns(store, episode, job, offset, start)
             start += episode.length
             statistics[uuid] = {
-                key: rows.statistics() if isinstance(rows, _Pictures) else row_statistics(rows)
+                key: rows.statistics() if isinstance(rows, _Images) else row_statistics(rows)
                 for key, rows in columns.items()
             }
             table = pa.table(
                 {
-                    key: image_array(rows.encoded) if isinstance(rows, _Pictures) else rows_array(rows)
+                    key: image_array(rows.encoded) if isinstance(rows, _Images) else rows_array(rows)
                     for key, rows in columns.items()
                 }
             )
@@ -246,7 +144,7 @@ def write_data(job: _DataJob, folder: Path) -> dict[str, Any]:
     return {"statistics": statistics}
 
 
-class _Pictures:
+class _Images:
     """One episode's frames as PNG, and their statistics."""
 
     def __init__(self, episode: Episode, feature: Feature) -> None:
@@ -255,19 +153,19 @@ class _Pictures:
         for start in range(0, episode.length, _BLOCK):
             for frame in episode[feature.key][start : start + _BLOCK]:
                 counts.add(frame)
-                picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) if feature.shape[2] == 3 else frame
-                self.encoded.append(cv2.imencode(".png", picture)[1].tobytes())
+                image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) if feature.shape[2] == 3 else frame
+                self.encoded.append(cv2.imencode(".png", image)[1].tobytes())
         self.statistics = counts.statistics
 
 
 def _columns(
     store: DemoStore, episode: Episode, job: _DataJob, offset: int, start: int
-) -> Mapping[str, np.ndarray | _Pictures]:
+) -> Mapping[str, np.ndarray | _Images]:
     length = episode.length
-    columns: dict[str, np.ndarray | _Pictures] = {}
+    columns: dict[str, np.ndarray | _Images] = {}
     for key, feature in job.features.items():
-        picture = feature.is_frames and feature.dtype == "uint8" and feature.shape[2] in (1, 3)
-        columns[key] = _Pictures(episode, feature) if picture else episode[key][:]
+        image = feature.is_frames and feature.dtype == "uint8" and feature.shape[2] in (1, 3)
+        columns[key] = _Images(episode, feature) if image else episode[key][:]
     made = {
         v3.SUBTASK: lambda: np.where(episode.stage < 0, len(store.stages), episode.stage).astype(np.int64),
         v3.DONE: lambda: _done(episode),
@@ -294,7 +192,7 @@ def _received(episode: Episode) -> np.ndarray:
     return np.full(episode.length, np.nan) if received is None else received
 
 
-def write_video(job: _VideoJob, folder: Path) -> dict[str, Any]:
+def write_video(job: _VideoJob, folder: Path) -> dict[str, object]:
     """Write one video file, episodes end to end; returns the episodes' statistics."""
     store = DemoStore.open(job.store)
     path = folder / v3.VIDEO_PATTERN.format(video_key=job.feature.key, **v3.place(job.file))
@@ -309,8 +207,8 @@ def write_video(job: _VideoJob, folder: Path) -> dict[str, Any]:
             counts = PixelCounts(episode.length, 3)
             for start in range(0, episode.length, _BLOCK):
                 for frame in episode[job.feature.key][start : start + _BLOCK]:
-                    picture = frame if channels == 3 else np.repeat(frame, 3, 2)
-                    counts.add(picture)
-                    video.add(picture)
+                    image = frame if channels == 3 else np.repeat(frame, 3, 2)
+                    counts.add(image)
+                    video.add(image)
             statistics[uuid] = {job.feature.key: counts.statistics()}
     return {"statistics": statistics}

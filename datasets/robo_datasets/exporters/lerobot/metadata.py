@@ -1,11 +1,10 @@
-"""The meta folder of a LeRobot v3.0 data set: what it holds, where every episode stands, stages and outcomes."""
+"""The meta folder of a LeRobot v3.0 dataset: what it holds, where every episode stands, stages and outcomes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,15 +12,13 @@ import pyarrow as pa
 from robo_core.checksummed import replace_durably
 from robo_datasets import lerobot_layout as v3
 from robo_datasets.exporters.instructions import instruction_runs
-from robo_datasets.exporters.lerobot.statistics import joined_by_key
+from robo_datasets.exporters.lerobot.layout import Layout
+from robo_datasets.exporters.lerobot.statistics import Statistics, joined_by_key
 from robo_datasets.exporters.lerobot.tables import episodes_table, names_table, write_table
 from robo_datasets.store.demo_store import DemoStore
 from robo_datasets.store.episode import Episode
 from robo_datasets.store.features import Feature
 from robo_datasets.video.decoder import video_header
-
-if TYPE_CHECKING:
-    from robo_datasets.exporters.lerobot.exporter import Layout, LeRobotSettings
 
 _EPISODES_A_FILE = 2000
 _BOOKKEEPING = {
@@ -55,11 +52,10 @@ def write_meta(
     folder: Path,
     store: DemoStore,
     layout: Layout,
-    settings: LeRobotSettings,
     tasks: Sequence[str],
-    statistics: Sequence[dict[str, Any]],
+    statistics: Sequence[Mapping[str, Statistics]],
 ) -> None:
-    """Write the meta folder of a data set whose data and videos stand in ``folder``."""
+    """Write the meta folder of a dataset whose data and videos stand in ``folder``."""
     (folder / "meta").mkdir(exist_ok=True)
     write_table(folder / v3.TASKS_FILE, names_table(tasks, "task_index"))
     labelled = v3.SUBTASK in layout.added
@@ -68,9 +64,9 @@ def write_meta(
         open_ = any((episode.stage < 0).any() for episode in episodes)
         names = [*store.stages, v3.UNLABELLED] if open_ else store.stages
         write_table(folder / v3.SUBTASKS_FILE, names_table(names, v3.SUBTASK))
-        shares = stage_shares(store)
+        proportions = stage_proportions(store)
         for kind in _SARM_KINDS:
-            _write_json(folder / v3.SARM_PROPORTIONS.format(kind=kind), shares)
+            _write_json(folder / v3.SARM_PROPORTIONS.format(kind=kind), proportions)
     rows = [
         _episode_row(store.fps, layout, position, episode, statistics[position])
         for position, episode in enumerate(store)
@@ -82,32 +78,32 @@ def write_meta(
             row["meta/episodes/chunk_index"], row["meta/episodes/file_index"] = where.values()
         write_table(folder / v3.EPISODES_PATTERN.format(**where), episodes_table(part, _TYPES))
     _write_json(folder / v3.STATS_FILE, joined_by_key(statistics))
-    _write_json(folder / v3.ROBO_FILE, _own_record(store, layout))
-    # Last: without info.json a folder is no LeRobot data set.
-    _write_json(folder / v3.INFO_FILE, _info(folder, store, layout, settings, tasks))
+    _write_json(folder / v3.ROBO_FILE, _export_record(store, layout))
+    # Last: without info.json a folder is not a LeRobot dataset.
+    _write_json(folder / v3.INFO_FILE, _info(folder, store, layout, tasks))
 
 
-def stage_shares(store: DemoStore) -> dict[str, float]:
-    """Mean share of each stage in the labelled frames of an episode, over labelled episodes that did not fail.
+def stage_proportions(store: DemoStore) -> dict[str, float]:
+    """Mean proportion of each stage in the labelled frames of an episode, over labelled episodes that did not fail.
 
-    SARM, arXiv 2509.25358, equation 1; every episode's shares are of its labelled frames.
+    SARM, arXiv 2509.25358, equation 1; every episode's proportions are of its labelled frames.
     """
-    shares = []
+    proportions = []
     for episode in store:
         stage = episode.stage
         if episode.success is not False and (stage >= 0).any():
             counts = np.bincount(stage[stage >= 0], minlength=len(store.stages))
-            shares.append(counts / counts.sum())
-    mean = np.mean(shares, axis=0) if shares else np.full(len(store.stages), 1 / len(store.stages))
-    return {name: float(share) for name, share in zip(store.stages, mean, strict=True)}
+            proportions.append(counts / counts.sum())
+    mean = np.mean(proportions, axis=0) if proportions else np.full(len(store.stages), 1 / len(store.stages))
+    return {name: float(value) for name, value in zip(store.stages, mean, strict=True)}
 
 
 def _episode_row(
-    fps: float, layout: Layout, position: int, episode: Episode, statistics: dict[str, Any]
-) -> dict[str, Any]:
+    fps: float, layout: Layout, position: int, episode: Episode, statistics: Mapping[str, Statistics]
+) -> dict[str, object]:
     data_file = _file_of(layout.data_files, position)
     start = layout.starts[position]
-    row: dict[str, Any] = {
+    row: dict[str, object] = {
         "episode_index": position,
         "tasks": list(dict.fromkeys(task for _, _, task in instruction_runs(episode))),
         "length": episode.length,
@@ -135,20 +131,20 @@ def _episode_row(
         v3.CREATED: episode.created,
         v3.ATTRIBUTES: json.dumps(attributes),
     }
-    for key, figures in statistics.items():
-        row |= {f"stats/{key}/{name}": value for name, value in figures.items()}
+    for key, found in statistics.items():
+        row |= {f"stats/{key}/{name}": value for name, value in found.items()}
     return row
 
 
-def _without_path(source: Any) -> Any:
-    """Where an episode came from, without the folder of this machine: data sets are given to others."""
+def _without_path(source: object) -> object:
+    """Where an episode came from, without the folder of this machine: datasets are given to others."""
     return {key: value for key, value in source.items() if key != "path"} if isinstance(source, dict) else source
 
 
-def _segments(episode: Episode, fps: float, prefix: str) -> dict[str, Any]:
+def _segments(episode: Episode, fps: float, prefix: str) -> dict[str, object]:
     """SARM's columns; an end is the start of what follows, so that its progress is (t - start) / (end - start)."""
     segments = episode.stages or None
-    values: dict[str, Any] = dict.fromkeys(
+    values: dict[str, object] = dict.fromkeys(
         (v3.SARM_NAMES, v3.SARM_STARTS, v3.SARM_ENDS, v3.SARM_START_TIMES, v3.SARM_END_TIMES)
     )
     if segments:
@@ -162,7 +158,7 @@ def _segments(episode: Episode, fps: float, prefix: str) -> dict[str, Any]:
     return {f"{prefix}{name}": value for name, value in values.items()}
 
 
-def _flag(value: Any) -> bool | None:
+def _flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
@@ -170,10 +166,8 @@ def _file_of(files: Sequence[Sequence[int]], position: int) -> int:
     return int(np.searchsorted([group[0] for group in files], position, side="right")) - 1
 
 
-def _info(
-    folder: Path, store: DemoStore, layout: Layout, settings: LeRobotSettings, tasks: Sequence[str]
-) -> dict[str, Any]:
-    features: dict[str, Any] = {}
+def _info(folder: Path, store: DemoStore, layout: Layout, tasks: Sequence[str]) -> dict[str, object]:
+    features: dict[str, object] = {}
     for key, feature in store.schema.items():
         if key == v3.TASK_INDEX:
             continue
@@ -184,9 +178,10 @@ def _info(
             features[key] = {"dtype": "image", "shape": list(feature.shape), "names": names}
         else:
             shape = list(feature.shape) or [1]
-            features[key] = {"dtype": feature.dtype, "shape": shape, "names": feature.names}
+            found: dict[str, object] = {"dtype": feature.dtype, "shape": shape, "names": feature.names}
+            features[key] = found
             if feature.depth is not None:
-                features[key]["info"] = {"is_depth_map": True, "depth_unit": feature.depth["unit"]}
+                found["info"] = {"is_depth_map": True, "depth_unit": feature.depth["unit"]}
     features |= layout.added
     features |= {key: {"dtype": dtype, "shape": [1], "names": None} for key, dtype in _BOOKKEEPING.items()}
     fps = int(store.fps) if store.fps.is_integer() else store.fps
@@ -207,7 +202,7 @@ def _info(
     }
 
 
-def _video_feature(folder: Path, key: str, feature: Feature, fps: float) -> dict[str, Any]:
+def _video_feature(folder: Path, key: str, feature: Feature, fps: float) -> dict[str, object]:
     height, width, _ = feature.shape
     header = video_header(folder / v3.VIDEO_PATTERN.format(video_key=key, **v3.place(0)))
     return {
@@ -227,7 +222,7 @@ def _video_feature(folder: Path, key: str, feature: Feature, fps: float) -> dict
     }
 
 
-def _own_record(store: DemoStore, layout: Layout) -> dict[str, Any]:
+def _export_record(store: DemoStore, layout: Layout) -> v3.ExportRecord:
     return {
         "format": v3.ROBO_FORMAT,
         "features": {key: feature.to_json() for key, feature in store.schema.items()},
@@ -241,5 +236,5 @@ def _own_record(store: DemoStore, layout: Layout) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: object) -> None:
     replace_durably(path, (json.dumps(value, indent=1) + "\n").encode())

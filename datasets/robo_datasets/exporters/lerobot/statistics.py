@@ -1,13 +1,12 @@
 """Statistics of features in LeRobot's form: min, max, mean, std, count and quantiles, an episode at a time.
 
-Low-dimensional features: one figure an element. Images: one figure a channel on the scale 0 to 1, shape (C, 1, 1), from
-evenly spaced frames, which is what LeRobot's normalisation expects.
+Low-dimensional features: one value per element. Images: one value per channel on the scale 0 to 1, shape (C, 1, 1),
+from evenly spaced frames, which is what LeRobot's normalisation expects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,10 @@ QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 _FRAMES = 100
 _SIDE = 150
 
-Statistics = dict[str, Any]
+Nested = float | list["Nested"]
+"""Numbers in nested lists, as JSON has arrays."""
+Statistics = dict[str, Nested]
+"""Name of a statistic to its values; "count" is [frames]."""
 
 
 def row_statistics(rows: np.ndarray) -> Statistics:
@@ -63,7 +65,7 @@ class PixelCounts:
         self._seen += 1
 
     def statistics(self) -> Statistics:
-        """Statistics of what was taken in, every figure of shape (C, 1, 1) on the scale 0 to 1."""
+        """Statistics of what was taken in, every value of shape (C, 1, 1) on the scale 0 to 1."""
         scale = np.arange(256) / 255.0
         totals = self._levels.sum(1)
         mean = self._levels @ scale / totals
@@ -75,16 +77,16 @@ class PixelCounts:
             "std": np.sqrt(variance).tolist(),
         }
         cumulative = self._levels.cumsum(1)
-        for name, share in QUANTILES.items():
+        for name, level in QUANTILES.items():
             found[name] = [
-                float(scale[np.searchsorted(row, share * total)]) for row, total in zip(cumulative, totals, strict=True)
+                float(scale[np.searchsorted(row, level * total)]) for row, total in zip(cumulative, totals, strict=True)
             ]
         return {**{name: [[[value]] for value in values] for name, values in found.items()}, "count": [self._used]}
 
 
 def joined_statistics(parts: Sequence[Statistics]) -> Statistics:
     """Statistics of the whole from its parts'; quantiles are means weighted by count, which is LeRobot's rule."""
-    counts = np.array([part["count"][0] for part in parts], np.float64)
+    counts = np.array([part["count"] for part in parts], np.float64)[:, 0]
     arrays = {name: np.stack([np.asarray(part[name], np.float64) for part in parts]) for name in parts[0]}
 
     def weighted(values: np.ndarray) -> np.ndarray:

@@ -1,11 +1,10 @@
-"""Arrow tables of a LeRobot v3.0 data set: frames, episodes, names."""
+"""Arrow tables of a LeRobot v3.0 dataset: frames, episodes, names."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -63,7 +62,7 @@ def names_table(names: Sequence[str], column: str) -> pa.Table:
     return table.replace_schema_metadata({"pandas": json.dumps(described)})
 
 
-def episodes_table(rows: Sequence[Mapping[str, Any]], types: Mapping[str, pa.DataType]) -> pa.Table:
+def episodes_table(rows: Sequence[Mapping[str, object]], types: Mapping[str, pa.DataType]) -> pa.Table:
     """Rows of meta/episodes; columns in ``types`` keep their type where all of their values are missing."""
     columns = {name: pa.array([row[name] for row in rows], types.get(name)) for name in rows[0]}
     return pa.table(columns)

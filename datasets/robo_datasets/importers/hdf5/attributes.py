@@ -12,12 +12,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import h5py
 import numpy as np
 
 from robo_core.errors import ImportSourceError
+from robo_datasets.store.features import is_positive
 
 _LANGUAGE_KEYS = ("lang", "language_instruction", "language", "instruction", "task_description", "env_lang", "task")
 # Words of an attribute that are kept; longer ones are documents, such as a simulator's model.
@@ -27,7 +28,7 @@ _SAID_ELSEWHERE = ("obs", "next_obs", "initial_state")
 _EPISODE_DOCUMENTS = ("ep_meta", "ep_info")
 
 
-def attributes_of(node: Any, path: Path) -> dict[str, Any]:
+def attributes_of(node: h5py.HLObject, path: Path) -> dict[str, object]:
     """Attributes as plain values; those that cannot be read are left out.
 
     Raises:
@@ -51,21 +52,21 @@ def attributes_of(node: Any, path: Path) -> dict[str, Any]:
     return found
 
 
-def environment_of(data: h5py.Group, path: Path) -> dict[str, Any]:
+def environment_of(data: h5py.Group, path: Path) -> dict[str, object]:
     """The document env_args; empty where there is none.
 
     Raises:
-        ImportSourceError: it is no JSON.
+        ImportSourceError: it is not JSON.
     """
     text = attributes_of(data, path).get("env_args")
     try:
-        found = json.loads(text) if text is not None else {}
+        found = {} if text is None else json.loads(cast(str, text))
     except (ValueError, TypeError, RecursionError) as error:
-        raise ImportSourceError(f"{path}: the attribute env_args of data is no JSON: {error}") from error
+        raise ImportSourceError(f"{path}: the attribute env_args of data is not JSON: {error}") from error
     return found if isinstance(found, dict) else {}
 
 
-def instruction_in(attributes: Mapping[str, Any]) -> str:
+def instruction_in(attributes: Mapping[str, object]) -> str:
     """The instruction among attributes (of a demonstration, of ``data``, of the file); empty where there is none."""
     for name in _EPISODE_DOCUMENTS:
         found = _language(_document(attributes.get(name)))
@@ -97,7 +98,7 @@ def instruction_beside(demo: h5py.Group) -> str:
     return ""
 
 
-def plain_notes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def plain_notes(attributes: Mapping[str, object]) -> dict[str, object]:
     """Attributes of a demonstration that somebody noted: words and numbers that have no meaning elsewhere."""
     read = {*_LANGUAGE_KEYS, *_EPISODE_DOCUMENTS, "success", "num_samples", "total", "problem_info", "env_args"}
     return {
@@ -110,17 +111,17 @@ def plain_notes(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unread_members(demo: h5py.Group, read: Iterable[str]) -> str:
-    """What to tell of members of a demonstration for which there is no rule; empty where there are none."""
+    """What to report of members of a demonstration for which there is no rule; empty where there are none."""
     left = sorted(set(demo) - {*read, *_LANGUAGE_KEYS, *_SAID_ELSEWHERE})
     return f"{', '.join(left)} of the demonstrations were left out: no rule says what they are" if left else ""
 
 
-def is_libero(attributes: Mapping[str, Any]) -> bool:
-    """Whether a file comes from LIBERO, whose pictures are stored as its renderer gives them."""
+def is_libero(attributes: Mapping[str, object]) -> bool:
+    """Whether a file comes from LIBERO, whose images are stored as its renderer gives them."""
     return "problem_info" in attributes or "bddl_file_name" in attributes or "bddl_file_content" in attributes
 
 
-def outcome_in(attributes: Mapping[str, Any]) -> bool | None:
+def outcome_in(attributes: Mapping[str, object]) -> bool | None:
     """The attribute ``success`` of a demonstration; None where there is none, or it is no yes or no."""
     value = attributes.get("success")
     if isinstance(value, np.ndarray) and value.size == 1:
@@ -140,7 +141,9 @@ def sparse_outcome(rewards: np.ndarray) -> bool | None:
     return bool((values >= 1).any())
 
 
-def rate_in(given: float | None, environment: Mapping[str, Any], attributes: Mapping[str, Any], path: Path) -> float:
+def rate_in(
+    given: float | None, environment: Mapping[str, object], attributes: Mapping[str, object], path: Path
+) -> float:
     """Frames per second: as given, or as the file says.
 
     Raises:
@@ -148,23 +151,19 @@ def rate_in(given: float | None, environment: Mapping[str, Any], attributes: Map
     """
     kwargs, simulation = environment.get("env_kwargs"), environment.get("sim_args")
     places = [place for place in (simulation, environment) if isinstance(place, dict)]
-    candidates: list[Any] = [given, attributes.get("fps")]
+    candidates: list[object] = [given, attributes.get("fps")]
     candidates.append(kwargs.get("control_freq") if isinstance(kwargs, dict) else None)
     for place in places:
         step, decimation = place.get("dt"), place.get("decimation", 1)
-        if _positive(step) and _positive(decimation):
+        if is_positive(step) and is_positive(decimation):
             candidates.append(round(1 / (step * decimation), 6))
-    rate = next((value for value in candidates if _positive(value)), None)
+    rate = next(filter(is_positive, candidates), None)
     if rate is None or not 0 < rate < 1e6:
-        raise ImportSourceError(f"{path} does not say how many frames a second it has; give, say, fps=20")
+        raise ImportSourceError(f"{path} does not say how many frames per second it has; give, say, fps=20")
     return float(rate)
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-
-def _document(text: Any) -> dict[str, Any]:
+def _document(text: object) -> dict[str, object]:
     if not isinstance(text, str):
         return {}
     try:
@@ -174,7 +173,7 @@ def _document(text: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _language(fields: Mapping[str, Any], keys: tuple[str, ...] = _LANGUAGE_KEYS) -> str:
+def _language(fields: Mapping[str, object], keys: tuple[str, ...] = _LANGUAGE_KEYS) -> str:
     for key in keys:
         value = fields.get(key)
         if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""HDF5 files of one episode each, as ALOHA, ACT and RoboTwin write them; a folder of such is a data set.
+"""HDF5 files of one episode each, as ALOHA, ACT and RoboTwin write them; a folder of such is a dataset.
 
 action                                 (T, D); RoboTwin: joint_action/vector
 observations/qpos  qvel  effort        (T, D); RoboTwin: observation/..., endpose/...
@@ -12,34 +12,38 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from robo_core.errors import ImportSourceError
 from robo_datasets.importers.content import ContentHash
-from robo_datasets.importers.encoded_images import (
-    EncodedRule,
-    encoded_bytes,
-    encoded_rule,
-    is_encoded,
-    may_be_encoded,
-)
 from robo_datasets.importers.files import counting_order
+from robo_datasets.importers.hdf5.arrays import (
+    FrameRule,
+    Kind,
+    add_content,
+    blocks,
+    check_kind,
+    check_numbers,
+    dotted,
+    frame_rule,
+    holds_encoded,
+    leaves,
+)
 from robo_datasets.importers.hdf5.attributes import attributes_of, instruction_in, outcome_in
-from robo_datasets.importers.hdf5.files import dataset, is_group, opened, read, subgroup
-from robo_datasets.importers.images import PictureRule, PictureSettings, picture_rule
+from robo_datasets.importers.hdf5.files import dataset, is_group, opened
+from robo_datasets.importers.images import ImageSettings
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
-from robo_datasets.store.features import LOW_DIM_DTYPES
+from robo_datasets.store.features import FeatureSpec
 
 ENDINGS = (".hdf5", ".h5")
 _ACTIONS = ("action", "actions", "joint_action/vector")
 _OBSERVATIONS = ("observations", "observation", "obs")
 _NAMES = {"qpos": "observation.state", "reward": "next.reward", "rewards": "next.reward", "done": "next.done"}
 _WORDS = ("language_raw", "language_instruction", "instruction")
-_BLOCK, _DEPTH = 64, 6
+_DEPTH = 6
 
 
 def episode_files(path: Path) -> list[Path]:
@@ -54,7 +58,7 @@ def is_episode_file(path: Path) -> bool:
     """Whether a file holds one episode: an action and observations at its top.
 
     Raises:
-        ImportSourceError: it is missing, truncated, or no HDF5.
+        ImportSourceError: it is missing, truncated, or not HDF5.
     """
     with opened(path) as file:
         return "data" not in file and any(name in file for name in _ACTIONS) and any(n in file for n in _OBSERVATIONS)
@@ -67,9 +71,9 @@ class Hdf5EpisodesSource(Source):
         path: the file, or the folder of files.
         cameras: cameras to keep, all by default.
         size: (height, width) to scale frames to.
-        fps: frames a second; what the files say by default.
+        fps: frames per second; what the files say by default.
         task: the instruction of all episodes; what the files say by default.
-        pictures: which way up they are, their colours and scale.
+        images: which way up they are, their colours and scale.
         skip: arrays (by path, or feature) to leave out, also such as cannot be read.
 
     Raises:
@@ -86,11 +90,11 @@ class Hdf5EpisodesSource(Source):
         size: tuple[int, int] | None = None,
         fps: float | None = None,
         task: str = "",
-        pictures: PictureSettings | None = None,
+        images: ImageSettings | None = None,
         skip: Collection[str] = (),
     ) -> None:
         self.path = Path(path)
-        self._size, self._pictures, self._skip = size, pictures or PictureSettings(), set(skip)
+        self._size, self._image_settings, self._skip = size, images or ImageSettings(), set(skip)
         self._files = episode_files(self.path)
         self._encoded: set[str] = set()
         self._skipped: set[str] = set()
@@ -101,10 +105,10 @@ class Hdf5EpisodesSource(Source):
             raise ImportSourceError(self.episodes[0].problem)
         with opened(self._files[first.number]) as file:
             self._arrays = self._read_arrays(file, first.length)
-            self._rules = self._picture_rules(file)
+            self._rules = self._image_rules(file)
             rate = fps or attributes_of(file, self._files[first.number]).get("fps")
         if not isinstance(rate, int | float) or not 0 < rate < 1e6:
-            raise ImportSourceError(f"{self.path} does not say how many frames a second it has; give, say, fps=50")
+            raise ImportSourceError(f"{self.path} does not say how many frames per second it has; give, say, fps=50")
         self.fps = float(rate)
         self._choose(cameras)
         self._keys = {self._feature_of(place): place for place in self._arrays}
@@ -113,7 +117,7 @@ class Hdf5EpisodesSource(Source):
         self.features = {}
         for feature, place in self._keys.items():
             shape, dtype = self._arrays[place]
-            entry = {"dtype": dtype.newbyteorder("=").name, "shape": shape or (1,), "names": None}
+            entry: FeatureSpec = {"dtype": dtype.newbyteorder("=").name, "shape": shape or (1,), "names": None}
             made = self._rules[place].feature if place in self._rules else entry
             self.features[feature] = restored_feature(feature, made, None, str(self.path))
         if not any(episode.task for episode in self.episodes):
@@ -123,49 +127,29 @@ class Hdf5EpisodesSource(Source):
         """Check that the file has the arrays of the first, with the same shapes and types."""
         path = self._files[episode.number]
         with opened(path) as file:
-            for place, (shape, dtype) in self._arrays.items():
-                array = dataset(file, place, path)
-                whole = (episode.length, *shape)
-                if place in self._encoded:  # every file is filled up to the longest of its own pictures
-                    sound = array.shape[:1] == whole[:1] and may_be_encoded(array.dtype, array.shape)
-                else:
-                    sound = array.shape == whole and array.dtype == dtype
-                if not sound:
-                    raise ImportSourceError(
-                        f"{path}: {place} is {array.shape} {array.dtype}; {whole} {dtype} is expected from its actions "
-                        f"and the first file (drop=[{place}] leaves it out)"
-                    )
+            for place, kind in self._arrays.items():
+                check_kind(dataset(file, place, path), place, episode.length, kind, place in self._encoded, path)
 
     def frames(self, episode: SourceEpisode) -> Iterator[SourceFrame]:
         """Yield the file's frames."""
         path = self._files[episode.number]
         with opened(path) as file:
-            for start in range(0, episode.length, _BLOCK):
-                stop = min(start + _BLOCK, episode.length)
-                rows = {place: read(file, place, start, stop, path) for place in self._arrays}
-                for row in range(stop - start):
+            for span, rows in blocks(file, self._arrays, episode.length, path):
+                for row, number in enumerate(span):
                     values = {}
                     for feature, place in self._keys.items():
                         cell = rows[place][row]
                         if place in self._rules:
-                            values[feature] = self._rules[place](cell, f"{path}: {place}, frame {start + row}")
+                            values[feature] = self._rules[place](cell, f"{path}: {place}, frame {number}")
                         else:
                             values[feature] = np.asarray(cell).reshape(self.features[feature]["shape"])
-                    yield SourceFrame(values, (start + row) / self.fps)
+                    yield SourceFrame(values, number / self.fps)
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
         """Give ``content`` the arrays as they stand."""
         path = self._files[episode.number]
         with opened(path) as file:
-            for place in sorted(self._arrays):
-                for start in range(0, episode.length, _BLOCK):
-                    rows = read(file, place, start, min(start + _BLOCK, episode.length), path)
-                    if place in self._encoded:
-                        content.add_pictures(place, map(encoded_bytes, rows))
-                    elif place in self._rules:
-                        content.add_pictures(place, rows)
-                    else:
-                        content.add_rows(place, rows)
+            add_content(content, file, self._arrays, self._encoded, self._rules, episode.length, path)
 
     def files(self, episode: SourceEpisode) -> tuple[Path, ...]:
         """The episode's file."""
@@ -210,17 +194,10 @@ class Hdf5EpisodesSource(Source):
                     return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
         return ""
 
-    def _leaves(self, group: h5py.Group, path: Path, prefix: str = "", depth: int = _DEPTH) -> Iterator[str]:
-        for name in group:
-            if depth > 1 and is_group(group, name):
-                yield from self._leaves(subgroup(group, name, path), path, f"{prefix}{name}/", depth - 1)
-            else:
-                yield prefix + name
-
-    def _read_arrays(self, file: h5py.File, length: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+    def _read_arrays(self, file: h5py.File, length: int) -> dict[str, Kind]:
+        found: dict[str, Kind] = {}
         path = Path(file.filename)
-        for place in sorted(self._leaves(file, path)):
+        for place in sorted(place for name in file for place in leaves(file, name, _DEPTH - 1, path)):
             if {place, self._feature_of(place)} & self._skip:
                 self._skipped |= {place, self._feature_of(place)}
                 continue
@@ -232,31 +209,17 @@ class Hdf5EpisodesSource(Source):
                 if place != "compress_len":
                     self.notes.append(f"{place} is {array.shape}, not one row a frame; left out")
                 continue
-            if may_be_encoded(array.dtype, array.shape) and is_encoded(read(file, place, 0, 1, path)[0]):
+            if holds_encoded(file, place, path):
                 self._encoded.add(place)
-            elif array.dtype.newbyteorder("=").name not in LOW_DIM_DTYPES:
-                raise ImportSourceError(
-                    f"{path}: {place} is {array.shape} {array.dtype}; only numbers and pictures are read "
-                    f"(drop=[{place}] leaves it out)"
-                )
+            else:
+                check_numbers(array, place, path)
             found[place] = (tuple(array.shape[1:]), array.dtype)
         return found
 
-    def _picture_rules(self, file: h5py.File) -> dict[str, PictureRule | EncodedRule]:
-        rules: dict[str, PictureRule | EncodedRule] = {}
-        path = Path(file.filename)
-        for place, (shape, dtype) in self._arrays.items():
-
-            def row(number: int, place: str = place) -> Any:
-                return read(file, place, number, number + 1, path)[0]
-
-            count, where = len(dataset(file, place, path)), f"{path}: {place}"
-            rule: PictureRule | EncodedRule | None
-            if place in self._encoded:
-                rule = encoded_rule(place, count, row, self._pictures, where, self._size)
-            else:
-                kind = dtype.newbyteorder("=")
-                rule = picture_rule(place, (count, *shape), kind, row, self._pictures, where, self._size)
+    def _image_rules(self, file: h5py.File) -> dict[str, FrameRule]:
+        rules: dict[str, FrameRule] = {}
+        for place in self._arrays:
+            rule = frame_rule(file, place, place, place in self._encoded, self._image_settings, self._size)
             if rule is not None:
                 rules[place] = rule
                 self.notes += rule.notes
@@ -280,11 +243,7 @@ class Hdf5EpisodesSource(Source):
         name = rest if top in _OBSERVATIONS and rest else place
         if place in getattr(self, "_rules", ()):
             name = re.sub(r"\Aimages/|/(?:rgb|color|image)\Z", "", name)
-            return f"observation.images.{_dotted(name)}"
+            return f"observation.images.{dotted(name)}"
         if top not in _OBSERVATIONS and "action" in top:
-            return f"action.{_dotted(place)}"
-        return _NAMES.get(name, f"observation.{_dotted(name)}")
-
-
-def _dotted(path: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.\-]", "_", path.replace("/", "."))
+            return f"action.{dotted(place)}"
+        return _NAMES.get(name, f"observation.{dotted(name)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -22,20 +21,20 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file, read only.
 
     Raises:
-        ImportSourceError: it is missing, truncated, or no HDF5.
+        ImportSourceError: it is missing, truncated, or not HDF5.
     """
     if not path.is_file():
         raise ImportSourceError(f"there is no file {path}; give the robomimic .hdf5 file as source=FILE")
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
-        why = why_unreadable(path, f"is truncated or no HDF5 file: {str(error).splitlines()[0]}")
+        why = why_unreadable(path, f"is truncated or not an HDF5 file: {str(error).splitlines()[0]}")
         raise ImportSourceError(f"{path} {why}") from error
     with file:
         yield file
 
 
-def member(group: h5py.Group, name: str, path: Path) -> Any:
+def member(group: h5py.Group, name: str, path: Path) -> h5py.HLObject:
     """A member of a group that stands in this very file."""
     try:
         for part in name.split("/"):
@@ -64,11 +63,11 @@ def subgroup(group: h5py.Group, name: str, path: Path) -> h5py.Group:
     """A group in a group.
 
     Raises:
-        ImportSourceError: it is missing, damaged, a link or no group.
+        ImportSourceError: it is missing, damaged, a link or not a group.
     """
     found = member(group, name, path)
     if not isinstance(found, h5py.Group):
-        raise ImportSourceError(f"{path}: {found.name} is no group")
+        raise ImportSourceError(f"{path}: {found.name} is not a group")
     return found
 
 
@@ -76,11 +75,11 @@ def dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
     """An array in a group.
 
     Raises:
-        ImportSourceError: it is missing, damaged, a link or no array, or its data stand elsewhere or nowhere.
+        ImportSourceError: it is missing, damaged, a link or not an array, or its data stand elsewhere or nowhere.
     """
     found = member(group, name, path)
     if not isinstance(found, h5py.Dataset):
-        raise ImportSourceError(f"{path}: {found.name} is no array")
+        raise ImportSourceError(f"{path}: {found.name} is not an array")
     if found.external or found.is_virtual:
         raise ImportSourceError(f"{path}: {found.name} keeps its data in other files, which are not read")
     if found.size and found.nbytes > _MOST_PACKED * max(found.id.get_storage_size(), 1):
@@ -122,5 +121,5 @@ def masks(file: h5py.File, path: Path) -> dict[str, set[str]]:
                 item.decode() if isinstance(item, bytes) else str(item) for item in array[()].ravel().tolist()
             }
         except (OSError, AttributeError, UnicodeDecodeError) as error:
-            raise ImportSourceError(f"{path}: {array.name} is no list of names: {error}") from error
+            raise ImportSourceError(f"{path}: {array.name} is not a list of names: {error}") from error
     return found

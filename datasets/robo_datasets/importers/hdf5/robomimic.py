@@ -1,12 +1,12 @@
 """HDF5 files with one group a demonstration: robomimic, robosuite, RoboCasa, MimicGen, LIBERO, Isaac Lab.
 
 data                    attributes: env_args (JSON: env_name, env_kwargs.control_freq, .robots)
-data/demo_3/obs/<key>   (T, ...) observations, in groups of groups too; pictures are (T, H, W, 3)
+data/demo_3/obs/<key>   (T, ...) observations, in groups of groups too; images are (T, H, W, 3)
 data/demo_3/actions  states  rewards  dones
 mask/<name>             names of the demonstrations in a split
 
 ``states`` is one array (robosuite) or a group of groups (Isaac Lab). See ``.attributes``
-for where instruction, outcome and rate stand, ``.pictures`` for what becomes a camera.
+for where instruction, outcome and rate stand, ``.images`` for what becomes a camera.
 """
 
 from __future__ import annotations
@@ -15,21 +15,25 @@ import math
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from robo_core.errors import ImportSourceError
 from robo_datasets.importers.content import ContentHash
-from robo_datasets.importers.encoded_images import (
-    EncodedRule,
-    encoded_bytes,
-    encoded_rule,
-    is_encoded,
-    may_be_encoded,
-)
 from robo_datasets.importers.files import counting_order
+from robo_datasets.importers.hdf5.arrays import (
+    FrameRule,
+    Kind,
+    add_content,
+    blocks,
+    check_kind,
+    check_numbers,
+    dotted,
+    frame_rule,
+    holds_encoded,
+    leaves,
+)
 from robo_datasets.importers.hdf5.attributes import (
     attributes_of,
     environment_of,
@@ -43,14 +47,14 @@ from robo_datasets.importers.hdf5.attributes import (
     unread_members,
 )
 from robo_datasets.importers.hdf5.files import dataset, is_group, masks, opened, read, subgroup
-from robo_datasets.importers.images import PictureRule, PictureSettings, picture_rule
+from robo_datasets.importers.images import ImageSettings
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
-from robo_datasets.store.features import LOW_DIM_DTYPES
+from robo_datasets.store.features import FeatureSpec
 
 IMAGES, OBSERVATION, STATE = "observation.images.", "observation.", "observation.state"
 
-# Where a data set has them, these make up the robot's state; "object" is the state of the scene.
+# Where a dataset has them, these make up the robot's state; "object" is the state of the scene.
 _STATES = (
     ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"),
     ("ee_states", "gripper_states"),
@@ -67,7 +71,6 @@ _OTHER = {
 }
 _SCENE = {"object": "observation.environment_state"}
 _CAMERA_SUFFIX = re.compile(r"_(?:image|rgb)\Z")
-_BLOCK = 64
 _DEPTH = 8
 
 
@@ -78,11 +81,11 @@ class RobomimicSource(Source):
         path: the file.
         cameras: cameras to keep, all by default.
         size: (height, width) to scale frames to.
-        fps: frames a second; what the file says by default.
+        fps: frames per second; what the file says by default.
         state: observations that together make up observation.state.
         task: the instruction of all episodes; what the file says by default.
         mask: name of the split to import; everything by default.
-        pictures: which way up they are, their colours and scale.
+        images: which way up they are, their colours and scale.
         skip: arrays (by path below a demonstration, or feature) to leave out, also such as cannot be read.
 
     Raises:
@@ -100,11 +103,11 @@ class RobomimicSource(Source):
         state: Sequence[str] | None = None,
         task: str = "",
         mask: str = "",
-        pictures: PictureSettings | None = None,
+        images: ImageSettings | None = None,
         skip: Collection[str] = (),
     ) -> None:
         self.path = Path(path)
-        self._size, self._pictures, self._skip = size, pictures or PictureSettings(), set(skip)
+        self._size, self._image_settings, self._skip = size, images or ImageSettings(), set(skip)
         self._skipped: set[str] = set()
         self._encoded: set[str] = set()
         self.notes: list[str] = []
@@ -116,7 +119,7 @@ class RobomimicSource(Source):
             data = subgroup(file, "data", self.path)
             environment, own = environment_of(data, self.path), attributes_of(data, self.path)
             kwargs = environment.get("env_kwargs")
-            settings: dict[str, Any] = kwargs if isinstance(kwargs, dict) else {}
+            settings: dict[str, object] = kwargs if isinstance(kwargs, dict) else {}
             self.fps = rate_in(fps, environment, own, self.path)
             robots = settings.get("robots")
             self.robot: str | None = "+".join(map(str, robots)) if isinstance(robots, list) else _text(robots)
@@ -126,7 +129,7 @@ class RobomimicSource(Source):
             self._arrays = self._read_arrays(subgroup(data, first, self.path))
             if unread := unread_members(subgroup(data, first, self.path), (*_OTHER, *self._skip)):
                 self.notes.append(unread)
-            self._rules = self._picture_rules(subgroup(data, first, self.path))
+            self._rules = self._image_rules(subgroup(data, first, self.path))
             self._state = self._choose_state(state)
             self._images = self._choose_cameras(cameras)
             self.features = self._features()
@@ -136,9 +139,9 @@ class RobomimicSource(Source):
                 self._episode(number, data, task, common, splits, shaped) for number in range(len(self._demos))
             ]
             self._complete(_text(environment.get("env_name")) or "")
-            if self._images and is_libero(own) and self._pictures.flip == "none":
+            if self._images and is_libero(own) and self._image_settings.flip == "none":
                 self.notes.append(
-                    "LIBERO stores pictures as its renderer gives them, upside down; they were left so (flip=vertical "
+                    "LIBERO stores images as its renderer gives them, upside down; they were left so (flip=vertical "
                     "turns them over)"
                 )
 
@@ -151,46 +154,26 @@ class RobomimicSource(Source):
                     array = dataset(demo, key, self.path)
                 except ImportSourceError as error:
                     raise ImportSourceError(f"{error} (drop=[{key}] leaves it out)") from error
-                if (
-                    key in self._encoded
-                    and array.shape[:1] == (episode.length,)
-                    and may_be_encoded(array.dtype, array.shape)
-                ):
-                    continue  # a demonstration is filled up to the longest of its own pictures
-                if array.shape != (episode.length, *shape) or array.dtype != dtype:
-                    raise ImportSourceError(
-                        f"{self.path}: {array.name} is {array.shape} {array.dtype}; {(episode.length, *shape)} {dtype} "
-                        f"is expected from its actions and the first demonstration (drop=[{key}] leaves it out)"
-                    )
+                check_kind(array, key, episode.length, (shape, dtype), key in self._encoded, self.path)
 
     def frames(self, episode: SourceEpisode) -> Iterator[SourceFrame]:
         """Yield the demonstration's frames."""
         with opened(self.path) as file:
             demo = self._demo(file, episode)
-            for start in range(0, episode.length, _BLOCK):
-                stop = min(start + _BLOCK, episode.length)
-                rows = {key: read(demo, key, start, stop, self.path) for key in self._arrays}
-                columns = self._columns(rows, stop - start)
-                for row in range(stop - start):
+            for span, rows in blocks(demo, self._arrays, episode.length, self.path):
+                columns = self._columns(rows, len(span))
+                for row, number in enumerate(span):
                     values = {feature: column[row] for feature, column in columns.items()}
                     for feature, key in self._images.items():
-                        where = f"{self.path}: {demo.name}/{key}, frame {start + row}"
+                        where = f"{self.path}: {demo.name}/{key}, frame {number}"
                         values[feature] = self._rules[key](rows[key][row], where)
-                    yield SourceFrame(values, (start + row) / self.fps)
+                    yield SourceFrame(values, number / self.fps)
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
-        """Give ``content`` the arrays as they stand, however the pictures are turned and the state is put together."""
+        """Give ``content`` the arrays as they stand, however the images are turned and the state is put together."""
         with opened(self.path) as file:
             demo = self._demo(file, episode)
-            for key in sorted(self._arrays):
-                for start in range(0, episode.length, _BLOCK):
-                    rows = read(demo, key, start, min(start + _BLOCK, episode.length), self.path)
-                    if key in self._encoded:
-                        content.add_pictures(key, map(encoded_bytes, rows))
-                    elif key in self._rules:
-                        content.add_pictures(key, rows)
-                    else:
-                        content.add_rows(key, rows)
+            add_content(content, demo, self._arrays, self._encoded, self._rules, episode.length, self.path)
 
     def place(self, episode: SourceEpisode) -> str:
         """The demonstration, whatever split it is counted in."""
@@ -240,26 +223,23 @@ class RobomimicSource(Source):
         there = sorted(subgroup(demo, "actions", self.path))
         return f"actions/{'pose' if 'pose' in there else there[0]}" if there else "actions"
 
-    def _read_arrays(self, demo: h5py.Group) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    def _read_arrays(self, demo: h5py.Group) -> dict[str, Kind]:
         """Path below a demonstration to shape of a row and type, of everything that is imported."""
         if "actions" not in demo:
             raise ImportSourceError(f"{self.path}: {demo.name} has no actions")
-        found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        found: dict[str, Kind] = {}
         lead = self._actions(demo.parent, demo.name.split("/")[-1])
         length = dataset(demo, lead, self.path).shape[:1]
         for key in [*(key for key in _OTHER if key in demo), *(["obs"] if "obs" in demo else [])]:
-            for place in sorted(self._leaves(demo, key, _DEPTH)):
+            for place in sorted(leaves(demo, key, _DEPTH, self.path)):
                 if self._is_skipped(place):
                     self._skipped |= {place, place.removeprefix("obs/"), self._feature_of(place) or place}
                     continue
                 array = dataset(demo, place, self.path)
-                if place.startswith("obs/") and self._holds_encoded(demo, place, array):
+                if place.startswith("obs/") and holds_encoded(demo, place, self.path):
                     self._encoded.add(place)
-                elif array.dtype.newbyteorder("=").name not in LOW_DIM_DTYPES or not array.shape:
-                    kind = f"{array.shape} {array.dtype}"
-                    raise ImportSourceError(
-                        f"{self.path}: {array.name} is {kind}; only numbers are read (drop=[{place}] leaves it out)"
-                    )
+                else:
+                    check_numbers(array, place, self.path)
                 if "/" in place and not place.startswith(("obs/", lead)) and array.shape[:1] != length:
                     self._skipped.add(place)
                     self.notes.append(f"{place} has {array.shape[0]} rows, not one a frame; left out")
@@ -267,42 +247,17 @@ class RobomimicSource(Source):
                 found[place] = (tuple(array.shape[1:]), array.dtype)
         return found
 
-    def _holds_encoded(self, demo: h5py.Group, place: str, array: h5py.Dataset) -> bool:
-        """Whether an array holds JPEG or PNG pictures."""
-        if not may_be_encoded(array.dtype, array.shape) or not len(array):
-            return False
-        return is_encoded(read(demo, place, 0, 1, self.path)[0])
-
-    def _leaves(self, demo: h5py.Group, key: str, depth: int) -> Iterator[str]:
-        """Paths of the arrays at or below a member of a demonstration."""
-        if depth < 1 or not is_group(demo, key):
-            yield key
-            return
-        for name in subgroup(demo, key, self.path):
-            yield from self._leaves(demo, f"{key}/{name}", depth - 1)
-
     def _is_skipped(self, place: str) -> bool:
         return bool({place, place.removeprefix("obs/"), self._feature_of(place)} & self._skip)
 
-    def _picture_rules(self, demo: h5py.Group) -> dict[str, PictureRule | EncodedRule]:
+    def _image_rules(self, demo: h5py.Group) -> dict[str, FrameRule]:
         """The observations that hold frames, by path."""
-        rules: dict[str, PictureRule | EncodedRule] = {}
-        for place, (_, dtype) in self._arrays.items():
+        rules: dict[str, FrameRule] = {}
+        for place in self._arrays:
             if not place.startswith("obs/"):
                 continue
-            array = dataset(demo, place, self.path)
-
-            def row(number: int, place: str = place) -> np.ndarray:
-                return read(demo, place, number, number + 1, self.path)[0]
-
             name = place.removeprefix("obs/")
-            where = f"{self.path}: {array.name}"
-            kind = dtype.newbyteorder("=")
-            rule: PictureRule | EncodedRule | None
-            if place in self._encoded:
-                rule = encoded_rule(name, len(array), row, self._pictures, where, self._size)
-            else:
-                rule = picture_rule(name, array.shape, kind, row, self._pictures, where, self._size)
+            rule = frame_rule(demo, place, name, place in self._encoded, self._image_settings, self._size)
             if rule is not None:
                 rules[place] = rule
                 self.notes += rule.notes
@@ -326,9 +281,9 @@ class RobomimicSource(Source):
         return parts
 
     def _choose_cameras(self, cameras: Sequence[str] | None) -> dict[str, str]:
-        there = {IMAGES + _CAMERA_SUFFIX.sub("", _dotted(key.removeprefix("obs/"))): key for key in self._rules}
+        there = {IMAGES + _CAMERA_SUFFIX.sub("", dotted(key.removeprefix("obs/"))): key for key in self._rules}
         if len(there) < len(self._rules):  # a camera as agentview_image and agentview_rgb
-            there = {IMAGES + _dotted(key.removeprefix("obs/")): key for key in self._rules}
+            there = {IMAGES + dotted(key.removeprefix("obs/")): key for key in self._rules}
         if cameras is None:
             return there
         keys = [name if name.startswith(IMAGES) else IMAGES + _CAMERA_SUFFIX.sub("", name) for name in cameras]
@@ -346,11 +301,11 @@ class RobomimicSource(Source):
         top, _, rest = key.partition("/")
         if top != "obs":
             whole = not rest or (top == "actions" and rest == "pose")
-            return _OTHER[top] if whole else f"{_OTHER[top]}.{_dotted(rest)}"
-        return _SCENE.get(rest, OBSERVATION + _dotted(rest))
+            return _OTHER[top] if whole else f"{_OTHER[top]}.{dotted(rest)}"
+        return _SCENE.get(rest, OBSERVATION + dotted(rest))
 
-    def _features(self) -> dict[str, dict[str, Any]]:
-        features: dict[str, dict[str, Any]] = {}
+    def _features(self) -> dict[str, FeatureSpec]:
+        features: dict[str, FeatureSpec] = {}
         if self._state:
             shapes = [self._arrays[key][0] for key in self._state]
             names = [
@@ -377,7 +332,7 @@ class RobomimicSource(Source):
         self, number: int, data: h5py.Group, task: str, common: str, splits: dict[str, set[str]], shaped: bool
     ) -> SourceEpisode:
         name = self._demos[number]
-        attributes: dict[str, Any] = {"demo": name}
+        attributes: dict[str, object] = {"demo": name}
         if splits:
             attributes["masks"] = sorted(mask for mask, members in splits.items() if name in members)
         problem = self._problem(data, name)
@@ -418,10 +373,5 @@ class RobomimicSource(Source):
         ]
 
 
-def _dotted(path: str) -> str:
-    """A path below a demonstration as part of a feature's key."""
-    return re.sub(r"[^A-Za-z0-9_.\-]", "_", path.replace("/", "."))
-
-
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None

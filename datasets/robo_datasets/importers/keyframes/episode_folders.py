@@ -57,7 +57,7 @@ def find_episodes(root: Path, outcomes: Mapping[str, bool | None], report: Folde
         raise ImportSourceError(f"there is no folder {root}; give the folder of episode folders as source=DIR")
     if (root / "meta/info.json").is_file():
         raise ImportSourceError(
-            f"{root} is a LeRobot data set: robo-rm import lerobot reads it with states and actions, this command "
+            f"{root} is a LeRobot dataset: robo-rm import lerobot reads it with states and actions, this command "
             "would take its videos alone"
         )
     whole = bool(videos_of(root))

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -34,7 +33,7 @@ from robo_datasets.importers.stage_files import Segment, check_segments
 from robo_datasets.store.jpeg import resize
 from robo_datasets.video.decoder import video_header
 from robo_datasets.video.presentation_times import frames_shown_at, shown_frames
-from robo_datasets.video_turns import quarter_turns, turned
+from robo_datasets.video.rotation import quarter_turns, turned
 
 FITS = ("auto", "stretch", "pad")
 
@@ -54,7 +53,7 @@ class _Video:
     """Presentation times (n,) in the file's own units."""
     clock: VideoClock
     turns: int = 0
-    """Quarter turns counterclockwise to how it is shown; ``size`` is that of the shown picture."""
+    """Quarter turns counterclockwise to how it is shown; ``size`` is that of the shown image."""
 
 
 class KeyframeSource(Source):
@@ -66,7 +65,7 @@ class KeyframeSource(Source):
         size: (height, width) to scale frames to; that of most videos where they differ.
         task: the instruction of all episodes; what the folders say by default.
         fps: frames per second of all episodes, picked by time; the episodes' own by default.
-        fit: "stretch" or "pad" pictures to their size; "auto" pads where videos differ in size.
+        fit: "stretch" or "pad" images to their size; "auto" pads where videos differ in size.
         outcomes: what grades mean for success, see ``robo_datasets.importers.grades``.
         skip: cameras (by name or feature) to leave out, also such as some episodes lack.
 
@@ -100,7 +99,7 @@ class KeyframeSource(Source):
                 videos, problem = _read_videos(folder, keys)
                 self._videos.append(videos)
                 report.notes += [
-                    f"{video.path} has a turn of {90 * video.turns} degrees: its pictures were turned as players show "
+                    f"{video.path} has a turn of {90 * video.turns} degrees: its images were turned as players show "
                     "them"
                     for video in videos.values()
                     if video.turns
@@ -147,11 +146,11 @@ class KeyframeSource(Source):
             yield SourceFrame(values, float(plan.times[row]))
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
-        """Give ``content`` the encoded pictures and when they are shown, whatever is picked of them."""
+        """Give ``content`` the encoded images and when they are shown, whatever is picked of them."""
         for key, video in self._videos[episode.number].items():
             shown = shown_frames(video.path)
             content.add_rows(f"{key}\0times", np.round((shown.seconds - shown.seconds[0]) * 1e4).astype(np.int64))
-            content.add_pictures(key, shown.packets)
+            content.add_images(key, shown.packets)
 
     def files(self, episode: SourceEpisode) -> tuple[Path, ...]:
         """The episode's videos; notes and labels beside them are not what it is known by."""
@@ -167,11 +166,11 @@ class KeyframeSource(Source):
         if first is None:
             raise ImportSourceError(f"{self._folders[0].path} has {KEYFRAMES} and no mp4 file")
         if cameras is None:
-            kept = [name for name in first.videos if not {name, f"{_PREFIX}{name}"} & self._left_out]
-            if not kept:
+            names = [name for name in first.videos if not {name, f"{_PREFIX}{name}"} & self._left_out]
+            if not names:
                 raise ImportSourceError(f"drop= leaves no camera of {first.path}; it has {sorted(first.videos)}")
-            _refuse_episodes_as_cameras(first, kept)
-            return {f"{_PREFIX}{name}": name for name in kept}
+            _refuse_episodes_as_cameras(first, names)
+            return {f"{_PREFIX}{name}": name for name in names}
         names = [name.removeprefix(_PREFIX) for name in cameras]
         missing = [name for name in names if name not in first.videos]
         if missing or not names:
@@ -217,7 +216,7 @@ class KeyframeSource(Source):
 
     def _episode(self, number: int, problem: str, task: str, convert: bool, report: FolderReport) -> SourceEpisode:
         folder = self._folders[number]
-        attributes: dict[str, Any] = {"folder": folder.name}
+        attributes: dict[str, object] = {"folder": folder.name}
         if len(folder.instructions) > 1:
             attributes["instructions"] = list(folder.instructions)
         if folder.grade is not None:

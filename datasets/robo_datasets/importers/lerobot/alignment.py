@@ -22,7 +22,7 @@ _EVEN = 1e-5
 
 @dataclass(frozen=True)
 class LeRobotReading:
-    """How a LeRobot data set is read."""
+    """How a LeRobot dataset is read."""
 
     cameras: Sequence[str] | None = None
     """Cameras to keep, all by default."""
@@ -35,7 +35,7 @@ class LeRobotReading:
     align: str = "time"
     """time, or index: the first frame to the first row and so on, whatever the time stamps say."""
     depth_pictures: Collection[str] = ()
-    """Cameras of depth in 8 bits that are to be kept as plain pictures."""
+    """Cameras of depth in 8 bits that are to be kept as plain images."""
 
     def check(self) -> None:
         """Check the settings.

@@ -1,4 +1,4 @@
-"""What LeRobot data sets of all versions have in common once it is known where an episode's rows and videos stand."""
+"""What LeRobot datasets of all versions have in common once it is known where an episode's rows and videos stand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +27,7 @@ from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import EpisodeDetails, Source, SourceEpisode, SourceFrame
 from robo_datasets.lerobot_layout import TASK_INDEX
 from robo_datasets.store.depth import MILLIMETRES, SCALES, depth_record, is_depth_map
+from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.jpeg import resize
 from robo_datasets.video.decoder import video_header
 from robo_datasets.video.presentation_times import frames_shown_at
@@ -44,7 +44,7 @@ class _Last:
 
 
 class LeRobotSource(Source):
-    """A LeRobot data set; subclasses say where an episode's rows and videos stand.
+    """A LeRobot dataset; subclasses say where an episode's rows and videos stand.
 
     Args:
         path: the folder.
@@ -52,7 +52,7 @@ class LeRobotSource(Source):
         reading: how it is read.
     """
 
-    def __init__(self, path: Path, info: Mapping[str, Any], reading: LeRobotReading) -> None:
+    def __init__(self, path: Path, info: Mapping[str, object], reading: LeRobotReading) -> None:
         reading.check()
         self.path, self._info, self._reading = path, info, reading
         robot = info.get("robot_type")
@@ -89,7 +89,7 @@ class LeRobotSource(Source):
 
     # --- features ---
 
-    def _set_up(self, record: Mapping[str, Any] | None = None) -> None:
+    def _set_up(self, record: Mapping[str, object] | None = None) -> None:
         """Decide what becomes of every feature; call it when episodes and ``_declared`` are known.
 
         Raises:
@@ -113,7 +113,7 @@ class LeRobotSource(Source):
         self.notes = [*self._first_notes(), *(reading.note for reading in self._readings.values() if reading.note)]
 
     def _declared_order(self) -> list[str]:
-        return [key for key in self._info["features"] if key in self._declared.keys]
+        return [key for key in self._declared.listed if key in self._declared.keys]
 
     def _first_notes(self) -> Iterator[str]:
         for key, reason in self._declared.left_out.items():
@@ -127,13 +127,13 @@ class LeRobotSource(Source):
             there = []
         kinds = parquet_schema(self._columns_there_file(readable)) if readable is not None and there else ()
         for column in kinds:
-            declared = self._declared.rows.get(column.name, {}).get("dtype", "")
+            declared = self._declared.rows[column.name]["dtype"] if column.name in self._declared.rows else ""
             if declared.startswith("float") and float_bits(column.type) > 8 * np.dtype(declared).itemsize:
                 yield f"{column.name} holds {column.type}, {declared} is declared: it is rounded to that"
-        undeclared = [name for name in there if name not in self._info["features"]]
+        undeclared = [name for name in there if name not in self._declared.listed]
         if undeclared:
             yield f"the columns {undeclared} of the data files are not declared in meta/info.json and were left out"
-        if cameras := undeclared_cameras(self.path, self._info["features"]):
+        if cameras := undeclared_cameras(self.path, self._declared.listed):
             yield f"the videos of {cameras} are not declared in meta/info.json and were left out"
         if self._tasks_change:
             yield (
@@ -144,11 +144,11 @@ class LeRobotSource(Source):
         words = {"language_instruction", "instruction", "task", "task_description"}
         if silent and not any(key.rsplit(".", 1)[-1] in words for key in self._declared.text):
             which = "no episode has" if len(silent) == len(self.episodes) else f"{len(silent)} episodes do not have"
-            yield f"{which} an instruction in the data set (the first: episode {silent[0]})"
+            yield f"{which} an instruction in the dataset (the first: episode {silent[0]})"
 
-    def _read_camera(self, key: str, noted: Any) -> CameraReading:
+    def _read_camera(self, key: str, noted: object) -> CameraReading:
         entry = self._declared.cameras[key]
-        picture = key in self._reading.depth_pictures or (isinstance(noted, dict) and noted.get("dtype") == "uint8")
+        image = key in self._reading.depth_pictures or (isinstance(noted, dict) and noted.get("dtype") == "uint8")
         if entry["dtype"] == "video":
             bits, pixels, where = 8, "", str(self.path)
             for episode in self.episodes:
@@ -159,7 +159,7 @@ class LeRobotSource(Source):
                 bits, pixels = header.bits, header.pixel_format
                 where = str(self._video(episode, key).path)
                 break
-            return video_reading(key, entry, bits, pixels, picture, where)
+            return video_reading(key, entry, bits, pixels, image, where)
         first, where = None, str(self.path)
         for episode in self.episodes:
             try:
@@ -169,29 +169,29 @@ class LeRobotSource(Source):
             except ImportSourceError:
                 continue
             break
-        return image_reading(key, entry, first, picture, where)
+        return image_reading(key, entry, first, image, where)
 
-    def _first_cell(self, episode: SourceEpisode, key: str) -> Any:
+    def _first_cell(self, episode: SourceEpisode, key: str) -> object:
         table = self._table(episode, [key])
         return table[key][0].as_py() if table.num_rows else None
 
-    def _feature(self, key: str, noted: Any) -> dict[str, Any]:
+    def _feature(self, key: str, noted: object) -> FeatureSpec:
         where = str(self.path / "meta/info.json")
         if key in self._readings:
-            made = restored_feature(key, self._readings[key].feature(None), noted, where)
+            found = restored_feature(key, self._readings[key].feature(None), noted, where)
             if self._reading.size is not None:
-                made["shape"] = (*self._reading.size, made["shape"][2])
-            return made
+                found["shape"] = (*self._reading.size, found["shape"][2])
+            return found
         entry = self._declared.rows[key]
-        made = {"dtype": entry["dtype"], "shape": entry["shape"], "names": entry.get("names")}
+        made: FeatureSpec = {"dtype": entry["dtype"], "shape": entry["shape"], "names": entry.get("names")}
         if is_depth_map(entry) and made["dtype"] == "uint16" and len(made["shape"]) == 3 and made["shape"][2] == 1:
-            unit = (entry.get("info") or {}).get("depth_unit")
+            unit = entry["info"].get("depth_unit") if isinstance(entry["info"], dict) else None
             made["depth"] = depth_record(unit if unit in SCALES else MILLIMETRES)
         return restored_feature(key, made, noted, where)
 
     def known_keys(self) -> Collection[str]:
-        """Everything that the data set declares."""
-        return {*self._info["features"], *self.features, TASK_INDEX}
+        """Everything that the dataset declares."""
+        return {*self._declared.listed, *self.features, TASK_INDEX}
 
     def drop(self, keys: Collection[str]) -> None:
         """Neither check nor read these features any more."""
@@ -236,15 +236,15 @@ class LeRobotSource(Source):
             columns[TASK_INDEX] = task_rows(self._task_runs(episode, table)[0], episode.length)[0]
         stamps = time_stamps(table, where)
         times, received = self._own_times(table, where)
-        images = [(key, self._pictures(episode, key), reading.shape) for key, reading in self._readings.items()]
-        fits = {key: shape == tuple(self.features[key]["shape"]) for key, _, shape in images}
+        cameras = [(key, self._frames_of(episode, key), reading.shape) for key, reading in self._readings.items()]
+        fits = {key: shape == tuple(self.features[key]["shape"]) for key, _, shape in cameras}
         for row in range(episode.length):
             values = {key: column[row] for key, column in columns.items()}
-            for key, pictures, shape in images:
-                picture = next(pictures, None)
-                if picture is None or picture.shape != shape or not fits[key]:
-                    picture = self._fitted(picture, key, row, where)
-                values[key] = picture
+            for key, decoded, shape in cameras:
+                image = next(decoded, None)
+                if image is None or image.shape != shape or not fits[key]:
+                    image = self._fitted(image, key, row, where)
+                values[key] = image
             yield SourceFrame(
                 values,
                 float(stamps[row] if times is None else times[row]),
@@ -295,9 +295,9 @@ class LeRobotSource(Source):
         return {key: self._column(table, key, where) for key in self._declared.rows if key in self.features}
 
     def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
-        """Numbers, and the packets or images that the pictures are decoded from.
+        """Numbers, and the packets or images that the images are decoded from.
 
-        An episode of a v2.1 data set and of the v3.0 one that was made of it are the same where the packets of the
+        An episode of a v2.1 dataset and of the v3.0 one that was made of it are the same where the packets of the
         videos were copied, as LeRobot's converter does.
         """
         where, table = self._where(episode), self._rows(episode)
@@ -306,9 +306,9 @@ class LeRobotSource(Source):
                 content.add_rows(key, self._column(table, key, where))
         content.add_times(time_stamps(table, where))
         for key in self._videos():
-            content.add_pictures(key, self._match(episode, key).packets)
+            content.add_images(key, self._match(episode, key).packets)
         for key in self._embedded():
-            content.add_pictures(
+            content.add_images(
                 key,
                 (
                     image_bytes(cell.as_py(), self.path, f"{where}: column {key}, frame {row}")
@@ -340,7 +340,7 @@ class LeRobotSource(Source):
             raise ImportSourceError(f"{error}; drop=[{key}] leaves the column out") from error
         return rows.reshape(len(rows), *self.features[key]["shape"])
 
-    def _pictures(self, episode: SourceEpisode, key: str) -> Iterator[np.ndarray]:
+    def _frames_of(self, episode: SourceEpisode, key: str) -> Iterator[np.ndarray]:
         reading, where = self._readings[key], self._where(episode)
         if key in self._videos():
             path, ticks = self._video(episode, key).path, self._match(episode, key).ticks
@@ -355,17 +355,17 @@ class LeRobotSource(Source):
             here = f"{where}: column {key}, frame {row}"
             yield reading.finish(decode_image(cell.as_py(), self.path, here), here)
 
-    def _fitted(self, picture: np.ndarray | None, key: str, row: int, where: str) -> np.ndarray:
+    def _fitted(self, image: np.ndarray | None, key: str, row: int, where: str) -> np.ndarray:
         shape = self._readings[key].shape
-        if picture is None or picture.shape[:2] != shape[:2]:
-            found = None if picture is None else picture.shape
+        if image is None or image.shape[:2] != shape[:2]:
+            found = None if image is None else image.shape
             raise ImportSourceError(f"{where}, frame {row}: the image is {found}, {key} is declared {shape}")
         channels = self.features[key]["shape"][2]
-        if channels == 1 and picture.shape[2] == 3:  # a grey camera of a store, written as colour by robo-rm
-            picture = picture[..., :1]
+        if channels == 1 and image.shape[2] == 3:  # a grey camera of a store, written as colour by robo-rm
+            image = image[..., :1]
         if self._reading.size is not None:
-            picture = resize(picture, self._reading.size).reshape(*self._reading.size, channels)
-        return picture
+            image = resize(image, self._reading.size).reshape(*self._reading.size, channels)
+        return image
 
     # --- video ---
 
@@ -413,6 +413,6 @@ class LeRobotSource(Source):
     def _columns_there_file(self, episode: SourceEpisode) -> Path:
         """The file of the episode's rows."""
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Everything but what was read last."""
         return {**vars(self), "_last": _Last()}

@@ -1,4 +1,4 @@
-"""What a LeRobot data set declares in meta/info.json, sorted by how it is read; the same for all versions."""
+"""What a LeRobot dataset declares in meta/info.json, sorted by how it is read; the same for all versions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from robo_core.errors import ImportSourceError
-from robo_datasets.store.features import BOOKKEEPING, LOW_DIM_DTYPES
+from robo_datasets.store.features import BOOKKEEPING, LOW_DIM_DTYPES, FeatureSpec
 
 FRAME_DTYPES = ("video", "image")
 TEXT = "string"
@@ -18,16 +17,25 @@ LANGUAGE = "language"
 IMAGES = "observation.images."
 
 
+class DeclaredFeature(FeatureSpec):
+    """A feature of info.json whose shape and type were checked."""
+
+    info: object
+    video_info: object
+
+
 @dataclass(frozen=True)
 class DeclaredFeatures:
     """Features by how they are read; the shapes of cameras are (H, W, C)."""
 
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    cameras: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: dict[str, DeclaredFeature] = field(default_factory=dict)
+    cameras: dict[str, DeclaredFeature] = field(default_factory=dict)
     text: list[str] = field(default_factory=list)
     language: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     """Key to the reason why it cannot be kept."""
+    listed: list[str] = field(default_factory=list)
+    """Every key of info.json in its order, LeRobot's bookkeeping and dropped ones too."""
 
     @property
     def keys(self) -> set[str]:
@@ -35,17 +43,17 @@ class DeclaredFeatures:
         return {*self.rows, *self.cameras, *self.text, *self.language, *self.left_out}
 
 
-def read_info(path: Path) -> dict[str, Any]:
-    """Read ``meta/info.json`` of a LeRobot data set of any version.
+def read_info(path: Path) -> dict[str, object]:
+    """Read ``meta/info.json`` of a LeRobot dataset of any version.
 
     Raises:
-        ImportSourceError: the folder is missing or is not a LeRobot data set.
+        ImportSourceError: the folder is missing or is not a LeRobot dataset.
     """
     if not path.is_dir():
-        raise ImportSourceError(f"there is no folder {path}; give the LeRobot data set as source=DIR")
+        raise ImportSourceError(f"there is no folder {path}; give the LeRobot dataset as source=DIR")
     file = path / "meta/info.json"
     if not file.is_file():
-        raise ImportSourceError(f"{path} is not a LeRobot data set: {file} is missing")
+        raise ImportSourceError(f"{path} is not a LeRobot dataset: {file} is missing")
     try:
         info = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -55,7 +63,7 @@ def read_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def declared_features(info: Mapping[str, Any], path: Path, drop: Collection[str] = ()) -> DeclaredFeatures:
+def declared_features(info: Mapping[str, object], path: Path, drop: Collection[str] = ()) -> DeclaredFeatures:
     """The features that ``info.json`` declares, without LeRobot's bookkeeping and those to ``drop``.
 
     Raises:
@@ -65,7 +73,7 @@ def declared_features(info: Mapping[str, Any], path: Path, drop: Collection[str]
     file = path / "meta/info.json"
     if not isinstance(features, dict) or not features:
         raise ImportSourceError(f"{file} declares no features")
-    declared = DeclaredFeatures()
+    declared = DeclaredFeatures(listed=list(features))
     for key, entry in features.items():
         if key not in BOOKKEEPING and key not in drop:
             _sort_in(declared, key, entry, file)
@@ -75,8 +83,9 @@ def declared_features(info: Mapping[str, Any], path: Path, drop: Collection[str]
     return declared
 
 
-def _sort_in(declared: DeclaredFeatures, key: str, entry: Any, file: Path) -> None:
-    shape, dtype = (entry.get("shape"), entry.get("dtype")) if isinstance(entry, dict) else (None, None)
+def _sort_in(declared: DeclaredFeatures, key: str, entry: object, file: Path) -> None:
+    entry = entry if isinstance(entry, dict) else {}
+    shape, dtype, names = entry.get("shape"), entry.get("dtype"), entry.get("names")
     if dtype in (TEXT, "large_string", "str"):
         declared.text.append(key)
         return
@@ -92,13 +101,16 @@ def _sort_in(declared: DeclaredFeatures, key: str, entry: Any, file: Path) -> No
         raise ImportSourceError(f"{file}: feature {key} has the shape {shape!r}; drop=[{key}] leaves it out")
     elif 0 in sides:
         declared.left_out[key] = f"has the shape {shape}: there is nothing in it"
-    elif dtype in FRAME_DTYPES:
-        declared.cameras[key] = {**entry, "shape": _channels_last(sides, entry.get("names"), key, file)}
     else:
-        declared.rows[key] = {**entry, "shape": tuple(sides)}
+        place = declared.cameras if dtype in FRAME_DTYPES else declared.rows
+        sides = _channels_last(sides, names, key, file) if dtype in FRAME_DTYPES else sides
+        flags = entry.get("info"), entry.get("video_info")
+        place[key] = DeclaredFeature(
+            dtype=str(dtype), shape=tuple(sides), names=names, info=flags[0], video_info=flags[1]
+        )
 
 
-def _channels_last(shape: list[int], names: Any, key: str, file: Path) -> tuple[int, ...]:
+def _channels_last(shape: list[int], names: object, key: str, file: Path) -> list[int]:
     if len(shape) == 2:
         shape = [*shape, 1]
     if len(shape) != 3:
@@ -112,14 +124,14 @@ def _channels_last(shape: list[int], names: Any, key: str, file: Path) -> tuple[
         raise ImportSourceError(
             f"{file}: camera {key} has {shape[2]} channels; 1, 3 or 4 are read; drop=[{key}] leaves it out"
         )
-    return tuple(shape)
+    return shape
 
 
 def choose_cameras(cameras: Collection[str], wanted: Sequence[str] | None, path: Path) -> list[str]:
     """Keys of the cameras to import: all, or those named (``cam_high`` or the full key).
 
     Raises:
-        ImportSourceError: a camera that the data set does not have.
+        ImportSourceError: a camera that the dataset does not have.
     """
     if wanted is None:
         return list(cameras)
@@ -136,7 +148,7 @@ def undeclared_cameras(path: Path, declared: Collection[str]) -> list[str]:
     """Folders with videos that no declared feature names, of version 2 (videos/chunk-000/KEY) or 3 (videos/KEY).
 
     Args:
-        path: the data set.
+        path: the dataset.
         declared: keys of all features.
     """
     found = set()

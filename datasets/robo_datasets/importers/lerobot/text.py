@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ from robo_datasets.lerobot_layout import TASKS, TASKS_BY_FRAME
 from robo_datasets.store.annotations import runs_of
 
 INSTRUCTIONS = "instructions"
-# Columns of text that hold the instruction in data sets converted from other formats.
+# Columns of text that hold the instruction in datasets converted from other formats.
 _INSTRUCTION_COLUMNS = ("language_instruction", "instruction", "task", "task_description", "language")
 
 
@@ -29,7 +28,7 @@ def episode_tasks(
     """The instruction of every frame, as runs (start, end, instruction), and what is odd about it.
 
     Where the frames of an episode all say task 0 and the episode's own list names another one, the column was never
-    filled in: the list counts. Any other disagreement is settled by the frames, as LeRobot does.
+    filled in: the list counts. object other disagreement is settled by the frames, as LeRobot does.
 
     Args:
         numbers: (T,) ``task_index``; None where there is no such column.
@@ -71,7 +70,7 @@ def text_details(
     language: Sequence[str],
     tasks: Sequence[tuple[int, int, str]],
     task: str,
-    taken: Mapping[str, Any],
+    taken: Mapping[str, object],
     listed: Sequence[str] = (),
 ) -> EpisodeDetails:
     """Everything an episode's rows say in words.
@@ -85,8 +84,8 @@ def text_details(
         taken: attributes that the episode has already.
         listed: the episode's own list of instructions.
     """
-    attributes: dict[str, Any] = {}
-    runs: dict[str, list[tuple[int, int, Any]]] = {}
+    attributes: dict[str, object] = {}
+    runs: dict[str, list[tuple[int, int, object]]] = {}
     if tasks:
         task = tasks[0][2] or task
         if len(tasks) > 1:
@@ -109,9 +108,9 @@ def text_details(
     return EpisodeDetails(task, attributes, runs)
 
 
-def _text_runs(plain: list[Any]) -> list[tuple[int, int, Any]]:
+def _text_runs(plain: list[object]) -> list[tuple[int, int, object]]:
     """Runs (start, end, value) of equal values."""
-    runs: list[tuple[int, int, Any]] = []
+    runs: list[tuple[int, int, object]] = []
     for row, value in enumerate(plain):
         if runs and runs[-1][2] == value:
             runs[-1] = (runs[-1][0], row + 1, value)
@@ -122,10 +121,10 @@ def _text_runs(plain: list[Any]) -> list[tuple[int, int, Any]]:
 
 def _add_language(
     key: str,
-    rows: list[Any],
+    rows: list[object],
     task: str,
-    attributes: dict[str, Any],
-    runs: dict[str, list[tuple[int, int, Any]]],
+    attributes: dict[str, object],
+    runs: dict[str, list[tuple[int, int, object]]],
 ) -> None:
     """Rows of a language column: those that stand on every frame once, events as runs; phrasings of the task apart."""
     plain = [_plain(value) for value in rows]
@@ -141,7 +140,7 @@ def _add_language(
         attributes[INSTRUCTIONS] = list(dict.fromkeys([*([task] if task else []), *phrasings]))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A cell as plain JSON; a single row as a list of it, as LeRobot writes lists."""
     rows = value if isinstance(value, list) else [] if value is None else [value]
     return json.loads(json.dumps(rows, default=str))

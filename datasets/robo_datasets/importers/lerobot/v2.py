@@ -1,4 +1,4 @@
-"""LeRobot data sets of version 2.0 and 2.1: one parquet file and one mp4 a camera for each episode.
+"""LeRobot datasets of version 2.0 and 2.1: one parquet file and one mp4 a camera for each episode.
 
 meta/info.json  meta/episodes.jsonl  meta/tasks.jsonl
 data/chunk-000/episode_000000.parquet
@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -42,7 +41,7 @@ class LeRobotV2Source(LeRobotSource):
         version = str(info.get("codebase_version"))
         if version not in ("v2.0", "v2.1"):
             raise ImportSourceError(
-                f"{path} is a LeRobot data set of version {version}; v2.0, v2.1 and v3.0 are read: "
+                f"{path} is a LeRobot dataset of version {version}; v2.0, v2.1 and v3.0 are read: "
                 "convert it with LeRobot"
             )
         super().__init__(Path(path), info, reading or LeRobotReading())
@@ -98,8 +97,8 @@ class LeRobotV2Source(LeRobotSource):
     def _task_runs(self, episode: SourceEpisode, table: pa.Table) -> tuple[list[tuple[int, int, str]], str]:
         numbers = None
         if "task_index" in table.column_names:
-            entry = {"shape": (), "dtype": "int64"}
-            numbers = column_array(table, "task_index", entry, self._where(episode))
+            where = self._where(episode)
+            numbers = column_array(table, "task_index", {"shape": (), "dtype": "int64"}, where)
         return episode_tasks(numbers, self._tasks, self._listed[episode.number], episode.number)
 
     def _data_path(self, episode: SourceEpisode) -> Path:
@@ -151,7 +150,7 @@ class LeRobotV2Source(LeRobotSource):
         return episodes
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Path) -> list[dict[str, object]]:
     """Read a file of one JSON object a line.
 
     Raises:
@@ -178,14 +177,14 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _index(line: Mapping[str, Any], key: str, path: Path) -> int:
+def _index(line: Mapping[str, object], key: str, path: Path) -> int:
     value = line.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ImportSourceError(f"{path}: {key} is {value!r}, a whole number is needed")
     return value
 
 
-def _number(info: Mapping[str, Any], key: str, path: Path) -> float:
+def _number(info: Mapping[str, object], key: str, path: Path) -> float:
     value = info.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
         raise ImportSourceError(f"{path / _META[0]}: {key} is {value!r}, a positive number is needed")

@@ -1,4 +1,4 @@
-"""LeRobot data sets of version 3.0: rows and frames of many episodes in one file; see ``robo_datasets.lerobot_layout``.
+"""LeRobot datasets of version 3.0: rows and frames of many episodes in one file; see ``robo_datasets.lerobot_layout``.
 
 One that robo-rm exported comes back as it was: schema, stages, clocks, attributes. Of any other, subtasks are read from
 ``subtask_index`` or from the columns of LeRobot's SARM.
@@ -7,14 +7,13 @@ One that robo-rm exported comes back as it was: schema, stages, clocks, attribut
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from robo_core.errors import ImportSourceError
 from robo_datasets import lerobot_layout as v3
-from robo_datasets.importers.columns import column_array, parquet_schema, read_row_range
+from robo_datasets.importers.columns import ColumnSpec, column_array, parquet_schema, read_row_range
 from robo_datasets.importers.files import expand_pattern
 from robo_datasets.importers.lerobot.alignment import LeRobotReading, VideoPart
 from robo_datasets.importers.lerobot.base import LeRobotSource
@@ -27,10 +26,10 @@ from robo_datasets.importers.lerobot.v3_meta import (
     read_episode_rows,
     subtask_segments,
 )
-from robo_datasets.importers.lerobot.v3_places import EpisodePlace, episode_places
+from robo_datasets.importers.lerobot.v3_places import EpisodePlace, episode_places, number_of
 from robo_datasets.importers.source import SourceEpisode
 
-_CLOCK = {"shape": (), "dtype": "float64"}
+_CLOCK: ColumnSpec = {"shape": (), "dtype": "float64"}
 
 
 class LeRobotV3Source(LeRobotSource):
@@ -49,15 +48,15 @@ class LeRobotV3Source(LeRobotSource):
         info = read_info(Path(path))
         version = str(info.get("codebase_version"))
         if not version.startswith("v3."):
-            raise ImportSourceError(f"{path} is a LeRobot data set of version {version}, not v3")
+            raise ImportSourceError(f"{path} is a LeRobot dataset of version {version}, not v3")
         super().__init__(Path(path), info, reading or LeRobotReading())
         self.format = f"lerobot-{version[1:]}"
         self._record = own_record(self.path)
         self.fps = self._rate()
         self.contract_hash: str | None = self._record.get("contract_hash")
         contract = self._record.get("contract")
-        self.contract: dict[str, Any] | None = contract if isinstance(contract, dict) else None
-        # A store keeps the receiver's clock in an array of its own, whoever wrote the data set.
+        self.contract = contract if isinstance(contract, dict) else None
+        # A store keeps the receiver's clock in an array of its own, whoever wrote the dataset.
         declared = list(self._declared.rows)
         self._added = [key for key in declared if key in (*self._record.get("added", ()), v3.RECEIVE_TIME)]
         hidden = {*self._added}
@@ -75,8 +74,8 @@ class LeRobotV3Source(LeRobotSource):
         self.stage_names: list[str] | None = found.names
         outcomes = episode_outcomes(rows.values, self._places, declared)
         self.outcome_known = v3.SUCCESS in (rows.values[0] if rows.values else {})
-        names = {int(row["episode_index"]): str(row.get(v3.UUID) or "") for row in rows.values}
-        self._listed = {int(row["episode_index"]): _listed(row) for row in rows.values}
+        names = {number_of(row): str(row.get(v3.UUID) or "") for row in rows.values}
+        self._listed = {number_of(row): _listed(row) for row in rows.values}
         self.episodes = [
             SourceEpisode(
                 number,
@@ -185,7 +184,7 @@ class LeRobotV3Source(LeRobotSource):
         return float(value)
 
 
-def _listed(row: dict[str, Any]) -> list[str]:
+def _listed(row: dict[str, object]) -> list[str]:
     """The episode's own list of instructions."""
     named = row.get("tasks")
     named = [named] if isinstance(named, str) else named
@@ -193,9 +192,9 @@ def _listed(row: dict[str, Any]) -> list[str]:
 
 
 def is_v3(path: str | Path) -> bool:
-    """Whether a folder is a LeRobot data set of version 3.
+    """Whether a folder is a LeRobot dataset of version 3.
 
     Raises:
-        ImportSourceError: it is no LeRobot data set.
+        ImportSourceError: it is not a LeRobot dataset.
     """
     return str(read_info(Path(path)).get("codebase_version")).startswith("v3.")

@@ -1,4 +1,4 @@
-"""The meta folder of a LeRobot v3.0 data set, read and checked: where episodes stand, subtasks, outcomes."""
+"""The meta folder of a LeRobot v3.0 dataset, read and checked: where episodes stand, subtasks, outcomes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from robo_core.errors import ImportSourceError
 from robo_datasets import lerobot_layout as v3
 from robo_datasets.importers.columns import column_array, parquet_schema, read_table
 from robo_datasets.importers.files import read_json
-from robo_datasets.importers.lerobot.v3_places import EpisodePlace, whole
+from robo_datasets.importers.lerobot.v3_places import EpisodePlace, number_of, whole
 from robo_datasets.importers.lerobot_notes import SUCCESS_FEATURES, noted_attributes, noted_grade
 from robo_datasets.importers.stage_files import Segment
 from robo_datasets.store.annotations import runs_of
@@ -27,13 +27,13 @@ ANNOTATIONS = ("auto", "frames", "sparse", "dense", "none")
 class EpisodeRows:
     """The rows of meta/episodes without statistics, in order of episode, and the files they stand in."""
 
-    values: list[dict[str, Any]]
+    values: list[dict[str, object]]
     files: list[Path]
 
 
 @dataclass(frozen=True)
 class Subtasks:
-    """Segments by episode number, and the known names in order where the data set gives them."""
+    """Segments by episode number, and the known names in order where the dataset gives them."""
 
     segments: dict[int, list[Segment]] = field(default_factory=dict)
     names: list[str] | None = None
@@ -44,11 +44,11 @@ class Outcome:
     """How an episode ended, and its attributes."""
 
     success: bool | None
-    attributes: dict[str, Any]
+    attributes: dict[str, object]
 
 
-def own_record(root: Path) -> dict[str, Any]:
-    """What robo-rm noted when it exported the data set; empty for one of another origin.
+def own_record(root: Path) -> v3.ExportRecord:
+    """What robo-rm noted when it exported the dataset; empty for one of another origin.
 
     Raises:
         ImportSourceError: the file is damaged, or of a version that is not known.
@@ -63,7 +63,7 @@ def own_record(root: Path) -> dict[str, Any]:
     for key, kind in kinds.items():
         if not isinstance(record.get(key), kind):
             raise ImportSourceError(f"{path}: {key} is {record.get(key)!r}; remove the file to import without it")
-    return record
+    return cast(v3.ExportRecord, record)
 
 
 def read_episode_rows(root: Path) -> EpisodeRows:
@@ -75,14 +75,14 @@ def read_episode_rows(root: Path) -> EpisodeRows:
     folder = root / v3.EPISODES_FOLDER
     files = sorted(folder.glob("*/*.parquet"))
     if not files:
-        raise ImportSourceError(f"{folder} holds no parquet file: the data set is incomplete")
-    rows: list[dict[str, Any]] = []
+        raise ImportSourceError(f"{folder} holds no parquet file: the dataset is incomplete")
+    rows: list[dict[str, object]] = []
     for file in files:
         names = [name for name in parquet_schema(file).names if not name.startswith("stats/")]
         rows += read_table(file, names).to_pylist()
     for row in rows:
         whole(row, "episode_index", folder)
-    rows.sort(key=lambda row: int(row["episode_index"]))
+    rows.sort(key=number_of)
     numbers = [row["episode_index"] for row in rows]
     if len(set(numbers)) != len(numbers):
         raise ImportSourceError(f"{folder} lists an episode twice")
@@ -111,15 +111,15 @@ def names_by_number(path: Path, column: str) -> dict[int, str]:
 
 def subtask_segments(
     root: Path,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, object]],
     places: Mapping[int, EpisodePlace],
     annotation: str,
     known: Sequence[str] | None,
 ) -> Subtasks:
-    """Subtasks that the data set carries.
+    """Subtasks that the dataset carries.
 
     Args:
-        root: the data set.
+        root: the dataset.
         rows: meta/episodes.
         places: where the episodes stand.
         annotation: ``frames`` (subtask_index), ``sparse`` or ``dense`` (SARM's columns), ``none``, or ``auto``: the
@@ -147,9 +147,9 @@ def subtask_segments(
     prefix = f"{annotation}_" if f"{annotation}_{v3.SARM_NAMES}" in columns else ""
     segments = {}
     for row in rows:
-        found = _from_row(row, prefix, places[int(row["episode_index"])].length, root)
+        found = _from_row(row, prefix, places[number_of(row)].length, root)
         if found:
-            segments[int(row["episode_index"])] = found
+            segments[number_of(row)] = found
     return Subtasks(segments, list(known) if known else _proportion_names(root, annotation))
 
 
@@ -177,9 +177,9 @@ def _from_frames(root: Path, places: Mapping[int, EpisodePlace], known: Sequence
     return Subtasks(segments, list(known) if known else order)
 
 
-def _from_row(row: dict[str, Any], prefix: str, length: int, root: Path) -> list[Segment]:
+def _from_row(row: dict[str, object], prefix: str, length: int, root: Path) -> list[Segment]:
     names, starts, ends = (row.get(f"{prefix}{name}") for name in (v3.SARM_NAMES, v3.SARM_STARTS, v3.SARM_ENDS))
-    if names is None:
+    if not isinstance(names, list):
         return []
     where = f"{root / v3.EPISODES_FOLDER}: episode {row['episode_index']}"
     if not (isinstance(starts, list) and isinstance(ends, list) and len(names) == len(starts) == len(ends)):
@@ -214,12 +214,12 @@ def _proportion_names(root: Path, annotation: str) -> list[str] | None:
 
 
 def episode_outcomes(
-    rows: Sequence[dict[str, Any]], places: Mapping[int, EpisodePlace], columns: Sequence[str]
+    rows: Sequence[dict[str, object]], places: Mapping[int, EpisodePlace], columns: Sequence[str]
 ) -> dict[int, Outcome]:
     """Success and attributes of every episode.
 
     Success is what the episode's own row says, else whether ``next.success`` was ever true, else unknown. ``next.done``
-    is left alone: it does not tell whether an episode was terminated or truncated.
+    is left alone: it does not say whether an episode was terminated or truncated.
 
     Raises:
         ImportSourceError: a data file is damaged.
@@ -229,11 +229,10 @@ def episode_outcomes(
     if done:
         for path in {place.data for place in places.values() if not place.problem}:
             table = read_table(path, [done])
-            entry = {"shape": (), "dtype": "float64"}
-            reached[path] = column_array(table, done, entry, str(path)) > 0
+            reached[path] = column_array(table, done, {"shape": (), "dtype": "float64"}, str(path)) > 0
     outcomes = {}
     for row in rows:
-        place = places[int(row["episode_index"])]
+        place = places[number_of(row)]
         grade = noted_grade(row)
         success = None if grade is None else grade.success
         if grade is None and v3.SUCCESS not in row and place.data in reached:
@@ -242,11 +241,11 @@ def episode_outcomes(
         for key in (v3.TERMINATED, v3.TRUNCATED):
             if isinstance(row.get(key), bool):
                 attributes[key] = row[key]
-        outcomes[int(row["episode_index"])] = Outcome(success, attributes)
+        outcomes[number_of(row)] = Outcome(success, attributes)
     return outcomes
 
 
-def _attributes(text: Any) -> dict[str, Any]:
+def _attributes(text: object) -> dict[str, object]:
     try:
         found = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""Where the episodes of a LeRobot v3.0 data set stand: which rows of which data file, which seconds of which video.
+"""Where the episodes of a LeRobot v3.0 dataset stand: which rows of which data file, which seconds of which video.
 
-An episode's rows are those that carry its number (``episode_index``): a data set from which episodes were removed keeps
+An episode's rows are those that carry its number (``episode_index``): a dataset from which episodes were removed keeps
 files that hold more than meta/episodes lists, and rows counted from the first one listed would be another episode's.
 """
 
@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from robo_core.errors import ImportSourceError
 from robo_datasets import lerobot_layout as v3
-from robo_datasets.importers.columns import column_array, parquet_rows, parquet_schema, read_table
+from robo_datasets.importers.columns import ColumnSpec, column_array, parquet_rows, parquet_schema, read_table
 from robo_datasets.store.annotations import runs_of
 
 _MAX_SECONDS = 1e7
-_NUMBER: Mapping[str, Any] = {"shape": (), "dtype": "int64"}
+_NUMBER: ColumnSpec = {"shape": (), "dtype": "int64"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _File:
 
 
 def episode_places(
-    rows: Sequence[dict[str, Any]], data_path: Callable[[int, int], Path], videos: Sequence[str], root: Path
+    rows: Sequence[dict[str, object]], data_path: Callable[[int, int], Path], videos: Sequence[str], root: Path
 ) -> dict[int, EpisodePlace]:
     """Where every episode stands, by its number; what is wrong with one is its ``problem``.
 
@@ -69,7 +69,7 @@ def episode_places(
     places: dict[int, EpisodePlace] = {}
     spans: dict[int, tuple[Path, int, int]] = {}
     for row in rows:
-        number = int(row["episode_index"])
+        number = number_of(row)
         try:
             spans[number] = _declared_span(row, data_path, folder)
         except ImportSourceError as error:
@@ -86,15 +86,15 @@ def episode_places(
             spans[number] = _elsewhere(number, path, root, files) or path, start, end
             firsts.setdefault(spans[number][0], start)
     for row in rows:
-        number = int(row["episode_index"])
+        number = number_of(row)
         if number in spans:
             path, start, end = spans[number]
             places[number] = _place(row, number, (path, start, end), firsts[path], files[path], videos, folder)
-    return {int(row["episode_index"]): places[int(row["episode_index"])] for row in rows}
+    return {number_of(row): places[number_of(row)] for row in rows}
 
 
 def _declared_span(
-    row: Mapping[str, Any], data_path: Callable[[int, int], Path], folder: Path
+    row: Mapping[str, object], data_path: Callable[[int, int], Path], folder: Path
 ) -> tuple[Path, int, int]:
     path = data_path(whole(row, "data/chunk_index", folder), whole(row, "data/file_index", folder))
     start, end = whole(row, "dataset_from_index", folder), whole(row, "dataset_to_index", folder)
@@ -135,7 +135,7 @@ def _read_file(path: Path) -> _File | str:
 
 
 def _place(
-    row: Mapping[str, Any],
+    row: Mapping[str, object],
     number: int,
     declared: tuple[Path, int, int],
     first: int,
@@ -174,7 +174,7 @@ def _first_row(number: int, declared: tuple[Path, int, int], first: int, file: _
     return begin
 
 
-def _video_place(row: Mapping[str, Any], key: str, folder: Path) -> VideoPlace:
+def _video_place(row: Mapping[str, object], key: str, folder: Path) -> VideoPlace:
     start = row.get(f"videos/{key}/from_timestamp")
     if not isinstance(start, int | float) or not 0 <= start < _MAX_SECONDS:
         raise ImportSourceError(
@@ -184,7 +184,12 @@ def _video_place(row: Mapping[str, Any], key: str, folder: Path) -> VideoPlace:
     return VideoPlace(chunk, file, float(start))
 
 
-def whole(row: Mapping[str, Any], key: str, where: Path) -> int:
+def number_of(row: Mapping[str, object]) -> int:
+    """Number of the episode that a checked row of meta/episodes is about."""
+    return cast(int, row["episode_index"])
+
+
+def whole(row: Mapping[str, object], key: str, where: Path) -> int:
     """A column of a row that must be a whole number from 0 up.
 
     Raises:

@@ -52,7 +52,7 @@ def align(topics: Mapping[str, TopicTimes], mappings: Sequence[TopicMapping], fp
     Args:
         topics: times by feature; none empty.
         mappings: how to pick, one a feature.
-        fps: frames a second.
+        fps: frames per second.
     """
     # Stamps need not rise: a bag is ordered by arrival.
     orders = {feature: np.argsort(times.stamps, kind="stable") for feature, times in topics.items()}

@@ -8,11 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from robo_core.errors import ImportSourceError, MissingPartError
 from robo_datasets.importers.files import counting_order
 from robo_datasets.importers.rosbag.messages import TopicMapping
+
+if TYPE_CHECKING:
+    from rosbags.highlevel import AnyReader
+    from rosbags.interfaces import Connection
+    from rosbags.interfaces.typing import Typesdict
+    from rosbags.typesys.store import Typestore
 
 CLOCK = "/clock"
 _FILES = (".mcap", ".db3")
@@ -26,18 +32,18 @@ class OpenBag:
     """A bag that is open: its connections by topic and the types that decode their messages."""
 
     path: Path
-    reader: Any
-    types: Any
-    by_topic: dict[str, list[Any]]
+    reader: AnyReader
+    types: Typestore
+    by_topic: dict[str, list[Connection]]
     """Topic to the connections that are read of it; MCAP allows several."""
     assumptions: tuple[str, ...] = ()
 
-    def messages(self) -> Iterator[tuple[Any, int, bytes]]:
+    def messages(self) -> Iterator[tuple[Connection, int, bytes]]:
         """Connection, time of arrival (ns) and bytes of every message of the wanted topics, in order of arrival."""
         wanted = [connection for connections in self.by_topic.values() for connection in connections]
         yield from self.reader.messages(connections=wanted)
 
-    def decode(self, connection: Any, raw: bytes) -> Any:
+    def decode(self, connection: Connection, raw: bytes) -> object:
         """The message as an object.
 
         Raises:
@@ -54,7 +60,7 @@ class OpenBag:
                 + (f" ({detail})" if detail else "")
             ) from error
 
-    def has_header(self, connection: Any) -> bool:
+    def has_header(self, connection: Connection) -> bool:
         """Whether messages of a connection begin with a header."""
         fields = self.types.fielddefs[connection.msgtype][1]
         return bool(fields) and fields[0][0] == "header"
@@ -161,15 +167,17 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _choose(reader: Any, bag: Path, mappings: Sequence[TopicMapping]) -> tuple[dict[str, list[Any]], list[str]]:
+def _choose(
+    reader: AnyReader, bag: Path, mappings: Sequence[TopicMapping]
+) -> tuple[dict[str, list[Connection]], list[str]]:
     """The connections of every wanted topic, and what was assumed."""
-    there: dict[str, list[Any]] = {}
+    there: dict[str, list[Connection]] = {}
     for connection in reader.connections:
         there.setdefault(connection.topic, []).append(connection)
     missing = [mapping.topic for mapping in mappings if mapping.topic not in there]
     if missing:
         raise ImportSourceError(f"{bag} has no topics {missing}; it has {sorted(there)}")
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[Connection]] = {}
     said = []
     for mapping in mappings:
         chosen = there[mapping.topic]
@@ -201,14 +209,16 @@ def _choose(reader: Any, bag: Path, mappings: Sequence[TopicMapping]) -> tuple[d
 
 
 @cache
-def _common_types() -> Any:
+def _common_types() -> Typestore:
     """Definitions for bags of older distributions, which hold none; common messages have not changed since Humble."""
     from rosbags.typesys import Stores, get_typestore
 
     return get_typestore(Stores.ROS2_HUMBLE)
 
 
-def _typestore(reader: Any, bag: Path, by_topic: Mapping[str, Sequence[Any]], folder: Path | None) -> Any:
+def _typestore(
+    reader: AnyReader, bag: Path, by_topic: Mapping[str, Sequence[Connection]], folder: Path | None
+) -> Typestore:
     """Types for all wanted connections: the bag's own, else the user's, else the common ones."""
     from rosbags.typesys import Stores, get_typestore
 
@@ -233,7 +243,7 @@ def _typestore(reader: Any, bag: Path, by_topic: Mapping[str, Sequence[Any]], fo
     return types
 
 
-def _undefined(name: str, types: Mapping[str, Any], seen: set[str]) -> set[str]:
+def _undefined(name: str, types: Typesdict, seen: set[str]) -> set[str]:
     """Names of the types that a type is made of and that are not defined; those that are go into ``seen``."""
     if name in seen:
         return set()
@@ -242,30 +252,30 @@ def _undefined(name: str, types: Mapping[str, Any], seen: set[str]) -> set[str]:
     seen.add(name)
     gone: set[str] = set()
     for _, (kind, detail) in types[name][1]:
-        named, inner = (int(kind), detail) if int(kind) <= _NAMED else (int(detail[0][0]), detail[0][1])
-        if named == _NAMED:
-            gone |= _undefined(inner, types, seen)
+        element = (kind, detail) if int(kind) <= _NAMED else detail[0]  # arrays are (element, length)
+        if int(element[0]) == _NAMED:
+            gone |= _undefined(str(element[1]), types, seen)
     return gone
 
 
-def _own_types(folder: Path) -> dict[str, Any]:
+def _own_types(folder: Path) -> Typesdict:
     from rosbags.typesys import TypesysError, get_types_from_msg
 
     if not folder.is_dir():
         raise ImportSourceError(f"there is no folder {folder} with definitions; it holds PACKAGE/msg/NAME.msg files")
-    types: dict[str, Any] = {}
+    types: Typesdict = {}
     for file in sorted(folder.rglob("*.msg")):
         package = file.parent.parent.name if file.parent.name == "msg" else file.parent.name
         try:
             types |= get_types_from_msg(file.read_text(encoding="utf-8"), f"{package}/msg/{file.stem}")
         except (TypesysError, UnicodeDecodeError, OSError, ValueError) as error:
-            raise ImportSourceError(f"{file} is no message definition: {_line(error)}") from error
+            raise ImportSourceError(f"{file} is not a message definition: {_line(error)}") from error
     if not types:
         raise ImportSourceError(f"{folder} holds no .msg files; they stand in PACKAGE/msg/NAME.msg")
     return types
 
 
-def _checked_definitions(bag: Path, wanted: Sequence[Any]) -> dict[str, Any]:
+def _checked_definitions(bag: Path, wanted: Sequence[Connection]) -> Typesdict:
     """The types as the wanted connections define them.
 
     Merged files may hold one type in two versions; the reader would take the last one for all messages.
@@ -273,8 +283,8 @@ def _checked_definitions(bag: Path, wanted: Sequence[Any]) -> dict[str, Any]:
     from rosbags.interfaces import MessageDefinitionFormat
     from rosbags.typesys import get_types_from_msg
 
-    types: dict[str, Any] = {}
-    first: dict[str, Any] = {}
+    types: Typesdict = {}
+    first: dict[str, Connection] = {}
     for connection in wanted:
         text = str(connection.msgdef.data)
         if connection.msgdef.format != MessageDefinitionFormat.MSG or not text.strip():

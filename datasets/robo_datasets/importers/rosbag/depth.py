@@ -1,4 +1,4 @@
-"""Depth pictures of the ROS package compressed_depth_image_transport: PNG or RVL behind a header of twelve bytes.
+"""Depth images of the ROS package compressed_depth_image_transport: PNG or RVL behind a header of twelve bytes.
 
 The header is an int32 and two float32, the quantisation of metres. PNG keeps millimetres as they are (16UC1), or
 inverse depth: metres = a / (level - b). RVL is run lengths of zeros and differences of neighbours as variable-length
@@ -32,11 +32,11 @@ def decode_compressed_depth(data: np.ndarray, format_text: str) -> np.ndarray:
         format_text: for instance "16UC1; compressedDepth png" or "32FC1; compressedDepth rvl".
 
     Raises:
-        ImportSourceError: the picture is damaged or of a kind that is not read.
+        ImportSourceError: the image is damaged or of a kind that is not read.
     """
     raw = bytes(data)
     if len(raw) <= _HEADER.size:
-        raise ImportSourceError(f"a compressed depth picture of {len(raw)} bytes ends within its header")
+        raise ImportSourceError(f"a compressed depth image of {len(raw)} bytes ends within its header")
     _, scale, offset = _HEADER.unpack_from(raw)
     body = raw[_HEADER.size :]
     levels = _rvl(body) if "rvl" in format_text.lower() else _png(body, format_text)
@@ -52,20 +52,20 @@ def decode_compressed_depth(data: np.ndarray, format_text: str) -> np.ndarray:
 
 def _png(body: bytes, format_text: str) -> np.ndarray:
     try:
-        picture = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise ImportSourceError(f"a compressed depth picture cannot be decoded: {error.err}") from error
-    if picture is None or picture.ndim != 2 or picture.dtype != np.uint16:
-        raise ImportSourceError(f"a compressed depth picture ({format_text!r}, {len(body)} bytes) holds no 16-bit PNG")
-    return picture
+        raise ImportSourceError(f"a compressed depth image cannot be decoded: {error.err}") from error
+    if image is None or image.ndim != 2 or image.dtype != np.uint16:
+        raise ImportSourceError(f"a compressed depth image ({format_text!r}, {len(body)} bytes) holds no 16-bit PNG")
+    return image
 
 
 def _rvl(body: bytes) -> np.ndarray:
     if len(body) < _SIDES.size:
-        raise ImportSourceError("a depth picture in RVL ends within its header")
+        raise ImportSourceError("a depth image in RVL ends within its header")
     width, height = _SIDES.unpack_from(body)
     if width < 1 or height < 1 or width * height > _MAX_PIXELS:
-        raise ImportSourceError(f"a depth picture in RVL says that it has {width}x{height} pixels")
+        raise ImportSourceError(f"a depth image in RVL says that it has {width}x{height} pixels")
     packed = body[_SIDES.size :]
     packed = packed[: len(packed) // 4 * 4]
     # Words of four bytes are written low byte first, their nibbles high end first.
@@ -75,18 +75,18 @@ def _rvl(body: bytes) -> np.ndarray:
     at, place, level = 0, 0, 0
     while place < len(pixels):
         if at + 1 >= len(values):
-            raise ImportSourceError(f"a depth picture in RVL ends at pixel {place} of {len(pixels)}")
+            raise ImportSourceError(f"a depth image in RVL ends at pixel {place} of {len(pixels)}")
         zeros, count = int(values[at]), int(values[at + 1])
         at, place = at + 2, place + zeros
         if place + count > len(pixels) or at + count > len(values) or not zeros + count:
-            raise ImportSourceError(f"a depth picture in RVL is damaged at pixel {min(place, len(pixels))}")
+            raise ImportSourceError(f"a depth image in RVL is damaged at pixel {min(place, len(pixels))}")
         steps = values[at : at + count]
         levels = level + np.cumsum((steps >> 1) ^ -(steps & 1))
         pixels[place : place + count] = levels
         level = int(levels[-1]) if count else level
         at, place = at + count, place + count
     if pixels.min() < 0 or pixels.max() > 0xFFFF:
-        raise ImportSourceError("a depth picture in RVL is damaged: it has levels outside 16 bits")
+        raise ImportSourceError("a depth image in RVL is damaged: it has levels outside 16 bits")
     return pixels.astype(np.uint16).reshape(height, width)
 
 

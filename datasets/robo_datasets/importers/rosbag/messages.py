@@ -1,4 +1,4 @@
-"""ROS messages to arrays: pictures, joints, trajectories, and numbers by their place in the message."""
+"""ROS messages to arrays: images, joints, trajectories, and numbers by their place in the message."""
 
 from __future__ import annotations
 
@@ -6,14 +6,29 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from robo_core.errors import ImportSourceError
 from robo_datasets.importers.rosbag.depth import decode_compressed_depth, is_compressed_depth
 from robo_datasets.store.depth import millimetres
+
+if TYPE_CHECKING:  # messages of the bag's own types have the same fields
+    from rosbags.typesys.stores.ros2_humble import (
+        sensor_msgs__msg__CompressedImage as CompressedImage,
+    )
+    from rosbags.typesys.stores.ros2_humble import (
+        sensor_msgs__msg__Image as Image,
+    )
+    from rosbags.typesys.stores.ros2_humble import (
+        sensor_msgs__msg__JointState as JointState,
+    )
+    from rosbags.typesys.stores.ros2_humble import (
+        trajectory_msgs__msg__JointTrajectory as Trajectory,
+    )
 
 ALIGNMENTS = ("hold", "nearest")
 DTYPES = ("float32", "float64")
@@ -99,7 +114,7 @@ def header_stamp(raw: bytes) -> int:
     return int(seconds) * 1_000_000_000 + int(rest)
 
 
-def joints_of(message: Any, kind: str, mapping: TopicMapping) -> tuple[str, ...] | None:
+def joints_of(message: object, kind: str, mapping: TopicMapping) -> tuple[str, ...] | None:
     """The joints whose values a message holds, in its order; None for messages that do not name joints.
 
     Raises:
@@ -108,44 +123,48 @@ def joints_of(message: Any, kind: str, mapping: TopicMapping) -> tuple[str, ...]
     if mapping.fields or kind not in (_JOINTS, _TRAJECTORY):
         return None
     if kind == _TRAJECTORY:
-        return tuple(message.joint_names)
-    names = tuple(message.name)
-    if not len(message.position) and (len(message.velocity) or len(message.effort) or not names):
+        return tuple(cast("Trajectory", message).joint_names)
+    joints = cast("JointState", message)
+    names = tuple(joints.name)
+    if not len(joints.position) and (len(joints.velocity) or len(joints.effort) or not names):
         return ()  # another publisher's speeds or torques
-    if len(names) != len(message.position):
-        raise ImportSourceError(f"a message names {len(names)} joints and has {len(message.position)} positions")
+    if len(names) != len(joints.position):
+        raise ImportSourceError(f"a message names {len(names)} joints and has {len(joints.position)} positions")
     twice = sorted({name for name in names if names.count(name) > 1} & set(mapping.names or names))
     if twice:
         raise ImportSourceError(f"a message names the joints {twice} twice")
     return names
 
 
-def is_depth(message: Any, kind: str) -> bool:
-    """Whether a message is a depth picture; it is decoded to millimetres, uint16."""
+def is_depth(message: object, kind: str) -> bool:
+    """Whether a message is a depth image; it is decoded to millimetres, uint16."""
     if kind == _COMPRESSED:
-        return is_compressed_depth(message.format) or message.format.startswith("16UC1")
-    return kind == _IMAGE and message.encoding in _DEPTH
+        encoded = cast("CompressedImage", message).format
+        return is_compressed_depth(encoded) or encoded.startswith("16UC1")
+    return kind == _IMAGE and cast("Image", message).encoding in _DEPTH
 
 
-def decode(message: Any, kind: str, mapping: TopicMapping) -> np.ndarray:
-    """A message as an array: pictures (H, W, C), everything else (D,).
+def decode(message: object, kind: str, mapping: TopicMapping) -> np.ndarray:
+    """A message as an array: images (H, W, C), everything else (D,).
 
     Raises:
         ImportSourceError: the message does not fit its own description or the mapping.
     """
     if kind == _IMAGE:
-        return _picture(message)
+        return _image(cast("Image", message))
     if kind == _COMPRESSED:
-        return _compressed(message)
+        return _compressed(cast("CompressedImage", message))
     if mapping.fields:
         values = np.concatenate([_numbers(message, field) for field in mapping.fields])
     elif kind == _JOINTS:
-        values = _by_name(message.name, message.position, mapping)
+        joints = cast("JointState", message)
+        values = _by_name(joints.name, joints.position, mapping)
     elif kind == _TRAJECTORY:
-        if not len(message.points):
+        trajectory = cast("Trajectory", message)
+        if not len(trajectory.points):
             raise ImportSourceError("the trajectory has no points")
-        point = message.points[0 if mapping.point == "first" else -1]
-        values = _by_name(message.joint_names, point.positions, mapping)
+        point = trajectory.points[0 if mapping.point == "first" else -1]
+        values = _by_name(trajectory.joint_names, point.positions, mapping)
     elif hasattr(message, "data"):
         values = _numbers(message, "data")
     else:
@@ -153,16 +172,16 @@ def decode(message: Any, kind: str, mapping: TopicMapping) -> np.ndarray:
     return np.asarray(values, np.float64).astype(mapping.dtype)
 
 
-def _picture(message: Any) -> np.ndarray:
+def _image(message: Image) -> np.ndarray:
     known = _ENCODINGS.get(message.encoding)
     if known is None:
-        raise ImportSourceError(f"pictures in {message.encoding!r} are not read; known are {', '.join(_ENCODINGS)}")
+        raise ImportSourceError(f"images in {message.encoding!r} are not read; known are {', '.join(_ENCODINGS)}")
     channels, dtype, conversion = known
     width = message.width * channels * np.dtype(dtype).itemsize
     data = np.asarray(message.data, np.uint8)
     if not width or message.step < width or len(data) != message.step * message.height:
         raise ImportSourceError(
-            f"a picture {message.height}x{message.width} in {message.encoding} with {message.step} bytes a row has "
+            f"an image {message.height}x{message.width} in {message.encoding} with {message.step} bytes a row has "
             f"{len(data)} bytes"
         )
     rows = np.ascontiguousarray(data.reshape(message.height, message.step)[:, :width])
@@ -176,7 +195,7 @@ def _picture(message: Any) -> np.ndarray:
         return cv2.cvtColor(pixels, conversion)
     except cv2.error as error:
         size = f"{message.height}x{message.width}"
-        raise ImportSourceError(f"a picture {size} in {message.encoding} cannot be converted: {error.err}") from error
+        raise ImportSourceError(f"an image {size} in {message.encoding} cannot be converted: {error.err}") from error
 
 
 def _metres(depth: np.ndarray) -> np.ndarray:
@@ -186,23 +205,23 @@ def _metres(depth: np.ndarray) -> np.ndarray:
         raise ImportSourceError(str(error)) from error
 
 
-def _compressed(message: Any) -> np.ndarray:
+def _compressed(message: CompressedImage) -> np.ndarray:
     data = np.asarray(message.data, np.uint8)
     if is_compressed_depth(message.format):
         depth = decode_compressed_depth(data, message.format)
         return depth if depth.dtype == np.uint16 else _metres(depth)
     try:
-        picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     except cv2.error as error:
-        raise ImportSourceError(f"a compressed picture cannot be decoded: {error.err}") from error
-    if picture is None or picture.dtype not in (np.uint8, np.uint16):
-        raise ImportSourceError(f"a compressed picture ({message.format!r}, {len(data)} bytes) cannot be decoded")
-    if picture.ndim == 2:
-        return picture[:, :, None]
-    return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGB if picture.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+        raise ImportSourceError(f"a compressed image cannot be decoded: {error.err}") from error
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        raise ImportSourceError(f"a compressed image ({message.format!r}, {len(data)} bytes) cannot be decoded")
+    if image.ndim == 2:
+        return image[:, :, None]
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
-def _by_name(names: Sequence[str], values: Any, mapping: TopicMapping) -> np.ndarray:
+def _by_name(names: Sequence[str], values: npt.NDArray[np.float64], mapping: TopicMapping) -> np.ndarray:
     found = dict(zip(names, np.asarray(values, np.float64), strict=False))
     if len(names) != len(values):
         raise ImportSourceError(f"a message names {len(names)} joints and has {len(values)} positions")
@@ -213,7 +232,7 @@ def _by_name(names: Sequence[str], values: Any, mapping: TopicMapping) -> np.nda
     return np.array([found[name] for name in wanted])
 
 
-def _numbers(message: Any, field: str) -> np.ndarray:
+def _numbers(message: object, field: str) -> np.ndarray:
     value = message
     for part in field.split("."):
         if part.startswith("_") or not hasattr(value, part):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -23,7 +23,11 @@ from robo_datasets.importers.rosbag.clock import CLOCKS, RawTimes, settle_clock
 from robo_datasets.importers.rosbag.messages import TopicMapping, decode, header_stamp, is_depth, joints_of
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.store.depth import depth_record
+from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.jpeg import resize
+
+if TYPE_CHECKING:
+    from rosbags.interfaces import Connection
 
 GAPS = ("error", "split")
 _NAMES = ["height", "width", "channel"]
@@ -75,8 +79,8 @@ class RosbagSource(Source):
     Args:
         path: the bag's folder, a .mcap or .db3 file, or a folder of such.
         mappings: topics to features.
-        fps: frames a second.
-        size: (height, width) to scale colour pictures to.
+        fps: frames per second.
+        size: (height, width) to scale colour images to.
         task: the instruction of all episodes.
         gaps: what to do where a topic has no message young enough: "error", or "split" the episode there.
         min_seconds: pieces shorter than this are left out.
@@ -114,7 +118,7 @@ class RosbagSource(Source):
         bags = find_bags(self.path)
         self.notes: list[str] = []
         self._bags: dict[Path, _Bag] = {}
-        self.features: dict[str, dict[str, Any]] = {}
+        self.features: dict[str, FeatureSpec] = {}
         self._pieces: list[_Piece] = []
         self.episodes: list[SourceEpisode] = []
         with progress_bar("read stamps", total=len(bags), unit="bags") as bar:
@@ -160,7 +164,7 @@ class RosbagSource(Source):
         piece = self._pieces[episode.number]
         parts, aligned = self._bags[piece.bag].parts, self._bags[piece.bag].aligned
         content.add_times((aligned.times[piece.start : piece.end] - aligned.times[piece.start]) / 1e9)
-        content.add_picture("\0storage", storage_of(piece.bag).encode())
+        content.add_image("\0storage", storage_of(piece.bag).encode())
         used: dict[str, set[int]] = {}
         for name, part in parts.items():
             picks = part.numbers[aligned.picks[name][piece.start : piece.end]]
@@ -171,7 +175,7 @@ class RosbagSource(Source):
             for connection, _, raw in there.messages():
                 counts[connection.topic] += 1
                 if counts[connection.topic] in used[connection.topic]:
-                    content.add_picture(connection.topic, bytes(raw))
+                    content.add_image(connection.topic, bytes(raw))
 
     def files(self, episode: SourceEpisode) -> tuple[Path, ...]:
         """The files of the episode's bag."""
@@ -210,7 +214,7 @@ class RosbagSource(Source):
                         where = f"{bag}, {connection.topic}, message {number}"
                         yield name, number, self._value(there, connection, raw, parts[name], where)
 
-    def _value(self, there: OpenBag, connection: Any, raw: bytes, part: _Part, where: str) -> np.ndarray:
+    def _value(self, there: OpenBag, connection: Connection, raw: bytes, part: _Part, where: str) -> np.ndarray:
         try:
             value = decode(there.decode(connection, raw), connection.msgtype, part.mapping)
         except ImportSourceError as error:
@@ -247,7 +251,7 @@ class RosbagSource(Source):
         for piece, (start, end) in enumerate(good_runs(aligned.good, least)):
             number = len(self._pieces)
             self._pieces.append(_Piece(bag, start, end))
-            attributes: dict[str, Any] = {"bag": bag.name, "piece": piece}
+            attributes: dict[str, object] = {"bag": bag.name, "piece": piece}
             if said or assumed:
                 attributes["assumed"] = [*said, *assumed]
             self.episodes.append(SourceEpisode(number, end - start, task, attributes=attributes))
@@ -272,7 +276,7 @@ class RosbagSource(Source):
             raise ImportSourceError(f"{bag} has no messages on {silent}")
         return seen, simulated, said
 
-    def _note(self, there: OpenBag, connection: Any, raw: bytes, mapping: TopicMapping, seen: _Seen) -> None:
+    def _note(self, there: OpenBag, connection: Connection, raw: bytes, mapping: TopicMapping, seen: _Seen) -> None:
         """Take down the joints of a message that names them, or the first value of any other."""
         where = f"{there.path}, {mapping.topic}, message {len(seen.times)}"
         if seen.first is None or seen.joints:
@@ -297,12 +301,12 @@ class RosbagSource(Source):
             return {feature: _Part(mapping, feature, None, everything)}
         known = self.features.get(feature)
         named = list(dict.fromkeys(joint for joints in seen.joints for joint in joints))
-        wanted = list(mapping.names) or (list(known["names"]) if known else named)
+        wanted = list(mapping.names) or (list(cast(list[str], known["names"])) if known else named)
         missing = [joint for joint in wanted if joint not in named]
         if missing or not wanted:
             raise ImportSourceError(f"{bag}, {mapping.topic}: no message has the joints {missing}; they have {named}")
         if known is None:
-            made = {"dtype": mapping.dtype, "shape": (len(wanted),), "names": wanted}
+            made: FeatureSpec = {"dtype": mapping.dtype, "shape": (len(wanted),), "names": wanted}
             self.features[feature] = restored_feature(feature, made, None, str(self.path))
         sets = {joints: frozenset(joints) for joints in set(seen.joints)}
         groups: dict[frozenset[tuple[str, ...]], list[int]] = {}
@@ -316,11 +320,11 @@ class RosbagSource(Source):
             parts[name] = _Part(own, feature, tuple(columns), numbers)
         return parts
 
-    def _feature(self, feature: str, value: np.ndarray, depth: bool) -> dict[str, Any]:
-        names: Any = list(self._mappings[feature].names) or None
+    def _feature(self, feature: str, value: np.ndarray, depth: bool) -> FeatureSpec:
+        names: object = list(self._mappings[feature].names) or None
         if value.ndim == 3:
             names = _NAMES
-        made = {"dtype": value.dtype.name, "shape": value.shape, "names": names}
+        made: FeatureSpec = {"dtype": value.dtype.name, "shape": value.shape, "names": names}
         if depth:
             made["depth"] = depth_record()
         return restored_feature(feature, made, None, str(self.path))

@@ -10,7 +10,6 @@ import bz2
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Any
 
 import numcodecs
 
@@ -124,4 +123,4 @@ _DECLARED: dict[str, Callable[[bytes], int | None]] = {
     "lz4": _lz4_size,
     "zstd": _zstd_size,
 }
-_LIMITED: dict[str, Callable[[bytes, int], Any]] = {"gzip": _inflate(31), "zlib": _inflate(15), "bz2": _bunzip}
+_LIMITED: dict[str, Callable[[bytes, int], bytes]] = {"gzip": _inflate(31), "zlib": _inflate(15), "bz2": _bunzip}

@@ -1,11 +1,10 @@
-"""diffusion_policy data sets: a replay buffer in Zarr (v2 or v3), for real robots with a folder of videos beside it."""
+"""diffusion_policy datasets: a replay buffer in Zarr (v2 or v3), for real robots with a folder of videos beside it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from robo_core.errors import ImportSourceError
 from robo_datasets.importers.buffer_notes import episode_notes
 from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.files import counting_order
-from robo_datasets.importers.images import NAMES, PictureRule, PictureSettings, picture_rule
+from robo_datasets.importers.images import NAMES, ImageRule, ImageSettings, image_rule
 from robo_datasets.importers.restored import restored_feature
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.importers.zarr.replay_buffer import (
@@ -25,6 +24,7 @@ from robo_datasets.importers.zarr.replay_buffer import (
     STAGE,
     STATE,
     TIMESTAMP,
+    EpisodeNotes,
     ReplayBuffer,
     feature_keys,
     frame_rate,
@@ -32,6 +32,7 @@ from robo_datasets.importers.zarr.replay_buffer import (
     stage_segments,
 )
 from robo_datasets.importers.zarr.zarr_v2 import ZarrV2Array
+from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.jpeg import resize
 from robo_datasets.video.decoder import video_header
 from robo_datasets.video.presentation_times import frames_shown_at, match_times, shown_frames
@@ -48,12 +49,12 @@ class DiffusionPolicySource(Source):
         path: the .zarr folder, the .zarr.zip file, or the folder that holds replay_buffer.zarr and videos/.
         cameras: cameras to keep, all by default.
         size: (height, width) to scale frames to.
-        fps: frames a second; from the time stamps by default.
+        fps: frames per second; from the time stamps by default.
         state: arrays that together make up observation.state; the first known one by default.
         task: the instruction of all episodes.
         stage_names: names of stage 0, 1, ...
         allow_missing: whether chunks that are not there are read as zeros.
-        pictures: which way up they are, their colours and scale.
+        images: which way up they are, their colours and scale.
         skip: arrays to leave out, also such as cannot be read.
 
     Raises:
@@ -73,20 +74,20 @@ class DiffusionPolicySource(Source):
         task: str = "",
         stage_names: Sequence[str] | None = None,
         allow_missing: bool = False,
-        pictures: PictureSettings | None = None,
+        images: ImageSettings | None = None,
         skip: Collection[str] = (),
     ) -> None:
         self.path = Path(path)
-        self._size, self._pictures = size, pictures or PictureSettings()
+        self._size, self._image_settings = size, images or ImageSettings()
         self._buffer = ReplayBuffer(open_files(self.path), allow_missing, skip)
         self._notes = self._buffer.notes()
-        self.robot: str | None = self._notes.get("robot")
-        self.contract_hash: str | None = self._notes.get("contract_hash")
+        self.robot = self._notes.get("robot")
+        self.contract_hash = self._notes.get("contract_hash")
         contract = self._notes.get("contract")
-        self.contract: dict[str, Any] | None = contract if isinstance(contract, dict) else None
+        self.contract = contract if isinstance(contract, dict) else None
         self.fps = frame_rate(self._buffer, fps or self._notes.get("fps"))
         noted = self._notes.get("keys")
-        rules = self._picture_rules()
+        rules = self._image_rules()
         names, self._state = feature_keys(self._buffer.arrays, rules, self._state_parts(state), self._camera_suffix)
         if isinstance(noted, dict):
             names |= {key: noted[key] for key in names if isinstance(noted.get(key), str)}
@@ -101,7 +102,7 @@ class DiffusionPolicySource(Source):
         own = self._buffer.attributes()
         task = task or next((str(own[key]) for key in _TASKS if isinstance(own.get(key), str) and own[key]), "")
         self.episodes = []
-        noted_rows, outcomes, told = episode_notes(self._buffer, allow_missing)
+        noted_rows, outcomes, remarks = episode_notes(self._buffer, allow_missing)
         for number, (start, end) in enumerate(zip(self._buffer.starts, self._buffer.ends, strict=True)):
             note = self._note(number)
             attributes = note.get("attributes")
@@ -120,7 +121,7 @@ class DiffusionPolicySource(Source):
                 )
             )
 
-        self.notes = [*(line for rule in self._rules.values() for line in rule.notes), *told]
+        self.notes = [*(line for rule in self._rules.values() for line in rule.notes), *remarks]
         if self._buffer.skipped:
             self.notes.append(f"left out: {', '.join(self._buffer.skipped)}")
         if not any(episode.task for episode in self.episodes):
@@ -162,8 +163,8 @@ class DiffusionPolicySource(Source):
     def _state_parts(self, state: Sequence[str] | None) -> Sequence[str] | None:
         return state
 
-    def _features(self) -> dict[str, dict[str, Any]]:
-        features: dict[str, dict[str, Any]] = {}
+    def _features(self) -> dict[str, FeatureSpec]:
+        features: dict[str, FeatureSpec] = {}
         for feature, rule in self._rules.items():
             features[feature] = rule.feature
         for key, folder in self._videos.items():
@@ -204,7 +205,7 @@ class DiffusionPolicySource(Source):
     def _fit(self, frame: np.ndarray) -> np.ndarray:
         return frame if self._size is None else resize(frame, self._size).reshape(*self._size, frame.shape[2])
 
-    def _picture_rules(self) -> dict[str, PictureRule]:
+    def _image_rules(self) -> dict[str, ImageRule]:
         """The arrays that hold frames, by key."""
         rules = {}
         for key, array in self._buffer.arrays.items():
@@ -214,7 +215,7 @@ class DiffusionPolicySource(Source):
 
             if key not in (TIMESTAMP, RECEIVED, STAGE, ACTION):
                 where = f"{self._buffer.files.root}: {key}"
-                found = picture_rule(key, array.shape, array.dtype, row, self._pictures, where, self._size)
+                found = image_rule(key, array.shape, array.dtype, row, self._image_settings, where, self._size)
                 if found is not None:
                     rules[key] = found
         return rules
@@ -233,17 +234,17 @@ class DiffusionPolicySource(Source):
         """Give ``content`` the arrays as they stand, and the packets of the videos."""
         buffer, number = self._buffer, episode.number
         for feature, key in self._frames.items():
-            content.add_pictures(feature, buffer.arrays[key].blocks(buffer.starts[number], buffer.ends[number]))
+            content.add_images(feature, buffer.arrays[key].blocks(buffer.starts[number], buffer.ends[number]))
         clocks = [key for key in (TIMESTAMP, RECEIVED) if key in buffer.arrays]
         for key in sorted({*self._rows.values(), *self._state, *clocks}):
             content.add_rows(key, buffer.rows(key, number))
         for key, folder in self._videos.items():
-            content.add_pictures(key, shown_frames(self._video(folder, number)).packets)
+            content.add_images(key, shown_frames(self._video(folder, number)).packets)
 
-    def _note(self, number: int) -> dict[str, Any]:
+    def _note(self, number: int) -> EpisodeNotes:
         episodes = self._notes.get("episodes")
         if isinstance(episodes, list) and number < len(episodes) and isinstance(episodes[number], dict):
-            return dict(episodes[number])
+            return episodes[number]
         return {}
 
     # --- videos of real robots: videos/<episode>/<camera>.mp4 beside the replay buffer ---

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from robo_datasets.importers.stage_files import Segment
 from robo_datasets.importers.zarr.zarr_v2 import Files, FolderFiles, ZarrV2Array, ZipFiles, read_document
 from robo_datasets.importers.zarr.zarr_v3 import open_array
 from robo_datasets.store.annotations import runs_of
+from robo_datasets.store.features import FeatureSpec
 
 ENDS = "meta/episode_ends"
 STAGE, TIMESTAMP, RECEIVED, ACTION = "stage", "timestamp", "receive_timestamp", "action"
@@ -46,6 +47,30 @@ def open_files(path: Path) -> Files:
     return FolderFiles(path)
 
 
+class BufferNotes(TypedDict, total=False):
+    """What robo-rm notes in the attributes of a buffer that it exports."""
+
+    format: int
+    fps: float
+    stages: list[str]
+    robot: str | None
+    contract_hash: str | None
+    contract: dict[str, object] | None
+    keys: dict[str, str]
+    """Key of an array to the feature's key."""
+    features: dict[str, FeatureSpec]
+    episodes: list[EpisodeNotes]
+
+
+class EpisodeNotes(TypedDict, total=False):
+    """What the buffer notes of an episode."""
+
+    uuid: str
+    task: str
+    success: bool | None
+    attributes: dict[str, object]
+
+
 class ReplayBuffer:
     """Arrays and episodes of a replay buffer, checked.
 
@@ -55,7 +80,7 @@ class ReplayBuffer:
         skip: names of arrays (or of the features they would be) to leave out, also such as cannot be read.
 
     Raises:
-        ImportSourceError: it is no replay buffer, or its arrays do not fit each other.
+        ImportSourceError: it is not a replay buffer, or its arrays do not fit each other.
     """
 
     def __init__(self, files: Files, allow_missing: bool = False, skip: Collection[str] = ()) -> None:
@@ -98,16 +123,16 @@ class ReplayBuffer:
         except ImportSourceError as error:
             raise ImportSourceError(f"{error}; drop=[{key}] leaves it out") from error
 
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> dict[str, object]:
         """The attributes of the buffer's root."""
         older = read_document(self.files, ".zattrs") or {}
         newer = (read_document(self.files, "zarr.json") or {}).get("attributes")
         return {**older, **(newer if isinstance(newer, dict) else {})}
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> BufferNotes:
         """What robo-rm noted when it exported the buffer; empty for one of another origin."""
         notes = self.attributes().get("robo_rm")
-        return notes if isinstance(notes, dict) and notes.get("format") == 1 else {}
+        return cast(BufferNotes, notes) if isinstance(notes, dict) and notes.get("format") == 1 else {}
 
 
 def _not_a_buffer(files: Files, keys: Sequence[str]) -> str:
@@ -117,18 +142,20 @@ def _not_a_buffer(files: Files, keys: Sequence[str]) -> str:
         return f"{files.root} is the folder of {', '.join(others[:5])}; give one of them as source="
     root = read_document(files, "zarr.json") or read_document(files, ".zgroup")
     if root is None and not keys:
-        return f"{files.root} is no replay buffer: it is no Zarr group, and has no data/<key> and {ENDS}"
+        return f"{files.root} is not a replay buffer: it is not a Zarr group, and has no data/<key> and {ENDS}"
     lacking = [name for name, there in (("data/<key>", bool(keys)), (ENDS, False)) if not there]
     held = [*files.folders(""), *(f"data/{key}" for key in keys)][:12]
-    return f"{files.root} is no replay buffer: it lacks {' and '.join(lacking)}; it has {', '.join(held) or 'nothing'}"
+    return (
+        f"{files.root} is not a replay buffer: it lacks {' and '.join(lacking)}; it has {', '.join(held) or 'nothing'}"
+    )
 
 
 def feature_keys(
-    arrays: dict[str, ZarrV2Array], pictures: Collection[str], state: Sequence[str] | None, suffix: str = ""
+    arrays: dict[str, ZarrV2Array], images: Collection[str], state: Sequence[str] | None, suffix: str = ""
 ) -> tuple[dict[str, str], list[str]]:
     """Array key to feature key, and the arrays that make up the state; ``suffix`` is taken off the names of cameras.
 
-    ``pictures`` are the keys of the arrays that hold frames.
+    ``images`` are the keys of the arrays that hold frames.
 
     Raises:
         ImportSourceError: an array named for the state is not there, or two become one feature.
@@ -144,7 +171,7 @@ def feature_keys(
     for key in arrays:
         if key in (STAGE, TIMESTAMP, RECEIVED) or key in parts:
             continue
-        if key in pictures:
+        if key in images:
             names[key] = IMAGES + key.removesuffix(suffix)
         else:
             names[key] = key if key == ACTION or key.startswith("next.") else OBSERVATION + key
@@ -154,7 +181,7 @@ def feature_keys(
 
 
 def frame_rate(buffer: ReplayBuffer, fps: float | None) -> float:
-    """Frames a second: as given, or from the time stamps.
+    """Frames per second: as given, or from the time stamps.
 
     Raises:
         ImportSourceError: neither is there.
@@ -168,7 +195,7 @@ def frame_rate(buffer: ReplayBuffer, fps: float | None) -> float:
         step = float(np.median(np.concatenate(steps))) if any(map(len, steps)) else 0.0
         if step > 0:
             return round(1 / step, 1) if step < 1 else 1 / step
-    raise ImportSourceError(f"{buffer.files.root} does not say how many frames a second it has; give, say, fps=10")
+    raise ImportSourceError(f"{buffer.files.root} does not say how many frames per second it has; give, say, fps=10")
 
 
 def stage_segments(buffer: ReplayBuffer, names: Sequence[str] | None) -> tuple[dict[int, list[Segment]], list[str]]:

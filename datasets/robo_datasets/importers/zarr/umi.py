@@ -1,4 +1,4 @@
-"""UMI data sets: a replay buffer in a .zarr.zip archive, frames as JPEG XL (hand-held grippers, GoPro cameras).
+"""UMI datasets: a replay buffer in a .zarr.zip archive, frames as JPEG XL (hand-held grippers, GoPro cameras).
 
 data/camera0_rgb                   (N, H, W, 3) uint8, one JPEG XL image a chunk
 data/robot0_eef_pos                (N, 3) m
@@ -12,15 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from robo_core.errors import ImportSourceError
-from robo_datasets.importers.images import PictureSettings
+from robo_datasets.importers.images import ImageSettings
 from robo_datasets.importers.source import SourceEpisode, SourceFrame
 from robo_datasets.importers.zarr.diffusion_policy import DiffusionPolicySource
 from robo_datasets.importers.zarr.replay_buffer import ACTION, STATE
+from robo_datasets.store.features import FeatureSpec
 
-# A GoPro's 60 frames a second are 60 000 / 1001; the data set does not say.
+# A GoPro's 60 frames per second are 60 000 / 1001; the dataset does not say.
 GOPRO_FPS = 60_000 / 1001
 _PARTS = ("eef_pos", "eef_rot_axis_angle", "gripper_width")
 ACTIONS = ("next", "none")
@@ -34,12 +34,12 @@ class UmiSource(DiffusionPolicySource):
         path: the .zarr.zip file or the .zarr folder.
         cameras: cameras to keep, all by default.
         size: (height, width) to scale frames to.
-        fps: frames a second.
+        fps: frames per second.
         state: arrays of observation.state; position, rotation and gripper width of every robot by default.
         task: the instruction of all episodes.
         action: "next" makes the state of the next frame the action (the last frame's is its own state), which is what
             UMI trains on; "none" leaves actions out.
-        pictures: which way up they are, their colours and scale.
+        images: which way up they are, their colours and scale.
         skip: arrays to leave out, also such as cannot be read.
 
     Raises:
@@ -59,11 +59,11 @@ class UmiSource(DiffusionPolicySource):
         state: Sequence[str] | None = None,
         task: str = "",
         action: str = "next",
-        pictures: PictureSettings | None = None,
+        images: ImageSettings | None = None,
         skip: Collection[str] = (),
     ) -> None:
         self._action = action
-        super().__init__(path, cameras, size, fps, state, task, pictures=pictures, skip=skip)
+        super().__init__(path, cameras, size, fps, state, task, images=images, skip=skip)
 
     def frames(self, episode: SourceEpisode) -> Iterator[SourceFrame]:
         """Yield the episode's frames."""
@@ -88,13 +88,13 @@ class UmiSource(DiffusionPolicySource):
         missing = [key for key in parts if key not in self._buffer.arrays]
         if not robots or missing:
             raise ImportSourceError(
-                f"{self._buffer.files.root} is no UMI data set: it lacks {missing or ['robot0_eef_pos']}; "
+                f"{self._buffer.files.root} is not a UMI dataset: it lacks {missing or ['robot0_eef_pos']}; "
                 f"it has {sorted(self._buffer.arrays)}"
             )
         return parts
 
-    def _features(self) -> dict[str, dict[str, Any]]:
+    def _features(self) -> dict[str, FeatureSpec]:
         features = super()._features()
         if self._makes_actions():
-            features[ACTION] = dict(features[STATE])
+            features[ACTION] = features[STATE].copy()
         return features

@@ -1,6 +1,6 @@
 """Arrays of the Zarr v2 format, read from a folder or straight out of a zip archive.
 
-Data sets of others are not opened with zarr-python, for it would run whatever codec their metadata names, unpickling
+Datasets of others are not opened with zarr-python, for it would run whatever codec their metadata names, unpickling
 among them, and would read a missing chunk as zeros. Here only codecs of plain numbers and of images are known, a chunk
 that is missing or of the wrong size is an error, and nothing is extracted to the disk.
 """
@@ -11,16 +11,20 @@ import itertools
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numcodecs
 import numpy as np
+from numcodecs.abc import Codec
 
 from robo_core.errors import ImportSourceError, MissingPartError
 from robo_datasets.importers.zarr.decompress import COMPRESSORS, decompress
 from robo_datasets.store.features import MAX_BYTES_PER_ROW
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 # Filters that do not change the size of a chunk.
 _FILTERS = ("shuffle",)
@@ -31,7 +35,7 @@ _MAX_CHUNK_BYTES = 1 << 31
 
 
 class Files(Protocol):
-    """Named files of a data set; picklable."""
+    """Named files of a dataset; picklable."""
 
     root: Path
 
@@ -80,7 +84,7 @@ class ZipFiles:
     """Files inside a zip archive, read where they stand.
 
     Raises:
-        ImportSourceError: it is missing or no zip archive, or a name in it leads out of it.
+        ImportSourceError: it is missing or not a zip archive, or a name in it leads out of it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -121,19 +125,19 @@ class ZipFiles:
             except OSError as error:
                 raise ImportSourceError(f"{self.root} cannot be read: {error.strerror}") from error
             except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-                raise ImportSourceError(f"{self.root} is truncated or no zip archive: {error}") from error
+                raise ImportSourceError(f"{self.root} is truncated or not a zip archive: {error}") from error
         return self._archive
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Everything but the open archive."""
         return {"root": self.root, "_archive": None, "_prefix": self._prefix}
 
 
-def read_document(files: Files, name: str) -> dict[str, Any] | None:
+def read_document(files: Files, name: str) -> dict[str, object] | None:
     """A JSON object among the files, None where there is none.
 
     Raises:
-        ImportSourceError: it is no JSON object.
+        ImportSourceError: it is not JSON object.
     """
     raw = files.read(name)
     if raw is None:
@@ -141,7 +145,7 @@ def read_document(files: Files, name: str) -> dict[str, Any] | None:
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise ImportSourceError(f"{files.root}: {name} is truncated or no JSON: {error}") from error
+        raise ImportSourceError(f"{files.root}: {name} is truncated or not JSON: {error}") from error
     if not isinstance(document, dict):
         raise ImportSourceError(f"{files.root}: {name} must hold a JSON object")
     return document
@@ -169,12 +173,15 @@ class ZarrV2Array:
         self.shape = self._sides(document.get("shape"), "shape", 0)
         self.chunks = self._sides(document.get("chunks"), "chunks", 1)
         if document.get("zarr_format") != 2 or not self.shape or len(self.chunks) != len(self.shape):
-            raise ImportSourceError(f"{self.where}: shape {self.shape} with chunks {self.chunks} is no Zarr v2 array")
+            raise ImportSourceError(
+                f"{self.where}: a Zarr v2 array cannot have shape {self.shape} and chunks {self.chunks}"
+            )
         self._check_sizes()
-        self._order = document.get("order", "C")
-        self._separator = document.get("dimension_separator", ".")
-        if self._order not in ("C", "F") or self._separator not in (".", "/"):
-            raise ImportSourceError(f"{self.where}: order {self._order!r}, separator {self._separator!r} are not known")
+        order, separator = document.get("order", "C"), document.get("dimension_separator", ".")
+        if order not in ("C", "F") or separator not in (".", "/"):
+            raise ImportSourceError(f"{self.where}: order {order!r}, separator {separator!r} are not known")
+        self._order: Literal["C", "F"] = "C" if order == "C" else "F"
+        self._separator = str(separator)
         self._fill = document.get("fill_value")
         self._filters = self._read_filters(document.get("filters") or [])
         self._compressor, self._image_codec = self._read_compressor(document.get("compressor"))
@@ -248,11 +255,11 @@ class ZarrV2Array:
 
     def _decode(self, raw: bytes, name: str) -> np.ndarray:
         try:
-            data: Any = raw
+            data: ReadableBuffer = raw
             if self._compressor:
                 data = decompress(self._compressor, raw, self._chunk_bytes)
             elif self._image_codec:
-                data = np.ascontiguousarray(_image_decoder(self._image_codec)(raw))
+                data = np.ascontiguousarray(_image_decoder(self._image_codec)(raw)).data
             for codec in reversed(self._filters):
                 data = codec.decode(data)
             flat = np.frombuffer(memoryview(data).cast("B"), np.uint8)
@@ -265,11 +272,11 @@ class ZarrV2Array:
             )
         return flat.view(self.dtype).reshape(self.chunks, order=self._order)
 
-    def _fill_value(self) -> Any:
+    def _fill_value(self) -> np.generic:
         try:
             return self.dtype.type(0 if self._fill is None else self._fill)
         except (ValueError, TypeError, OverflowError) as error:
-            raise ImportSourceError(f"{self.where}: the fill value {self._fill!r} is no {self.dtype}") from error
+            raise ImportSourceError(f"{self.where}: the fill value {self._fill!r} is not {self.dtype}") from error
 
     def _file(self, place: tuple[int, ...]) -> str:
         return f"{self._name}/{self._separator.join(map(str, place))}"
@@ -280,7 +287,7 @@ class ZarrV2Array:
             "give missing_chunks=zeros"
         )
 
-    def _dtype(self, value: Any) -> np.dtype[Any]:
+    def _dtype(self, value: object) -> np.dtype:
         try:
             dtype = np.dtype(value) if isinstance(value, str) else None
         except TypeError:
@@ -291,19 +298,20 @@ class ZarrV2Array:
             )
         return dtype
 
-    def _sides(self, value: Any, key: str, least: int) -> tuple[int, ...]:
-        whole = isinstance(value, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-        if not whole or any(not least <= side < 1 << 48 for side in value) or len(value) > 8:
+    def _sides(self, value: object, key: str, least: int) -> tuple[int, ...]:
+        sides = value if isinstance(value, list) else [None]
+        found = tuple(side for side in sides if isinstance(side, int) and not isinstance(side, bool))
+        if len(found) < len(sides) or any(not least <= side < 1 << 48 for side in found) or len(found) > 8:
             raise ImportSourceError(f"{self.where}: {key} is {value!r}, a list of whole numbers is needed")
-        return tuple(value)
+        return found
 
-    def _read_filters(self, filters: Any) -> list[Any]:
+    def _read_filters(self, filters: object) -> list[Codec]:
         found = []
         for entry in filters if isinstance(filters, list) else [filters]:
             kind = entry.get("id") if isinstance(entry, dict) else None
             if entry is None:
                 continue
-            if kind not in _FILTERS:
+            if not isinstance(entry, dict) or kind not in _FILTERS:
                 raise ImportSourceError(f"{self.where} has the filter {kind!r}, which is not read; known: {_FILTERS}")
             try:
                 found.append(numcodecs.get_codec(dict(entry)))
@@ -311,7 +319,7 @@ class ZarrV2Array:
                 raise ImportSourceError(f"{self.where}: the filter {kind} is malformed: {error}") from error
         return found
 
-    def _read_compressor(self, entry: Any) -> tuple[str, str]:
+    def _read_compressor(self, entry: object) -> tuple[str, str]:
         """Name of the compressor of bytes and of that of images; one of them or both are empty."""
         if entry is None:
             return "", ""
@@ -325,11 +333,12 @@ class ZarrV2Array:
         raise ImportSourceError(f"{self.where} has the codec {kind!r}, which is not read; known are {', '.join(known)}")
 
 
-def _image_decoder(name: str) -> Any:
+def _image_decoder(name: str) -> Callable[[bytes], np.ndarray]:
     try:
         import imagecodecs
     except ImportError as error:
         raise MissingPartError(
             f"frames in {name} need the package imagecodecs; install it with: pip install 'robo-rm[umi]'"
         ) from error
-    return getattr(imagecodecs, f"{name}_decode")
+    decoder: Callable[[bytes], np.ndarray] = getattr(imagecodecs, f"{name}_decode")
+    return decoder

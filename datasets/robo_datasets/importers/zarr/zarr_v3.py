@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class ZarrV3Array(ZarrV2Array):
                 raise
             raise ImportSourceError(f"{self._files.root}: {name} is truncated or damaged: {error}") from error
 
-    def _unpack(self, raw: bytes, codecs: _Codecs, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    def _unpack(self, raw: bytes, codecs: _Codecs, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         size = math.prod(shape) * dtype.itemsize
         for place in range(len(codecs.packing) - 1, -1, -1):
             kind = codecs.packing[place]
@@ -143,14 +143,14 @@ class ZarrV3Array(ZarrV2Array):
     def _file(self, place: tuple[int, ...]) -> str:
         return "/".join([self._name, self._separator.join([*self._prefix, *map(str, place)])])
 
-    def _key_encoding(self, entry: Any) -> tuple[str, list[str]]:
+    def _key_encoding(self, entry: object) -> tuple[str, list[str]]:
         name = entry.get("name") if isinstance(entry, dict) else None
         separator = _settings(entry).get("separator", "/" if name == "default" else ".") if name else None
         if name not in ("default", "v2") or separator not in (".", "/"):
             raise ImportSourceError(f"{self.where}: the chunk keys {str(entry)[:80]} are not known")
         return str(separator), ["c"] if name == "default" else []
 
-    def _read_codecs(self, chain: list[Any], rank: int) -> _Codecs:
+    def _read_codecs(self, chain: list[object], rank: int) -> _Codecs:
         order: tuple[int, ...] | None = None
         endian: Literal["<", ">", ""] = ""
         packing: list[str] = []
@@ -172,7 +172,7 @@ class ZarrV3Array(ZarrV2Array):
             raise ImportSourceError(f"{self.where} has no codec bytes")
         return _Codecs(order, endian, tuple(packing))
 
-    def _read_shards(self, codec: dict[str, Any]) -> _Shards:
+    def _read_shards(self, codec: dict[str, object]) -> _Shards:
         settings = _settings(codec)
         inner = self._sides(settings.get("chunk_shape"), "chunk_shape of its shards", 1)
         whole = len(inner) == len(self.chunks) and all(
@@ -199,6 +199,6 @@ def open_array(files: Files, name: str, allow_missing: bool = False) -> ZarrV2Ar
     return kind(files, name, allow_missing)
 
 
-def _settings(entry: Any) -> dict[str, Any]:
+def _settings(entry: object) -> dict[str, object]:
     found = entry.get("configuration") if isinstance(entry, dict) else None
     return found if isinstance(found, dict) else {}

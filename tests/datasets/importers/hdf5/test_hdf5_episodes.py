@@ -1,4 +1,4 @@
-"""HDF5 files of one episode each (ALOHA, RoboTwin), and pictures that stand in HDF5 as JPEG or PNG."""
+"""HDF5 files of one episode each (ALOHA, RoboTwin), and images that stand in HDF5 as JPEG or PNG."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+from small_demos import smooth_frames
 
 from robo_datasets import DemoStore
-from robo_datasets.testing import smooth_frames
 
 ENV = '{"env_name": "Lift", "env_kwargs": {"control_freq": 20}}'
 
@@ -68,7 +68,7 @@ def bring_in(tmp_path: Path, run_command: Any) -> Any:
 
 
 @pytest.mark.parametrize("how", ["pixels", "jpeg", "png", "lengths", "strings"])
-def test_a_folder_of_episodes_goes_in_however_its_pictures_stand(tmp_path, bring_in, how):
+def test_a_folder_of_episodes_goes_in_however_its_images_stand(tmp_path, bring_in, how):
     frames = [aloha(tmp_path / f"aloha/episode_{n}.hdf5", 6 + n, n, how, {"instruction": "slide"}) for n in (0, 10, 2)]
     store, text = bring_in(tmp_path / "aloha", "fps=50")
     assert [episode.attributes["file"] for episode in store] == [f"episode_{n}.hdf5" for n in (0, 2, 10)]
@@ -90,7 +90,7 @@ def test_a_folder_of_episodes_goes_in_however_its_pictures_stand(tmp_path, bring
     assert "3 were there already" in text
 
 
-def test_colours_of_encoded_pictures_may_be_swapped(tmp_path, bring_in):
+def test_colours_of_encoded_images_may_be_swapped(tmp_path, bring_in):
     frames = aloha(tmp_path / "e.hdf5", 5, 0, "png")
     store, text = bring_in(tmp_path / "e.hdf5", "fps=50", "colours=bgr")
     assert np.array_equal(store[0]["observation.images.cam_high"][:], frames[..., ::-1])
@@ -150,14 +150,14 @@ def demonstrations(path: Path, observations: Mapping[str, Any], how: str = "pixe
 
 
 @pytest.mark.parametrize("how", ["jpeg", "lengths", "strings"])
-def test_encoded_pictures_of_demonstrations_become_cameras(tmp_path, bring_in, how):
+def test_encoded_images_of_demonstrations_become_cameras(tmp_path, bring_in, how):
     source = demonstrations(tmp_path / "d.hdf5", {"agentview_image": lambda n: smooth_frames(n, 48, 64, n)}, how)
     store, _ = bring_in(source)
     assert set(store.features) == {"action", "observation.images.agentview"}
     assert np.abs(store[1]["observation.images.agentview"][:].astype(int) - smooth_frames(6, 48, 64, 6)).mean() < 4
 
 
-def test_grey_transparent_and_flat_depth_pictures_are_pictures(tmp_path, bring_in):
+def test_grey_transparent_and_flat_depth_pictures_are_images(tmp_path, bring_in):
     source = demonstrations(
         tmp_path / "d.hdf5",
         {

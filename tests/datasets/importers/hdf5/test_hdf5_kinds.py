@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from small_demos import smooth_frames
 
 from robo_datasets import DemoStore
-from robo_datasets.testing import smooth_frames
 
 LENGTHS = {"demo_0": 9, "demo_1": 6}
 ENV = {"env_name": "PnPCounterToCab", "type": 1, "env_kwargs": {"control_freq": 20, "robots": "PandaOmron"}}
@@ -75,7 +75,7 @@ def test_libero_says_it_for_the_whole_file(tmp_path, bring_in, words):
     source = write(tmp_path / "a.hdf5", {**ENV, "env_name": "Libero_Kitchen"}, {"problem_info": problem})
     store, said = bring_in(source)
     assert {episode.task for episode in store} == {"turn on the stove"}
-    assert "LIBERO stores pictures as its renderer gives them, upside down" in said
+    assert "LIBERO stores images as its renderer gives them, upside down" in said
     turned, said = bring_in(source, "flip=vertical", name="e.zarr")
     assert "upside down" not in said
     camera = "observation.images.agentview"
@@ -222,7 +222,7 @@ def test_text_among_the_observations_can_be_left_out(tmp_path, bring_in):
         assert len(store) == 2
 
 
-def test_pictures_of_floats_and_channels_first(tmp_path, bring_in):
+def test_images_of_floats_and_channels_first(tmp_path, bring_in):
     demos = {}
     for seed, (name, length) in enumerate(LENGTHS.items()):
         frames = smooth_frames(length, 24, 32, seed)
@@ -234,7 +234,7 @@ def test_pictures_of_floats_and_channels_first(tmp_path, bring_in):
     assert store.cameras == ["observation.images.front", "observation.images.side"]
     np.testing.assert_array_equal(store[1]["observation.images.front"][1:], smooth_frames(6, 24, 32, 1)[1:])
     np.testing.assert_array_equal(store[1]["observation.images.side"][:], smooth_frames(6, 24, 32, 1))
-    assert "1 was taken for white" in said
+    assert "1 was assumed to be white" in said
 
 
 def test_text_and_attributes_of_a_demonstration_are_kept_and_what_has_no_rule_is_named(tmp_path, bring_in):

@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from small_demos import smooth_frames
 
 from robo_datasets import DemoStore
-from robo_datasets.testing import smooth_frames
 
 AGENT = "observation.images.agentview"
 LENGTHS = {"demo_0": 8, "demo_2": 5, "demo_10": 70}
@@ -127,7 +127,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def spoil_pictures(path: Path) -> None:
+def spoil_images(path: Path) -> None:
     with h5py.File(path, "r") as file:
         chunk = file["data/demo_10/obs/agentview_image"].id.get_chunk_info(5)
     data = bytearray(path.read_bytes())
@@ -160,9 +160,12 @@ def loop(file: h5py.File) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda p: p.unlink(), "there is no file"),
     "empty": (lambda p: p.write_bytes(b""), "is empty (0 bytes)"),
-    "truncated": (truncate, "truncated or no HDF5"),
+    "truncated": (truncate, "truncated or not an HDF5 file"),
     "no data": (edit(lambda f: f.__delitem__("data")), "it has no data/demo_N"),
-    "no demonstrations": (edit(lambda f: (f.__delitem__("data"), f.create_group("data"))), "how many frames a second"),
+    "no demonstrations": (
+        edit(lambda f: (f.__delitem__("data"), f.create_group("data"))),
+        "frames per second",
+    ),
     "no actions": (edit(lambda f: f.__delitem__("data/demo_0/actions")), "has no actions"),
     "an array missing later": (edit(lambda f: f.__delitem__("data/demo_2/states")), "/data/demo_2 has no states"),
     "other width later": (
@@ -185,14 +188,14 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a group in place of an array": (
         edit(lambda f: (f.__delitem__("data/demo_2/states"), f.create_group("data/demo_2/states"))),
-        "is no array",
+        "is not an array",
     ),
     "link to another file": (edit(link_out), "a link to elsewhere"),
     "data in another file": (edit(data_elsewhere), "keeps its data in other files"),
     "virtual data": (edit(virtual), "keeps its data in other files"),
     "link in a circle": (edit(loop), "a link to elsewhere"),
-    "no JSON": (edit(lambda f: f["data"].attrs.__setitem__("env_args", "{")), "env_args of data is no JSON"),
-    "damaged pictures": (spoil_pictures, "/data/demo_10/obs/agentview_image is damaged"),
+    "no JSON": (edit(lambda f: f["data"].attrs.__setitem__("env_args", "{")), "env_args of data is not JSON"),
+    "damaged images": (spoil_images, "/data/demo_10/obs/agentview_image is damaged"),
 }
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from small_demos import smooth_frames
 
 from robo_datasets import DemoStore
 from robo_datasets.importers.frame_plan import clock_of, plan_frames
-from robo_datasets.testing import smooth_frames
 
 CAM = "observation.images.cam"
 
@@ -33,8 +33,8 @@ def write_video(path: Path, frames: np.ndarray, times: Any, unit: Fraction = Fra
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         stream.options = {"crf": "5", "g": "5", "bf": str(bf)}
         stream.codec_context.time_base = stream.time_base = unit
-        for picture, time in zip(frames, times, strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for image, time in zip(frames, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = round(time / unit), unit
             for packet in stream.encode(frame):
                 container.mux(packet)
@@ -273,7 +273,7 @@ def test_a_lerobot_data_set_is_not_taken_for_folders_of_videos(tmp_path, bring_i
     (tmp_path / "s/meta").mkdir()
     (tmp_path / "s/meta/info.json").write_text("{}")
     _, said = bring_in(tmp_path / "s")
-    assert "is a LeRobot data set: robo-rm import lerobot reads it with states and actions" in said
+    assert "is a LeRobot dataset: robo-rm import lerobot reads it with states and actions" in said
 
 
 @pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
@@ -291,7 +291,7 @@ def test_videos_of_a_turned_phone_stand_as_players_show_them(tmp_path, bring_in,
     store, said = bring_in(tmp_path / "s")
     shown = store[0].frames("observation.images.cam", [3])[0]
     assert np.abs(shown.astype(int) - np.rot90(before, turns)).mean() < 2
-    assert "its pictures were turned as players show them" in said
+    assert "its images were turned as players show them" in said
 
 
 def test_an_outcome_noted_in_the_store_is_not_taken_away_by_a_source_that_says_none(tmp_path, bring_in):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_demos import smooth_frames
 
 from robo_core.errors import ImportSourceError, LabelError
 from robo_datasets import DemoStore
@@ -15,7 +16,6 @@ from robo_datasets.importers.files import counting_order
 from robo_datasets.importers.keyframes.source import KeyframeSource
 from robo_datasets.importers.options import plan_import
 from robo_datasets.importers.run import import_source
-from robo_datasets.testing import smooth_frames
 from robo_datasets.video.writer import VideoWriter
 
 HIGH, WRIST = "observation.images.high", "observation.images.wrist"

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from small_demos import smooth_frames
 
 from robo_core.errors import StoreError
 from robo_datasets import DemoStore
 from robo_datasets.doctor.examine import examine
-from robo_datasets.testing import smooth_frames
 
 CAMERA = "observation.images.cam"
 LENGTHS = (7, 5, 6)
@@ -262,7 +262,7 @@ FAULTS = {
     "no source": (lambda root, _: shutil.rmtree(root), "no folder"),
     "truncated episode list": (truncate("meta/episodes.jsonl"), "episodes.jsonl"),
     "another version": (edit_info(codebase_version="v9.9"), "v9.9"),
-    "path out of the data set": (edit_info(data_path="../../etc/{episode_index}.parquet"), "outside"),
+    "path out of the dataset": (edit_info(data_path="../../etc/{episode_index}.parquet"), "outside"),
     "enormous shape": (
         edit_info(features={"action": {"dtype": "float32", "shape": [10**7, 10**7]}}),
         "action",
@@ -439,7 +439,7 @@ def test_other_stages_reach_episodes_that_are_there_only_when_asked_to(dataset, 
     assert store[2].stage.tolist() == [-1] * 6
     assert len(os.listdir(store.path / "annotations" / store.uuids[0])) == 1
     _, said, _ = run_command(*words, f"stages={other}", "relabel=true")
-    assert "anew" not in said
+    assert "relabelled" not in said
     assert run_command(*words, f"stages={other}", "relabel=true", "success=false")[0] == 0
     assert [episode.success for episode in DemoStore.open(store.path)] == [False] * 3
     unknown = stage_file(tmp_path / "3.json", [(0, [("fly", 0, 7)])])
@@ -469,7 +469,7 @@ def test_a_failed_import_takes_back_the_names_of_stages_too(dataset, pristine, t
     path = tmp_path / "a.zarr"
     other = shutil.copytree(pristine, tmp_path / "other")
     info = json.loads((other / "meta/info.json").read_text())
-    (other / "meta/info.json").write_text(json.dumps({**info, "note": "another data set"}))
+    (other / "meta/info.json").write_text(json.dumps({**info, "note": "another dataset"}))
     assert run_command("import", "lerobot", f"source={other}", f"store={path}", "workers=0")[0] == 0
     before = snapshot(path)
     video = dataset / f"videos/chunk-000/{CAMERA}/episode_000001.mp4"

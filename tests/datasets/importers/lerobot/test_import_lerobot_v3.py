@@ -1,4 +1,4 @@
-"""LeRobot v3.0 data sets of other origin: what LeRobot itself writes, and files that lie."""
+"""LeRobot v3.0 datasets of other origin: what LeRobot itself writes, and files that lie."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from small_demos import FEATURES, FRONT, add_episode, smooth_frames
 
 from robo_core.errors import ImportSourceError
 from robo_datasets import DemoStore
-from robo_datasets.exporters.lerobot.exporter import LeRobotSettings, export_lerobot
+from robo_datasets.exporters.lerobot.exporter import export_lerobot
+from robo_datasets.exporters.lerobot.layout import LeRobotSettings
 from robo_datasets.exporters.lerobot.tables import names_table
 from robo_datasets.importers.files import expand_pattern
 from robo_datasets.importers.lerobot.v3 import LeRobotV3Source
 from robo_datasets.importers.run import import_source
-from robo_datasets.testing import FEATURES, FRONT, add_episode, smooth_frames
 
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 DATA = "data/chunk-000/file-000.parquet"
@@ -211,7 +212,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "pattern that reaches": (lambda r: edit_info(r, data_path="{file_index.__class__}"), "cannot be filled in"),
     "huge shape": (lambda r: edit_feature(r, "action", shape=[10**6, 10**6, 10**6]), "larger than 1 GiB"),
     "other shape": (lambda r: edit_feature(r, "action", shape=[4]), "is a store of another schema"),
-    "other picture": (lambda r: edit_feature(r, FRONT, shape=[48, 64, 3]), "is a store of another schema"),
+    "other image": (lambda r: edit_feature(r, FRONT, shape=[48, 64, 3]), "is a store of another schema"),
     "other type": (lambda r: replace_column(r, "action", pa.array(["x"] * 36)), "column action"),
     "missing values": (lambda r: replace_column(r, "action", pa.nulls(36, pa.list_(pa.float32()))), "missing values"),
     "missing column": (lambda r: pq.write_table(pq.read_table(r / DATA).drop(["action"]), r / DATA), "lacks"),

@@ -11,7 +11,8 @@ import pytest
 from robo_core.errors import ImportSourceError, StoreError
 from robo_datasets import DemoStore
 from robo_datasets.doctor.examine import examine
-from robo_datasets.exporters.lerobot.exporter import LeRobotSettings, export_lerobot
+from robo_datasets.exporters.lerobot.exporter import export_lerobot
+from robo_datasets.exporters.lerobot.layout import LeRobotSettings
 from robo_datasets.importers.lerobot.alignment import LeRobotReading
 from robo_datasets.importers.lerobot.v2 import LeRobotV2Source
 from robo_datasets.importers.lerobot.v3 import LeRobotV3Source
@@ -130,7 +131,7 @@ def test_levels_without_a_unit_are_kept_and_said(tmp_path):
         ("observation.images.wrist_depth", {}),
     ],
 )
-def test_depth_in_eight_bits_is_refused_unless_it_is_declared_a_picture(tmp_path, key, camera):
+def test_depth_in_eight_bits_is_refused_unless_it_is_declared_a_image(tmp_path, key, camera):
     root = write_v21(tmp_path / "set", [6], camera=camera, key=key)
     with pytest.raises(ImportSourceError, match=r"8-bit video .* distances are lost; depth_pictures="):
         LeRobotV2Source(root)

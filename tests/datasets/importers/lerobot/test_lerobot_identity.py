@@ -1,4 +1,4 @@
-"""A LeRobot data set that grows, moves, is packed anew or relabelled: its episodes are known by their content."""
+"""A LeRobot dataset that grows, moves, is repacked or relabelled: its episodes are known by their content."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_embedded_images_count_too(tmp_path):
     assert contents[0] == contents[2]
 
 
-def test_other_pictures_are_another_episode(tmp_path):
+def test_other_images_are_another_episode(tmp_path):
     def dark(path: Path, frames: np.ndarray, fps: float) -> None:
         write_video(path, frames // 2, fps)
 
@@ -82,11 +82,11 @@ def test_other_pictures_are_another_episode(tmp_path):
     assert len(found) == 1
     assert all(uuid in found[0].message for uuid in store.uuids)
     assert "(episode 0 of b) is episode" in found[0].message
-    assert "(episode 0 of a) again, with the same numbers to the last bit and other pictures" in found[0].message
+    assert "(episode 0 of a) again, with the same numbers bit for bit and other images" in found[0].message
 
 
 def test_an_episode_recorded_twice_is_found_by_the_doctor(make_store):
-    from robo_datasets.testing import add_episode
+    from small_demos import add_episode
 
     store = make_store(episodes=2)
     add_episode(store, seed=1, task="put")
@@ -180,8 +180,8 @@ def test_a_table_of_tasks_may_have_more_columns(tmp_path):
     assert LeRobotV3Source(root).episodes[0].task == "pick"
 
 
-def test_an_episode_whose_pictures_were_encoded_again_is_said(tmp_path):
-    """As tools do that cut data sets: the numbers are the same, the packets are not."""
+def test_an_episode_whose_images_were_encoded_again_is_said(tmp_path):
+    """As tools do that cut datasets: the numbers are the same, the packets are not."""
 
     def again(path: Path, frames: np.ndarray, fps: float) -> None:
         write_video(path, frames, fps, gop=3)

@@ -1,4 +1,4 @@
-"""Odd features and episodes of LeRobot data sets: kept or left out by rule, said, and never all or nothing."""
+"""Odd features and episodes of LeRobot datasets: kept or left out by rule, said, and never all or nothing."""
 
 from __future__ import annotations
 

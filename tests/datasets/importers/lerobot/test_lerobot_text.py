@@ -1,4 +1,4 @@
-"""Instructions from every place where LeRobot data sets keep them, and columns of words."""
+"""Instructions from every place where LeRobot datasets keep them, and columns of words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from robo_datasets import DemoStore
-from robo_datasets.exporters.lerobot.exporter import LeRobotSettings, export_lerobot
+from robo_datasets.exporters.lerobot.exporter import export_lerobot
+from robo_datasets.exporters.lerobot.layout import LeRobotSettings
 from robo_datasets.importers.lerobot.v2 import LeRobotV2Source, read_json_lines
 from robo_datasets.importers.lerobot.v3 import LeRobotV3Source
 from robo_datasets.importers.run import import_source

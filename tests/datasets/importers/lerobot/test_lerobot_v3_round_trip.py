@@ -1,7 +1,8 @@
-"""Stores written as LeRobot v3.0 data sets: what LeRobot sees, and what comes back."""
+"""Stores written as LeRobot v3.0 datasets: what LeRobot sees, and what comes back."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -13,15 +14,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from small_demos import smooth_frames
 
 from robo_core.errors import ConfigError, StoreError
 from robo_datasets import DemoStore
 from robo_datasets.exporters.jobs import group_episodes
-from robo_datasets.exporters.lerobot.exporter import LeRobotSettings, export_lerobot
-from robo_datasets.exporters.lerobot.metadata import stage_shares
+from robo_datasets.exporters.lerobot.exporter import export_lerobot
+from robo_datasets.exporters.lerobot.layout import LeRobotSettings
+from robo_datasets.exporters.lerobot.metadata import stage_proportions
 from robo_datasets.exporters.lerobot.statistics import PixelCounts, joined_statistics, row_statistics
-from robo_datasets.testing import smooth_frames
-from robo_datasets.video.decoder import frames_at, video_header
+from robo_datasets.video.decoder import video_frames, video_header
 from robo_datasets.video.writer import VideoWriter
 
 FRONT, GREY, DEPTH = "observation.images.front", "observation.images.grey", "observation.depth"
@@ -92,7 +94,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> DemoStore:
 
 @pytest.fixture(scope="module")
 def exported(original: DemoStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("exported") / "data set"
+    target = tmp_path_factory.mktemp("exported") / "dataset"
     export_lerobot(original, target, workers=0)
     return target
 
@@ -162,7 +164,7 @@ def test_every_way_of_writing_frames_keeps_its_tolerance(tmp_path, run_command, 
         assert back[0].length == 8
     else:
         video = target / f"videos/{FRONT}/chunk-000/file-000.mp4"
-        frames = list(frames_at(video, np.arange(8) / 10, 0.01))
+        frames = list(itertools.islice(video_frames(video), 8))
     difference = np.abs(np.stack(frames).astype(int) - store[0][FRONT][:])
     assert difference.mean() <= tolerance
     assert (difference.max() == 0) == (tolerance == 0)
@@ -189,8 +191,8 @@ def test_lerobot_opens_it_and_sees_the_same_numbers(original, exported):
         assert sample["task"] == episode.task
         assert sample["subtask"] == ("" if episode.stage[row] < 0 else STAGES[episode.stage[row]])
         assert sample["action"].shape == (3, 3)
-        picture = sample[FRONT].numpy().transpose(1, 2, 0) * 255
-        assert np.abs(picture - episode[FRONT][row]).mean() < 6
+        image = sample[FRONT].numpy().transpose(1, 2, 0) * 255
+        assert np.abs(image - episode[FRONT][row]).mean() < 6
 
 
 def test_lerobot_trains_a_policy_on_it(exported):
@@ -235,7 +237,7 @@ def test_sarm_of_lerobot_finds_the_same_stages_and_progress(original, exported):
     shares = json.loads((exported / "meta/temporal_proportions_dense.json").read_text())
     assert list(shares) == STAGES
     assert sum(shares.values()) == pytest.approx(1)
-    assert shares == stage_shares(original)
+    assert shares == stage_proportions(original)
     rows = pq.read_table(exported / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
     assert rows[2]["sparse_subtask_names"] is None
     for number in (0, 1, 3):

@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from small_demos import smooth_frames
 
 from robo_core.errors import ImportSourceError
 from robo_datasets import DemoStore
 from robo_datasets.importers.rosbag.alignment import TopicTimes, align, good_runs
 from robo_datasets.importers.rosbag.messages import TopicMapping, decode, header_stamp
 from robo_datasets.importers.rosbag.source import RosbagSource
-from robo_datasets.testing import smooth_frames
 from robo_hw.contract.robot_contract import RobotContract
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
@@ -230,7 +230,7 @@ def test_numbers_are_found_by_their_place_in_the_message(tmp_path, run_command):
 
 
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "mono16", "16UC1", "32FC1"])
-def test_every_encoding_of_pictures_is_read(encoding):
+def test_every_encoding_of_images_is_read(encoding):
     colour = smooth_frames(1, 6, 8)[0]
     grey = np.arange(48, dtype=np.uint16).reshape(6, 8, 1) * 1300
     wanted, pixels = {
@@ -249,7 +249,7 @@ def test_every_encoding_of_pictures_is_read(encoding):
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
-def test_compressed_pictures_are_read(kind):
+def test_compressed_images_are_read(kind):
     colour = smooth_frames(1, 24, 32)[0]
     data = np.frombuffer(cv2.imencode(f".{kind}", colour[..., ::-1])[1].tobytes(), np.uint8)
     message = T["sensor_msgs/msg/CompressedImage"](header=header(START), format=kind, data=data)
@@ -281,7 +281,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "truncated": (lambda b: truncate(data_file(b)), "damaged"),
     "empty": (lambda b: data_file(b).write_bytes(b""), "damaged"),
     "text": (lambda b: data_file(b).write_bytes(b"hello" * 999), "damaged"),
-    "metadata that is no YAML": (lambda b: (b / "metadata.yaml").write_text("{{{"), "damaged"),
+    "metadata that is not YAML": (lambda b: (b / "metadata.yaml").write_text("{{{"), "damaged"),
     "metadata too deep": (lambda b: (b / "metadata.yaml").write_text("[" * 2_000), "damaged"),
     "metadata of another kind": (lambda b: (b / "metadata.yaml").write_text("a: 1"), "damaged"),
     "file out of the bag": (
@@ -329,7 +329,7 @@ def test_a_message_that_lies_about_its_length_is_one_clear_line(tmp_path, mappin
     assert not (tmp_path / "d.zarr").exists()
 
 
-def test_pictures_whose_size_changes_are_refused(tmp_path, mapping):
+def test_images_whose_size_changes_are_refused(tmp_path, mapping):
     messages = scene(1.5)
     time, _ = messages["/front/image_raw"][20]
     messages["/front/image_raw"][20:23] = [

@@ -305,11 +305,11 @@ def test_inverse_depth_becomes_metres():
 
 @pytest.mark.parametrize("cut", [5, 12, 16, 22, 60])
 @pytest.mark.parametrize("codec", ["png", "rvl"])
-def test_a_cut_depth_picture_is_an_error(cut, codec):
+def test_a_cut_depth_image_is_an_error(cut, codec):
     levels = depth_levels(0)
     body = cv2.imencode(".png", levels)[1].tobytes() if codec == "png" else pack_rvl(levels)
     raw = np.frombuffer((struct.pack("<iff", 0, 0, 0) + body)[:cut], np.uint8)
-    with pytest.raises(ValueError, match=r"depth picture"):
+    with pytest.raises(ValueError, match=r"depth image"):
         decode_compressed_depth(raw, f"16UC1; compressedDepth {codec}")
 
 

@@ -15,6 +15,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_demos import smooth_frames
 
 from robo_core.errors import ImportSourceError, StoreError
 from robo_datasets import DemoStore
@@ -22,7 +23,6 @@ from robo_datasets.exporters.diffusion_policy.exporter import export_diffusion_p
 from robo_datasets.exporters.diffusion_policy.zarr_v2 import write_array
 from robo_datasets.importers.zarr.decompress import decompress
 from robo_datasets.importers.zarr.zarr_v2 import FolderFiles, ZarrV2Array, ZipFiles
-from robo_datasets.testing import smooth_frames
 from robo_datasets.video.writer import VideoWriter
 
 ENDS = [6, 14, 19]
@@ -126,7 +126,7 @@ def test_the_state_may_be_put_together(tmp_path, run_command):
 
 
 @pytest.mark.parametrize("scale", [1.0, 255.0])
-def test_float_pictures_on_either_scale_become_bytes(tmp_path, run_command, scale):
+def test_float_images_on_either_scale_become_bytes(tmp_path, run_command, scale):
     arrays = sim_arrays() | {"img": smooth_frames(TOTAL, 24, 32).astype(np.float32) / 255 * scale}
     source = write_buffer(tmp_path / "b.zarr", arrays)
     store = bring_in(run_command, source, tmp_path / "d.zarr", "fps=10", "codec=lossless")
@@ -243,8 +243,8 @@ def truncate(path: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no group": (lambda r: shutil.rmtree(r / "data"), "is no replay buffer"),
-    "no ends": (lambda r: shutil.rmtree(r / "meta"), "is no replay buffer"),
+    "no group": (lambda r: shutil.rmtree(r / "data"), "is not a replay buffer"),
+    "no ends": (lambda r: shutil.rmtree(r / "meta"), "is not a replay buffer"),
     "empty ends": (lambda r: edit_array(r, "meta/episode_ends", shape=[0]), "holds no episodes"),
     "ends go back": (lambda r: spoil_ends(r, [6, 5, 19]), "episode 1 ends at row 5"),
     "ends too far": (lambda r: spoil_ends(r, [6, 14, 10**12]), "has 19 rows"),
@@ -380,7 +380,7 @@ def chunks_of_two_megabytes(shape: tuple[int, ...], itemsize: int) -> tuple[int,
 
 
 def test_a_buffer_saved_by_diffusion_policy_is_read(tmp_path, run_command):
-    """Its own defaults: Blosc LZ4 without shuffling, 2 MB a chunk, ends uncompressed, and a note that is no array."""
+    """Its own defaults: Blosc LZ4 without shuffling, 2 MB a chunk, ends uncompressed, and a note beside the arrays."""
     arrays = {**sim_arrays(), "img": np.repeat(np.repeat(sim_arrays()["img"], 12, 1), 12, 2)}
     root = zarr.open_group(tmp_path / "pusht.zarr", mode="w", zarr_format=2)
     data, meta = root.create_group("data"), root.create_group("meta")

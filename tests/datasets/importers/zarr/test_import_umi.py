@@ -13,9 +13,9 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from small_demos import smooth_frames
 
 from robo_datasets import DemoStore
-from robo_datasets.testing import smooth_frames
 
 ENDS = [5, 12]
 CAMERA = "observation.images.camera0"
@@ -129,7 +129,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no robot": (lambda r: shutil.rmtree(r / "data/robot0_gripper_width"), "lacks ['robot0_gripper_width']"),
     "objects": (lambda r: edit(r, "robot0_eef_pos", dtype="|O"), "never objects that need unpickling"),
     "other codec": (lambda r: edit(r, "camera0_rgb", compressor={"id": "imagecodecs_rgbe"}), "imagecodecs_rgbe"),
-    "no episodes": (lambda r: shutil.rmtree(r / "meta"), "is no replay buffer"),
+    "no episodes": (lambda r: shutil.rmtree(r / "meta"), "is not a replay buffer"),
 }
 
 
@@ -158,8 +158,8 @@ def name_that_leads_out(path: Path) -> None:
 
 
 ARCHIVE_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "truncated": (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "truncated or no zip archive"),
-    "empty": (lambda p: p.write_bytes(b""), "truncated or no zip archive"),
+    "truncated": (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "truncated or not a zip archive"),
+    "empty": (lambda p: p.write_bytes(b""), "truncated or not a zip archive"),
     "missing": (lambda p: p.unlink(), "there is no replay buffer"),
     "damaged": (damaged_member, "robot0_eef_pos/0.0 is damaged: Bad CRC-32"),
     "leads out": (name_that_leads_out, "leads out of the archive"),

@@ -14,15 +14,15 @@ import pytest
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_demos import smooth_frames
 
 from robo_core.errors import ImportSourceError
 from robo_datasets import DemoStore
 from robo_datasets.importers.zarr.zarr_v2 import FolderFiles
 from robo_datasets.importers.zarr.zarr_v3 import open_array
-from robo_datasets.testing import smooth_frames
 
 ENDS = (12, 30)
-PICTURES = smooth_frames(30, 24, 32)
+IMAGES = smooth_frames(30, 24, 32)
 CAM = "observation.images.cam"
 
 
@@ -50,15 +50,15 @@ def bring_in(tmp_path: Path, run_command: Any) -> Any:
     return run
 
 
-def pictures_of(store: DemoStore, key: str = CAM) -> np.ndarray:
+def images_of(store: DemoStore, key: str = CAM) -> np.ndarray:
     return np.concatenate([episode[key][:] for episode in store])
 
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_both_versions_of_zarr_are_read(tmp_path, bring_in, version):
-    store, _ = bring_in(write(tmp_path / "a.zarr", version, cam=PICTURES))
+    store, _ = bring_in(write(tmp_path / "a.zarr", version, cam=IMAGES))
     assert [episode.length for episode in store] == [12, 18]
-    np.testing.assert_array_equal(pictures_of(store), PICTURES)
+    np.testing.assert_array_equal(images_of(store), IMAGES)
     wanted = np.random.default_rng(0).normal(size=(30, 4)).astype("f4")
     assert np.concatenate([episode["observation.state"][:] for episode in store]).tobytes() == wanted.tobytes()
 
@@ -110,10 +110,10 @@ def test_a_chunk_of_a_v3_buffer_that_is_missing_is_an_error_unless_it_stands_for
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_channels_first_become_cameras_and_it_is_said(tmp_path, bring_in, version):
-    source = write(tmp_path / "a.zarr", version, cam=np.ascontiguousarray(np.moveaxis(PICTURES, -1, 1)))
+    source = write(tmp_path / "a.zarr", version, cam=np.ascontiguousarray(np.moveaxis(IMAGES, -1, 1)))
     store, said = bring_in(source)
-    np.testing.assert_array_equal(pictures_of(store), PICTURES)
-    assert "cam (30, 3, 24, 32): taken for pictures (channel, height, width)" in said
+    np.testing.assert_array_equal(images_of(store), IMAGES)
+    assert "cam (30, 3, 24, 32): assumed to be images (channel, height, width)" in said
     _, said = bring_in(source, "layout=hwc", name="e.zarr")
     assert "observation.images" not in said
 
@@ -126,14 +126,14 @@ def test_channels_first_become_cameras_and_it_is_said(tmp_path, bring_in, versio
         ("both", lambda rows: rows[:, ::-1, ::-1]),
     ],
 )
-def test_pictures_may_be_turned(tmp_path, bring_in, flip, turned):
-    store, _ = bring_in(write(tmp_path / "a.zarr", cam=np.ascontiguousarray(turned(PICTURES))), f"flip={flip}")
-    np.testing.assert_array_equal(pictures_of(store), PICTURES)
+def test_images_may_be_turned(tmp_path, bring_in, flip, turned):
+    store, _ = bring_in(write(tmp_path / "a.zarr", cam=np.ascontiguousarray(turned(IMAGES))), f"flip={flip}")
+    np.testing.assert_array_equal(images_of(store), IMAGES)
 
 
 def test_blue_may_stand_first(tmp_path, bring_in):
-    store, _ = bring_in(write(tmp_path / "a.zarr", cam=PICTURES[..., ::-1].copy()), "colours=bgr")
-    np.testing.assert_array_equal(pictures_of(store), PICTURES)
+    store, _ = bring_in(write(tmp_path / "a.zarr", cam=IMAGES[..., ::-1].copy()), "colours=bgr")
+    np.testing.assert_array_equal(images_of(store), IMAGES)
     _, said = bring_in(tmp_path / "a.zarr", "colours=blue", name="e.zarr")
     assert "colours=blue is not one of: rgb, bgr" in said
 
@@ -142,22 +142,22 @@ def test_blue_may_stand_first(tmp_path, bring_in):
 @pytest.mark.parametrize("black", [1, 29])
 def test_the_scale_of_floats_is_seen_past_black_frames(tmp_path, bring_in, white, black):
     """A camera that starts late gives black frames; the first one says nothing."""
-    rows = PICTURES.astype("f4") * (white / 255)
+    rows = IMAGES.astype("f4") * (white / 255)
     rows[:black] = 0
     store, said = bring_in(write(tmp_path / "a.zarr", cam=rows))
-    np.testing.assert_array_equal(pictures_of(store)[black:], PICTURES[black:])
-    assert f"{white} was taken for white" in said
+    np.testing.assert_array_equal(images_of(store)[black:], IMAGES[black:])
+    assert f"{white} was assumed to be white" in said
 
 
 def test_floats_on_no_known_scale_are_named(tmp_path, bring_in):
-    source = write(tmp_path / "a.zarr", cam=PICTURES.astype("f4") / 127.5 - 1)
+    source = write(tmp_path / "a.zarr", cam=IMAGES.astype("f4") / 127.5 - 1)
     _, said = bring_in(source)
-    assert "cam looks like pictures of floats, but its values go from" in said
+    assert "cam looks like images of floats, but its values go from" in said
     store, _ = bring_in(source, "drop=[cam]")
     assert store.cameras == []
     dim = write(tmp_path / "b.zarr", cam=np.full((30, 24, 32, 3), 1.0, "f4"))
     store, _ = bring_in(dim, "image_scale=255", name="e.zarr")
-    assert set(np.unique(pictures_of(store))) == {1}
+    assert set(np.unique(images_of(store))) == {1}
 
 
 def test_depth_stays_depth(tmp_path, bring_in):
@@ -169,7 +169,7 @@ def test_depth_stays_depth(tmp_path, bring_in):
     store, said = bring_in(source)
     for key in ("head_depth", "wrist_depth"):
         assert store.schema[f"observation.images.{key}"].dtype == "uint16"
-        np.testing.assert_array_equal(pictures_of(store, f"observation.images.{key}")[..., 0], levels)
+        np.testing.assert_array_equal(images_of(store, f"observation.images.{key}")[..., 0], levels)
     assert store.schema["observation.images.left_depth"].shape == (40, 48, 1)
     assert store.schema["observation.images.head_depth"].depth == {"unit": "mm", "scale": 0.001}
     assert "wrist_depth was read as depth in metres" in said
@@ -193,13 +193,13 @@ def test_what_cannot_be_read_can_be_left_out(tmp_path, bring_in):
 
 
 def test_an_archive_of_the_folder_itself_is_read(tmp_path, bring_in):
-    source = write(tmp_path / "a.zarr", cam=PICTURES)
+    source = write(tmp_path / "a.zarr", cam=IMAGES)
     with zipfile.ZipFile(tmp_path / "a.zarr.zip", "w") as archive:
         for path in sorted(source.rglob("*")):
             if path.is_file():
                 archive.write(path, f"a.zarr/{path.relative_to(source)}")
     store, _ = bring_in(tmp_path / "a.zarr.zip")
-    np.testing.assert_array_equal(pictures_of(store), PICTURES)
+    np.testing.assert_array_equal(images_of(store), IMAGES)
 
 
 def test_what_is_missing_is_named(tmp_path, bring_in):
@@ -241,7 +241,7 @@ def test_two_buffers_of_one_shape_are_two(tmp_path, bring_in):
 
 
 def test_videos_of_a_lower_rate_beside_a_buffer_are_aligned_by_time(tmp_path, bring_in):
-    """The robot is recorded at 10 Hz, its camera at 5: taken frame by frame the pictures would run ahead."""
+    """The robot is recorded at 10 Hz, its camera at 5: taken frame by frame the images would run ahead."""
     from robo_datasets.video.writer import VideoWriter
 
     write(tmp_path / "real/replay_buffer.zarr", timestamp=100 + np.arange(30) / 10)
@@ -270,7 +270,7 @@ def test_an_episode_without_rows_need_not_stop_the_others(tmp_path, bring_in):
 
 
 def test_a_group_among_the_arrays_is_called_one(tmp_path, bring_in):
-    source = write(tmp_path / "a.zarr", 3, **{"obs/cam": PICTURES})
+    source = write(tmp_path / "a.zarr", 3, **{"obs/cam": IMAGES})
     _, said = bring_in(source)
     assert "data/obs is a group of cam" in said
     store, _ = bring_in(source, "drop=[obs]", name="e.zarr")

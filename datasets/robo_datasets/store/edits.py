@@ -8,17 +8,13 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 import numpy as np
 
 from robo_core.errors import LabelError, StoreError
 from robo_datasets.store.annotations import add_edit, runs_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from robo_datasets.store.episode import Episode
+from robo_datasets.store.episode import Episode
 
 
 class Edits:
@@ -55,19 +51,19 @@ class Edits:
                 f"episode {uuid}, frame {wrong[0]}: stage {stage[wrong[0]]} is outside -1 to {len(self.stages) - 1} "
                 f"({self.stages})"
             )
-        add_edit(self.path, uuid, "stage", runs_of(stage))
+        add_edit(self.path, uuid, {"stage": runs_of(stage)})
 
     def set_success(self, uuid: str, success: bool | None) -> None:
         """Replace an episode's success.
 
         Raises:
-            StoreError: no such episode, or a value that is no bool or None.
+            StoreError: no such episode, or a value that is neither bool nor None.
         """
         self.check_local()
         self.episode(uuid)
         if success is not None and not isinstance(success, bool | np.bool_):
             raise StoreError(f"success is true, false or null, got {success!r}")
-        add_edit(self.path, uuid, "success", None if success is None else bool(success))
+        add_edit(self.path, uuid, {"success": None if success is None else bool(success)})
 
     def set_task(self, uuid: str, task: str) -> None:
         """Replace an episode's instruction.
@@ -77,18 +73,18 @@ class Edits:
         """
         self.check_local()
         self.episode(uuid)
-        add_edit(self.path, uuid, "task", str(task))
+        add_edit(self.path, uuid, {"task": str(task)})
 
-    def set_attributes(self, uuid: str, attributes: Mapping[str, Any]) -> None:
+    def set_attributes(self, uuid: str, attributes: Mapping[str, object]) -> None:
         """Replace some of an episode's attributes by name, or add to them; the others stay.
 
         Raises:
-            StoreError: no such episode, or a value that is no plain JSON.
+            StoreError: no such episode, or a value that is not plain JSON.
         """
         self.check_local()
         self.episode(uuid)
         try:
             plain = json.loads(json.dumps(dict(attributes), allow_nan=False))
         except (TypeError, ValueError) as error:
-            raise StoreError(f"the attributes of episode {uuid} are no plain JSON: {error}") from error
-        add_edit(self.path, uuid, "attributes", plain)
+            raise StoreError(f"the attributes of episode {uuid} are not plain JSON: {error}") from error
+        add_edit(self.path, uuid, {"attributes": plain})

@@ -1,6 +1,6 @@
 """Videos that are stored lying and shown upright: phones and action cameras note the turn in the container.
 
-Decoders give the pictures as they are stored; players, and people who mark frames in them, see them turned.
+Decoders give the images as they are stored; players, and people who mark frames in them, see them turned.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MATRIX = {0: 40, 1: 52}
 
 
 def quarter_turns(path: Path) -> int:
-    """Quarter turns counterclockwise, 0 to 3, that bring a video's pictures into the position they are shown in.
+    """Quarter turns counterclockwise, 0 to 3, that bring a video's images into the position they are shown in.
 
     Raises:
         ImportSourceError: the file is missing or damaged.
@@ -37,12 +37,12 @@ def quarter_turns(path: Path) -> int:
 
 
 def turned(frame: np.ndarray, turns: int) -> np.ndarray:
-    """A picture (H, W, C) as it is shown."""
+    """An image (H, W, C) as it is shown."""
     return np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame
 
 
 def _says_turned(path: Path) -> bool:
-    """Whether any track header of an MP4 file has another matrix than one that leaves pictures as they are."""
+    """Whether any track header of an MP4 file has another matrix than one that leaves images as they are."""
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             at = data.find(b"tkhd")

@@ -1,0 +1,10 @@
+from robo_core.errors import ImportSourceError as ImportSourceError
+from robo_datasets.importers.content import ContentHash as ContentHash
+from robo_datasets.importers.relabelling import ImportPlan as ImportPlan
+from robo_datasets.importers.run import ImportResult as ImportResult
+from robo_datasets.importers.run import import_source as import_source
+from robo_datasets.importers.source import EpisodeDetails as EpisodeDetails
+from robo_datasets.importers.source import Source as Source
+from robo_datasets.importers.source import SourceEpisode as SourceEpisode
+from robo_datasets.importers.source import SourceFrame as SourceFrame
+from robo_datasets.store.features import FeatureSpec as FeatureSpec
