@@ -62,7 +62,7 @@ class LRUCache(Generic[Value]):
 
     def __getstate__(self) -> dict[str, object]:
         """The bounds alone: another process opens its own files."""
-        return {"most": self._max_items, "max_bytes": self._max_bytes}
+        return {"max_items": self._max_items, "max_bytes": self._max_bytes}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Start empty."""

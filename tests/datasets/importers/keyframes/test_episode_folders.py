@@ -312,7 +312,7 @@ def test_an_outcome_noted_in_the_store_is_not_taken_away_by_a_source_that_says_n
         ('[{"label": "success"}]', "entry 0 has no path"),
         ('[{"path": "a", "label": {"x": 1}}]', "not a word"),
         ('[{"path": "a", "label": "success"}, {"path": "a/", "label": "failure"}]', "a/ is labelled twice"),
-        ("[{", "no JSON"),
+        ("[{", "not JSON"),
     ],
 )
 def test_a_malformed_label_file_is_one_line(tmp_path, bring_in, text, words):

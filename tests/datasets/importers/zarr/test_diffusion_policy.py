@@ -263,9 +263,9 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing chunk": (lambda r: (r / "data/action/3.0").unlink(), "chunk data/action/3.0 is missing"),
     "missing frame": (lambda r: (r / "data/img/1.0.0.0").unlink(), "chunk data/img/1.0.0.0 is missing"),
     "small chunk": (lambda r: small_chunk(r), "says 12 bytes, 40 are expected"),
-    "truncated description": (lambda r: truncate(r / "data/action/.zarray"), "no JSON"),
-    "description too deep": (lambda r: (r / "data/action/.zarray").write_text("[" * 10**5), "no JSON"),
-    "version 3": (lambda r: edit_array(r, "data/action", zarr_format=3), "no Zarr v2 array"),
+    "truncated description": (lambda r: truncate(r / "data/action/.zarray"), "not JSON"),
+    "description too deep": (lambda r: (r / "data/action/.zarray").write_text("[" * 10**5), "not JSON"),
+    "version 3": (lambda r: edit_array(r, "data/action", zarr_format=3), "a Zarr v2 array cannot have"),
     "stage of floats": (lambda r: shutil.copytree(r / "data/n_contacts", r / "data/stage"), "one whole number a row"),
 }
 
