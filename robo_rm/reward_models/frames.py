@@ -116,7 +116,7 @@ def checked_step(
     return images, checked_state(state if batched else np.asarray(state)[None], state_size, state_key)
 
 
-class Looks(NamedTuple):
+class ModelInputs(NamedTuple):
     """What a network takes of n frames, before it is compared with the first frame of the episode.
 
     ``inputs`` by camera: images (n, h, w, 3) uint8 at the encoder's size, or features (n, F) of a frozen encoder;
@@ -126,10 +126,10 @@ class Looks(NamedTuple):
     inputs: Mapping[str, npt.NDArray[Any]]
     state: npt.NDArray[np.float32] | None
 
-    def take(self, rows: Any) -> Looks:
+    def take(self, rows: Any) -> ModelInputs:
         """Those of the given rows, copied."""
         state = None if self.state is None else self.state[rows].copy()
-        return Looks({key: value[rows].copy() for key, value in self.inputs.items()}, state)
+        return ModelInputs({key: value[rows].copy() for key, value in self.inputs.items()}, state)
 
 
 class EpisodeView:

@@ -20,7 +20,7 @@ from robo_rm.reward_models.prediction import Estimate, Prediction
 from robo_rm.reward_models.protocol import Observations
 
 
-class Looks(NamedTuple):
+class InputSpec(NamedTuple):
     """What a per-frame model reads and says, besides its network."""
 
     stages: list[str]
@@ -37,9 +37,9 @@ class PerFrameModel(BaseRewardModel):
     The uncertainty is what `read` says.
     """
 
-    def __init__(self, looks: Looks, provenance: Mapping[str, Any], device: str) -> None:
-        super().__init__(looks.stages, list(looks.cameras), looks.state_key, provenance, device)
-        self.looks, self.priors = looks, list(looks.priors)
+    def __init__(self, input_spec: InputSpec, provenance: Mapping[str, Any], device: str) -> None:
+        super().__init__(input_spec.stages, list(input_spec.cameras), input_spec.state_key, provenance, device)
+        self.input_spec, self.priors = input_spec, list(input_spec.priors)
 
     def features(
         self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None
@@ -57,7 +57,7 @@ class PerFrameModel(BaseRewardModel):
         Raises:
             ModelError: a camera or the state is missing or has another shape than in training.
         """
-        view = EpisodeView(episode, self.cameras, self.state_key, self.looks.state_size)
+        view = EpisodeView(episode, self.cameras, self.state_key, self.input_spec.state_size)
         told = task if task is not None else view.task
         first: torch.Tensor | None = None
         rows: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -109,7 +109,7 @@ class PerFrameStream:
             ModelError: a camera or the state is missing or has another shape than in training.
         """
         model = self._model
-        images, joint = checked_step(model.cameras, model.state_key, model.looks.state_size, frames, state)
+        images, joint = checked_step(model.cameras, model.state_key, model.input_spec.state_size, frames, state)
         vector = model._encode(images, joint, 1, 1)
         self._first = vector[0] if self._first is None else self._first
         with torch.inference_mode():

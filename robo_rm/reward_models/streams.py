@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_core.errors import ModelError
-from robo_rm.reward_models.frames import Looks, checked_step
+from robo_rm.reward_models.frames import ModelInputs, checked_step
 
 Said = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """Progress (n,), stage probabilities (n, K) and uncertainty (n,)."""
@@ -36,7 +36,9 @@ class Followed(Protocol):
     def description(self) -> _Described:
         """With ``state_size``, the length of a state."""
 
-    def look(self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None = None) -> Looks:
+    def look(
+        self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None = None
+    ) -> ModelInputs:
         """What the network takes of n frames (n, H, W, 3) by key and their states (n, D)."""
 
 
@@ -67,7 +69,7 @@ class Streams(Generic[Model]):
             )
         self._model = model
         self._count = np.zeros(count, dtype=np.int64)
-        self._start: Looks | None = None
+        self._start: ModelInputs | None = None
 
     def reset(self, which: npt.ArrayLike | None = None) -> None:
         """Begin new episodes: at the indices or the mask given, or all."""
@@ -104,11 +106,11 @@ class Streams(Generic[Model]):
         self._count[rows] += 1
         return said
 
-    def _say(self, looks: Looks, starts: Looks, rows: npt.NDArray[np.int64]) -> Said:
+    def _say(self, looks: ModelInputs, starts: ModelInputs, rows: npt.NDArray[np.int64]) -> Said:
         """What the model says of n looks, those at the first frames of their episodes beside them."""
         raise NotImplementedError
 
-    def _starts(self, looks: Looks, rows: npt.NDArray[np.int64]) -> Looks:
+    def _starts(self, looks: ModelInputs, rows: npt.NDArray[np.int64]) -> ModelInputs:
         """Looks at the first frames of the episodes that step, after noting those that begin."""
         if self._start is None:
             self._start = looks.take(np.zeros(len(self._count), dtype=np.int64))

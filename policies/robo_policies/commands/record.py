@@ -114,7 +114,6 @@ def run(config: Config) -> None:
         # Rendering once finds a wrong camera or a missing GL backend before anything is written.
         env.render_cameras(plan.cameras)
         contract = recorded_contract(config.contract, plan, env.fps)
-        options = {} if contract is None else {"contract_hash": contract.hash, "contract": contract.to_dict()}
         store = DemoStore.open_or_create(
             config.store,
             plan.features(env),
@@ -122,7 +121,8 @@ def run(config: Config) -> None:
             env.stages,
             robot=f"{plan.env} arm",
             codec=config.codec,
-            **options,
+            contract_hash=None if contract is None else contract.hash,
+            contract=None if contract is None else contract.to_dict(),
         )
     finally:
         env.close()

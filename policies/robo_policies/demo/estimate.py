@@ -11,11 +11,11 @@ import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from robo_policies.demo.pipeline import Part
+from robo_policies.demo.pipeline import Step
 from robo_rm.training.budget import Budget
 
 if TYPE_CHECKING:
-    from robo_policies.commands.demo import Config
+    from robo_policies.demo.settings import Config
 
 FRAMES_OF_AN_EPISODE = 375
 """Mean length of the demo's demonstrations."""
@@ -52,7 +52,7 @@ def part_units(config: Config) -> dict[str, float]:
     return {name: COMMAND + units for name, units in work.items()}
 
 
-def describe_time(config: Config, parts: list[Part]) -> str:
+def describe_time(config: Config, parts: list[Step]) -> str:
     """How long the parts that have not finished will take, in words; empty where all have.
 
     Args:

@@ -29,7 +29,7 @@ SECONDS_TO_STOP = 20.0
 
 
 @dataclass(frozen=True)
-class Part:
+class Step:
     """One part of the line: commands that run side by side, each the words after ``robo-rm``."""
 
     name: str
@@ -41,7 +41,7 @@ class Part:
         return hashlib.sha256(json.dumps([before, self.commands]).encode()).hexdigest()[:16]
 
 
-class Line:
+class Pipeline:
     """Runs parts in order and remembers in ``folder/parts.json`` which have finished."""
 
     def __init__(self, folder: Path) -> None:
@@ -56,7 +56,7 @@ class Line:
         """Wall time of each finished part, in seconds, over all the runs it took."""
         return {name: float(record["seconds"]) for name, record in self._finished.items()}
 
-    def run(self, parts: Sequence[Part]) -> None:
+    def run(self, parts: Sequence[Step]) -> None:
         """Run the parts that have not finished.
 
         Raises:
@@ -73,9 +73,9 @@ class Line:
             for words in part.commands:
                 say(f"  robo-rm {shlex.join(words)}")
             with self._timed(part.name, fingerprint):
-                self._run_part(part)
+                self._run_step(part)
 
-    def unfinished(self, parts: Sequence[Part]) -> list[Part]:
+    def unfinished(self, parts: Sequence[Step]) -> list[Step]:
         """Those of the parts that `run` would run."""
         fingerprint, left = "", []
         for part in parts:
@@ -106,7 +106,7 @@ class Line:
             }
             write_atomically(self._path, json.dumps(self._finished, indent=1))
 
-    def _run_part(self, part: Part) -> None:
+    def _run_step(self, part: Step) -> None:
         if len(part.commands) == 1:
             from robo_core.cli.main import main
 

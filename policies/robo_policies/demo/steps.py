@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robo_policies.demo.pipeline import Part
+from robo_policies.demo.pipeline import Step
 
 if TYPE_CHECKING:
-    from robo_policies.commands.demo import Config
+    from robo_policies.demo.settings import Config
 
 ENVIRONMENT = "tidy_drawer"
 # Called again with other settings, the demo takes the place of what it trained before; with the same, it goes on.
@@ -18,7 +18,7 @@ HELD_OUT_SEED_OFFSET = 1000
 EVALUATION_SEED_OFFSET = 2000
 
 
-def demo_parts(config: Config, out: Path) -> list[Part]:
+def demo_steps(config: Config, out: Path) -> list[Step]:
     """Return the parts of the demo for the settings ``config``, writing below ``out``."""
     demos, held_out, model = f"store={out / 'demos.zarr'}", f"store={out / 'held_out.zarr'}", out / "reward_model"
     env, size, seed = f"env={ENVIRONMENT}", f"image_size={config.image_size}", config.seed
@@ -31,21 +31,21 @@ def demo_parts(config: Config, out: Path) -> list[Part]:
         out_folder = f"out={out / f'policy_{weights}'}"
         return ("train-policy", demos, "policy=act", f"weights={weights}", steps, f"seed={seed}", out_folder, ANEW)
 
-    def evaluate(weights: str) -> Part:
+    def evaluate(weights: str) -> Step:
         name = {"none": "cloning everything (BC)", "rabc": "cloning by reward (RA-BC)"}[weights]
         words = ("eval-policy", f"policy={out / f'policy_{weights}'}", env, f"episodes={config.rollouts}")
         first = seed + EVALUATION_SEED_OFFSET
         command = (*words, f"seed={first}", f"out={out / f'evaluation_{weights}'}")
-        return Part(f"evaluate_{weights}", f"Evaluate {name}", (command,))
+        return Step(f"evaluate_{weights}", f"Evaluate {name}", (command,))
 
     return [
-        Part("record", "Record demonstrations of uneven quality", (record(demos, config.episodes, seed),)),
-        Part(
+        Step("record", "Record demonstrations of uneven quality", (record(demos, config.episodes, seed),)),
+        Step(
             "record_held_out",
             "Record demonstrations to judge the reward model by",
             (record(held_out, config.held_out, seed + HELD_OUT_SEED_OFFSET),),
         ),
-        Part(
+        Step(
             "train_reward",
             "Train the reward model on the video",
             (
@@ -56,17 +56,17 @@ def demo_parts(config: Config, out: Path) -> list[Part]:
                 ),
             ),
         ),
-        Part(
+        Step(
             "eval_reward",
             "Judge the reward model on demonstrations it has not seen",
             (("eval-reward", f"model={model}", held_out, f"out={out / 'reward_report'}"),),
         ),
-        Part(
+        Step(
             "score",
             "Score and weigh the demonstrations",
             (("score", f"model={model}", demos, f"out={out / 'scores'}"),),
         ),
-        Part("train_policies", "Clone the demonstrations, with and without weights", (train("none"), train("rabc"))),
+        Step("train_policies", "Clone the demonstrations, with and without weights", (train("none"), train("rabc"))),
         evaluate("none"),
         evaluate("rabc"),
     ]

@@ -259,6 +259,6 @@ def _camera_sizes(model: object) -> dict[str, tuple[int, int]]:
     """(height, width) of the images that a reward model reads, by key; an ensemble's are its members'."""
     while hasattr(model, "members"):
         model = model.members[0]
-    inputs = getattr(model, "looks", getattr(model, "description", None))
+    inputs = getattr(model, "input_spec", getattr(model, "description", None))
     assert inputs is not None
     return {key: (int(size[0]), int(size[1])) for key, size in inputs.cameras.items()}

@@ -82,9 +82,9 @@ def ensure_libraries() -> list[str]:
     # One of the two off-screen ways to draw is enough.
     drawn = not {EGL, OSMESA} <= set(still)
     return [
-        _told("rendering", [part for part in still if part in RENDERING], usable=drawn),
-        _told("LeRobot's video", [part for part in still if part in VIDEO], usable=False),
-        _told("tests across a network", [part for part in still if part in NETWORK], usable=False),
+        _describe("rendering", [part for part in still if part in RENDERING], usable=drawn),
+        _describe("LeRobot's video", [part for part in still if part in VIDEO], usable=False),
+        _describe("tests across a network", [part for part in still if part in NETWORK], usable=False),
     ]
 
 
@@ -100,7 +100,7 @@ def _install(absent: list[Part]) -> None:
                 break
 
 
-def _told(what: str, absent: list[Part], usable: bool) -> str:
+def _describe(what: str, absent: list[Part], usable: bool) -> str:
     if not absent:
         return f"{what}: found"
     names = ", ".join(part.libraries[0] for part in absent)

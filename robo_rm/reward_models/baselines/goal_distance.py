@@ -30,7 +30,7 @@ from robo_rm.reward_models.baselines.episodes import demonstrations, every_episo
 from robo_rm.reward_models.baselines.network import FrameData, FrameNetwork, Samples, look_at, run_network
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK
 from robo_rm.reward_models.card import plain_card
-from robo_rm.reward_models.per_frame import Looks, PerFrameModel
+from robo_rm.reward_models.per_frame import InputSpec, PerFrameModel
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.reward_models.saving import built, fill_weights
 from robo_rm.settings import ConvSettings, ImageAugmentation
@@ -78,10 +78,10 @@ class GoalDistanceDescription:
     encoder: ConvSettings
 
     @property
-    def looks(self) -> Looks:
+    def input_spec(self) -> InputSpec:
         """What it reads."""
         cameras = {key: (int(size[0]), int(size[1])) for key, size in self.cameras.items()}
-        return Looks(self.stages, self.priors, cameras, self.state_key, self.state_size, self.fps)
+        return InputSpec(self.stages, self.priors, cameras, self.state_key, self.state_size, self.fps)
 
 
 class GoalDistanceNetwork(FrameNetwork):
@@ -89,8 +89,8 @@ class GoalDistanceNetwork(FrameNetwork):
 
     goal: torch.Tensor
 
-    def __init__(self, looks: Looks, encoder: ConvSettings, width: int, out: int) -> None:
-        super().__init__(looks, encoder, width, out)
+    def __init__(self, input_spec: InputSpec, encoder: ConvSettings, width: int, out: int) -> None:
+        super().__init__(input_spec, encoder, width, out)
         self.register_buffer("goal", torch.zeros(out))
 
 
@@ -107,7 +107,7 @@ class GoalDistanceModel(PerFrameModel):
         provenance: Mapping[str, Any],
         device: str,
     ) -> None:
-        super().__init__(description.looks, provenance, device)
+        super().__init__(description.input_spec, provenance, device)
         self.description = description
         self.network = network.to(device).eval().requires_grad_(False)
 
@@ -115,7 +115,7 @@ class GoalDistanceModel(PerFrameModel):
         self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None
     ) -> torch.Tensor:
         """Places (n, D) in the space."""
-        return run_network(self.network, self.looks, images, state, self.device)
+        return run_network(self.network, self.input_spec, images, state, self.device)
 
     def read(self, features: torch.Tensor, first: torch.Tensor, task: str | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Progress (n,) and no uncertainty."""
@@ -139,7 +139,9 @@ class GoalDistanceObjective(RewardObjective[Samples, GoalDistanceNetwork]):
         self.description, self.data, self.reward = description, data, description.reward
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(request.seed)
-            network = GoalDistanceNetwork(description.looks, description.encoder, self.reward.width, self.reward.size)
+            network = GoalDistanceNetwork(
+                description.input_spec, description.encoder, self.reward.width, self.reward.size
+            )
         data.set_state_statistics(network)
         super().__init__(network.to(device), request.optimiser, request.seed, device)
         self._good = np.flatnonzero([outcome is not False for outcome in data.success])
@@ -162,7 +164,7 @@ class GoalDistanceObjective(RewardObjective[Samples, GoalDistanceNetwork]):
     def loss(self, batch: Samples) -> dict[str, torch.Tensor]:
         """Squared error of all distances within a demonstration, and the hinge on failures."""
         with self.half():
-            flat = run_network(self.network, self.description.looks, batch.images, batch.state, self.device)
+            flat = run_network(self.network, self.description.input_spec, batch.images, batch.state, self.device)
         places = flat.float().unflatten(0, batch.frames.shape)
         failed = torch.from_numpy(np.isin(batch.episode, self._failed)).to(self.device)
         share = torch.from_numpy(batch.frames / self.data.lengths[batch.episode][:, None]).float().to(self.device)
@@ -206,22 +208,22 @@ class GoalDistancePlan:
     def __init__(self, request: FitRequest, train: Sequence[Any]) -> None:
         check(request)
         demonstrations(train)
-        self.request, self.train, self.looks = request, train, look_at(request, train)
+        self.request, self.train, self.input_spec = request, train, look_at(request, train)
         self.description = GoalDistanceDescription(
-            **self.looks._asdict(), start=0.0, reward=request.reward, encoder=request.encoder
+            **self.input_spec._asdict(), start=0.0, reward=request.reward, encoder=request.encoder
         )
-        self.state_key: str | None = self.looks.state_key
+        self.state_key: str | None = self.input_spec.state_key
         self.labelled, self.notes = False, list[str]()
         self.frames_per_step = request.optimiser.batch * request.reward.frames
         self.provenance: Mapping[str, Any] = {
-            "priors": self.looks.priors,
-            "fps": self.looks.fps,
+            "priors": self.input_spec.priors,
+            "fps": self.input_spec.fps,
             "encoder": request.encoder.name,
         }
 
     def objective(self, device: str) -> GoalDistanceObjective:
         """Read the training split and make what is trained."""
-        data = FrameData(self.request, self.train, self.looks)
+        data = FrameData(self.request, self.train, self.input_spec)
         return GoalDistanceObjective(self.description, data, self.request, device)
 
 
@@ -252,7 +254,7 @@ def load(folder: Path, described: Mapping[str, Any], provenance: Mapping[str, An
     """
     description = built(GoalDistanceDescription, described, folder)
     reward = description.reward
-    network = GoalDistanceNetwork(description.looks, description.encoder, reward.width, reward.size)
+    network = GoalDistanceNetwork(description.input_spec, description.encoder, reward.width, reward.size)
     fill_weights(network, folder)
     return GoalDistanceModel(network, description, provenance, pick_device(device))
 

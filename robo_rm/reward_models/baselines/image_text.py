@@ -26,7 +26,7 @@ from robo_core.errors import ConfigError, MissingPartError, ModelError
 from robo_rm.labels.split import store_split
 from robo_rm.reward_models.baselines.episodes import every_episode
 from robo_rm.reward_models.card import plain_card
-from robo_rm.reward_models.per_frame import Looks, PerFrameModel
+from robo_rm.reward_models.per_frame import InputSpec, PerFrameModel
 from robo_rm.reward_models.placing import stages_and_priors
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.reward_models.saving import built, read_tensors
@@ -81,8 +81,10 @@ class ImageTextModel(PerFrameModel):
         provenance: Mapping[str, Any],
         device: str,
     ) -> None:
-        looks = Looks(description.stages, description.priors, dict(description.cameras), None, 0, description.fps)
-        super().__init__(looks, provenance, device)
+        input_spec = InputSpec(
+            description.stages, description.priors, dict(description.cameras), None, 0, description.fps
+        )
+        super().__init__(input_spec, provenance, device)
         self.description = description
         self.clip = clip.to(device).eval().requires_grad_(False)
         self.texts = texts.to(device)

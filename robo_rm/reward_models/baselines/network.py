@@ -18,7 +18,7 @@ from robo_rm.encoders.conv import ConvEncoder, StateEncoder
 from robo_rm.reward_models.baselines.episodes import OneStage
 from robo_rm.reward_models.blocks import to_pixels
 from robo_rm.reward_models.frames import resize
-from robo_rm.reward_models.per_frame import Looks
+from robo_rm.reward_models.per_frame import InputSpec
 from robo_rm.reward_models.placing import stages_and_priors
 from robo_rm.reward_models.registry import FitRequest
 from robo_rm.settings import ConvSettings, ImageAugmentation
@@ -39,13 +39,14 @@ class FrameNetwork(nn.Module):
         out: D.
     """
 
-    def __init__(self, looks: Looks, encoder: ConvSettings, width: int, out: int) -> None:
+    def __init__(self, input_spec: InputSpec, encoder: ConvSettings, width: int, out: int) -> None:
         super().__init__()
-        self.cameras = list(looks.cameras)
+        self.cameras = list(input_spec.cameras)
         self.images = nn.ModuleList(
-            ConvEncoder(size, width, encoder.channels, encoder.stem, encoder.dropout) for size in looks.cameras.values()
+            ConvEncoder(size, width, encoder.channels, encoder.stem, encoder.dropout)
+            for size in input_spec.cameras.values()
         )
-        self.state = StateEncoder(looks.state_size, width) if looks.state_size else None
+        self.state = StateEncoder(input_spec.state_size, width) if input_spec.state_size else None
         tokens = len(self.cameras) + (self.state is not None)
         self.join = nn.Sequential(nn.Linear(tokens * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, out))
 
@@ -60,7 +61,7 @@ class FrameNetwork(nn.Module):
         return vector
 
 
-def look_at(request: FitRequest, train: Sequence[Any]) -> Looks:
+def look_at(request: FitRequest, train: Sequence[Any]) -> InputSpec:
     """What a per-frame model reads of a store.
 
     Raises:
@@ -72,19 +73,20 @@ def look_at(request: FitRequest, train: Sequence[Any]) -> Looks:
     state_key = STATE_KEY if request.reward.use_state and STATE_KEY in store.features else None
     size = int(store.features[state_key]["shape"][0]) if state_key else 0
     stages, priors = stages_and_priors(store, train)
-    return Looks(stages, priors, chosen_cameras(request), state_key, size, float(store.fps))
+    return InputSpec(stages, priors, chosen_cameras(request), state_key, size, float(store.fps))
 
 
 def run_network(
     network: nn.Module,
-    looks: Looks,
+    input_spec: InputSpec,
     images: Mapping[str, npt.NDArray[np.uint8]],
     state: npt.NDArray[np.float32] | None,
     device: str,
 ) -> torch.Tensor:
     """Vectors (n, D) of images of any size."""
     pixels = {
-        key: to_pixels(torch.from_numpy(resize(images[key], size)).to(device)) for key, size in looks.cameras.items()
+        key: to_pixels(torch.from_numpy(resize(images[key], size)).to(device))
+        for key, size in input_spec.cameras.items()
     }
     vectors: torch.Tensor = network(pixels, None if state is None else torch.from_numpy(state).to(device))
     return vectors
@@ -105,12 +107,12 @@ class Samples:
 class FrameData:
     """Training episodes to draw frames from, whatever their labels."""
 
-    def __init__(self, request: FitRequest, train: Sequence[Any], looks: Looks) -> None:
-        total = sum(episode.length for episode in train) * len(looks.cameras)
+    def __init__(self, request: FitRequest, train: Sequence[Any], input_spec: InputSpec) -> None:
+        total = sum(episode.length for episode in train) * len(input_spec.cameras)
         whole = [OneStage(episode) for episode in train]
         with progress_bar("read images", total, "frames") as bar:
             self.data = TrainingData.load(
-                whole, [1.0], looks.cameras, looks.state_key, request.cache_gb * 1e9, bar.advance
+                whole, [1.0], input_spec.cameras, input_spec.state_key, request.cache_gb * 1e9, bar.advance
             )
         self.lengths = np.array([episode.length for episode in train])
         self.success = [episode.success for episode in train]

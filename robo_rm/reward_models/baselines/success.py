@@ -24,7 +24,7 @@ from robo_rm.reward_models.baselines.episodes import every_episode, known_outcom
 from robo_rm.reward_models.baselines.network import FrameData, FrameNetwork, Samples, look_at, run_network
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK
 from robo_rm.reward_models.card import plain_card
-from robo_rm.reward_models.per_frame import Looks, PerFrameModel
+from robo_rm.reward_models.per_frame import InputSpec, PerFrameModel
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.reward_models.saving import built, fill_weights
 from robo_rm.settings import ConvSettings, ImageAugmentation
@@ -71,10 +71,10 @@ class SuccessDescription:
     encoder: ConvSettings
 
     @property
-    def looks(self) -> Looks:
+    def input_spec(self) -> InputSpec:
         """What it reads."""
         cameras = {key: (int(size[0]), int(size[1])) for key, size in self.cameras.items()}
-        return Looks(self.stages, self.priors, cameras, self.state_key, self.state_size, self.fps)
+        return InputSpec(self.stages, self.priors, cameras, self.state_key, self.state_size, self.fps)
 
 
 class SuccessModel(PerFrameModel):
@@ -86,7 +86,7 @@ class SuccessModel(PerFrameModel):
     def __init__(
         self, network: FrameNetwork, description: SuccessDescription, provenance: Mapping[str, Any], device: str
     ) -> None:
-        super().__init__(description.looks, provenance, device)
+        super().__init__(description.input_spec, provenance, device)
         self.description = description
         self.network = network.to(device).eval().requires_grad_(False)
 
@@ -94,7 +94,7 @@ class SuccessModel(PerFrameModel):
         self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None
     ) -> torch.Tensor:
         """Logits (n, 1)."""
-        return run_network(self.network, self.looks, images, state, self.device)
+        return run_network(self.network, self.input_spec, images, state, self.device)
 
     def read(self, features: torch.Tensor, first: torch.Tensor, task: str | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Probability (n,) and its uncertainty (n,)."""
@@ -113,7 +113,7 @@ class SuccessObjective(RewardObjective[Samples, FrameNetwork]):
         self.description, self.data, self.reward = description, data, description.reward
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(request.seed)
-            network = FrameNetwork(description.looks, description.encoder, self.reward.width, 1)
+            network = FrameNetwork(description.input_spec, description.encoder, self.reward.width, 1)
         data.set_state_statistics(network)
         super().__init__(network.to(device), request.optimiser, request.seed, device)
         self._end = max(1, round(self.reward.end_seconds * description.fps))
@@ -135,7 +135,7 @@ class SuccessObjective(RewardObjective[Samples, FrameNetwork]):
     def loss(self, batch: Samples) -> dict[str, torch.Tensor]:
         """Cross-entropy, both outcomes weighing the same."""
         with self.half():
-            logit = run_network(self.network, self.description.looks, batch.images, batch.state, self.device)
+            logit = run_network(self.network, self.description.input_spec, batch.images, batch.state, self.device)
         truth = torch.from_numpy(self._truth(batch.episode, batch.frames)).float().flatten().to(self.device)
         positive = truth.mean().clamp(0.05, 0.95)
         weight = torch.where(truth > 0, 0.5 / positive, 0.5 / (1 - positive))
@@ -210,22 +210,24 @@ class SuccessPlan:
             )
         if not any(episode.success is True for episode in train):
             raise LabelError(f"no training episode of {request.store.path} is marked as a success; {HOW_TO_MARK}")
-        self.request, self.train, self.looks = request, train, look_at(request, train)
+        self.request, self.train, self.input_spec = request, train, look_at(request, train)
         self.description = SuccessDescription(
-            **self.looks._asdict(), scale=1.0, offset=0.0, reward=reward, encoder=request.encoder
+            **self.input_spec._asdict(), scale=1.0, offset=0.0, reward=reward, encoder=request.encoder
         )
-        self.state_key: str | None = self.looks.state_key
+        self.state_key: str | None = self.input_spec.state_key
         self.labelled, self.notes = False, list[str]()
         self.frames_per_step = request.optimiser.batch * reward.frames
         self.provenance: Mapping[str, Any] = {
-            "priors": self.looks.priors,
-            "fps": self.looks.fps,
+            "priors": self.input_spec.priors,
+            "fps": self.input_spec.fps,
             "encoder": request.encoder.name,
         }
 
     def objective(self, device: str) -> SuccessObjective:
         """Read the training split and make what is trained."""
-        return SuccessObjective(self.description, FrameData(self.request, self.train, self.looks), self.request, device)
+        return SuccessObjective(
+            self.description, FrameData(self.request, self.train, self.input_spec), self.request, device
+        )
 
 
 def fit(request: FitRequest) -> FitResult:
@@ -240,7 +242,7 @@ def load(folder: Path, described: Mapping[str, Any], provenance: Mapping[str, An
         ModelError: the folder is damaged.
     """
     description = built(SuccessDescription, described, folder)
-    network = FrameNetwork(description.looks, description.encoder, description.reward.width, 1)
+    network = FrameNetwork(description.input_spec, description.encoder, description.reward.width, 1)
     fill_weights(network, folder)
     return SuccessModel(network, description, provenance, pick_device(device))
 

@@ -15,7 +15,7 @@ from robo_core.errors import ModelError
 from robo_datasets.store.instructions import Phrasings
 from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, channels_last, exact_arithmetic, fill, to_pixels
-from robo_rm.reward_models.frames import EpisodeView, Looks, checked_step, resize, with_change
+from robo_rm.reward_models.frames import EpisodeView, ModelInputs, checked_step, resize, with_change
 from robo_rm.reward_models.grm.card import hop_model_card
 from robo_rm.reward_models.grm.description import HopDescription
 from robo_rm.reward_models.grm.fusion import Fused, Perspectives, fuse
@@ -120,14 +120,16 @@ class HopRewardModel(BaseRewardModel):
         """The model card, in Markdown."""
         return hop_model_card(self.description, self.provenance)
 
-    def look(self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None = None) -> Looks:
+    def look(
+        self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None = None
+    ) -> ModelInputs:
         """What the network takes of n frames (n, H, W, 3) of any size by key and their states (n, D_s); each image
         counts as encoded."""
         inputs = {key: resize(images[key], size) for key, size in self.description.cameras.items()}
         self.frames_encoded += sum(len(rows) for rows in inputs.values())
-        return Looks(inputs, state)
+        return ModelInputs(inputs, state)
 
-    def encode_block(self, looks: Looks, start: Looks, block: int) -> torch.Tensor:
+    def encode_block(self, looks: ModelInputs, start: ModelInputs, block: int) -> torch.Tensor:
         """Embeddings (n, E) of n <= block frames.
 
         Args:
@@ -137,9 +139,9 @@ class HopRewardModel(BaseRewardModel):
         """
         change = self.description.encoder.change
         shown = {key: with_change(rows, start.inputs[key]) if change else rows for key, rows in looks.inputs.items()}
-        return self._embed(Looks(shown, looks.state), start.state, block)
+        return self._embed(ModelInputs(shown, looks.state), start.state, block)
 
-    def _embed(self, looks: Looks, first: npt.NDArray[np.float32] | None, block: int) -> torch.Tensor:
+    def _embed(self, looks: ModelInputs, first: npt.NDArray[np.float32] | None, block: int) -> torch.Tensor:
         """Embeddings (n, E) of what the network is shown: images (n, h, w, C) and states (n, D_s), and the states
         (n, D_s) or (1, D_s) at the first frames of their episodes."""
         count = len(next(iter(looks.inputs.values())))
@@ -219,11 +221,11 @@ class HopRewardModel(BaseRewardModel):
         kept = self.network.references
         images = {key: np.ascontiguousarray(kept.images(key).cpu().numpy()) for key in self.cameras}
         state, first = (kept.state.cpu().numpy(), kept.first.cpu().numpy()) if kept.has_state else (None, None)
-        return self._embed(Looks(images, state), first, 2 * kept.count).unflatten(0, (2, kept.count))
+        return self._embed(ModelInputs(images, state), first, 2 * kept.count).unflatten(0, (2, kept.count))
 
     def _encode_all(self, view: EpisodeView) -> torch.Tensor:
         blocks: list[torch.Tensor] = []
-        first: Looks | None = None
+        first: ModelInputs | None = None
         for span in view.spans(FRAMES_PER_BLOCK):
             looks = self.look(view.images(*span), view.state(*span))
             first = looks.take(slice(0, 1)) if first is None else first
@@ -239,7 +241,7 @@ class HopStream:
         gap = model.description.gap
         self._recent: deque[torch.Tensor] = deque(maxlen=gap + 1)
         self._fused: deque[float] = deque(maxlen=gap)
-        self._start: Looks | None = None
+        self._start: ModelInputs | None = None
 
     def reset(self) -> None:
         """Begin a new episode."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from robo_rm.reward_models.frames import Looks
+from robo_rm.reward_models.frames import ModelInputs
 from robo_rm.reward_models.grm.description import HopDescription
 from robo_rm.reward_models.grm.fusion import Fused, Perspectives, fuse
 from robo_rm.reward_models.prediction import Estimate
@@ -22,7 +22,7 @@ class Comparing(Followed, Protocol):
     def description(self) -> HopDescription:
         """What makes the model."""
 
-    def encode_block(self, looks: Looks, start: Looks, block: int) -> torch.Tensor:
+    def encode_block(self, looks: ModelInputs, start: ModelInputs, block: int) -> torch.Tensor:
         """Embeddings (n, E) of n <= block frames."""
 
     def compare(self, earlier: torch.Tensor, here: torch.Tensor, references: torch.Tensor) -> list[Perspectives]:
@@ -53,7 +53,7 @@ class HopStreams(Streams[Comparing]):
         self._fused = np.zeros((count, self._back + 1))
         self._recent: torch.Tensor | None = None
 
-    def _say(self, looks: Looks, starts: Looks, rows: npt.NDArray[np.int64]) -> Said:
+    def _say(self, looks: ModelInputs, starts: ModelInputs, rows: npt.NDArray[np.int64]) -> Said:
         model = self._model
         here = model.encode_block(looks, starts, len(rows))
         if self._recent is None:

@@ -20,7 +20,7 @@ from robo_rm.encoders.stored import StoredFeatures
 from robo_rm.labels.plan import regular_window
 from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, channels_last, exact_arithmetic, fill, to_pixels
-from robo_rm.reward_models.frames import EpisodeView, Looks, checked_step, resize, with_change
+from robo_rm.reward_models.frames import EpisodeView, ModelInputs, checked_step, resize, with_change
 from robo_rm.reward_models.prediction import Estimate, Prediction
 from robo_rm.reward_models.protocol import Observations
 from robo_rm.reward_models.stage.card import stage_model_card
@@ -122,7 +122,9 @@ class StageRewardModel(BaseRewardModel):
         """The model card, in Markdown."""
         return stage_model_card(self.description, self.provenance, self.stages, self.priors.tolist())
 
-    def look(self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None = None) -> Looks:
+    def look(
+        self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None = None
+    ) -> ModelInputs:
         """What the network takes of n frames (n, H, W, 3) of any size by key and their states (n, D_s).
 
         A frozen encoder runs here; each image counts as encoded.
@@ -134,9 +136,9 @@ class StageRewardModel(BaseRewardModel):
         else:
             inputs = {key: self.frozen.encode(images[key]) for key in self.cameras}
         self.frames_encoded += sum(len(rows) for rows in inputs.values())
-        return Looks(inputs, state)
+        return ModelInputs(inputs, state)
 
-    def encode_block(self, looks: Looks, start: Looks, block: int) -> torch.Tensor:
+    def encode_block(self, looks: ModelInputs, start: ModelInputs, block: int) -> torch.Tensor:
         """Tokens (n, C + 1, D) of n <= block frames.
 
         Args:
@@ -172,12 +174,12 @@ class StageRewardModel(BaseRewardModel):
 
     def _encode_all(self, view: EpisodeView) -> torch.Tensor:
         blocks: list[torch.Tensor] = []
-        first: Looks | None = None
+        first: ModelInputs | None = None
         stored = self._stored_features(view)
         for start, stop in view.spans(FRAMES_PER_BLOCK):
             state = view.state(start, stop)
             if stored is not None:
-                looks = Looks({key: rows[start:stop] for key, rows in stored.items()}, state)
+                looks = ModelInputs({key: rows[start:stop] for key, rows in stored.items()}, state)
             else:
                 looks = self.look(view.images(start, stop), state)
             first = looks.take(slice(0, 1)) if first is None else first
@@ -274,7 +276,7 @@ class StageStream:
         self._model, self._task = model, task
         shape = model.description.shape
         self._first: torch.Tensor | None = None
-        self._start: Looks | None = None
+        self._start: ModelInputs | None = None
         self._recent: deque[torch.Tensor] = deque(maxlen=shape.history * shape.gap + 1)
         self._count = 0
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from robo_rm.labels.plan import WindowShape, regular_window
-from robo_rm.reward_models.frames import Looks
+from robo_rm.reward_models.frames import ModelInputs
 from robo_rm.reward_models.stage.description import StageDescription
 from robo_rm.reward_models.streams import Followed, Said, Streams
 
@@ -21,7 +21,7 @@ class Reader(Followed, Protocol):
     def description(self) -> StageDescription:
         """What makes the model."""
 
-    def encode_block(self, looks: Looks, start: Looks, block: int) -> torch.Tensor:
+    def encode_block(self, looks: ModelInputs, start: ModelInputs, block: int) -> torch.Tensor:
         """Tokens (n, C + 1, D) of n <= block frames."""
 
     def read_block(self, windows: torch.Tensor, slot: npt.NDArray[np.int64], task: str | None) -> Said:
@@ -50,7 +50,7 @@ class StageStreams(Streams[Reader]):
         self._first: torch.Tensor | None = None
         self._recent: torch.Tensor | None = None
 
-    def _say(self, looks: Looks, starts: Looks, rows: npt.NDArray[np.int64]) -> Said:
+    def _say(self, looks: ModelInputs, starts: ModelInputs, rows: npt.NDArray[np.int64]) -> Said:
         tokens = self._model.encode_block(looks, starts, len(rows))
         if self._first is None or self._recent is None:
             shape = tokens.shape[1:]

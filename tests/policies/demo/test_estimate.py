@@ -8,7 +8,7 @@ import pytest
 
 from robo_policies.commands.demo import Config
 from robo_policies.demo import estimate
-from robo_policies.demo.steps import demo_parts
+from robo_policies.demo.steps import demo_steps
 
 
 def minutes(text: str) -> int:
@@ -19,7 +19,7 @@ def minutes(text: str) -> int:
 
 def test_the_time_follows_the_speed_of_the_machine_and_what_is_left(tmp_path, monkeypatch):
     config = Config(out=str(tmp_path))
-    parts = demo_parts(config, tmp_path)
+    parts = demo_steps(config, tmp_path)
     assert set(estimate.part_units(config)) == {part.name for part in parts}
     monkeypatch.setattr(estimate, "step_seconds", lambda size: 0.11)
     idle = minutes(estimate.describe_time(config, parts))
@@ -33,10 +33,10 @@ def test_the_time_follows_the_speed_of_the_machine_and_what_is_left(tmp_path, mo
 def test_the_default_trains_seven_passes_and_steps_can_be_given(tmp_path):
     assert estimate.part_units(Config(out="o"))["train_reward"] == pytest.approx(1650, rel=0.1)
     command = next(
-        part for part in demo_parts(Config(out="o", reward_steps=12), tmp_path) if part.name == "train_reward"
+        part for part in demo_steps(Config(out="o", reward_steps=12), tmp_path) if part.name == "train_reward"
     )
     assert "steps=12" in command.commands[0]
-    assert not any("minutes" in word for part in demo_parts(Config(out="o"), tmp_path) for word in part.commands[0])
+    assert not any("minutes" in word for part in demo_steps(Config(out="o"), tmp_path) for word in part.commands[0])
 
 
 def test_a_step_is_really_measured():

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from robo_policies.demo import pipeline as demo
-from robo_policies.demo.pipeline import Line, Part, run_side_by_side
+from robo_policies.demo.pipeline import Pipeline, Step, run_side_by_side
 
 
 @pytest.fixture
@@ -25,20 +25,20 @@ def calls(monkeypatch):
 
 
 def part(name, *words):
-    return Part(name, name, (words,))
+    return Step(name, name, (words,))
 
 
 def test_finished_parts_are_not_run_again(tmp_path, calls):
     parts = [part("a", "x", "y=1"), part("b", "z")]
-    Line(tmp_path).run(parts)
-    Line(tmp_path).run(parts)
+    Pipeline(tmp_path).run(parts)
+    Pipeline(tmp_path).run(parts)
     assert calls == [["x", "y=1"], ["z"]]
 
 
 def test_a_changed_part_and_all_after_it_run_again(tmp_path, calls):
-    Line(tmp_path).run([part("a", "x"), part("b", "y"), part("c", "z")])
+    Pipeline(tmp_path).run([part("a", "x"), part("b", "y"), part("c", "z")])
     calls.clear()
-    Line(tmp_path).run([part("a", "x"), part("b", "y", "more=1"), part("c", "z")])
+    Pipeline(tmp_path).run([part("a", "x"), part("b", "y", "more=1"), part("c", "z")])
     assert calls == [["y", "more=1"], ["z"]]
 
 
@@ -46,7 +46,7 @@ def test_a_failed_part_stops_the_line_with_its_exit_code_and_is_tried_again(tmp_
     parts = [part("a", "x"), part("b", "fail"), part("c", "z")]
     for _ in range(2):
         with pytest.raises(SystemExit) as stopped:
-            Line(tmp_path).run(parts)
+            Pipeline(tmp_path).run(parts)
         assert stopped.value.code == 2
     assert calls == [["x"], ["fail"], ["fail"]]
 
@@ -55,9 +55,9 @@ def test_the_time_of_interrupted_runs_is_counted(tmp_path, calls, monkeypatch):
     clock = iter([0.0, 5.0, 100.0, 107.0])
     monkeypatch.setattr(demo.time, "monotonic", lambda: next(clock))
     with pytest.raises(SystemExit):
-        Line(tmp_path).run([part("a", "fail")])
+        Pipeline(tmp_path).run([part("a", "fail")])
     monkeypatch.setattr("robo_core.cli.main.main", lambda words: 0)
-    line = Line(tmp_path)
+    line = Pipeline(tmp_path)
     line.run([part("a", "fail")])
     assert line.seconds == {"a": 12.0}
     assert json.loads((tmp_path / "parts.json").read_text())["a"]["seconds"] == 12.0

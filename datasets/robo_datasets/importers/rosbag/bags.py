@@ -141,7 +141,7 @@ def guarded(bag: Path) -> Iterator[None]:
     try:
         yield
     except (AnyReaderError, ReaderError, SerdeError, TypesysError, apsw.Error) as error:
-        raise ImportSourceError(_told(bag, _line(error))) from error
+        raise ImportSourceError(_describe(bag, _line(error))) from error
     except (AssertionError, struct.error, KeyError, IndexError, TypeError, AttributeError, EOFError) as error:
         raise ImportSourceError(f"{bag} is damaged: {type(error).__name__}: {_line(error)}") from error
     except ImportSourceError:
@@ -150,7 +150,7 @@ def guarded(bag: Path) -> Iterator[None]:
         raise ImportSourceError(f"{bag} is truncated or damaged: {_line(error)}") from error
 
 
-def _told(bag: Path, line: str) -> str:
+def _describe(bag: Path, line: str) -> str:
     """The reader's error as a sentence that blames what is wrong."""
     if "Profile is not ros2" in line:
         return f"{bag} is an MCAP file that was not written by ROS 2 (its profile is not ros2); only those are read"
