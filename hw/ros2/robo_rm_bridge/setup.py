@@ -28,7 +28,11 @@ setup(
     maintainer_email="robo-rm@example.com",
     packages=[*find_packages(include=[NAME, f"{NAME}.*"]), *core_packages],
     package_dir={"robo_hw": HARDWARE, "robo_core": FOUNDATION},
-    package_data={"robo_hw": ["contracts/*.yaml", "py.typed"]},
+    package_data={
+        "robo_core": ["py.typed"],
+        "robo_hw": ["contracts/*.yaml", "py.typed", "*.pyi"],
+        "robo_hw.transport": ["*.pyi"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

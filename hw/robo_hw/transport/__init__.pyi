@@ -1,0 +1,16 @@
+from robo_hw.transport.address import Address as Address
+from robo_hw.transport.client import PolicyClient as PolicyClient
+from robo_hw.transport.credentials import Credentials as Credentials
+from robo_hw.transport.reports import ClientState as ClientState
+from robo_hw.transport.reports import ClientStatus as ClientStatus
+from robo_hw.transport.reports import Timeouts as Timeouts
+from robo_hw.transport.reports import Update as Update
+from robo_hw.transport.served import Observation as Observation
+from robo_hw.transport.served import PolicyInfo as PolicyInfo
+from robo_hw.transport.served import PolicyRun as PolicyRun
+from robo_hw.transport.served import ProgressEstimate as ProgressEstimate
+from robo_hw.transport.served import ProgressRun as ProgressRun
+from robo_hw.transport.served import ServedPolicy as ServedPolicy
+from robo_hw.transport.served import ServedProgress as ServedProgress
+from robo_hw.transport.served import ServerInfo as ServerInfo
+from robo_hw.transport.server import PolicyServer as PolicyServer

@@ -1,0 +1,11 @@
+from robo_core import __version__ as __version__
+from robo_rm import metrics as metrics
+from robo_rm.labels.progress import progress_labels as progress_labels
+from robo_rm.labels.progress import stage_priors as stage_priors
+from robo_rm.reward_models.checker import check_reward_model as check_reward_model
+from robo_rm.reward_models.prediction import Prediction as Prediction
+from robo_rm.reward_models.saving import load_reward_model as load_reward_model
+from robo_rm.shaping.checker import check_shaping as check_shaping
+from robo_rm.shaping.potential_based import shaped_reward as shaped_reward
+from robo_rm.weights.rabc import rabc_weights as rabc_weights
+from robo_rm.weights.rabc import store_weights as store_weights

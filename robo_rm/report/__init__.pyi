@@ -1,0 +1,12 @@
+from robo_rm.report.charts import confusion_figure as confusion_figure
+from robo_rm.report.charts import reliability_figure as reliability_figure
+from robo_rm.report.charts import roc_figure as roc_figure
+from robo_rm.report.charts import scores_figure as scores_figure
+from robo_rm.report.charts import success_figure as success_figure
+from robo_rm.report.film_strip import EpisodeView as EpisodeView
+from robo_rm.report.film_strip import episode_figure as episode_figure
+from robo_rm.report.film_strip import episode_view as episode_view
+from robo_rm.report.film_strip import weights_figure as weights_figure
+from robo_rm.report.page import Page as Page
+from robo_rm.report.style import image_bytes as image_bytes
+from robo_rm.report.style import save_image as save_image

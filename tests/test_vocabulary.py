@@ -1,0 +1,120 @@
+"""The field's words in names, no import circle of any kind, and types that say something."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOTS = {"core": "robo_core", "datasets": "robo_datasets", "hw": "robo_hw", ".": "robo_rm", "policies": "robo_policies"}
+BRIDGE = ROOT / "hw" / "ros2" / "robo_rm_bridge"
+
+# Words this project once had for things that the field has words for; each with the word to use.
+RETIRED = {
+    "world": "environment",
+    "worlds": "environments",
+    "verb": "command",
+    "verbs": "commands",
+    "gold": "task reward",
+    "crew": "workers",
+    "judge": "evaluate",
+    "judged": "evaluated",
+    "judging": "evaluation",
+    "told": "described, reported",
+    "looks": "inputs",
+    "mends": "corrections",
+    "kept": "cached, stored",
+    "sights": "observation buffer",
+    "mains": "entry points",
+}
+ANY_PER_THOUSAND_LINES = 5.0
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the packages and of the ROS bridge, by dotted name."""
+    found = {}
+    places = [(ROOT / root, package) for root, package in ROOTS.items()] + [(BRIDGE, "robo_rm_bridge")]
+    for base, package in places:
+        for path in sorted((base / package).rglob("*.py")):
+            parts = path.relative_to(base).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported_modules(path: Path, known: dict[str, Path]) -> set[str]:
+    """Modules that a file imports anywhere: at its top, in functions, and for type checking only."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in known else node.module)
+    return found & known.keys()
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that import each other: what is left after removing what imports, or is imported by, none of the rest."""
+    left = {name: set(targets) - {name} for name, targets in graph.items()}
+    while True:
+        wanted = {target for targets in left.values() for target in targets}
+        done = [name for name, targets in left.items() if not targets & left.keys() or name not in wanted]
+        if not done:
+            break
+        for name in done:
+            del left[name]
+        left = {name: targets & left.keys() for name, targets in left.items()}
+    return [sorted(left)] if left else []
+
+
+def retired_in(name: str) -> list[str]:
+    """Retired words in an identifier or a dotted module name."""
+    words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name.replace("MetaWorld", "Metaworld")).lower()
+    return [word for word in re.split(r"[_.]+", words) if word in RETIRED]
+
+
+def test_no_module_takes_part_in_an_import_circle():
+    known = modules()
+    graph = {name: imported_modules(path, known) for name, path in known.items() if path.name != "__init__.py"}
+    assert circles({name: targets & graph.keys() for name, targets in graph.items()}) == []
+
+
+def test_the_circle_check_finds_one():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}) == [["a", "b", "c"]]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_names_of_modules_classes_and_functions_use_the_fields_words():
+    bad = defaultdict(list)
+    for module, path in modules().items():
+        names = [module]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names.append(node.name)
+        for name in names:
+            for word in retired_in(name):
+                bad[f"{name} in {path.relative_to(ROOT)}"].append(f"{word}: write {RETIRED[word]}")
+    assert dict(bad) == {}
+
+
+def test_the_word_check_reads_camel_case_and_leaves_other_words_alone():
+    assert retired_in("WorldProcesses") == ["world"]
+    assert retired_in("robo_rm.verbs.score") == ["verbs"]
+    assert retired_in("metaworld_operator") == retired_in("judgement") == []
+
+
+def test_few_values_are_any():
+    lines = count = 0
+    for path in modules().values():
+        text = path.read_text()
+        lines += text.count("\n")
+        count += sum(isinstance(node, ast.Name) and node.id == "Any" for node in ast.walk(ast.parse(text)))
+    assert 1000 * count / lines < ANY_PER_THOUSAND_LINES, f"Any stands {count} times in {lines} lines"
+
+
+def test_every_package_is_typed():
+    for base, package in ROOTS.items():
+        assert (ROOT / base / package / "py.typed").is_file(), package
