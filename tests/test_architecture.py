@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -108,3 +109,11 @@ def test_constraints_hold_names_and_versions_only():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert len(lines) > 50
     assert [line for line in lines if "/" in line or "==" not in line] == []
+
+
+def test_every_place_on_the_map_of_contributors_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text.partition("## Where things are")[2].partition("## A command")[0]
+    places = [name for row in table.splitlines() if row.startswith("|") for name in re.findall("`([^`]+/[^`]*)`", row)]
+    assert len(places) > 25
+    assert [name for name in places if not (ROOT / name).exists()] == []
