@@ -3,8 +3,8 @@
     python benchmarks/hop.py mixed=mixed.zarr held=held.zarr bottle=bottle.zarr
         [seeds=3] [steps=400] [parts=train,fusion,adapt] [on=mixed,bottle] [out=benchmarks/results/hop]
 
-``mixed`` is trained on and ``held``, recorded apart, judged on; ``bottle`` is split by episode. Killed and started
-again it goes on where it stood: each model and each judgement is kept in ``out``, so different ``parts``, and ``on``
+``mixed`` is trained on and ``held``, recorded apart, evaluated on; ``bottle`` is split by episode. Killed and started
+again it resumes: each model and each judgement is kept in ``out``, so different ``parts``, and ``on``
 different stores, may run at once. Stores as for docs/process_reward_model.md:
 
     robo-rm record env=tidy_drawer quality=mixed episodes=100 seed=0 store=mixed.zarr
@@ -13,12 +13,12 @@ different stores, may run at once. Stores as for docs/process_reward_model.md:
 
 Adaptation, each from one episode to others of its kind that nobody trained on:
 
-    look      from ``mixed`` to the same task in other colours, seen by a front camera on the other side; judged on
+    look      from ``mixed`` to the same task in other colours, seen by a front camera on the other side; evaluated on
               12 mixed episodes recorded there
     bottle    from ``mixed`` (simulated drawer, two cameras, 7 joints) to ``bottle`` (real humanoid, one camera, 26);
-              judged on 12 other episodes
+              evaluated on 12 other episodes
     turned    from the 44 ordinary episodes of ``bottle`` to those in which the bottle starts where it else ends;
-              judged on the other three of them
+              evaluated on the other three of them
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def adapt_part(stores: dict[str, DemoStore], out: Path, results: Results) -> Non
     look = recorded(out / "look.zarr", "clean", 5000, max(EPISODES) + 1)
     look_judged = recorded(out / "look_judged.zarr", "mixed", 6000, JUDGED)
     bottle_judged = copy_episodes(bottle, out / "bottle_judged.zarr", ordinary[-JUDGED:])
-    # What is adapted to comes from here, what it is judged on, and the model to start from.
+    # What is adapted to comes from here, what it is evaluated on, and the model to start from.
     tasks = {
         "look": (look, list(look.uuids), look_judged, out / "mixed-0"),
         "bottle": (bottle, ordinary[: max(EPISODES) + 1], bottle_judged, out / "mixed-0"),

@@ -9,10 +9,10 @@ need no weights. Speed does not depend on what the features say. Streaming is ti
 (random weights where none are given).
 
 Parts: speed (training and offline scoring), streaming, cameras (three of them with the conv encoder, ours alone),
-quality. Contenders take turns, figures are medians of rounds. Quality is judged on every ``--every``-th frame, the same
-ones for all; SARM stands there as released and at our depth, width and learning rate, each trained for as long as ours
+quality. Contenders take turns, figures are medians of rounds. Quality is evaluated on every ``--every``-th frame, the
+same ones for all; SARM stands there as released and at our depth, width and learning rate, each trained for as long as ours
 and for ``--sarm-minutes``.
-Written to OUT/reward.json as it comes; the same command goes on where it was interrupted, and with ``--slice`` it
+Written to OUT/reward.json as it comes; run the same command again to resume, and with ``--slice`` it
 interrupts itself after so many minutes.
 `benchmarks/reward_baselines.py` compares the model with the conv encoder and the baselines.
 """
@@ -472,7 +472,7 @@ def main() -> None:
         if found is not None and len(found) < CONTENDERS:
             say(f"quality, seed {seed} ...")
             if not quality(bench or Bench(options, seed, until), found, keep):
-                say("the slice is over; the same command goes on")
+                say("the slice is over; run the same command again to resume")
                 break
     show({name: part for name, part in report.items() if name != "settings"})
     say(f"wrote {path}")

@@ -4,7 +4,7 @@
         [probes=12] [out=benchmarks/results/reward_baselines]
 
 Each model is trained on all of ``train`` with the conv encoder for the same number of steps of 128 to 144 supervised
-frames, and judged on all of ``judge``, which none has seen. Killed and started again it goes on where it stood: each
+frames, and evaluated on all of ``judge``, which none has seen. Killed and started again it resumes: each
 model and each judgement is kept in ``out``. Stores as used for docs/reward_baselines.md:
 
     robo-rm record env=tidy_drawer quality=mixed episodes=100 seed=0 store=mixed.zarr

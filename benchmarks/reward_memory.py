@@ -7,7 +7,7 @@ The larger store holds each episode ``--times`` times under new names (hard link
 and are mapped and read as often as they are named). Training keeps ``--cache`` GB of decoded images, less than the
 smaller store has, so that both are beyond it; the larger store is also trained on with the default of 2 GB. Peaks are
 those of processes of their own: resident memory (in which mapped files count, that the system takes back when it needs
-the room) and the part of it that is the process's own. The same command goes on where it was interrupted.
+the room) and the part of it that is the process's own. Run the same command again to resume.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Policy server, bridge and simulated arm are three processes joined by DDS, in real time; direct evaluation steps the
 environment itself. Both start episode i from the same seed. Prints success with Wilson intervals, the control loop's
-regularity and the latency from observation to command; writes results.json. The same command goes on where it stood.
+regularity and the latency from observation to command; writes results.json. Run the same command again to resume.
 Bridge and arm take a real-time priority, as on a robot, where that is permitted.
 """
 
@@ -45,7 +45,7 @@ def through_ros(policy: Path, episodes: int, seed: int, out: Path, patient: bool
         environ = ros_environ() | {"PYTHONPATH": str(ROOT / "tests" / "hw" / "ros2" / "inside")}
         done = subprocess.run(alone(words + ["--patient"] * patient), env=environ, check=False)
         if done.returncode != 0:
-            raise SystemExit(f"the run through ROS ended with {done.returncode}; the same command goes on")
+            raise SystemExit(f"the run through ROS ended with {done.returncode}; run the same command again to resume")
     lines = (out / "episodes.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines if 0 <= json.loads(line)["seed"] - seed * 1_000_000 < episodes]
 

@@ -2,7 +2,7 @@
 
 The progress of an episode depends on the model and the episode alone, so its set is keyed by the model: adding
 episodes, or interrupting the work, costs only what is missing. The weights depend on the statistics of the whole store
-and are made anew each time, which takes a moment.
+and are made again each time, which takes a moment.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def score_with(folder: str, head: str | None, device: str, store: DemoStore) -> 
 
 
 def score_again(store: DemoStore, name: str, provenance: Mapping[str, Any], device: str = "auto") -> Scores:
-    """Make weights anew, from the store and the model as they are now, with the settings of an earlier set.
+    """Make weights again, from the store and the model as they are now, with the settings of an earlier set.
 
     Raises:
         StoreError: the earlier set does not say how it was made. ModelError: the model is gone or does not fit.

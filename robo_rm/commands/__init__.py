@@ -1,1 +1,1 @@
-"""The verbs of this package, one module each."""
+"""The commands of this package, one module each."""

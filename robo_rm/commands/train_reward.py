@@ -71,7 +71,7 @@ class Config:
     device: str = "auto"
     """auto, cpu or cuda."""
     overwrite: bool = False
-    """Train anew where `out` holds a model of other settings."""
+    """Train again where `out` holds a model of other settings."""
 
 
 def config_groups() -> dict[str, Mapping[str, type]]:

@@ -22,7 +22,7 @@ from robo_rm.reward_models.frames import resize
 from robo_rm.settings import FrozenSettings
 from robo_rm.training.device import autocast, computes_bf16
 
-# Counts up where the same weights would give other features, so that cached ones are made anew.
+# Counts up where the same weights would give other features, so that cached ones are made again.
 PREPROCESSING = 1
 BLOCK = 16
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")

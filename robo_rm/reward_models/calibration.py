@@ -78,10 +78,10 @@ def fit_calibration(
     ends = np.array([float(p.progress[-1]) for p in predictions])
     if curve is not None:
         ends = np.interp(ends, *curve)
-    told = np.array([outcome is not None for outcome in success])
-    good = np.array([outcome is True for outcome in success])[told]
+    known = np.array([outcome is not None for outcome in success])
+    good = np.array([outcome is True for outcome in success])[known]
     # One outcome alone says nothing of where they part.
-    chance = isotonic(ends[told], good.astype(np.float64)) if good.any() and not good.all() else None
+    chance = isotonic(ends[known], good.astype(np.float64)) if good.any() and not good.all() else None
     return Calibration(temperature, curve, chance, list(uuids), contents=list(contents))
 
 
@@ -226,8 +226,8 @@ def write_calibration(folder: str | os.PathLike[str], calibration: Calibration) 
     root = Path(folder)
     check_can_keep(root)
     checksum = hashlib.sha256((root / WEIGHTS).read_bytes()).hexdigest()
-    told = {"version": VERSION, **asdict(calibration), "weights_sha256": checksum}
-    write_atomically(root / CALIBRATION, json.dumps(told, indent=1) + "\n")
+    record = {"version": VERSION, **asdict(calibration), "weights_sha256": checksum}
+    write_atomically(root / CALIBRATION, json.dumps(record, indent=1) + "\n")
 
 
 def read_calibration(folder: Path, weights_sha256: str) -> Calibration | None:
@@ -240,9 +240,9 @@ def read_calibration(folder: Path, weights_sha256: str) -> Calibration | None:
     if not path.exists():
         return None
     try:
-        told = json.loads(path.read_text())
-        version = int(told.pop("version"))
-        found = Calibration(**told) if version == VERSION else None
+        record = json.loads(path.read_text())
+        version = int(record.pop("version"))
+        found = Calibration(**record) if version == VERSION else None
         if found is not None:
             _check(found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

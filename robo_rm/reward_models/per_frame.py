@@ -58,14 +58,14 @@ class PerFrameModel(BaseRewardModel):
             ModelError: a camera or the state is missing or has another shape than in training.
         """
         view = EpisodeView(episode, self.cameras, self.state_key, self.input_spec.state_size)
-        told = task if task is not None else view.task
+        instruction = task if task is not None else view.task
         first: torch.Tensor | None = None
         rows: list[tuple[torch.Tensor, torch.Tensor]] = []
         for start, stop in view.spans(FRAMES_PER_BLOCK):
             block = self._encode(view.images(start, stop), view.state(start, stop), stop - start, FRAMES_PER_BLOCK)
             first = block[0] if first is None else first
             with torch.inference_mode():
-                parts = self.read(block, first, told)
+                parts = self.read(block, first, instruction)
             rows.append((parts[0][: stop - start], parts[1][: stop - start]))
         if not rows:
             empty = np.zeros(0, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Stages for models that only know progress, so that they are judged by the same figures.
+"""Stages for models that only know progress, so that they are evaluated by the same figures.
 
 A model without stages carries the stage names and priors of its training split, and a progress y lies in the stage k
 with P_k <= y < P_(k+1). With a little softness that gives stage probabilities.

@@ -63,13 +63,13 @@ class FitRequest:
     cache_gb: float = 2.0
     """Memory for decoded training images."""
     overwrite: bool = False
-    """Train anew where ``folder`` holds a model of other settings."""
+    """Train again where ``folder`` holds a model of other settings."""
     repeats: str = "error"
     """What to do where a stage comes again in most demonstrations, see `robo_rm.labels.repeats`: error or fall_back."""
     init: Path | None = None
     """Folder of a model of the same kind to start from, for kinds that can."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """The verb's settings, kept in the folder's config.yaml."""
+    """The command's settings, kept in the folder's config.yaml."""
 
     def __post_init__(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():

@@ -76,7 +76,7 @@ def save_model_folder(
         tensors: the weights; may be empty.
         provenance: plain values that JSON can hold.
         card: Markdown for people.
-        settings: further sections of config.yaml, such as the verb's.
+        settings: further sections of config.yaml, such as the command's.
     """
     import safetensors.torch
     import yaml

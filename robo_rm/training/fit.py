@@ -276,7 +276,7 @@ class Fit:
             return "fresh"
         raise ModelError(
             f"{self.folder} holds a model or a training with other settings, or of a store that has changed since; "
-            "give another out=, or overwrite=true to train anew"
+            "give another out=, or overwrite=true to train again"
         )
 
 

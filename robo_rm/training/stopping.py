@@ -1,9 +1,9 @@
-"""Early stopping on figures that a rollout would show, never on the error on demonstrations.
+"""Early stopping on metrics that a rollout would show, never on the error on demonstrations.
 
 SARM's ablation (arXiv 2509.25358, table 3): without rewinding the error on demonstrations falls and the judgement of
 rollouts collapses (.008 and .67 against .009 and .94). So the validation episodes must hold failures, and what counts
-is whether they are told from successes and whether stages are claimed that were not reached. Validation episodes are
-cut from the training split; those held out choose nothing.
+is whether they are distinguished from successes and whether stages are claimed that were not reached. Validation
+episodes are cut from the training split; those held out choose nothing.
 """
 
 from __future__ import annotations

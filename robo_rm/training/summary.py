@@ -233,8 +233,8 @@ def _unknown(split: Split, count: int) -> str:
 
 def _without(split: Split) -> str:
     more = [(split.unlabelled, "no stage labels"), (split.unmarked, "no outcome"), (split.failed, "failed")]
-    told = [f"{len(episodes)} more {'' if why == 'failed' else 'have '}{why}" for episodes, why in more if episodes]
-    return f" ({', '.join(told)})" if told else ""
+    parts = [f"{len(episodes)} more {'' if why == 'failed' else 'have '}{why}" for episodes, why in more if episodes]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _named(episodes: Sequence[Any]) -> str:

@@ -48,7 +48,7 @@ def turning(contract: RobotContract, random: np.random.Generator) -> RobotContra
     return RobotContract.from_dict(data)
 
 
-# A driver that begins anew with zeros
+# A driver that begins again with zeros
 
 
 @pytest.mark.parametrize("running", [False, True])

@@ -1,7 +1,7 @@
 """Write a demo store as a diffusion_policy dataset: a replay buffer in Zarr v2.
 
-Numbers bit for bit, frames as the store decodes them, losslessly compressed. Interrupt it when you like: the same
-command goes on where it stood.
+Numbers bit for bit, frames as the store decodes them, losslessly compressed. Interrupt it when you like: run the same
+command again to resume.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def _import_episode(job: Job, store: DemoStore, position: int) -> Done:
     changed: tuple[str, ...] = ()
     if episode.exported in store:
         if _same_numbers(store.episode(episode.exported), job.source.numbers(episode)):
-            return Done(position, episode.exported)  # back from an export, which may have encoded its pictures anew
+            return Done(position, episode.exported)  # back from an export, which may have encoded its pictures again
         changed = (
             f"episode {episode.number} was exported from {episode.exported}, which the store holds; its numbers are "
             "others now, and it was added beside it",

@@ -107,7 +107,7 @@ class LearnedPolicy:
         return actions[0] if single else actions
 
     def reset(self) -> None:
-        """Start new episodes; the noise of a diffusion policy starts anew, so that its episodes can be repeated."""
+        """Start new episodes; the noise of a diffusion policy starts again, so that its episodes can be repeated."""
         self._policy.reset()
         self._noise.manual_seed(NOISE_SEED)
 

@@ -65,7 +65,7 @@ def train_lerobot_policy(
     """Clone the demonstrations of ``store`` into any policy of LeRobot's, with weights, and save it as LeRobot does.
 
     Vectors and pictures are normalised as the policy's own configuration says, with statistics of the frames that are
-    trained on. The same call after an interruption goes on where it stopped.
+    trained on. The same call after an interruption resumes.
 
     Args:
         policy: any ``lerobot.policies.pretrained.PreTrainedPolicy``, on its device; it is trained in place.

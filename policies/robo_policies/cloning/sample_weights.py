@@ -2,7 +2,7 @@
 
 ``none`` is plain behaviour cloning. ``rabc`` reads the weights that `robo-rm score` derived from a reward model's
 progress (reward-aligned behaviour cloning, SARM, arXiv 2509.25358, equations 5-9). ``success_only`` keeps the episodes
-that were judged a success and drops the rest.
+that were marked a success and drops the rest.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def sample_weights(store: DemoStore, demonstrations: Demonstrations, settings: W
         ConfigError: the mode does not exist.
         StoreError: weights are asked for that the store does not hold, that were made before outcomes, stages, episodes
             or the model changed, that belong to other episodes, that are negative
-            or NaN, or that are all zero; or success is asked for and no episode was judged one.
+            or NaN, or that are all zero; or success is asked for and no episode is marked one.
     """
     settings.validate()
     if settings.mode == "none":

@@ -73,7 +73,7 @@ class ActSettings(PolicySettings):
     n_decoder_layers: int = 1
     """Layers over the action tokens."""
     use_vae: bool = False
-    """Encode the true actions into a latent while training, so that several ways of doing a thing can be told apart."""
+    """Encode the true actions into a latent while training, which distinguishes several ways of doing a thing."""
     n_vae_encoder_layers: int = 2
     """Layers of that encoder."""
     latent_dim: int = 16

@@ -93,7 +93,7 @@ def train_policy(
 ) -> TrainedPolicy:
     """Clone the demonstrations of ``store`` into a policy in the folder ``out``.
 
-    The same call after an interruption goes on where it stopped; after the end it returns what is there.
+    The same call after an interruption resumes; after the end it returns what is there.
 
     Args:
         store: demonstrations with ``action``, and ``observation.environment_state`` or cameras; ``observation.state``

@@ -36,7 +36,7 @@ class Demonstrations:
         arrays: key -> (N, D) float32, all episodes one after the other.
         uuids: the episodes, in that order.
         starts: (E + 1,) int64, episode e holds the frames ``starts[e]`` to ``starts[e + 1] - 1``.
-        success: (E,) object, True, False or None (not judged).
+        success: (E,) object, True, False or None (unknown).
         fps: frames per second of the store.
         task: the task text of the first episode.
         content_hash: the store's own hash.

@@ -1,1 +1,1 @@
-"""Verbs of the command that need environments and policies."""
+"""Commands of the command that need environments and policies."""

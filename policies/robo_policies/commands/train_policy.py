@@ -6,7 +6,7 @@ episodes only. `policy=act` and `policy=diffusion` look at the state, the enviro
 of each are shown by `robo-rm train-policy policy=NAME --help`. The folder written is a LeRobot checkpoint:
 `ACTPolicy.from_pretrained(out)` or `DiffusionPolicy.from_pretrained(out)` loads it.
 
-Interrupt it when you like: the same command goes on where it stood.
+Interrupt it when you like: run the same command again to resume.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Config:
     """Training steps."""
     minutes: float | None = None
     """A cap: training that takes longer is cut off, which is said on the screen, in metrics.json and on the card; null
-    for none. The same command with a higher cap goes on from there."""
+    for none. Run the same command with a higher cap to resume."""
     training: CloningSettings = field(default_factory=CloningSettings)
     """Batch size, learning rate and the like."""
     holdout: float = 0

@@ -1,7 +1,7 @@
 """The whole line on a small task: the commands a user would type, one after the other, resumable.
 
 Every part is a ``robo-rm`` command, printed before it runs, so the demo is also the recipe for the user's own data.
-A part that has finished with the same settings is not run again; a part that was interrupted goes on where it stood,
+A part that has finished with the same settings is not run again; a part that was interrupted resumes,
 because each command does.
 """
 
@@ -155,10 +155,10 @@ def _watch(processes: Sequence[subprocess.Popen[bytes]], reports: Sequence[Path]
             states = [process.poll() for process in processes]
             current, notes = 0.0, []
             for report, state in zip(reports, states, strict=True):
-                told = read_report(report)
-                if told and told["total"]:
-                    current += 100.0 * min(1.0, told["done"] / told["total"])
-                    notes.append(told["note"])
+                progress = read_report(report)
+                if progress and progress["total"]:
+                    current += 100.0 * min(1.0, progress["done"] / progress["total"])
+                    notes.append(progress["note"])
                 elif state == 0:
                     current += 100.0
             bar.advance(max(0.0, current - shown), note=" | ".join(note for note in notes if note))

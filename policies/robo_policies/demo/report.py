@@ -32,9 +32,9 @@ KINDS: dict[str, Callable[[Episode], bool]] = {
 }
 
 REWARD_FIGURES = {
-    "auroc": ("success told from failure by the final progress (AUROC)", "1 is perfect, 0.5 is guessing"),
+    "auroc": ("success versus failure by the final progress (AUROC)", "1 is perfect, 0.5 is guessing"),
     "hallucination": (
-        "frames of failures judged to be further than they are",
+        "frames of failures estimated to be further than they are",
         "0 is best; a high share is a trap for learning",
     ),
     "voc": ("order of progress and time on successes (VOC)", "1: progress always grows"),
@@ -113,7 +113,7 @@ def _reward(page: Page, folder: Path, held_out: DemoStore, reward: Mapping[str, 
     page.section("What the reward model sees")
     rows = [(text, reward[key], meaning) for key, (text, meaning) in REWARD_FIGURES.items() if key in reward]
     page.prose(
-        f"Judged on {len(held_out)} demonstrations recorded apart, from other random starts. Further figures, with "
+        f"Evaluated on {len(held_out)} demonstrations recorded apart, from other random starts. Further figures, with "
         "intervals, stand in reward_report/report.html."
     )
     page.table(["figure", "value", "how to read it"], rows)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ENVIRONMENT = "tidy_drawer"
 # Called again with other settings, the demo takes the place of what it trained before; with the same, it goes on.
 ANEW = "overwrite=true"
-# Recordings to judge by start from other random numbers than recordings to learn from.
+# Recordings for evaluation start from other random numbers than recordings to learn from.
 HELD_OUT_SEED_OFFSET = 1000
 EVALUATION_SEED_OFFSET = 2000
 
@@ -42,7 +42,7 @@ def demo_steps(config: Config, out: Path) -> list[Step]:
         Step("record", "Record demonstrations of uneven quality", (record(demos, config.episodes, seed),)),
         Step(
             "record_held_out",
-            "Record demonstrations to judge the reward model by",
+            "Record demonstrations to evaluate the reward model",
             (record(held_out, config.held_out, seed + HELD_OUT_SEED_OFFSET),),
         ),
         Step(
@@ -58,7 +58,7 @@ def demo_steps(config: Config, out: Path) -> list[Step]:
         ),
         Step(
             "eval_reward",
-            "Judge the reward model on demonstrations it has not seen",
+            "Evaluate the reward model on demonstrations it has not seen",
             (("eval-reward", f"model={model}", held_out, f"out={out / 'reward_report'}"),),
         ),
         Step(

@@ -110,5 +110,5 @@ def _describe(what: str, absent: list[Part], usable: bool) -> str:
 
 
 if __name__ == "__main__":
-    for told in ensure_libraries():
-        print(told)
+    for line in ensure_libraries():
+        print(line)

@@ -39,7 +39,7 @@ from robo_rm.training.fit import Fit
 from robo_rm.training.objective import IMAGES, WINDOWS, RewardObjective
 
 NAME = "goal_distance"
-# A start nearer to the goal than this share of an episode cannot be told from it.
+# A start nearer to the goal than this share of an episode cannot be distinguished from it.
 NEAREST_START = 0.1
 
 
@@ -181,7 +181,7 @@ class GoalDistanceObjective(RewardObjective[Samples, GoalDistanceNetwork]):
         return {"total": distance + self.reward.failures * failure, "distance": distance, "failure": failure}
 
     def model(self, provenance: Mapping[str, Any]) -> GoalDistanceModel:
-        """A copy of the network as it is now, its goal measured anew on unchanged images."""
+        """A copy of the network as it is now, its goal measured again on unchanged images."""
         network = copy.deepcopy(self.network)
         model = GoalDistanceModel(network, self.description, provenance, self.device)
         ends = self._places(model, self.data.lengths - 1)

@@ -213,8 +213,8 @@ def fit(request: FitRequest) -> FitResult:
         "code_version": __version__,
     }
     source = str(Path(reward.clip).resolve()) if Path(reward.clip).is_dir() else reward.clip
-    told = ImageTextSettings(**{**asdict(reward), "goal": goal, "clip": source})
-    described = ImageTextDescription(stages, priors, cameras, float(store.fps), checksum, told)
+    settings = ImageTextSettings(**{**asdict(reward), "goal": goal, "clip": source})
+    described = ImageTextDescription(stages, priors, cameras, float(store.fps), checksum, settings)
     texts = embed_texts(clip, tokenizer, [goal, reward.baseline])
     model = ImageTextModel(clip, texts, described, provenance, device)
     figures = held_out_figures(model, held_out) if held_out else {}

@@ -3,7 +3,7 @@
     H(p, q) = (F_q - F_p) / (1 - F_p)  where F_q >= F_p,  else  (F_q - F_p) / F_p        in [-1, 1]
 
 A hop forward is the share of what was still to do, a hop back the share of what had been done. The paper tells the
-cases apart by time and has demonstrations that never fall back; here they are told apart by progress itself, which is
+cases apart by time and has demonstrations that never fall back; here progress itself distinguishes them, which is
 the same there and keeps the range where an episode drops what it carried.
 """
 

@@ -41,8 +41,8 @@ def hop_loss(
         "value": distance.square().mean(),
         "stage": logits.new_zeros(()),
     }
-    told = stage >= 0
-    if seen.stage is not None and bool(told.any()):
-        terms["stage"] = cross_entropy(seen.stage[told], stage[told])
+    labelled = stage >= 0
+    if seen.stage is not None and bool(labelled.any()):
+        terms["stage"] = cross_entropy(seen.stage[labelled], stage[labelled])
     total = sum(getattr(settings, name) * term for name, term in terms.items())
     return {"total": torch.as_tensor(total), **terms}

@@ -113,7 +113,7 @@ class HopPlan:
         )
         if self.init is not None:
             fresh = left_fresh(objective.network, objective.taken)
-            say(f"adapting {request.init}" + (f"; trained anew: {', '.join(fresh)}" if fresh else ""))
+            say(f"adapting {request.init}" + (f"; trained again: {', '.join(fresh)}" if fresh else ""))
         return objective
 
 

@@ -138,8 +138,8 @@ class HopObjective(RewardObjective[Batch, HopNetwork]):
         # The stage is read as it will be used: at moments seen from the start.
         stage = np.full((6, count), -1)
         stage[2:4] = batch.stage
-        told = torch.from_numpy(stage.reshape(-1)).to(self.device)
-        return hop_loss(self.network, seen, lowest, highest, told, self.description.reward.loss)
+        stages = torch.from_numpy(stage.reshape(-1)).to(self.device)
+        return hop_loss(self.network, seen, lowest, highest, stages, self.description.reward.loss)
 
     def model(self, provenance: Mapping[str, Any]) -> HopRewardModel:
         """The model of a copy of the weights as they are now."""
@@ -178,7 +178,7 @@ class HopObjective(RewardObjective[Batch, HopNetwork]):
             for row, still in enumerate(zero):
                 together[:, row] = self._look(rng, key, hopped[:, row])
                 if still:
-                    # The same picture under two lights: else a hop of nothing would be told by its bits.
+                    # The same picture under two lights: else a hop of nothing would be recognised by its bits.
                     together[1, row] = self._look(rng, key, hopped[1:, row])[0]
             for row, moment in enumerate(paired.reshape(-1, 3), start=hopped[..., 0].size):
                 block[row] = self._look(rng, key, moment[None])[0]

@@ -163,9 +163,9 @@ class StageRewardModel(BaseRewardModel):
     def read_block(self, windows: torch.Tensor, slot: npt.NDArray[np.int64], task: str | None) -> Said:
         """Progress (B,), probabilities (B, K), spread (B,) at the given slot of windows (B, S, C + 1, D)."""
         text = task if task is not None else self.description.task
-        told = self._instruction(text)
+        instruction = self._instruction(text)
         with torch.inference_mode(), exact_arithmetic(self.device):
-            heads = self.network(windows, told.expand(len(windows), -1), sparse=self.head == SPARSE)
+            heads = self.network(windows, instruction.expand(len(windows), -1), sparse=self.head == SPARSE)
             row, at = torch.arange(len(windows)), torch.from_numpy(slot)
             here = Heads(heads.logits[row, at], heads.within[row, at])
             parts = compose(here, self._cumulative(text), argmax=self.description.reward.composition == "argmax")

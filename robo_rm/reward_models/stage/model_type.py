@@ -78,7 +78,7 @@ class StagePlan:
         features = None
         if self.frozen is not None:
             features = StoredFeatures(self.request.store, self.frozen.identity, list(self.description.cameras))
-            # Those held out too: they are judged by the same features.
+            # Those held out too: they are evaluated by the same features.
             with first_process_first():
                 features.make(self._frozen, labelled_episodes(self.request.store))
         frames = sum(episode.length for episode in self.train) * len(self.description.cameras)

@@ -121,8 +121,8 @@ class StageNetwork(nn.Module):
         slots = tokens.shape[1]
         x = tokens + self.slot_embedding[:slots] + self.kind_embedding
         x = x.flatten(1, 2)
-        told = self.instruction(instructions)[:, None].to(x.dtype)
-        x = torch.cat([told, x], dim=1)
+        token = self.instruction(instructions)[:, None].to(x.dtype)
+        x = torch.cat([token, x], dim=1)
         mask = self.mask[: x.shape[1], : x.shape[1]]
         for layer in self.layers:
             x = layer(x, mask)
@@ -134,8 +134,8 @@ class StageNetwork(nn.Module):
 
         Args:
             seen: (B, S, D).
-            true_stage: (B, S) stages of that pair that its within-stage head is told instead of the predicted
-                distribution (teacher forcing), -1 where it is not told.
+            true_stage: (B, S) stages of that pair that its within-stage head is given instead of the predicted
+                distribution (teacher forcing), -1 where it is not given.
             sparse: which pair.
         """
         heads: StageNetwork | _SparseHeads = self

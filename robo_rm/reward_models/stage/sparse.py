@@ -83,7 +83,7 @@ def shown_provenance(provenance: Mapping[str, Any], description: Any, head: str)
 
 
 def model_with_head(model: RewardModel, head: str | None) -> RewardModel:
-    """A loaded reward model as the verbs read it, with the head asked for; None leaves it as it is.
+    """A loaded reward model as the commands read it, with the head asked for; None leaves it as it is.
 
     Raises:
         ConfigError: an unknown head. ModelError: the model has no second head, or is calibrated for the other.

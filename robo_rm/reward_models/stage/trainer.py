@@ -32,19 +32,19 @@ from robo_rm.training.objective import IMAGES, WINDOWS, WORDS, RewardObjective
 class Batch:
     """Windows and the images and states gathered with them.
 
-    ``told`` are the instructions; ``images`` (B * S, h, w, C) uint8 by key, or features (B * S, N) of a frozen encoder;
+    ``images`` (B * S, h, w, C) uint8 by key, or features (B * S, N) of a frozen encoder;
     ``state`` (B * S, D) or None; ``sparse`` are the windows under the sparse labels, where both are learned.
     """
 
     def __init__(
         self,
         windows: Windows,
-        told: list[str],
+        instructions: list[str],
         images: dict[str, npt.NDArray[Any]],
         state: npt.NDArray[np.float32] | None,
         sparse: Windows | None = None,
     ) -> None:
-        self.windows, self.told, self.images, self.state = windows, told, images, state
+        self.windows, self.instructions, self.images, self.state = windows, instructions, images, state
         self.sparse = sparse
 
 
@@ -98,25 +98,31 @@ class StageObjective(RewardObjective[Batch, StageNetwork]):
             self.description.reward.plan,
         )
         sparse = None if self.data.sparse is None else relabelled(windows, self.data.sparse)
-        told = [self.data.tasks[episode] for episode in windows.episode.tolist()]
+        instructions = [self.data.tasks[episode] for episode in windows.episode.tolist()]
         reward = self.description.reward
-        right = told
-        windows, told = mismatch_instructions(
+        right = instructions
+        windows, instructions = mismatch_instructions(
             np.random.default_rng((self.seed, WORDS, number)),
             windows,
-            told,
+            instructions,
             self.data.tasks,
             reward.instruction_mismatch,
             self._phrasings,
         )
-        wrong = np.array([text != own for text, own in zip(told, right, strict=True)])
-        hidden = np.random.default_rng((self.seed, WORDS, number, 1)).random(len(told)) < reward.instruction_dropout
+        wrong = np.array([text != own for text, own in zip(instructions, right, strict=True)])
+        hidden = (
+            np.random.default_rng((self.seed, WORDS, number, 1)).random(len(instructions)) < reward.instruction_dropout
+        )
         if sparse is not None:
             sparse = nothing_done(sparse, wrong)
         if self._phrasings.groups:
-            told = rephrased(np.random.default_rng((self.seed, WORDS, number, 2)), told, ~wrong, self._phrasings)
+            instructions = rephrased(
+                np.random.default_rng((self.seed, WORDS, number, 2)), instructions, ~wrong, self._phrasings
+            )
         # A wrong instruction is never hidden: nothing would tell why the progress is 0.
-        told = ["" if hide and not lie else text for text, hide, lie in zip(told, hidden, wrong, strict=True)]
+        instructions = [
+            "" if hide and not lie else text for text, hide, lie in zip(instructions, hidden, wrong, strict=True)
+        ]
         rng = np.random.default_rng((self.seed, IMAGES, number))
         chosen = windows.episode, windows.frames
         images = {
@@ -127,7 +133,7 @@ class StageObjective(RewardObjective[Batch, StageNetwork]):
         if self.data.states is not None:
             rows = [self.data.states[e][f] for e, f in zip(*chosen, strict=True)]
             state = np.concatenate(rows)
-        return Batch(windows, told, images, state, sparse)
+        return Batch(windows, instructions, images, state, sparse)
 
     def _begins(self, batch: Batch, cumulative: Callable[[str], torch.Tensor] | None = None) -> torch.Tensor:
         """P_0 .. P_K (B, K + 1) of the tasks that are really seen, by which labels were made; after a wrong instruction
@@ -150,8 +156,8 @@ class StageObjective(RewardObjective[Batch, StageNetwork]):
         settings = self.description.reward.loss
         with self.half():
             tokens = self._tokens(batch)
-            forced = self.chance(len(batch.told), self.description.reward.teacher_forcing)[:, None]
-            seen = self.network.look(tokens, self._vectors(batch.told))
+            forced = self.chance(len(batch.instructions), self.description.reward.teacher_forcing)[:, None]
+            seen = self.network.look(tokens, self._vectors(batch.instructions))
             heads = self._heads(seen, batch.windows, forced)
             sparse = None if batch.sparse is None else self._heads(seen, batch.sparse, forced, sparse=True)
         losses = stage_loss(heads, _targets(batch.windows, self.device), self._begins(batch)[:, None], settings)
@@ -173,7 +179,7 @@ class StageObjective(RewardObjective[Batch, StageNetwork]):
 
     def _last_progress(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Progress (B,) at the last slot of windows of tokens (B, S, C + 1, D)."""
-        heads = self.network(tokens, self._vectors(batch.told))
+        heads = self.network(tokens, self._vectors(batch.instructions))
         last = Heads(heads.logits[:, -1].float(), heads.within[:, -1].float())
         return compose(last, self._begins(batch))[0]
 
@@ -204,17 +210,17 @@ class StageObjective(RewardObjective[Batch, StageNetwork]):
         heads = self.network.read(seen, torch.where(forced, truth, torch.full_like(truth, -1)), sparse)
         return Heads(heads.logits.float(), heads.within.float())
 
-    def _vectors(self, told: list[str]) -> torch.Tensor:
+    def _vectors(self, instructions: list[str]) -> torch.Tensor:
         """(B, E) vectors of instructions."""
         reads = self.frozen is not None and self.description.encoder.text
         if not reads and self.sentences is None:
-            return word_vectors(told).to(self.device)
-        for text in set(told) - self._texts.keys():
+            return word_vectors(instructions).to(self.device)
+        for text in set(instructions) - self._texts.keys():
             if self.sentences is not None:
                 self._texts[text] = self.sentences.encode([text])[0].cpu()
             elif self.frozen is not None:
                 self._texts[text] = torch.from_numpy(self.frozen.encode_text([text])[0]).float()
-        return torch.stack([self._texts[text] for text in told]).to(self.device)
+        return torch.stack([self._texts[text] for text in instructions]).to(self.device)
 
 
 def _targets(windows: Windows, device: str) -> Targets:

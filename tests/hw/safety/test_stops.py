@@ -109,7 +109,7 @@ def test_a_publisher_that_goes_away_while_armed_stops_once():
 
 
 def test_no_sequence_of_presses_and_releases_releases_what_is_held():
-    """Whoever pressed and has not released holds, whatever the others say, told apart or not."""
+    """Whoever pressed and has not released holds, whatever the others say, distinguished or not."""
     for told, steps in itertools.product((True, False), itertools.product((0, 1), (True, False), repeat=3)):
         made = stops()
         made.speakers("/estop", A | B)

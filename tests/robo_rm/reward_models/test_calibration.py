@@ -1,4 +1,4 @@
-"""Calibration: monotone, better on other episodes, kept in the folder, and never judged on what it was fitted to."""
+"""Calibration: monotone, better on other episodes, kept in the folder, and never evaluated on what it was fitted to."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 ======================  ==============================================================================================
 ``clean``, ``slow``     as in the whole task
 ``wandering``           detours, an unsteady hand, and a missed grasp where there is one
-``drop_and_regrasp``    breaks off in mid-way, letting go of what is held, and begins anew
+``drop_and_regrasp``    breaks off in mid-way, letting go of what is held, and begins again
 ``stops_partway``       gives up at some point and keeps still until the recording ends: a failure
 ``wrong_order``         does another part of the task than the one asked for: a failure
 ======================  ==============================================================================================

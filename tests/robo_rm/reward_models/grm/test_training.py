@@ -194,7 +194,7 @@ def test_adapting_works_without_labels_and_for_other_cameras_and_joints(store, t
     adapted = KIND.fit(request(other, tmp_path / "a", steps=30, init=tmp_path / "base")).model
     said = "".join(capfd.readouterr())
     assert "no stage labels are used: progress is even over each episode" in said
-    assert "trained anew: image encoders, state encoder" in said
+    assert "trained again: image encoders, state encoder" in said
     assert adapted.stages == ["the task"]
     assert adapted.provenance["progress"] == "time"
     prediction = adapted.predict(other[0])

@@ -35,7 +35,7 @@ def test_streams_equal_prediction_at_the_frames_looked_at(model: StageRewardMode
 
 
 def test_episodes_begin_and_step_apart(model: StageRewardModel) -> None:
-    """Episode 1 starts anew while episode 0 goes on; steps without it leave it alone."""
+    """Episode 1 starts again while episode 0 goes on; steps without it leave it alone."""
     first, second, third = (arrays(30, seed) for seed in (4, 5, 6))
     streams = StageStreams(model, 2)
     for t in range(12):
