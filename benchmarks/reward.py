@@ -10,8 +10,8 @@ need no weights. Speed does not depend on what the features say. Streaming is ti
 
 Parts: speed (training and offline scoring), streaming, cameras (three of them with the conv encoder, ours alone),
 quality. Contenders take turns, figures are medians of rounds. Quality is evaluated on every ``--every``-th frame, the
-same ones for all; SARM stands there as released and at our depth, width and learning rate, each trained for as long as ours
-and for ``--sarm-minutes``.
+same ones for all; SARM stands there as released and at our depth, width and learning rate, each trained for as long as
+ours and for ``--sarm-minutes``.
 Written to OUT/reward.json as it comes; run the same command again to resume, and with ``--slice`` it
 interrupts itself after so many minutes.
 `benchmarks/reward_baselines.py` compares the model with the conv encoder and the baselines.
