@@ -21,12 +21,16 @@ import numpy as np
 
 from robo_datasets import DemoStore
 from robo_rm import load_reward_model
-from robo_rm.monitor.fitting import Watched, fit_runs, follow, image_model, watch
+from robo_rm.monitor.conformal import p_value
+from robo_rm.monitor.fitting import Watched, fit_runs, follow, image_model, scores_of, watch
 from robo_rm.monitor.promise import MonitorCalibration
+from robo_rm.monitor.scores import ScoreSettings
 from robo_rm.scoring import check_model_fits
 
 TRAINING, FURTHER = 100, 160
 RATES = (0.01, 0.05)
+FRACTIONS = (0.9, 0.5, 0.25)
+DIVISIONS = 200
 
 
 def robo_rm(*words: str) -> None:
@@ -51,6 +55,19 @@ def of_all_failures(runs: list[Watched], monitor: MonitorCalibration, rate: floa
     return {"failures": len(outcomes), "detected": len(found), "delay_median_s": median}
 
 
+def over_divisions(scores: np.ndarray, fraction: float, seed: int = 7) -> dict[str, Any]:
+    """Fractions of successes that raise an alarm over random divisions of their scores (n, J): mean and 99th percentile."""
+    random, count = np.random.default_rng(seed), round(fraction * len(scores))
+    alarms: dict[float, list[float]] = {rate: [] for rate in RATES}
+    for _ in range(DIVISIONS):
+        order = random.permutation(len(scores))
+        fitted, others = scores[order[:count]], scores[order[count:]]
+        chances = np.array([p_value(fitted, one)[0] for one in others])
+        for rate, found in alarms.items():
+            found.append(float((chances <= rate + 1e-12).mean()))
+    return {f"{rate:g}": (float(np.mean(one)), float(np.quantile(one, 0.99))) for rate, one in alarms.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("out/monitor"))
@@ -64,7 +81,7 @@ def main() -> None:
     pictures = image_model(model, training, 0)
     runs = [watch(model, store, uuid, pictures) for uuid in store.uuids]
     found = {}
-    for fraction in (0.9, 0.5, 0.25):
+    for fraction in FRACTIONS:
         for seed in arguments.seeds:
             monitor = fit_runs(runs, RATES, float(store.fps), pictures, fraction, seed)
             told: dict[str, Any] = dict(monitor.measured)
@@ -83,6 +100,11 @@ def main() -> None:
                     f"all failures: {told[f'all_failures_{name}']}",
                     flush=True,
                 )
+    successes = [run for run in runs if run.success]
+    scores = np.array([scores_of(run, float(store.fps), ScoreSettings()).values for run in successes])
+    for fraction in FRACTIONS:
+        found[f"divisions_{fraction:g}"] = over_divisions(scores, fraction)
+        print(f"{DIVISIONS} divisions, {fraction:g} to calibrate: {found[f'divisions_{fraction:g}']}", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -107,7 +107,7 @@ def test_a_folder_for_the_other_side_and_a_key_of_another_certificate_are_told(t
         ({"hosts": []}, "hosts is empty"),
         ({"hosts": ["tls://gpu.lab:5555"]}, "without tls:// and port"),
         ({"hosts": ["0.0.0.0"]}, "every address"),
-        ({"hosts": ["gpu lab"]}, "no host name"),
+        ({"hosts": ["gpu lab"]}, "is not a host name"),
         ({"clients": []}, "clients is empty"),
         ({"clients": ["server"]}, "'server' cannot be"),
         ({"clients": ["../x"]}, "cannot be the name"),

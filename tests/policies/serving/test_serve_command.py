@@ -30,7 +30,7 @@ def test_the_command_tells_in_one_line_what_would_not_be_safe(capsys, words, sai
     [
         (["hosts=[gpu.lab]"], "out"),
         (["out={here}/c"], "hosts is empty"),
-        (["out={here}/c", "hosts=[tls://gpu.lab]"], "no host name"),
+        (["out={here}/c", "hosts=[tls://gpu.lab]"], "is not a host name"),
         (["out={here}/c", "hosts=[gpu.lab]", "days=0"], "days=0"),
         (["out={here}", "hosts=[gpu.lab]"], "which no robo-rm command wrote there"),
     ],
