@@ -56,7 +56,7 @@ def of_all_failures(runs: list[Watched], monitor: MonitorCalibration, rate: floa
 
 
 def over_divisions(scores: np.ndarray, fraction: float, seed: int = 7) -> dict[str, Any]:
-    """Fractions of successes that raise an alarm over random divisions of their scores (n, J): mean and 99th percentile."""
+    """Fractions of successes that raise an alarm over divisions of their scores (n, J): mean and 99th percentile."""
     random, count = np.random.default_rng(seed), round(fraction * len(scores))
     alarms: dict[float, list[float]] = {rate: [] for rate in RATES}
     for _ in range(DIVISIONS):
