@@ -13,7 +13,6 @@ defined in the script itself does. Each worker
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import gc
 import multiprocessing
@@ -28,6 +27,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from multiprocessing import forkserver
+from multiprocessing.util import Finalize
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import TypeVar, cast
@@ -197,6 +197,8 @@ _stopping = False
 def _prepare(payload: bytes, logs: str) -> None:
     global _payload
     _payload = payload
+    # A worker that is a copy of the helper does not inherit it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     log = os.open(Path(logs) / str(os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -236,7 +238,8 @@ def _call(item: object) -> object:
             work, open_state = pickle.loads(_payload)
             stack = ExitStack()
             _opened = work, stack.enter_context(open_state())
-            atexit.register(stack.close)
+            # Not atexit: a worker that is a copy of the helper ends without it.
+            Finalize(None, stack.close, exitpriority=0)
             gc.freeze()  # what is loaded by now stays: the collector need not go through it again and again
         return _opened[0](_opened[1], item)
     finally:

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 from process_jobs import crash, describe, fail_at_two, first_then_hold, folder_state, reversed_delay, square
 
+from robo_core import processes
 from robo_core.errors import StoreError, WorkerDiedError
-from robo_core.processes import run_in_processes
+from robo_core.processes import run_in_processes, start_helper
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_every_item_is_done_once(processes):
+@pytest.mark.parametrize("count", [1, 2])
+def test_every_item_is_done_once(count):
     results: list[int] = []
-    run_in_processes(square, iter(range(20)), processes, nullcontext, results.append, "testing")
+    run_in_processes(square, iter(range(20)), count, nullcontext, results.append, "testing")
     assert sorted(results) == [number * number for number in range(20)]
 
 
@@ -31,6 +32,15 @@ def test_results_come_in_order_where_that_is_asked_for():
     assert results == list(range(8))
 
 
+@pytest.fixture(params=["spawned", "copied"])
+def start(request, monkeypatch):
+    """How workers are started: as new processes, or as copies of a helper, as in a command that started one."""
+    if request.param == "copied":
+        start_helper()
+    monkeypatch.setattr(processes, "_helper_runs", request.param == "copied")
+
+
+@pytest.mark.usefixtures("start")
 def test_workers_compute_with_one_thread_and_leave_interrupts_and_the_terminal_alone(capfd):
     before = os.environ.get("OMP_NUM_THREADS")
     results: list[tuple[int, str | None, bool]] = []
@@ -41,6 +51,7 @@ def test_workers_compute_with_one_thread_and_leave_interrupts_and_the_terminal_a
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("start")
 def test_a_state_is_opened_once_a_worker_and_closed(tmp_path):
     run_in_processes(fail_at_two, [0, 1, 3, 4, 5], 2, partial(folder_state, tmp_path), lambda result: None, "testing")
     opened = {path.name.partition("-")[2] for path in tmp_path.glob("opened-*")}
@@ -48,11 +59,11 @@ def test_a_state_is_opened_once_a_worker_and_closed(tmp_path):
     assert {path.name.partition("-")[2] for path in tmp_path.glob("closed-*")} == opened
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_the_first_error_is_raised_as_it_is_after_what_had_begun(tmp_path, processes):
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_first_error_is_raised_as_it_is_after_what_had_begun(tmp_path, count):
     results: list[int] = []
     with pytest.raises(StoreError, match="item 2 is bad"):
-        run_in_processes(fail_at_two, range(50), processes, partial(folder_state, tmp_path), results.append, "testing")
+        run_in_processes(fail_at_two, range(50), count, partial(folder_state, tmp_path), results.append, "testing")
     began = {int(path.name.partition("-")[2]) for path in tmp_path.glob("began-*")}
     assert began == {*results, 2}, "what had begun was reported"
     assert len(began) < 10, "items were begun after the error"
