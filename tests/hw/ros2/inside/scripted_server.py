@@ -86,7 +86,11 @@ class Script:
         self.policy = Swinging(contract)
         self.kept: Any = None
 
-    def answer(self, memory: Any, job: Any) -> dict[str, Any]:
+    def start(self, task: str) -> Any:
+        self.policy.start(task)
+        return self.answer
+
+    def answer(self, job: Any) -> dict[str, Any]:
         mode = self.mode
         actions = self.policy.act(job.observation)
         joints = list(self.contract.joint_names)
@@ -149,9 +153,7 @@ def main() -> None:
     credentials = Credentials(certificates=sys.argv[3]) if len(sys.argv) > 3 else None
     with PolicyServer(contract, sys.argv[2], script.policy, watching, credentials=credentials) as server:
         server.workers["chunk"].close()
-        server.workers["chunk"] = Worker(
-            "scripted", script.policy.start, script.policy.info.needs, script.answer, lambda text: None
-        )
+        server.workers["chunk"] = Worker("scripted", script.start, script.policy.info.needs, lambda text: None)
         print("serving", flush=True)
         directions = {"rises": 0.02, "stalls": 0.0, "falls": -0.02}
         threading.excepthook = lambda arguments: print(arguments, file=sys.stderr, flush=True)
