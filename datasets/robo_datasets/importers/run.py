@@ -1,7 +1,7 @@
 """Importing a source into a store: checked first, in parallel, resumable, and undone when it fails.
 
 Episodes are named after their content (``robo_datasets.importers.content``), so that a source that has grown, moved or
-been packed again adds only what is new. A run that was killed leaves whole episodes and goes on from them; a run that
+been packed again adds only what is new. A run that was killed leaves whole episodes and resumes after them; a run that
 meets an error takes back what it added.
 """
 

@@ -53,7 +53,7 @@ class JointSource:
         """States in a row that each differ from the one before by no more than the joints can move."""
         self._zeros = np.isin(joints, never_all_zero(contract, joints))
         self._doubted: float | None = -np.inf
-        """Since when nobody knows whether what it says goes on from a pose that was believed; None: it does."""
+        """Since when it is unknown whether its states follow on from a trusted pose; None: they do."""
         self._anchor: np.ndarray = np.zeros(len(joints))
         """What it said then, for it to stay there."""
         self._turning = np.array([contract.joints[joint].kind == "continuous" for joint in joints])
@@ -85,7 +85,7 @@ class JointSource:
 
     @property
     def sure(self) -> bool:
-        """Whether what it says goes on from a pose that was armed on, or has been the same long enough to be believed.
+        """Whether its states follow on from a pose that was armed on, or have been the same long enough to be trusted.
 
         After a step that no joint makes, or elsewhere after a silence, the driver may have restarted with a pose of
         its own.

@@ -62,9 +62,9 @@ def sample_weights(store: DemoStore, demonstrations: Demonstrations, settings: W
         values: np.ndarray = np.ones(demonstrations.frames, np.float32)
         provenance: dict[str, Any] = {"mode": "none"}
     elif settings.mode == "success_only":
-        good = np.array([judged is True for judged in demonstrations.success])
+        good = np.array([success is True for success in demonstrations.success])
         if not good.any():
-            unknown = sum(judged is None for judged in demonstrations.success)
+            unknown = sum(success is None for success in demonstrations.success)
             of = f" ({unknown} have no outcome: {HOW_TO_MARK})" if unknown else ""
             raise StoreError(f"{store.path}: no episode is marked a success, so weights=success_only keeps nothing{of}")
         values = np.repeat(good, np.diff(demonstrations.starts)).astype(np.float32)
@@ -136,7 +136,7 @@ def _read(store: DemoStore, derived: Any, demonstrations: Demonstrations, name: 
         parts.append(values)
     values = np.concatenate(parts)
     if not (values > 0).any():
-        failed = sum(judged is False for judged in demonstrations.success)
+        failed = sum(success is False for success in demonstrations.success)
         why = f" ({failed} of {len(demonstrations.success)} episodes are marked as failures)" if failed else ""
         raise StoreError(
             f"{store.path}: all {name!r} are zero, so there is nothing to train on{why}; `robo-rm score` says why, and "
