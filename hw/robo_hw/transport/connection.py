@@ -32,9 +32,9 @@ class Connection:
         self._reader = FrameReader(limit, channel.seals[1] if channel.seals else None)
         self._timeouts = timeouts
         self._sending = threading.Lock()
-        self._began = 0.0
-        self.received_at = time.monotonic()
-        """When anything last came in, s."""
+        self._began = time.monotonic()
+        self._heard = self._began
+        """When anything last came in or was last handed out, s."""
         self.descriptors: list[int] = []
         """File descriptors that came with the first frame; whoever takes them out closes them."""
 
@@ -83,19 +83,20 @@ class Connection:
                 data = self._piece(take_descriptors)
             if data is None:  # nothing, or a part of a TLS record
                 now = time.monotonic()
-                if now - self.received_at > self._timeouts.silence:
+                if now - self._heard > self._timeouts.silence:
                     raise ConnectionLost(f"nothing received for {self._timeouts.silence:g} s")
                 if now >= until:
                     return None
                 continue
             if not data:
                 raise ConnectionLost("it closed the connection")
-            self.received_at = time.monotonic()
+            self._heard = time.monotonic()
             if not self._reader.partial:
-                self._began = self.received_at
+                self._began = self._heard
             self._reader.feed(data)
             body = self._next()
-        self._began = time.monotonic()
+        # What came with it may be worked off for longer than a silence: nobody was silent meanwhile.
+        self._began = self._heard = time.monotonic()
         try:
             return check(unpack(body), self._table)
         except FrameError as error:
