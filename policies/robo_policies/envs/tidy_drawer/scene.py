@@ -36,10 +36,10 @@ TRAY_CENTRE_X = DRAWER_FRONT_X + 0.008 + TRAY_HALF_X
 CAMERAS = ("front", "wrist")
 
 # Stiffness (N m/rad), damping (N m s/rad) and torque (N m) of each joint's servo. The damping is critical for the
-# joint's inertia with the arm as it is drawn, 2 sqrt(stiffness inertia), and .3 of the bearing. It belongs to the joint,
-# and stands here as a number, so that the arm moves alike on every MuJoCo: after 3.3.7 the damping of a servo at its
-# limit of torque is integrated in another way, and from 3.15 on a servo's dampratio="1" takes another inertia. Either
-# puts the arm several mrad elsewhere within a step.
+# joint's inertia with the arm as it is drawn, 2 sqrt(stiffness inertia), and .3 of the bearing. It belongs to the
+# joint, and stands here as a number, so that the arm moves alike on every MuJoCo: after 3.3.7 the damping of a servo at
+# its limit of torque is integrated in another way, and from 3.15 on a servo's dampratio="1" takes another inertia.
+# Either puts the arm several mrad elsewhere within a step.
 _SERVOS = dict(
     zip(
         ARM_JOINTS,
