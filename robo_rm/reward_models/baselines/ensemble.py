@@ -24,12 +24,14 @@ import torch
 from robo_core.console import say
 from robo_core.errors import ConfigError, ModelError
 from robo_rm.reward_models.base import BaseRewardModel
-from robo_rm.reward_models.capabilities import StreamsMany, capability, device_of
+from robo_rm.reward_models.calibration import CalibratedModel
+from robo_rm.reward_models.capabilities import capability, device_of
 from robo_rm.reward_models.card import plain_card
 from robo_rm.reward_models.prediction import Estimate, Prediction
 from robo_rm.reward_models.protocol import Observations, RewardModel
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind, reward_kind
 from robo_rm.reward_models.saving import WEIGHTS, built, load_reward_model, save_model_folder
+from robo_rm.reward_models.streams import StreamsMany
 from robo_rm.training.budget import MINUTES
 
 NAME = "ensemble"
@@ -208,7 +210,13 @@ def with_rule(model: RewardModel, rule: str, penalty: float) -> EnsembleModel:
 
     Raises:
         ConfigError: the model is no ensemble, the rule is not known, or the penalty is below 0.
+        ModelError: the ensemble is calibrated, for its own rule.
     """
+    if isinstance(model, CalibratedModel) and isinstance(model.model, EnsembleModel):
+        raise ModelError(
+            f"the ensemble is calibrated for its own rule, not for {rule!r}; robo-rm calibrate model=... remove=true "
+            "takes the calibration away"
+        )
     if not isinstance(model, EnsembleModel):
         raise ConfigError(
             f"the rule {rule!r} weighs the members of an ensemble, and this reward model is a single one; train one "
