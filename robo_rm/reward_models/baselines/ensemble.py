@@ -289,8 +289,8 @@ def fit(request: FitRequest) -> FitResult:
     model.save_rule(request.folder, request.config)
     held = [request.store.episode(uuid) for uuid in provenance["holdout_uuids"]]
     metrics: dict[str, Any] = dict(held_out_figures(model, held)) if held else {}
-    ended: dict[str, Any] = {n: provenance[n] for n in ("ended_by", "steps", "planned_steps") if n in provenance}
-    metrics |= {**ended, "members": reward.members, "holdout_episodes": len(held)}
+    how_ended: dict[str, Any] = {n: provenance[n] for n in ("ended_by", "steps", "planned_steps") if n in provenance}
+    metrics |= {**how_ended, "members": reward.members, "holdout_episodes": len(held)}
     model.provenance = {**provenance, "figures": {k: None if v != v else v for k, v in metrics.items()}}
     model.save_rule(request.folder, request.config)
     return FitResult(model, metrics, already=all(result.already for result in results))
