@@ -84,7 +84,7 @@ class EncodingModel(BaseRewardModel):
         """Tokens or embeddings (T, ...) of a whole episode."""
         blocks: list[torch.Tensor] = []
         first: ModelInputs | None = None
-        for looks in self._looks(view):
+        for looks in self._inputs_of(view):
             first = looks.take(slice(0, 1)) if first is None else first
             blocks.append(self.encode_block(looks, first, FRAMES_PER_BLOCK))
         return torch.cat(blocks) if blocks else torch.zeros(0, device=self.device)
@@ -98,7 +98,7 @@ class EncodingModel(BaseRewardModel):
         """Follow an episode frame by frame, at the rate of the training store (``provenance["fps"]``)."""
         return OneStream(self.streams(1, task))
 
-    def _looks(self, view: EpisodeView) -> Iterator[ModelInputs]:
+    def _inputs_of(self, view: EpisodeView) -> Iterator[ModelInputs]:
         """An episode's frames in blocks."""
         return (self.look(view.images(*span), view.state(*span)) for span in view.spans(FRAMES_PER_BLOCK))
 

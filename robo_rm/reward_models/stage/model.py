@@ -125,10 +125,10 @@ class StageRewardModel(EncodingModel):
         progress, chances, spread = (part.cpu().numpy() for part in parts)
         return progress, chances, spread
 
-    def _looks(self, view: EpisodeView) -> Iterator[ModelInputs]:
+    def _inputs_of(self, view: EpisodeView) -> Iterator[ModelInputs]:
         stored = self._stored_features(view)
         if stored is None:
-            return super()._looks(view)
+            return super()._inputs_of(view)
         return (
             ModelInputs({key: rows[slice(*span)] for key, rows in stored.items()}, view.state(*span))
             for span in view.spans(FRAMES_PER_BLOCK)
