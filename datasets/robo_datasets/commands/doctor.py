@@ -44,13 +44,15 @@ def run(config: Config) -> None:
     from robo_datasets.doctor.examine import examine
     from robo_datasets.doctor.findings import ERROR
     from robo_datasets.doctor.repair import repair
+    from robo_datasets.recognise import not_a_store
     from robo_datasets.store.layout import EPISODES, GROUP_FILE
 
     root = Path(config.store)
     if not config.store or config.rows < 1:
         raise ConfigError("give store=PATH and rows of at least 1")
     if not (root / GROUP_FILE).is_file() and not (root / EPISODES).is_dir():
-        raise StoreError(f"there is no demo store at {root}; make one with robo-rm record or robo-rm import")
+        why = f"there is no demo store at {root}; make one with robo-rm record or robo-rm import"
+        raise StoreError(not_a_store(root, why))
     report = examine(root)
     done = repair(root, report) if config.repair else []
     if report.findings:

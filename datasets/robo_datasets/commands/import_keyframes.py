@@ -54,7 +54,7 @@ def run(config: Config) -> None:
     from robo_datasets.importers.keyframes.source import FITS, KeyframeSource
     from robo_datasets.importers.options import frame_size, plan_import
 
-    check_places(config)
+    check_places(config, "keyframes")
     if config.fps is not None and not config.fps > 0:
         raise ConfigError(f"fps={config.fps} must be positive")
     if config.fit not in FITS:

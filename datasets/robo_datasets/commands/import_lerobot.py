@@ -53,7 +53,7 @@ def run(config: Config) -> None:
     from robo_datasets.importers.lerobot.v3_meta import ANNOTATIONS
     from robo_datasets.importers.options import frame_size, plan_import
 
-    check_places(config)
+    check_places(config, "lerobot")
     if config.annotation not in ANNOTATIONS:
         raise ConfigError(f"annotation={config.annotation} is not one of: {', '.join(ANNOTATIONS)}")
     reading = LeRobotReading(
