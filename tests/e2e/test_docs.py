@@ -24,7 +24,7 @@ from robo_core.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = find_commands()
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 # Added behind a command so that it ends in seconds; sizes only.
 SMALLER = {
@@ -100,7 +100,7 @@ def test_the_readme_can_be_followed(readme_folder):
     assert (readme_folder / "my_lerobot_data").is_dir()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
 def test_the_page_can_be_followed(page, readme_folder, tmp_path, monkeypatch):
     shutil.copytree(readme_folder, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
