@@ -1,10 +1,10 @@
 """Every command and every Python block in the README and in docs/ runs, in the order of its page.
 
-The README runs first, in a folder that holds what a user would bring (a small LeRobot data set called
-``my_lerobot_data`` with its ``subtasks.json``, the same one under the name of the quickstart's, and a small recording in
-every other format); each other page runs in a copy of what the README left. Settings that only cost time are cut down
-by adding words to the command; everything else runs as printed. Blocks marked ``sh`` name files that only the reader has: their settings are composed, and the tests
-of each command run it.
+The README runs first, in a folder that holds what a user would bring: a small LeRobot data set called
+``my_lerobot_data`` with its ``subtasks.json``, the same one under the name that the quickstart has, and a small
+recording in every other format. Each other page runs in a copy of what the README left. Settings that only cost time
+are cut down by adding words to the command; everything else runs as printed. Blocks marked ``sh`` name files that
+only the reader has: their settings are composed, and the tests of each command run it.
 """
 
 from __future__ import annotations
