@@ -6,10 +6,10 @@ STAMP := $(VENV)/.setup-stamp
 # Tests share the cores as processes; a library that opened a thread per core in each of them would only wait.
 JOBS ?= 2
 
-.PHONY: help setup demo test test-slow lint format bench clean
+.PHONY: help setup demo docs test test-slow lint format bench clean
 
 help:
-	@echo "make setup | demo | test | test-slow | lint | format | bench | clean"
+	@echo "make setup | demo | docs | test | test-slow | lint | format | bench | clean"
 
 setup: $(STAMP)
 
@@ -22,6 +22,11 @@ $(STAMP): pyproject.toml constraints.txt setup.py
 
 demo: $(STAMP)
 	$(BIN)/robo-rm demo out=demo_out
+
+# Warnings are errors: a page that no table of contents names, a link or an anchor that leads nowhere.
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not alone" -n $(JOBS) --dist loadfile
@@ -50,4 +55,4 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/store.py --json out/store.json
 
 clean:
-	rm -rf build dist demo_out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist demo_out docs/_build docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
