@@ -30,6 +30,7 @@ myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # tests/slow run the notebooks
 default_role = "code"
+smartquotes = False  # what is copied from a page is pasted into a shell
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_class_signature = "separated"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -26,11 +27,12 @@ def written_pages() -> list[Path]:
 
 
 def paragraphs(text: str) -> list[str]:
-    """The prose of a page: paragraphs and items of lists, each as one line, without code, tables, headings and links'
-    addresses; inline code is one word.
+    """The prose of a page: paragraphs and items of lists, each as one line; inline code is one word.
+
+    Blocks of code, tables, headings and addresses of links are left out.
     """
     tokens = PARSER.parse(text)
-    return [_plain(token) for before, token in zip(tokens, tokens[1:], strict=False) if before.type == "paragraph_open"]
+    return [_plain(token) for before, token in pairwise(tokens) if before.type == "paragraph_open"]
 
 
 def sentences(paragraph: str) -> list[str]:
@@ -59,7 +61,7 @@ def anchors(text: str) -> set[str]:
     """The anchors that GitHub and the site give to the headings of a page."""
     tokens = PARSER.parse(text)
     found: set[str] = set()
-    for before, token in zip(tokens, tokens[1:], strict=False):
+    for before, token in pairwise(tokens):
         if before.type == "heading_open":
             name = "".join(child.content for child in token.children or ())
             slug = re.sub(r"[^\w\- ]", "", name.lower()).replace(" ", "-")
