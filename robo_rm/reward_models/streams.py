@@ -8,7 +8,7 @@ rendering and encoding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,31 +19,7 @@ from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, channels_last, exact_arithmetic, fill, to_pixels
 from robo_rm.reward_models.frames import EpisodeView, ModelInputs, checked_step, resize, with_change
 from robo_rm.reward_models.prediction import Estimate
-from robo_rm.reward_models.protocol import Observations
-
-Said = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
-"""Progress (n,), stage probabilities (n, K) and uncertainty (n,)."""
-
-
-@runtime_checkable
-class ManyStreams(Protocol):
-    """Many episodes followed at once; `Streams` is the one of models that look back."""
-
-    def reset(self, which: npt.ArrayLike | None = None) -> None:
-        """Begin new episodes: at the indices or the mask given, or all."""
-
-    def step(
-        self, frames: Observations, state: npt.ArrayLike | None = None, which: npt.ArrayLike | None = None
-    ) -> Said:
-        """Progress (n,), stage probabilities (n, K) and uncertainty (n,) of the newest frames."""
-
-
-@runtime_checkable
-class StreamsMany(Protocol):
-    """A model that follows many episodes at once."""
-
-    def streams(self, count: int, task: str | None = None, every: int = 1) -> ManyStreams:
-        """Follow ``count`` episodes at once, looking at every so many frames of the store's rate."""
+from robo_rm.reward_models.protocol import Said
 
 
 class EncodingModel(BaseRewardModel):
