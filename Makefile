@@ -14,10 +14,10 @@ JOBS ?= 2
 LEROBOT_TESTS := tests/policies/cloning tests/policies/serving tests/policies/robots tests/datasets/importers/lerobot \
 	tests/hw/contract/test_lerobot_units.py
 
-.PHONY: help setup demo test test-lerobot test-matrix test-slow lint format bench clean
+.PHONY: help setup demo docs test test-lerobot test-matrix test-slow lint format bench clean
 
 help:
-	@echo "make setup | demo | test | test-matrix | test-slow | lint | format | bench | clean"
+	@echo "make setup | demo | docs | test | test-matrix | test-slow | lint | format | bench | clean"
 
 setup: $(STAMP)
 
@@ -33,6 +33,11 @@ $(STAMP): pyproject.toml setup.py $(wildcard constraints/*.txt)
 
 demo: $(STAMP)
 	$(BIN)/robo-rm demo out=demo_out
+
+# Warnings are errors: a page that no table of contents names, a link or an anchor that leads nowhere.
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not alone" -n $(JOBS) --dist loadfile
@@ -71,4 +76,4 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/store.py --json out/store.json
 
 clean:
-	rm -rf build dist demo_out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist demo_out docs/_build docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,7 +23,7 @@ from robo_datasets.exporters.lerobot.exporter import export_lerobot
 from robo_datasets.exporters.lerobot.layout import LeRobotSettings
 from robo_datasets.exporters.lerobot.metadata import stage_proportions
 from robo_datasets.exporters.lerobot.statistics import PixelCounts, joined_statistics, row_statistics
-from robo_datasets.video.decoder import video_frames, video_header
+from robo_datasets.video.decoder import opened_video, video_header
 from robo_datasets.video.writer import VideoWriter
 from robo_policies.cloning.lerobot_versions import from_lerobot
 
@@ -165,7 +165,8 @@ def test_every_way_of_writing_frames_keeps_its_tolerance(tmp_path, run_command, 
         assert back[0].length == 8
     else:
         video = target / f"videos/{FRONT}/chunk-000/file-000.mp4"
-        frames = list(itertools.islice(video_frames(video), 8))
+        with opened_video(video) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in itertools.islice(container.decode(video=0), 8)]
     difference = np.abs(np.stack(frames).astype(int) - store[0][FRONT][:])
     assert difference.mean() <= tolerance
     assert (difference.max() == 0) == (tolerance == 0)
