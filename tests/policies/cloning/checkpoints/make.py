@@ -23,8 +23,8 @@ DIMS = {"observation.state": 3, "observation.environment_state": 4, "action": 2}
 SEEN = {"observation.state": [0.3, -0.2, 0.9], "observation.environment_state": [1.0, 0.1, -0.4, 0.6]}
 SETTINGS = {
     "act": ActSettings(
-        chunk_size=4, execution_horizon=2, dim_model=16, n_heads=2, dim_feedforward=16, n_encoder_layers=1, use_vae=True,
-        n_vae_encoder_layers=1, latent_dim=4,
+        chunk_size=4, execution_horizon=2, dim_model=16, n_heads=2, dim_feedforward=16, n_encoder_layers=1,
+        use_vae=True, n_vae_encoder_layers=1, latent_dim=4,
     ),
     "diffusion": DiffusionSettings(
         chunk_size=4, execution_horizon=2, down_dims=[8], diffusion_step_embed_dim=8, num_inference_steps=3
