@@ -66,6 +66,11 @@ class Config:
     """The classes of mode=advantage."""
     name: str = "weights"
     """Name of the set of weights in the store; train-policy reads another than `weights` with weights.name=NAME."""
+    lerobot: str = ""
+    """LeRobot v3.0 dataset of the same episodes: `sarm_progress.parquet` is written into it, by which plain
+    `lerobot-train --sample_weighting.type=rabc` weights pi0, pi05 and SmolVLA."""
+    lerobot_chunk: int | None = None
+    """With lerobot: write these weights too, for a policy of LeRobot's whose chunk_size this is."""
     out: str = ""
     """Folder for metrics.json and an image of weights over example episodes; empty: none is written."""
     device: str = "auto"
@@ -91,6 +96,7 @@ def run(config: Config) -> None:
     weights.check_settings(horizon, config.mode, config.kappa, config.calibration)
     config.top.check()
     config.advantage.check()
+    _check_lerobot(config, store)
     if not re.fullmatch(r"[A-Za-z0-9_]+", config.name) or config.name == "progress":
         raise ConfigError(f"name={config.name!r}: give letters, digits and _, and not 'progress'")
     source: Mapping[str, object]
@@ -116,6 +122,8 @@ def run(config: Config) -> None:
         model=model,
     )
     _print(scores)
+    if config.lerobot:
+        _write_lerobot(config, store, progress, scores.result.weights)
     if config.out:
         out = OutputFolder(config.out, config)
         _write(out, store, scores, progress)
@@ -131,6 +139,40 @@ def run(config: Config) -> None:
         **named,
         out=beside(str(Path(config.store).with_suffix("")), "policy"),
     )
+
+
+def _check_lerobot(config: Config, store: DemoStore) -> None:
+    """Refuse a dataset of other episodes before anything is predicted."""
+    from robo_datasets.lerobot_progress import DatasetEpisodes
+    from robo_rm.weights.lerobot_form import check_chunk
+
+    if config.lerobot_chunk is not None:
+        if not config.lerobot:
+            raise ConfigError("lerobot_chunk needs lerobot=DIR, the LeRobot dataset to write the weights into")
+        check_chunk(config.lerobot_chunk)
+    if config.lerobot:
+        DatasetEpisodes(Path(config.lerobot)).check([store.episode(uuid) for uuid in store.uuids])
+
+
+def _write_lerobot(
+    config: Config,
+    store: DemoStore,
+    progress: Mapping[str, npt.NDArray[np.float32]],
+    weights: Mapping[str, npt.NDArray[np.float32]],
+) -> None:
+    from robo_core.console import say
+    from robo_rm.lerobot_files import write_lerobot_progress, write_lerobot_weights
+    from robo_rm.weights.lerobot_form import KAPPA
+
+    root = Path(config.lerobot)
+    path = write_lerobot_progress(store, root, progress)
+    say(f"wrote {path}: lerobot-train --sample_weighting.type=rabc weights pi0, pi05 and SmolVLA by it")
+    if config.lerobot_chunk is not None:
+        path = write_lerobot_weights(store, root, weights, config.lerobot_chunk, config.name)
+        say(
+            f"wrote {path}: for these weights add --sample_weighting.progress_path={path} "
+            f"--sample_weighting.kappa={KAPPA:g} and --policy.chunk_size={config.lerobot_chunk}"
+        )
 
 
 def _print(scores: Scores) -> None:

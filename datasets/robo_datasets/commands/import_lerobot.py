@@ -23,7 +23,8 @@ class Config(ImportConfig):
     """Folder of the LeRobot dataset (the one that holds meta/info.json)."""
     annotation: str = "auto"
     """Where a v3.0 dataset's own subtasks are read from: frames (subtask_index), dense or sparse (the columns of
-    LeRobot's SARM), none, or auto: the first of these that exists. ``stages`` has priority."""
+    LeRobot's SARM), language (LeRobot 0.6's language columns), none, or auto: the first of these that exists.
+    ``stages`` has priority."""
     cameras: list[str] | None = None
     """Cameras to keep, for example [cam_high]; all by default."""
     video_tolerance: float | None = None
