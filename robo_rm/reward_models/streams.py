@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from robo_core.errors import ModelError
 from robo_rm.reward_models.frames import ModelInputs, checked_step
-from robo_rm.reward_models.protocol import Observations
 
 Said = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """Progress (n,), stage probabilities (n, K) and uncertainty (n,)."""
@@ -29,7 +28,10 @@ class ManyStreams(Protocol):
         """Begin new episodes: at the indices or the mask given, or all."""
 
     def step(
-        self, frames: Observations, state: npt.ArrayLike | None = None, which: npt.ArrayLike | None = None
+        self,
+        frames: Mapping[str, npt.NDArray[np.uint8]],
+        state: npt.ArrayLike | None = None,
+        which: npt.ArrayLike | None = None,
     ) -> Said:
         """Progress (n,), stage probabilities (n, K) and uncertainty (n,) of the newest frames."""
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from robo_core.arrays import Array
 from robo_datasets.importers.content import Content, ContentHash
 from robo_datasets.store.features import FeatureSpec
 
@@ -17,7 +18,7 @@ from robo_datasets.store.features import FeatureSpec
 class SourceFrame(NamedTuple):
     """One frame: a value for every feature, and its time stamps in seconds."""
 
-    values: dict[str, np.ndarray]
+    values: dict[str, Array]
     timestamp: float
     receive_timestamp: float | None = None
 
@@ -111,7 +112,7 @@ class Source(ABC):
         """
         return episode.task
 
-    def numbers(self, episode: SourceEpisode) -> Mapping[str, np.ndarray]:
+    def numbers(self, episode: SourceEpisode) -> Mapping[str, Array]:
         """Low-dimensional features (T, ...) of an episode that robo-rm exported, found without its images.
 
         Raises:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from robo_core.errors import StoreError
 from robo_policies.cloning.windows import ACTION
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
+    from robo_policies.cloning.learned import SavedPolicy
 
 OF_THE_JOINTS = ("contract hash", "joints", "state", "units")
 """The findings of `robo_policies.serving.fit` that a simulated arm shares with a real one."""
@@ -47,7 +48,7 @@ def check_store_contract(store: DemoStore, contract: str) -> None:
         raise StoreError(f"{store.path}: {found.problem} ({contract})")
 
 
-def check_policy_contract(policy: Any, contract: str) -> str | None:
+def check_policy_contract(policy: SavedPolicy, contract: str) -> str | None:
     """Refuse a policy that was trained under another contract than ``contract``, a file or the name of an example.
 
     Returns:

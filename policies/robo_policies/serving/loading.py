@@ -15,7 +15,7 @@ from robo_rm.monitor.limits import ProgressLimits
 from robo_rm.monitor.promise import MonitorCalibration, read_monitor
 
 if TYPE_CHECKING:
-    from robo_policies.cloning.learned import LearnedPolicy
+    from robo_policies.cloning.learned import SavedPolicy
     from robo_rm.reward_models.protocol import RewardModel
 
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Loaded:
     """A policy, a reward model, or both."""
 
-    policy: LearnedPolicy | None
+    policy: SavedPolicy | None
     reward_model: RewardModel | None
     cartesian: CartesianSettings | None = None
     """What the policy's actions mean, where they are poses of the hand."""
