@@ -22,8 +22,7 @@ from robo_core.errors import ModelError
 from robo_core.outputs import write_atomically
 from robo_rm.reward_models.files import CALIBRATION, WEIGHTS
 from robo_rm.reward_models.prediction import Estimate, Prediction
-from robo_rm.reward_models.protocol import Observations, RewardModel, RewardStream
-from robo_rm.reward_models.streams import ManyStreams, Said, StreamsMany
+from robo_rm.reward_models.protocol import ManyStreams, Observations, RewardModel, RewardStream, Said, StreamsMany
 
 VERSION = 2
 # Least distance of two knots of the map of progress: between closer ones a line is so steep that a stream's rounding,

@@ -42,6 +42,10 @@ class Observations(Protocol):
         """One feature."""
 
 
+Said = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""Progress (n,), stage probabilities (n, K) and uncertainty (n,)."""
+
+
 @runtime_checkable
 class RewardStream(Protocol):
     """Estimates frame by frame, in the order of time, at the store's rate."""
@@ -96,3 +100,27 @@ class TrainedModel(RewardModel, Protocol):
 
     def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
         """Write the model folder; ``settings`` are further sections of its config.yaml."""
+
+
+@runtime_checkable
+class ManyStreams(Protocol):
+    """Many episodes followed at once; `Streams` is the one of models that look back."""
+
+    def reset(self, which: npt.ArrayLike | None = None) -> None:
+        """Begin new episodes: at the indices or the mask given, or all."""
+
+    def step(
+        self,
+        frames: Mapping[str, npt.NDArray[np.uint8]],
+        state: npt.ArrayLike | None = None,
+        which: npt.ArrayLike | None = None,
+    ) -> Said:
+        """Progress (n,), stage probabilities (n, K) and uncertainty (n,) of the newest frames."""
+
+
+@runtime_checkable
+class StreamsMany(Protocol):
+    """A model that follows many episodes at once."""
+
+    def streams(self, count: int, task: str | None = None, every: int = 1) -> ManyStreams:
+        """Follow ``count`` episodes at once, looking at every so many frames of the store's rate."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from robo_core.errors import ConfigError, ModelError
 from robo_rm.reward_models.capabilities import capability
-from robo_rm.reward_models.streams import StreamsMany
+from robo_rm.reward_models.protocol import StreamsMany
 
 Observations = Mapping[str, npt.NDArray[Any]]
 """Observations of n environments by key, each (n, ...)."""

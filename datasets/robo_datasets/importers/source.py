@@ -13,12 +13,13 @@ import numpy as np
 from robo_core.arrays import Array
 from robo_datasets.importers.content import Content, ContentHash
 from robo_datasets.store.features import FeatureSpec
+from robo_datasets.store.planar import PlanarFrame
 
 
 class SourceFrame(NamedTuple):
     """One frame: a value for every feature, and its time stamps in seconds."""
 
-    values: dict[str, Array]
+    values: Mapping[str, Array | PlanarFrame]
     timestamp: float
     receive_timestamp: float | None = None
 

@@ -28,10 +28,9 @@ from robo_rm.reward_models.calibration import CalibratedModel
 from robo_rm.reward_models.capabilities import capability, device_of
 from robo_rm.reward_models.card import plain_card
 from robo_rm.reward_models.prediction import Estimate, Prediction
-from robo_rm.reward_models.protocol import Observations, RewardModel
+from robo_rm.reward_models.protocol import Observations, RewardModel, StreamsMany
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind, reward_kind
 from robo_rm.reward_models.saving import WEIGHTS, built, load_reward_model, save_model_folder
-from robo_rm.reward_models.streams import StreamsMany
 from robo_rm.training.budget import MINUTES
 
 NAME = "ensemble"

@@ -29,9 +29,9 @@ from robo_rm.reward_models.calibration import (
 from robo_rm.reward_models.capabilities import capability
 from robo_rm.reward_models.checker import check_reward_model
 from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.protocol import StreamsMany
 from robo_rm.reward_models.registry import FitRequest, reward_kind
 from robo_rm.reward_models.saving import load_reward_model
-from robo_rm.reward_models.streams import StreamsMany
 from robo_rm.scoring import model_hash
 from robo_rm.settings import OptimiserSettings
 from robo_rm.shaping.potential import VideoPotential
