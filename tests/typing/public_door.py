@@ -24,9 +24,18 @@ from robo_datasets.importers import (
     Source,
     SourceEpisode,
     SourceFrame,
+    check_outcomes,
+    check_places,
+    frame_size,
+    image_settings,
     import_source,
+    plan_import,
+    run_import,
+    start_helper,
 )
 from robo_datasets.importers import FeatureSpec as ImportedSpec
+from robo_datasets.importers.image_config import ImageConfig
+from robo_datasets.importers.images import ImageSettings
 from robo_hw import (
     ActionChunk,
     ArmRefusedError,
@@ -178,6 +187,15 @@ def of_importers(source: Source, spec: ImportedSpec, error: ImportSourceError) -
     assert_type(ContentHash().add_times(np.zeros(3)), None)
     assert_type(spec["dtype"], str)
     assert_type(ImportSourceError("unreadable"), ImportSourceError)
+
+
+def of_import_commands(config: ImageConfig, source: Source) -> None:
+    assert_type(start_helper(2, "demos.zarr", "zarr.umi"), None)
+    assert_type(check_places(config, "umi"), None)
+    assert_type(frame_size([128, 128]), tuple[int, int] | None)
+    assert_type(image_settings(config), ImageSettings)
+    assert_type(check_outcomes({"good": "true"}), dict[str, bool | None])
+    assert_type(run_import(config, source, plan_import(source, "demos.zarr")), ImportResult)
 
 
 def of_robots(core: SafetyCore, status: Status, stop: Stop, event: Event) -> None:
