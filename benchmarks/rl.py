@@ -3,7 +3,8 @@
     python benchmarks/rl.py --out out/rl [--tasks open drawer_open ...] [--arms sparse additive pbrs ...]
         [--seeds 0 1 2] [--minutes 12] [--processes 2] [--most CELLS] [--table]
 
-A task is an environment, demonstrations for the learner, and videos for the reward model. The demonstrations are those
+A task is a recipe of train-rl (configs/experiment/rl_<task>.yaml), demonstrations for the learner, and videos for the
+reward model. The demonstrations are those
 of operators who gave up somewhere: cloning them never succeeds. The videos show the whole task in mixed quality, but
 not the commands, as a recording of somebody else's hand; only the reward model is trained on them, and beside them on a
 few rollouts of the demonstrations' clone with the simulator's stages: videos alone do not show what a learner's
@@ -52,7 +53,7 @@ from rl_tasks import TASKS, Task
 from robo_core.console import print_table, progress_bar, say
 from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_policies.rl.settings import LearningSettings, SacSettings
+from robo_policies.rl.settings import SacSettings
 from robo_rm.metrics.intervals import wilson_interval
 from robo_rm.scoring import model_hash
 from robo_rm.shaping.potential import TRUE_PROGRESS
@@ -69,9 +70,6 @@ LAST = 3
 # Demonstrations recorded for each that is used, where only those are that gave up early.
 FOR_ONE = 6
 COLOURS = ("#3b6fb6", "#d1702b", "#3a8f4d", "#8a5fb0", "#b03a4e", "#6d6d6d", "#b09a2b", "#2b9ab0", "#c05fa0", "#5f7d3a")
-
-# The same for every arm and task; all else are the defaults of train-rl.
-LEARNING = ("learning.buffer_size=50000",)
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore
         prepare(options, task.like, arms)
         return DemoStore.open(path)
     if model and not (folder / "reward" / "metrics.json").exists():
-        record(task.base or task.env, videos, "mixed", task.videos, seed=0, parts=task.parts)
+        record(task.base or task.settings.env, videos, "mixed", task.videos, seed=0, parts=task.parts)
         if task.base:
             hop = ("train-reward", "reward=hop", *task.reward)
             robo_rm(None, *hop, f"store={videos}", f"out={folder}/base", "steps=400", "reward.plan.elsewhere=0.1")
@@ -149,8 +147,8 @@ def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore
         if tries:
             training = folder / "tries.zarr"
             if not training.exists():
-                numbers = map(str, (tries, task.action_repeat, TRIES_FROM, *task.noises))
-                run(None, ROLLOUTS, str(path), str(videos), str(training), task.env, *numbers)
+                numbers = map(str, (tries, task.settings.learning.action_repeat, TRIES_FROM, *task.noises))
+                run(None, ROLLOUTS, str(path), str(videos), str(training), task.settings.env, *numbers)
         robo_rm(None, "train-reward", f"store={training}", f"out={folder}/reward", *task.reward)
     if several and not (folder / "ensemble" / "metrics.json").exists():
         if task.base:
@@ -165,19 +163,19 @@ def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore
 def record_demonstrations(task: Task, path: Path) -> None:
     """The demonstrations that the learner is given, unless they are there."""
     if task.max_progress >= 1:
-        record(task.env, path, task.quality, task.demonstrations, seed=77, parts=task.parts)
+        record(task.settings.env, path, task.quality, task.demonstrations, seed=77, parts=task.parts)
         return
     if path.exists():
         return
     partial, wanted = Path(f"{path}.part"), task.demonstrations
     shutil.rmtree(partial, ignore_errors=True)
-    record(task.env, partial, task.quality, FOR_ONE * wanted, seed=77, parts=task.parts)
+    record(task.settings.env, partial, task.quality, FOR_ONE * wanted, seed=77, parts=task.parts)
     store = DemoStore.open(partial)
     reached = {uuid: float(np.max(store.episode(uuid)[TRUE_PROGRESS][:])) for uuid in store.uuids}
     fitting = [uuid for uuid in store.uuids if reached[uuid] <= task.max_progress][:wanted]
     if len(fitting) < wanted:
         raise SystemExit(
-            f"{task.env}: {len(fitting)} of {FOR_ONE * wanted} demonstrations gave up by {task.max_progress}, "
+            f"{task.settings.env}: {len(fitting)} of {FOR_ONE * wanted} demonstrations gave up by {task.max_progress}, "
             f"not {wanted}"
         )
     store.remove([uuid for uuid in store.uuids if uuid not in fitting])
@@ -221,28 +219,21 @@ def reward_words(arm: str, model: Path) -> tuple[str, ...]:
 
 def settings_of(options: argparse.Namespace, name: str, store: DemoStore) -> dict[str, Any]:
     """What the outcome of a cell depends on, beside arm and seed; its steps and minutes, which may differ."""
-    task = TASKS[name]
-    names = ("action_repeat", "discount", "evaluate_every")
-    learning = (*(f"learning.{name}={getattr(task, name)}" for name in names), *LEARNING)
-    learning = (*learning, f"learning.early_termination_patience={task.patience}")
-    if task.ignored_states:
-        learning = (*learning, f"learning.ignored_states=[{','.join(task.ignored_states)}]")
-    defaults = {**asdict(LearningSettings()), **asdict(SacSettings())}
-    return {"env": task.env, "learning": list(learning), "defaults": defaults, "store": store.content_hash()}
+    settings = TASKS[name].settings
+    learning = {**asdict(settings.learning), **asdict(SacSettings())}
+    return {"env": settings.env, "learning": learning, "store": store.content_hash()}
 
 
 def run_cell(options: argparse.Namespace, cell: Cell, store: DemoStore, core: int | None) -> None:
     folder = options.out / cell.folder
     settings = settings_of(options, cell.task, store)
-    learning = settings["learning"]
-    if cell.arm.startswith("sb3_"):
-        learning = [word for word in learning if not word.startswith("learner.")]
-    steps = options.steps or TASKS[cell.task].steps
+    task = TASKS[cell.task]
+    steps = options.steps or task.settings.steps
     model = model_of(cell.arm, options.out, cell.task)
     robo_rm(
         core,
-        *("train-rl", f"env={settings['env']}", f"store={store.path}", f"out={folder}/run", f"seed={cell.seed}"),
-        *(f"steps={steps}", f"minutes={options.minutes}", "device=cpu", *learning),
+        *("train-rl", f"experiment={task.recipe}", f"store={store.path}", f"out={folder}/run", f"seed={cell.seed}"),
+        *(f"steps={steps}", f"minutes={options.minutes}", "device=cpu"),
         *reward_words(cell.arm, model),
     )
     state = json.loads((folder / "run" / "training" / "learning.json").read_text())
@@ -325,7 +316,7 @@ def show(options: argparse.Namespace) -> None:
         ]
         columns = ["reward", "seeds", "clone %", "to 50 %", "to 90 %", "to 95 %", "final % (95 %)", "steps", "steps/s"]
         task = TASKS[name]
-        title = f"{name}: {task.env}, demonstrations: {task.demonstrations} of quality {task.quality}"
+        title = f"{name}: {task.settings.env}, demonstrations: {task.demonstrations} of quality {task.quality}"
         print_table(title, columns, body)
         _picture(cells, name, options.out / f"curves_{name}.png")
     if not table:
@@ -349,7 +340,7 @@ def _picture(cells: dict[Cell, dict[str, Any]], name: str, path: Path) -> None:
     from robo_rm.report.style import new_figure, place, plain, save_image, write_title
 
     figure = new_figure(7.2, 3.9)
-    write_title(figure, f"{TASKS[name].env}: success while learning", 0.12)
+    write_title(figure, f"{TASKS[name].settings.env}: success while learning", 0.12)
     axes = plain(place(figure, 0.65, 0.45, 6.3, 2.95))
     for colour, row in zip(COLOURS * 3, rows_of(cells, name), strict=False):
         curves = [cells[Cell(name, row["arm"], seed)]["curve"] for seed in row["seeds"]]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_core.errors import ModelError
+from robo_rm.reward_models.protocol import Observations
 
 Size = tuple[int, int]
 
@@ -145,7 +146,9 @@ class EpisodeView:
         ModelError: a camera or the state that the model reads is missing, or lengths differ.
     """
 
-    def __init__(self, observations: Any, cameras: Iterable[str], state_key: str | None, state_size: int) -> None:
+    def __init__(
+        self, observations: Observations, cameras: Iterable[str], state_key: str | None, state_size: int
+    ) -> None:
         self._cameras, self._state_key, self._state_size = list(cameras), state_key, state_size
         keys = [*cameras, *([state_key] if state_key else [])]
         missing = [key for key in keys if key not in observations]

@@ -16,6 +16,7 @@ from typing import TypedDict, cast
 
 import numpy as np
 
+from robo_core.arrays import Array
 from robo_core.checksummed import crc32c, digest, open_seal, seal, sync_folder, sync_tree, write_durably
 from robo_core.errors import CorruptionError, StoreError
 from robo_datasets.store.features import LOW_DIM_DTYPES, Feature
@@ -68,7 +69,7 @@ class Derived:
         """Episodes that have arrays here, in order of UUID."""
         return sorted(name for name in list_names(self.path) if name in self)
 
-    def write(self, uuid: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def write(self, uuid: str, arrays: Mapping[str, Array]) -> None:
         """Write an episode's arrays (T, ...) at once; what was there under this provenance is replaced.
 
         Raises:
@@ -102,7 +103,7 @@ class Derived:
         except OSError as error:
             raise StoreError(f"derived arrays cannot be written to {self.path}: {error.strerror}") from error
 
-    def read(self, uuid: str) -> dict[str, np.ndarray]:
+    def read(self, uuid: str) -> dict[str, Array]:
         """The arrays (T, ...) of an episode by key.
 
         Raises:

@@ -15,7 +15,7 @@ from robo_policies.feature_names import NamesError, flat_names
 from robo_policies.serving.values import Values, match_values, recorded_ranges, unit_problem
 
 if TYPE_CHECKING:
-    from robo_policies.cloning.learned import LearnedPolicy
+    from robo_policies.cloning.learned import SavedPolicy
     from robo_policies.serving.cartesian import CartesianActions
     from robo_rm.reward_models.protocol import RewardModel
 
@@ -86,7 +86,7 @@ def _listed(lines: Sequence[str], part: str, here: str | None = None, there: str
 
 
 def policy_findings(
-    policy: LearnedPolicy, contract: RobotContract, cartesian: CartesianActions | None = None
+    policy: SavedPolicy, contract: RobotContract, cartesian: CartesianActions | None = None
 ) -> list[Finding]:
     """Joints, state, cameras, chunk length and rate of a policy against the contract.
 
@@ -149,7 +149,7 @@ def _names_of(card: Mapping[str, object]) -> tuple[str, ...] | None:
         return None
 
 
-def policy_values(policy: LearnedPolicy, contract: RobotContract) -> dict[str, Values]:
+def policy_values(policy: SavedPolicy, contract: RobotContract) -> dict[str, Values]:
     """How a policy's actions and its ``observation.state`` become the contract's, by the names that its card has.
 
     A checkpoint that LeRobot wrote names nothing. It is in LeRobot's units where the contract says them, since LeRobot
@@ -166,7 +166,7 @@ def policy_values(policy: LearnedPolicy, contract: RobotContract) -> dict[str, V
     return found
 
 
-def unit_findings(policy: LearnedPolicy, contract: RobotContract, values: Mapping[str, Values]) -> list[Finding]:
+def unit_findings(policy: SavedPolicy, contract: RobotContract, values: Mapping[str, Values]) -> list[Finding]:
     """Whether the demonstrations of a policy, by the statistics beside its weights, were in the units that it is run
     in; nothing where there are no statistics and the units are the contract's."""
     ranges = recorded_ranges(policy.folder)

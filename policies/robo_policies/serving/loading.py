@@ -6,8 +6,12 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+import robo_policies
+import robo_rm
 from robo_core.errors import ConfigError
-from robo_hw import RobotContract
+from robo_hw import RobotContract, transport
 from robo_policies.serving.cartesian import CartesianActions, CartesianError, CartesianSettings
 from robo_policies.serving.fit import policy_findings, refuse, refuse_wider, reward_findings
 from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
@@ -15,7 +19,7 @@ from robo_rm.monitor.limits import ProgressLimits
 from robo_rm.monitor.promise import MonitorCalibration, read_monitor
 
 if TYPE_CHECKING:
-    from robo_policies.cloning.learned import LearnedPolicy
+    from robo_policies.cloning.learned import SavedPolicy
     from robo_rm.reward_models.protocol import RewardModel
 
 
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 class Loaded:
     """A policy, a reward model, or both."""
 
-    policy: LearnedPolicy | None
+    policy: SavedPolicy | None
     reward_model: RewardModel | None
     cartesian: CartesianSettings | None = None
     """What the policy's actions mean, where they are poses of the hand."""
@@ -91,12 +95,9 @@ def load(
     """
     if not policy and not reward_model:
         raise ConfigError("give policy=DIR, reward_model=DIR, or both")
-    from robo_policies import load_policy
-    from robo_rm import load_reward_model
-
     return Loaded(
-        load_policy(policy, device) if policy else None,
-        load_reward_model(reward_model, device) if reward_model else None,
+        robo_policies.load_policy(policy, device) if policy else None,
+        robo_rm.load_reward_model(reward_model, device) if reward_model else None,
         cartesian,
         read_monitor(reward_model) if reward_model else None,
     )
@@ -104,12 +105,8 @@ def load(
 
 def warm_up(policy: ServedLearnedPolicy, task: str = "") -> None:
     """Act once on nothing: the first call of a network is many times slower than the others."""
-    import numpy as np
-
-    from robo_hw.transport import Observation
-
     values = {
         key: np.zeros(shape, np.uint8 if len(shape) == 3 else np.float32) for key, shape in policy.info.needs.items()
     }
     with contextlib.suppress(CartesianError):  # a hand pose made from nothing need not be one
-        policy.start(task).act(Observation(0, 0.0, values, past=(values,) * (policy.info.history - 1)))
+        policy.start(task).act(transport.Observation(0, 0.0, values, past=(values,) * (policy.info.history - 1)))

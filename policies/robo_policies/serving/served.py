@@ -17,7 +17,7 @@ from robo_rm.monitor.promise import MonitorCalibration
 from robo_rm.monitor.watch import MonitoredRun
 
 if TYPE_CHECKING:
-    from robo_policies.cloning.learned import LearnedPolicy
+    from robo_policies.cloning.learned import SavedPolicy
     from robo_policies.serving.cartesian import CartesianActions
     from robo_rm.reward_models.protocol import RewardModel
 
@@ -50,9 +50,7 @@ class ServedLearnedPolicy:
     The caller has checked that it fits the contract (``policy_findings``).
     """
 
-    def __init__(
-        self, policy: LearnedPolicy, contract: RobotContract, cartesian: CartesianActions | None = None
-    ) -> None:
+    def __init__(self, policy: SavedPolicy, contract: RobotContract, cartesian: CartesianActions | None = None) -> None:
         self._policy, self._cartesian, self._noticed = policy, cartesian, ""
         values = policy_values(policy, contract)
         self._state, self._actions = values[STATE], values[ACTION]
