@@ -13,18 +13,18 @@ class Watch:
     """When the monitor asks for help. The limits count where the reward model has no calibrated monitor."""
 
     false_alarm_rate: float = 0.05
-    """Highest fraction of successful runs that may raise an alarm; one that `robo-rm calibrate-monitor` promises."""
+    """Highest fraction of successful runs that may raise an alarm; one of the rates of `robo-rm calibrate-monitor`."""
 
     stall_after: float = 8.0
-    """Seconds without a rise that count as a stall."""
+    """Seconds without a rise of progress that count as a stall."""
     rise: float = 0.02
-    """Progress, in [0, 1], that counts as a rise."""
+    """Smallest increase of progress that counts as a rise."""
     drop: float = 0.15
-    """Progress below the best so far that counts as going back."""
+    """Drop below the best progress so far that counts as going back."""
     drop_for: float = 1.0
-    """For how many seconds, so that one odd estimate does not count."""
+    """Seconds that such a drop must last."""
     done: float = 0.97
-    """Progress from which the task is called done; standing still is then right."""
+    """Progress from which the task counts as done."""
 
     def validate(self) -> None:
         """Check the ranges of the limits.

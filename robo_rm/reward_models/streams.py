@@ -19,9 +19,7 @@ from robo_rm.reward_models.base import BaseRewardModel
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, channels_last, exact_arithmetic, fill, to_pixels
 from robo_rm.reward_models.frames import EpisodeView, ModelInputs, checked_step, resize, with_change
 from robo_rm.reward_models.prediction import Estimate
-
-Said = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
-"""Progress (n,), stage probabilities (n, K) and uncertainty (n,)."""
+from robo_rm.reward_models.protocol import Said
 
 
 class EncodingModel(BaseRewardModel):

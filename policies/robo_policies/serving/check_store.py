@@ -45,13 +45,13 @@ def store_findings(store: DemoStore, contract: RobotContract, pose: int | None =
         shape = tuple(feature["shape"]) if feature else ()
         if key == ACTION and pose is not None:
             problem = f"has shape {shape}, a pose {pose} values" if shape != (pose,) else ""
-            findings.judge(key, problem, f"poses of {pose} values")
+            findings.pass_or_fail(key, problem, f"poses of {pose} values")
             continue
         problem = f"has shape {shape}, the contract {len(joints)} joints" if shape != (len(joints),) else found.problem
         good = f"{len(joints)} joints in the contract's order"
         if found.units is not None:
             good += f", in LeRobot's units: {found.units.described()}"
-        findings.judge(key, problem if feature else "missing", good)
+        findings.pass_or_fail(key, problem if feature else "missing", good)
     for camera in contract.cameras:
         feature = store.features.get(IMAGES + camera.name)
         size = tuple(feature["shape"]) if feature else "missing"
@@ -62,7 +62,7 @@ def store_findings(store: DemoStore, contract: RobotContract, pose: int | None =
         findings.add(f"camera {camera.name}", verdict, problem or f"{wanted[0]}x{wanted[1]}")
     different = abs(store.fps - contract.rates.actions) > 1e-6 * contract.rates.actions
     problem = f"{store.fps:g} frames/s, rates.actions is {contract.rates.actions:g} Hz" if different else ""
-    findings.judge("rate", problem, f"{store.fps:g} Hz")
+    findings.pass_or_fail("rate", problem, f"{store.fps:g} Hz")
     if pose is not None or any(one.verdict == NO_GO and one.check in (STATE, ACTION) for one in findings):
         return findings
     rows = {key: [np.asarray(store[i][key][:], np.float64) for i in range(len(store))] for key in (ACTION, STATE)}

@@ -49,7 +49,7 @@ class Findings(list[Finding]):
         """Add one."""
         self.append(Finding(self.part, check, verdict, detail))
 
-    def judge(self, check: str, problem: str, good: str) -> None:
+    def pass_or_fail(self, check: str, problem: str, good: str) -> None:
         """Add a no-go where there is a ``problem``, and what is ``good`` where there is none."""
         self.add(check, NO_GO if problem else GO, problem or good)
 
@@ -117,11 +117,11 @@ def policy_findings(
     checked: list[tuple[str, str]] = [(ACTION, "joints"), (STATE, "state")]
     if cartesian is not None:
         problem = cartesian.problem(policy.dims[ACTION], _names_of(card))
-        findings.judge("Cartesian actions", problem, f"{cartesian.size} values")
+        findings.pass_or_fail("Cartesian actions", problem, f"{cartesian.size} values")
         if cartesian.reads_pose:
             size = policy.dims.get(STATE, cartesian.size)
             wrong = f"it reads {size} values of {STATE}, a pose has {cartesian.size}" if size != cartesian.size else ""
-            findings.judge("state", wrong, f"a pose of {size} values")
+            findings.pass_or_fail("state", wrong, f"a pose of {size} values")
         checked = [] if cartesian.reads_pose else [(STATE, "state")]
     for key, check in checked:
         size, found = policy.dims.get(key, len(joints)), values[key]
@@ -129,19 +129,19 @@ def policy_findings(
             f"its {'actions have' if key == ACTION else 'state has'} {size} values, the contract {len(joints)} joints"
         )
         good = ", ".join(joints if found.units is None else found.units.names) if key == ACTION else f"{size} joints"
-        findings.judge(check, what if size != len(joints) else found.problem, good)
+        findings.pass_or_fail(check, what if size != len(joints) else found.problem, good)
     findings += unit_findings(policy, contract, values) if cartesian is None else []
     findings += camera_findings("checkpoint", policy.cameras, contract)
     length, most = policy.chunk_size, contract.safety.max_horizon
     problem = f"{length} actions are more than safety.max_horizon {most}" if length > most else ""
-    findings.judge("chunk length", problem, f"{length}")
+    findings.pass_or_fail("chunk length", problem, f"{length}")
     fps = card.get("fps")
     if fps is None:
         findings.add("action rate", WARN, f"it does not say its rate; {contract.rates.actions:g} Hz assumed")
     else:
         different = abs(float(fps) - contract.rates.actions) > 1e-6 * contract.rates.actions
         rate = f"trained at {fps:g} Hz, rates.actions of the contract is {contract.rates.actions:g}"
-        findings.judge("action rate", rate if different else "", f"{contract.rates.actions:g} Hz")
+        findings.pass_or_fail("action rate", rate if different else "", f"{contract.rates.actions:g} Hz")
     further = [key for key in policy.dims if key not in (STATE, ACTION)]
     if further:
         text = f"needs {', '.join(f'{key} ({policy.dims[key]})' for key in further)}: give the bridge a topic"

@@ -21,8 +21,8 @@ from robo_rm.reward_models.grm.network import HopNetwork
 from robo_rm.reward_models.grm.settings import check_hop_settings
 from robo_rm.reward_models.placing import place_in_stages
 from robo_rm.reward_models.prediction import Estimate, Prediction
-from robo_rm.reward_models.protocol import Observations
-from robo_rm.reward_models.streams import EncodingModel, Said, Streams
+from robo_rm.reward_models.protocol import Observations, Said
+from robo_rm.reward_models.streams import EncodingModel, Streams
 
 NAME = "hop"
 

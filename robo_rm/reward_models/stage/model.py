@@ -20,12 +20,12 @@ from robo_rm.labels.plan import WindowShape, regular_window
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, exact_arithmetic, fill
 from robo_rm.reward_models.frames import EpisodeView, ModelInputs
 from robo_rm.reward_models.prediction import Prediction
-from robo_rm.reward_models.protocol import Observations
+from robo_rm.reward_models.protocol import Observations, Said
 from robo_rm.reward_models.stage.card import stage_model_card
 from robo_rm.reward_models.stage.description import StageDescription
 from robo_rm.reward_models.stage.network import Heads, StageNetwork, compose
 from robo_rm.reward_models.stage.sparse import DENSE, SPARSE, shown_provenance
-from robo_rm.reward_models.streams import EncodingModel, Said, Streams
+from robo_rm.reward_models.streams import EncodingModel, Streams
 from robo_rm.settings import FrozenSettings
 
 NAME = "stage"
