@@ -35,22 +35,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import queue
 import shutil
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import check_settings, read_results, robo_rm, run, run_cells
 from parts import annotate_parts
 from rl_tasks import TASKS, Task
 
-from robo_core.console import print_table, progress_bar, say
+from robo_core.console import print_table, say
 from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
 from robo_policies.rl.settings import SacSettings
@@ -98,28 +93,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--most", type=int, help="stop after so many cells")
     parser.add_argument("--table", action="store_true", help="print what there is and run nothing")
     return parser.parse_args()
-
-
-def robo_rm(core: int | None, *words: str) -> None:
-    """Run ``robo-rm`` on one core."""
-    run(core, "-m", "robo_core.cli.main", *words)
-
-
-def run(core: int | None, *words: str) -> None:
-    """Run Python on one core; its last words are shown where it fails."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, *words],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        if core is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(process.pid, {core})
-        _, errors = process.communicate()
-    if process.returncode != 0:
-        raise SystemExit(f"python {' '.join(words)}\n{errors.strip()}")
 
 
 def needs_model(arm: str) -> bool:
@@ -253,12 +226,8 @@ def run_cell(options: argparse.Namespace, cell: Cell, store: DemoStore, core: in
 
 def read_cells(options: argparse.Namespace) -> dict[Cell, dict[str, Any]]:
     """Finished cells of the tasks asked for."""
-    found = {}
-    for name in options.tasks:
-        for path in sorted((options.out / name).glob("*/cell.json")):
-            result = json.loads(path.read_text())
-            found[Cell(result["task"], result["arm"], result["seed"])] = result
-    return found
+    found = read_results(options.out, options.tasks)
+    return {Cell(result["task"], result["arm"], result["seed"]): result for result in found}
 
 
 def steps_to(curve: list[dict[str, float]], milestone: float) -> float:
@@ -364,10 +333,6 @@ def main() -> None:
         show(options)
         return
     options.out.mkdir(parents=True, exist_ok=True)
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
-    free: queue.Queue[int | None] = queue.Queue()
-    for core in cores[: options.processes or 2]:
-        free.put(core)
     # All arms of a seed before the next seed, so that an interrupted comparison is a fair one.
     wanted = [Cell(name, arm, seed) for name in options.tasks for seed in options.seeds for arm in options.arms]
     done = read_cells(options)
@@ -378,30 +343,12 @@ def main() -> None:
         if not left:
             continue
         store = prepare(options, name, {cell.arm for cell in left})
-        for result in finished:
-            for key, value in settings_of(options, name, store).items():
-                if result["settings"].get(key) != value:
-                    raise SystemExit(
-                        f"{options.out}/{name} holds cells with {key}={result['settings'].get(key)}, not {value}; "
-                        "give another --out"
-                    )
-        with (
-            progress_bar(name, total=len(left) + len(finished), unit="cells", done=len(finished)) as bar,
-            ThreadPoolExecutor(free.qsize()) as pool,
-        ):
-            lock = threading.Lock()
+        check_settings(options.out / name, finished, settings_of(options, name, store))
 
-            def work(cell: Cell, store: DemoStore = store, bar: Any = bar, lock: threading.Lock = lock) -> None:
-                core = free.get()
-                try:
-                    run_cell(options, cell, store, core)
-                finally:
-                    free.put(core)
-                with lock:
-                    bar.advance(1, note=f"{cell.arm}, seed {cell.seed}")
+        def work(cell: Cell, core: int | None, store: DemoStore = store) -> None:
+            run_cell(options, cell, store, core)
 
-            for _ in pool.map(work, left):
-                pass
+        run_cells(name, left, len(finished), options.processes, work)
     show(options)
 
 

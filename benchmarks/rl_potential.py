@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rl import HELD_OUT_FROM, ROLLOUTS, model_of, record_demonstrations, run
+from cells import run
+from rl import HELD_OUT_FROM, ROLLOUTS, model_of, record_demonstrations
 from rl_tasks import TASKS
 
 from robo_core.console import print_table

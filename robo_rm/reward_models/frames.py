@@ -28,7 +28,7 @@ def _multiple_of_8(pixels: float) -> int:
 
 def resize(frames: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
     """Frames (n, H, W, 3) uint8 brought to (n, h, w, 3), each pixel the mean of what it covers."""
-    if frames.shape[1:3] == size:
+    if frames.shape[1:3] == tuple(size):
         return frames
     resized = np.empty((len(frames), *size, 3), dtype=np.uint8)
     for source, target in zip(frames, resized, strict=True):

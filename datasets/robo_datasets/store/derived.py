@@ -20,6 +20,7 @@ from robo_core.arrays import Array
 from robo_core.checksummed import crc32c, digest, open_seal, seal, sync_folder, sync_tree, write_durably
 from robo_core.errors import CorruptionError, StoreError
 from robo_datasets.store.features import LOW_DIM_DTYPES, Feature
+from robo_datasets.store.index import read_group
 from robo_datasets.store.layout import (
     COMMIT_FILE,
     DERIVED,
@@ -121,14 +122,7 @@ class Derived:
         return {key: self._read_array(folder, key, commit) for key in keys}
 
     def _read_array(self, folder: Path, key: str, commit: CommitRecord) -> np.ndarray:
-        path = folder / key / GROUP_FILE
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise CorruptionError(f"{path} cannot be read: {error.strerror}") from error
-        if f"{crc32c(raw):08x}" != commit["files"].get(f"{key}/{GROUP_FILE}", {"crc32c": ""})["crc32c"]:
-            raise CorruptionError(f"{path} was changed or damaged: its checksum does not match COMMIT.json")
-        meta = json.loads(raw)
+        meta = read_group(folder, f"{key}/{GROUP_FILE}", commit)
         feature = Feature(key, tuple(meta["shape"][1:]), meta["data_type"])
         return read_rows(folder / key / chunk_name(feature), feature, commit["length"]).copy()
 

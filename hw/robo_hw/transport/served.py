@@ -74,6 +74,12 @@ class PolicyInfo:
     """Joint -> [low, high] of its demonstrations' first states, for ``SafetyCore.arm``; empty where unknown."""
 
 
+PLAIN = ("kind", "chunk_size", "execution_horizon", "history", "contract_hash")
+"""Fields of a policy that travel as they are."""
+NO_POLICY = PolicyInfo("", "", 0, 0, {})
+"""What a server says where it only watches progress."""
+
+
 class PolicyRun(Protocol):
     """A policy during one episode."""
 

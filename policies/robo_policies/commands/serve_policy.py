@@ -23,7 +23,7 @@ from robo_core.outputs import OutputFolder
 from robo_hw import transport
 from robo_policies import serving
 from robo_policies.serving.cartesian_settings import CartesianSettings
-from robo_policies.serving.watch_settings import Watch
+from robo_rm.monitor.settings import Watch
 
 GROUP = "robot"
 
@@ -69,11 +69,11 @@ def run(config: Config) -> None:
     credentials = transport.Credentials(config.secret, config.certificates, tuple(config.users), config.shared_folder)
     credentials.server(address)  # before a network is loaded
     address.private_path(credentials.trusted(), credentials.shared_folder)
-    limits = config.watch.limits()
+    config.watch.validate()
     if config.threads < 0:
         raise ConfigError(f"threads={config.threads} must be 0 (torch decides) or more")
     loaded = serving.load(config.policy, config.reward_model, config.device, config.cartesian)
-    policy, progress = loaded.served(contract, limits, config.confirm_wider_limits, config.watch.false_alarm_rate)
+    policy, progress = loaded.served(contract, config.watch, config.confirm_wider_limits)
     if loaded.reward_model is not None and loaded.monitor is None:
         say(f"the monitor of {config.reward_model} is not calibrated: fixed limits, and no promise about false alarms")
         say(f"next: robo-rm calibrate-monitor model={config.reward_model} store=STORE_WITH_UNSEEN_RUNS")

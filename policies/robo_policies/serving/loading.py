@@ -15,8 +15,8 @@ from robo_hw import RobotContract, transport
 from robo_policies.serving.cartesian import CartesianActions, CartesianError, CartesianSettings
 from robo_policies.serving.fit import policy_findings, refuse, refuse_wider, reward_findings
 from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
-from robo_rm.monitor.limits import ProgressLimits
 from robo_rm.monitor.promise import MonitorCalibration, read_monitor
+from robo_rm.monitor.settings import Watch
 
 if TYPE_CHECKING:
     from robo_policies.cloning.learned import SavedPolicy
@@ -47,9 +47,8 @@ class Loaded:
     def served(
         self,
         contract: RobotContract,
-        limits: ProgressLimits | None = None,
+        watch: Watch | None = None,
         confirm_wider_limits: bool = False,
-        false_alarm_rate: float = 0.05,
     ) -> tuple[ServedLearnedPolicy | None, ServedRewardModel | None]:
         """Both as the policy server takes them.
 
@@ -59,7 +58,8 @@ class Loaded:
             ConfigError: the monitor does not promise so few false alarms.
         """
         cartesian = self.actions(contract)
-        self._check_rate(false_alarm_rate)
+        watch = watch or Watch()
+        self._check_rate(watch.false_alarm_rate)
         if self.policy is not None:
             findings, what = policy_findings(self.policy, contract, cartesian), f"the policy in {self.policy.folder}"
             refuse(findings, what)
@@ -68,9 +68,7 @@ class Loaded:
             refuse(reward_findings(self.reward_model, contract), "the reward model")
         return (
             None if self.policy is None else ServedLearnedPolicy(self.policy, contract, cartesian),
-            None
-            if self.reward_model is None
-            else ServedRewardModel(self.reward_model, contract, limits, self.monitor, false_alarm_rate),
+            None if self.reward_model is None else ServedRewardModel(self.reward_model, contract, watch, self.monitor),
         )
 
     def _check_rate(self, rate: float) -> None:

@@ -12,8 +12,9 @@ from robo_hw import RobotContract
 from robo_hw.transport import Observation, PolicyInfo, ProgressEstimate
 from robo_policies.serving.fit import ACTION, IMAGES, STATE, policy_values, reward_rate, reward_values
 from robo_policies.serving.values import Values
-from robo_rm.monitor.limits import LimitedRun, ProgressLimits
+from robo_rm.monitor.limits import LimitedRun
 from robo_rm.monitor.promise import MonitorCalibration
+from robo_rm.monitor.settings import Watch
 from robo_rm.monitor.watch import MonitoredRun
 
 if TYPE_CHECKING:
@@ -114,21 +115,19 @@ class ServedRewardModel:
     Args:
         model: the reward model.
         contract: of the arm.
-        limits: what the monitor goes by without a calibration.
+        watch: when to ask for help.
         monitor: its calibration, from the model folder, or None.
-        rate: highest rate of false alarms that is accepted of a calibrated monitor.
     """
 
     def __init__(
         self,
         model: RewardModel,
         contract: RobotContract,
-        limits: ProgressLimits | None = None,
+        watch: Watch | None = None,
         monitor: MonitorCalibration | None = None,
-        rate: float = 0.05,
     ) -> None:
-        self._model, self._limits, self._monitor, self._false_alarms = model, limits or ProgressLimits(), monitor, rate
-        self._limits.validate()
+        self._model, self._watch, self._monitor = model, watch or Watch(), monitor
+        self._watch.validate()
         shapes = camera_shapes(contract)
         self.needs: Mapping[str, tuple[int, ...]] = {key: shapes[key] for key in model.cameras}
         if model.state_key == STATE:
@@ -139,7 +138,8 @@ class ServedRewardModel:
 
     def start(self, task: str) -> ProgressFollower:
         """Begin an episode."""
-        run = LimitedRun(self._limits) if self._monitor is None else MonitoredRun(self._monitor, self._false_alarms)
+        watch = self._watch
+        run = LimitedRun(watch) if self._monitor is None else MonitoredRun(self._monitor, watch.false_alarm_rate)
         return ProgressFollower(self._model, task, self.rate, run, self._state)
 
 
