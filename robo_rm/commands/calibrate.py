@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import beside, say_next
+
 GROUP = "reward model"
 
 
@@ -46,6 +48,7 @@ def run(config: Config) -> None:
     if config.remove:
         (folder / CALIBRATION).unlink(missing_ok=True)
         say(f"{folder} is not calibrated any more")
+        say_next("eval-reward", model=config.model, store=config.store, out=beside(config.model, "report"))
         return
     if not 0 < config.fraction <= 1:
         raise ConfigError(f"fraction={config.fraction}: give a fraction above 0 and up to 1")
@@ -56,3 +59,4 @@ def run(config: Config) -> None:
     write_calibration(folder, done.calibration)
     say(f"calibrated with {len(done.calibration.uuids)} episodes that eval-reward will leave out: {done.summary}")
     say(f"wrote {folder / CALIBRATION}")
+    say_next("eval-reward", model=config.model, store=config.store, out=beside(config.model, "report"))

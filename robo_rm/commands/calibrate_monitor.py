@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import say_next
+
 GROUP = "reward model"
 
 
@@ -56,6 +58,7 @@ def run(config: Config) -> None:
         remove_monitor(folder)
         write_card_section(folder, None)
         say(f"{folder} has no calibrated monitor any more")
+        say_next("calibrate-monitor", model=config.model, store=config.store)
         return
     store = DemoStore.open(config.store)
     training = DemoStore.open(config.training_store) if config.training_store else store
@@ -65,4 +68,4 @@ def run(config: Config) -> None:
     write_card_section(folder, found)
     print_promise(found)
     say(f"wrote {folder / MONITOR}")
-    say(f"next: robo-rm serve-policy reward_model={folder} contract=YOUR_ROBOT.yaml")
+    say_next("serve-policy", reward_model=config.model, contract="YOUR_ROBOT.yaml")

@@ -44,7 +44,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Evaluate the model and write the report."""
-    from robo_core.cli.following import say_next
+    from robo_core.cli.following import say_next, say_then
     from robo_core.console import print_table, say
     from robo_core.errors import ConfigError
     from robo_core.outputs import OutputFolder
@@ -103,8 +103,8 @@ def run(config: Config) -> None:
     write_report(evaluation, advice, store, camera, f"Reward model {Path(config.model).name}", out.path("report.html"))
     out.announce()
     if any(item.use == "weighting" and item.mark == "no" for item in advice):
-        say(
-            f"next: no weights of this model (see above): {out.path('report.html')} shows where it fails, the worst "
+        say_then(
+            f"no weights of this model (see above): {out.path('report.html')} shows where it fails, the worst "
             "episodes first; correct stage labels or add failures, train again, and score with a model that passes"
         )
     else:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import beside, say_next
+
 GROUP = "reward model"
 
 
@@ -67,6 +69,8 @@ def run(config: Config) -> None:
     cameras = models[board.best].cameras
     write_board(board, store, cameras[0] if cameras else None, out.path("report.html"))
     out.announce()
+    best = config.models[names.index(board.best)]
+    say_next("eval-reward", model=best, store=config.store, out=beside(best, "report"))
 
 
 def distinct_names(folders: list[str]) -> list[str]:

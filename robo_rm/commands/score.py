@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
@@ -79,7 +78,7 @@ def run(config: Config) -> None:
             "give model=FOLDER, or progress_key=KEY to weight by progress that the store holds"
             + (", not both" if config.model else "")
         )
-    from robo_core.cli.following import beside, say_next
+    from robo_core.cli.following import beside_store, say_next
     from robo_core.console import say
     from robo_core.outputs import OutputFolder
     from robo_datasets import DemoStore
@@ -129,7 +128,7 @@ def run(config: Config) -> None:
         store=config.store,
         weights="rabc",
         **named,
-        out=beside(str(Path(config.store).with_suffix("")), "policy"),
+        out=beside_store(config.store, "policy"),
     )
 
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import say_next
+from robo_datasets.commands.following import say_training
+
 GROUP = "datasets"
 
 
@@ -49,6 +52,7 @@ def run(config: Config) -> None:
     if config.remove:
         count = drop_cache(Path(config.store))
         say(f"{config.store}: removed {count} set{'' if count == 1 else 's'} of cached frames")
+        say_next("cache", store=config.store)
         return
     started = time.monotonic()
     caches = [
@@ -71,3 +75,4 @@ def run(config: Config) -> None:
         output = OutputFolder(config.out, config)
         output.write_metrics({"frames": frames, "bytes": size, "seconds": seconds, "episodes": len(todo)})
         output.announce()
+    say_training(config.store)

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import say_next
+from robo_datasets.commands.following import say_training
+
 if TYPE_CHECKING:
     from robo_datasets.doctor.findings import Report
 
@@ -84,7 +87,10 @@ def run(config: Config) -> None:
         write_atomically(output.path("findings.json"), json.dumps(details, indent=1) + "\n")
         output.announce()
     if report.open_errors:
+        if not config.repair:
+            say_next("doctor", store=config.store, repair="true")
         raise SystemExit(1)
+    say_training(config.store)
 
 
 def _rows(report: Report) -> list[tuple[object, ...]]:

@@ -37,4 +37,5 @@ def run(config: Config) -> None:
     from robo_datasets.exporters.diffusion_policy.exporter import export_diffusion_policy
 
     store = open_store(config)
-    finish(config, export_diffusion_policy(store, config.target, config.keys, config.state_key, config.workers))
+    written = export_diffusion_policy(store, config.target, config.keys, config.state_key, config.workers)
+    finish(config, written, f"give it to a task of diffusion_policy: task.dataset.zarr_path={config.target}")

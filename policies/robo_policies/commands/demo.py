@@ -8,6 +8,7 @@ the same command again to resume.
 
 from __future__ import annotations
 
+from robo_core.cli.following import say_next
 from robo_policies.demo.settings import Config
 
 GROUP = "whole line"
@@ -33,3 +34,4 @@ def run(config: Config) -> None:
         metrics | {"seconds": sum(pipeline.seconds.values()), "peak_memory_gib": pipeline.peak_memory_gib}
     )
     say(f"report: {out.path('report.html')}")
+    say_next("import lerobot", source="YOUR_DATASET", store="demos.zarr")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import saved_setting, say_next
 from robo_policies.cloning.settings import Execution
 from robo_policies.cloning.steering_settings import SteeringSettings
 
@@ -123,6 +124,8 @@ def run(config: Config) -> None:
     _write_episodes(out, results)
     write_report(out.folder, config.env, results, comparison)
     out.announce()
+    store = saved_setting(config.policy, "store") or "STORE.zarr"
+    say_next("deploy-check", policy=config.policy, store=store, contract=config.contract or "YOUR_ROBOT.yaml")
 
 
 def _names(folders: list[str]) -> list[str]:

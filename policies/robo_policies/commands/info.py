@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from robo_core.cli.following import say_next
+from robo_datasets.commands.following import say_training
+
 GROUP = "whole line"
 
 
@@ -43,3 +46,7 @@ def run(config: Config) -> None:
         out = OutputFolder(config.out, config)
         out.write_metrics(metrics)
         out.announce()
+    if config.store is not None:
+        say_training(config.store)
+    else:
+        say_next("demo", out="demo")

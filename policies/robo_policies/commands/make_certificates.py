@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import say_next
+
 GROUP = "robot"
 
 
@@ -43,3 +45,10 @@ def run(config: Config) -> None:
     for folder in made[1:]:
         say(f"copy {folder} to the arm's computer: policy_address:=tls://{config.hosts[0]}:5555, policy_certificates")
     say("then delete what is left here; whoever has a key can be that side")
+    say_next(
+        "serve-policy",
+        policy="POLICY",
+        contract="YOUR_ROBOT.yaml",
+        listen="tls://0.0.0.0:5555",
+        certificates=str(made[0]),
+    )

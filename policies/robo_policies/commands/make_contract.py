@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import say_next
+
 GROUP = "robot"
 OUT_IS_A_FILE = True
 
@@ -72,3 +74,4 @@ def run(config: Config) -> None:
         say(f"wrote {out}: complete what is listed above, and load it again (any command with contract={out} does)")
     else:
         say(f"wrote {out}")
+    say_next("deploy-check", policy="POLICY", store="STORE.zarr", contract=config.out)

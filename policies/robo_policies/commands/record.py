@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import beside_store, say_next
+
 GROUP = "datasets"
 
 
@@ -154,3 +156,4 @@ def run(config: Config) -> None:
         out = OutputFolder(config.out, config)
         out.write_metrics(metrics)
         out.announce()
+    say_next("train-reward", store=config.store, out=beside_store(config.store, "rm"))

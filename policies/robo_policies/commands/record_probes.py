@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import say_next
+
 GROUP = "datasets"
 
 
@@ -37,7 +39,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Record what is missing and say what the store holds."""
-    from robo_core.console import print_table, progress_bar, say
+    from robo_core.console import print_table, progress_bar
     from robo_core.errors import ConfigError
     from robo_datasets import DemoStore
     from robo_datasets.store.layout import utc_now
@@ -74,4 +76,4 @@ def run(config: Config) -> None:
         lengths[plan.quality] = sum(known[plan.uuid_of(index)] for index in range(config.episodes))
     rows = [(probe, config.episodes, frames) for probe, frames in lengths.items()]
     print_table(f"Probes in {config.store}", ["probe", "episodes", "frames"], rows)
-    say(f"robo-rm eval-reward model=MODEL store=DEMOS probe_store={config.store} out=report counts them")
+    say_next("eval-reward", model="MODEL", store="DEMOS.zarr", probe_store=config.store, out="report")

@@ -65,7 +65,7 @@ def run(config: Config) -> None:
     """Train, then write metrics and the loss curve beside the policy."""
     from pathlib import Path
 
-    from robo_core.cli.following import beside, say_next
+    from robo_core.cli.following import beside, say_next, say_then
     from robo_core.console import print_table, say
     from robo_core.errors import ConfigError
     from robo_core.outputs import OutputFolder
@@ -113,7 +113,7 @@ def run(config: Config) -> None:
     elif config.contract:
         say_next("deploy-check", policy=config.out, store=config.store, contract=config.contract)
     else:
-        say(
-            "next: an arm takes this policy with a robot contract only; robo-rm make-contract --help says how to write "
+        say_then(
+            "an arm takes this policy with a robot contract only; robo-rm make-contract --help says how to write "
             f"one, robo-rm deploy-check policy={config.out} store={config.store} then takes it as contract="
         )

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import beside, say_next
 from robo_core.outputs import RL_POLICY
 from robo_policies.rl.settings import LEARNERS, LearnerSettings, LearningSettings, RunSettings, SacSettings
 from robo_rm.shaping.settings import ShapingSettings
@@ -140,3 +141,4 @@ def run(config: Config) -> None:
     write_report(out.path("report.html"), runner, config.env, terms, numbers, log.figure(curve))
     print_table("train-rl", ["metric", "value"], [[name, value] for name, value in metrics.items()])
     out.announce()
+    say_next("eval-policy", policy=config.out, env=config.env, out=beside(config.out, "evaluation"))
