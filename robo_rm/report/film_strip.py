@@ -293,7 +293,7 @@ def _band(axes: Axes, stage: npt.NDArray[np.int64], seconds: tuple[float, float]
             axes.text(
                 (start + end) / 2 * scale,
                 0.46,
-                str(int(stage[start]) + 1),
+                str(int(stage[start])),
                 ha="center",
                 va="center",
                 fontsize=7.5,
@@ -329,7 +329,7 @@ def _legend_lines(stages: Sequence[str], across: float) -> list[list[tuple[int, 
     lines: list[list[tuple[int, str, float]]] = [[]]
     left = 0.0
     for i, name in enumerate(stages):
-        words = f"{i + 1} {name}"
+        words = f"{i} {name}"
         width = 0.32 + 0.067 * len(words)
         if left and left + width > across:
             lines.append([])

@@ -35,7 +35,7 @@ def run(config: Config) -> None:
 
         rows = summarise(DemoStore.open(config.store))
         print_table(config.store, ["what", "found"], rows)
-        metrics = {str(name): value for name, value in rows}
+        metrics = {name: "; ".join(value for other, value in rows if other == name) for name, _ in rows}
     else:
         from robo_policies.system.machine import examine_machine
 

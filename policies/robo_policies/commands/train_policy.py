@@ -66,10 +66,12 @@ def run(config: Config) -> None:
     from pathlib import Path
 
     from robo_core.cli.following import beside, say_next, say_then
-    from robo_core.console import print_table, say
+    from robo_core.console import say
     from robo_core.errors import ConfigError
+    from robo_core.metric_table import print_metrics
     from robo_core.outputs import OutputFolder
     from robo_datasets import DemoStore
+    from robo_policies.cloning.meanings import MEANINGS
     from robo_policies.cloning.training import train_policy
     from robo_rm.report.style import save_image
     from robo_rm.training.budget import Budget
@@ -105,7 +107,7 @@ def run(config: Config) -> None:
     lines = {"weighted loss": trained.losses}
     figure = curve_figure(steps, lines, "Training loss", trained.held_out, "held-out loss")
     save_image(figure, out.path("curve.png"))
-    print_table("train-policy", ["figure", "value"], sorted(trained.metrics.items()))
+    print_metrics("Trained policy", trained.metrics, MEANINGS)
     out.announce()
     env = next((one.attributes.get("env") for one in store), None)
     if env:

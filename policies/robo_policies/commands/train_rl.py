@@ -82,8 +82,10 @@ def run(config: Config) -> None:
 
     from robo_core.console import print_table, progress_bar, say
     from robo_core.errors import ConfigError
+    from robo_core.metric_table import print_metrics
     from robo_core.outputs import OutputFolder
     from robo_policies.rl.algorithms.compilation import decide_compiling
+    from robo_policies.rl.logging.meanings import MEANINGS, WHY_MISSING
     from robo_policies.rl.logging.report import write_report
     from robo_policies.rl.logging.run_logger import RunLogger
     from robo_policies.rl.runners.experiment import Experiment
@@ -139,6 +141,6 @@ def run(config: Config) -> None:
     out.write_metrics(metrics)
     save_image(log.figure(curve), out.path("curve.png"))
     write_report(out.path("report.html"), runner, config.env, terms, numbers, log.figure(curve))
-    print_table("train-rl", ["metric", "value"], [[name, value] for name, value in metrics.items()])
+    print_metrics("Learned policy", metrics, MEANINGS, WHY_MISSING)
     out.announce()
     say_next("eval-policy", policy=config.out, env=config.env, out=beside(config.out, "evaluation"))
