@@ -11,7 +11,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from robo_core.cli.commands import Command, nearest
 from robo_core.cli.composed import Setting, compose_command
-from robo_core.cli.experiments import owner, recipes_of
+from robo_core.cli.experiments import recipes_of
 
 
 def explain(error: Exception, command: Command, options: argparse.Namespace) -> str:
@@ -42,10 +42,6 @@ def explain(error: Exception, command: Command, options: argparse.Namespace) -> 
     if present:
         return f"+{present}=... adds a key, and {present} is there already; give {present}=..."
     unknown = _found(r"Could not override '([^']+)'", text)
-    for word in options.overrides:
-        name = _found(r"^\+?experiment=(.+)", word)
-        if name and owner(name, command, options.config_dir) != command.words:
-            return f"{word} is for robo-rm {owner(name, command, options.config_dir)}"
     if unknown:
         hint = nearest(unknown, _known(command, options, but=unknown))
         return f"there is no setting '{unknown}'{hint} ({see} lists them)"

@@ -28,9 +28,9 @@ class Config:
     store: str = MISSING
     """Demo store to check."""
     repair: bool = False
-    """Mend what can be mended."""
+    """Fix what can be fixed; nothing that was committed is deleted."""
     rows: int = 100
-    """Findings to print at most, errors first; all are counted."""
+    """Maximum number of findings to print, errors first; all are counted."""
     out: str = ""
     """Folder for config.yaml, metrics.json and findings.json (all of them); none by default."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from robo_core.cli.following import say_next
 from robo_core.console import say
@@ -116,8 +115,3 @@ def _report(config: ImportConfig, source: Source, result: ImportResult, seconds:
         say(f"note: {note}")
     if len(result.notes) > _LISTED:
         say(f"and {len(result.notes) - _LISTED} more notes; out=DIR keeps all of them in metrics.json")
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers[:_LISTED]))
-    return shown if len(numbers) <= _LISTED else f"{shown} and {len(numbers) - _LISTED} more"
