@@ -44,7 +44,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Evaluate the model and write the report."""
-    from robo_core.cli.following import say_next, say_then
+    from robo_core.cli.following import next_command, say_then
     from robo_core.console import print_table, say
     from robo_core.errors import ConfigError
     from robo_core.outputs import OutputFolder
@@ -100,12 +100,15 @@ def run(config: Config) -> None:
     out = OutputFolder(config.out, config)
     out.write_metrics(flat_metrics(evaluation, advice))
     camera = model.cameras[0] if model.cameras else None
-    write_report(evaluation, advice, store, camera, f"Reward model {Path(config.model).name}", out.path("report.html"))
+    trusted = not any(item.use == "weighting" and item.mark == "no" for item in advice)
+    scoring = next_command("score", model=config.model, head=config.head or "", store=config.store)
+    title = f"Reward model {Path(config.model).name}"
+    write_report(evaluation, advice, store, camera, title, out.path("report.html"), scoring if trusted else "")
     out.announce()
-    if any(item.use == "weighting" and item.mark == "no" for item in advice):
+    if not trusted:
         say_then(
             f"no weights of this model (see above): {out.path('report.html')} shows where it fails, the worst "
             "episodes first; correct stage labels or add failures, train again, and score with a model that passes"
         )
     else:
-        say_next("score", model=config.model, head=config.head or "", store=config.store)
+        say_then(scoring)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from robo_core.cli.following import beside, say_next
+from robo_core.cli.following import beside, next_command, say_then
 
 GROUP = "reward model"
 
@@ -67,10 +67,11 @@ def run(config: Config) -> None:
     out = OutputFolder(config.out, config)
     out.write_metrics(flat_board(board))
     cameras = models[board.best].cameras
-    write_board(board, store, cameras[0] if cameras else None, out.path("report.html"))
-    out.announce()
     best = config.models[names.index(board.best)]
-    say_next("eval-reward", model=best, store=config.store, out=beside(best, "report"))
+    following = next_command("eval-reward", model=best, store=config.store, out=beside(best, "report"))
+    write_board(board, store, cameras[0] if cameras else None, out.path("report.html"), following)
+    out.announce()
+    say_then(following)
 
 
 def distinct_names(folders: list[str]) -> list[str]:

@@ -13,16 +13,20 @@ from robo_core.console import say
 QUIET_VARIABLE = "ROBO_RM_NO_NEXT"
 
 
-def say_next(command: str, **settings: str) -> None:
-    """Print ``next: robo-rm COMMAND KEY=VALUE ...``, quoted for a shell.
+def next_command(command: str, **settings: str) -> str:
+    """``robo-rm COMMAND KEY=VALUE ...``, quoted for a shell.
 
     Args:
         command: such as ``eval-reward`` or ``import lerobot``.
         settings: in order; empty ones are left out. Keys with a dot are given as ``**{"weights.name": name}``; a value
             in capitals stands for what only the user knows, as in ``contract="YOUR_ROBOT.yaml"``.
     """
-    words = ["robo-rm", *command.split(), *(f"{key}={value}" for key, value in settings.items() if value)]
-    say_then(shlex.join(words))
+    return shlex.join(["robo-rm", *command.split(), *(f"{key}={value}" for key, value in settings.items() if value)])
+
+
+def say_next(command: str, **settings: str) -> None:
+    """Print ``next:`` and the command line of `next_command`."""
+    say_then(next_command(command, **settings))
 
 
 def say_then(text: str) -> None:

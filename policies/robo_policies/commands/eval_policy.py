@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
-from robo_core.cli.following import saved_setting, say_next
+from robo_core.cli.following import next_command, saved_setting, say_then
 from robo_policies.cloning.settings import Execution
 from robo_policies.cloning.steering_settings import SteeringSettings
 
@@ -122,10 +122,12 @@ def run(config: Config) -> None:
         say(verdict(comparison, first_name, second_name)[1])
     out.write_metrics(metrics)
     _write_episodes(out, results)
-    write_report(out.folder, config.env, results, comparison)
-    out.announce()
     store = saved_setting(config.policy, "store") or "STORE.zarr"
-    say_next("deploy-check", policy=config.policy, store=store, contract=config.contract or "YOUR_ROBOT.yaml")
+    contract = config.contract or "YOUR_ROBOT.yaml"
+    following = next_command("deploy-check", policy=config.policy, store=store, contract=contract)
+    write_report(out.folder, config.env, results, comparison, following)
+    out.announce()
+    say_then(following)
 
 
 def _names(folders: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from robo_core.cli.following import beside, say_next
+from robo_core.cli.following import beside, next_command, say_then
 from robo_core.outputs import RL_POLICY
 from robo_policies.rl.settings import LEARNERS, LearnerSettings, LearningSettings, RunSettings, SacSettings
 from robo_rm.shaping.settings import ShapingSettings
@@ -140,7 +140,8 @@ def run(config: Config) -> None:
     experiment.save_policy({**ended, "seed": config.seed, "warnings": warnings})
     out.write_metrics(metrics)
     save_image(log.figure(curve), out.path("curve.png"))
-    write_report(out.path("report.html"), runner, config.env, terms, numbers, log.figure(curve))
+    following = next_command("eval-policy", policy=config.out, env=config.env, out=beside(config.out, "evaluation"))
+    write_report(out.path("report.html"), runner, config.env, terms, numbers, log.figure(curve), following)
     print_metrics("Learned policy", metrics, MEANINGS, WHY_MISSING)
     out.announce()
-    say_next("eval-policy", policy=config.out, env=config.env, out=beside(config.out, "evaluation"))
+    say_then(following)
