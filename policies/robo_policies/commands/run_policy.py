@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from robo_core.cli.following import say_next, say_then
 from robo_policies.robots.settings import Config
 
 GROUP = "robot"
@@ -31,3 +32,7 @@ def run(config: Config) -> None:
     from robo_policies.robots.session import run_policy
 
     run_policy(config)
+    if config.record is not None:
+        say_next("doctor", store=config.record)
+    else:
+        say_then("record=STORE.zarr keeps the next runs as episodes to learn from")
