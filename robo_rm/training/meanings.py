@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 MEANINGS = {
-    "mse": "mean squared error of progress on successes, 0 is best",
-    "mae": "mean absolute error of progress on successes, 0 is best",
-    "voc": "rank correlation of progress with time on successes, 1 is best",
-    "stage_accuracy": "frames of successes whose stage is right",
+    "mse": "mean squared error of progress, on episodes that did not fail; 0 is best",
+    "mae": "mean absolute error of progress, on episodes that did not fail; 0 is best",
+    "voc": "rank correlation of progress with time, on episodes that did not fail; 1 is best",
+    "stage_accuracy": "frames whose stage is right, on episodes that did not fail",
     "auroc": "chance that a success ends at higher progress than a failure; 0.5 is guessing",
     "hallucination": "frames of failures whose predicted stage is beyond the true one, 0 is best",
     "loss": "training loss at the end",
@@ -27,5 +27,5 @@ def why_missing(metrics: Mapping[str, object]) -> dict[str, str]:
     """Why a metric on the held-out episodes may be absent, by its name."""
     if not metrics.get("holdout_episodes"):
         return dict.fromkeys(MEANINGS, "nothing held out")
-    successes = dict.fromkeys(("mse", "mae", "voc", "stage_accuracy"), "no labelled successes held out")
+    successes = dict.fromkeys(("mse", "mae", "voc", "stage_accuracy"), "no labelled episodes without failure held out")
     return {**successes, "auroc": "needs successes and failures held out", "hallucination": "no failures held out"}

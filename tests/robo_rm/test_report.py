@@ -370,6 +370,13 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+def test_a_long_title_is_shortened_beside_the_legend_and_keeps_which_episode_it_is() -> None:
+    title = "Pick up the yellow bottle on the table and put it into the box on the left, episode 3e89e43b"
+    words = _words(episode_figure(replace(_view(), title=title)))
+    assert title not in words
+    assert "Pick up the yellow bottle on th…, episode 3e89e43b" in words
+
+
 def test_stages_are_counted_from_0_as_in_the_settings() -> None:
     words = _words(confusion_figure(np.array([[3, 1], [0, 2]]), ["reach", "grasp"]))
     assert "reach  0" in words
