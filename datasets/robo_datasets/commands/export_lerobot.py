@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from robo_datasets import exporters
+from robo_datasets.exporters import lerobot
+
 GROUP = "datasets"
 
 
@@ -38,10 +41,8 @@ class Config:
 
 def run(config: Config) -> None:
     """Export, then say what was written."""
-    from robo_datasets.exporters.command import finish, open_store
-    from robo_datasets.exporters.lerobot.exporter import export_lerobot
-    from robo_datasets.exporters.lerobot.layout import LeRobotSettings
-
-    settings = LeRobotSettings(config.images, config.crf, config.gop, config.pixel_format)
+    settings = lerobot.LeRobotSettings(config.images, config.crf, config.gop, config.pixel_format)
     settings.check()
-    finish(config, export_lerobot(open_store(config), config.target, settings, config.workers))
+    exporters.finish(
+        config, lerobot.export_lerobot(exporters.open_store(config), config.target, settings, config.workers)
+    )
