@@ -7,28 +7,12 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from vocabulary import RETIRED
+
 ROOT = Path(__file__).resolve().parents[1]
 ROOTS = {"core": "robo_core", "datasets": "robo_datasets", "hw": "robo_hw", ".": "robo_rm", "policies": "robo_policies"}
 BRIDGE = ROOT / "hw" / "ros2" / "robo_rm_bridge"
 
-# Words this project once had for things that the field has words for; each with the word to use.
-RETIRED = {
-    "world": "environment",
-    "worlds": "environments",
-    "verb": "command",
-    "verbs": "commands",
-    "gold": "task reward",
-    "crew": "workers",
-    "judge": "evaluate",
-    "judged": "evaluated",
-    "judging": "evaluation",
-    "told": "described, reported",
-    "looks": "inputs",
-    "mends": "corrections",
-    "kept": "cached, stored",
-    "sights": "observation buffer",
-    "mains": "entry points",
-}
 ANY_PER_THOUSAND_LINES = 5.0
 
 
