@@ -1,22 +1,33 @@
 # make demo and make test do all their own set-up on a fresh machine.
 VENV ?= .venv
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
+# An environment that is there keeps its Python. PYTHON=/path/to/python says which one a new environment gets.
+PYTHON ?= $(shell if [ -x $(BIN)/python ]; then echo $(BIN)/python; \
+	else (tools/find_python 3.11; tools/find_python) | head -n 1 | cut -d " " -f 2-; fi)
+VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+CONSTRAINTS := constraints/py$(subst .,,$(VERSION)).txt
 STAMP := $(VENV)/.setup-stamp
 # Tests share the cores as processes; a library that opened a thread per core in each of them would only wait.
 JOBS ?= 2
 
-.PHONY: help setup demo docs test test-slow lint format bench clean
+# The tests that meet LeRobot: .ci/run runs them on the other Python too.
+LEROBOT_TESTS := tests/policies/cloning tests/policies/serving tests/policies/robots tests/datasets/importers/lerobot \
+	tests/hw/contract/test_lerobot_units.py
+
+.PHONY: help setup demo docs test test-lerobot test-matrix test-slow lint format bench clean
 
 help:
-	@echo "make setup | demo | docs | test | test-slow | lint | format | bench | clean"
+	@echo "make setup | demo | docs | test | test-matrix | test-slow | lint | format | bench | clean"
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt setup.py
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed (found {v[0]}.{v[1]}); say where it is with make PYTHON=/path/to/python3.11")'
+$(STAMP): pyproject.toml setup.py $(wildcard constraints/*.txt)
+	@test -f $(CONSTRAINTS) || { echo "Python 3.11, 3.12 or 3.13 is needed, with ensurepip (found: $(PYTHON) $(VERSION));" \
+		"say where it is with make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@test ! -x $(BIN)/python || $(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' || \
+		{ echo "$(VENV) has another Python than $(VERSION): give another folder with VENV=, or remove it" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off -c constraints.txt -e ".[sim,envs,lerobot,encoders,rl,dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off -c $(CONSTRAINTS) -e ".[sim,envs,lerobot,encoders,rl,dev]"
 	$(BIN)/python -m robo_policies.system.libraries
 	@touch $@
 
@@ -31,6 +42,16 @@ docs: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not alone" -n $(JOBS) --dist loadfile
 	$(BIN)/python -m pytest -m "not slow and alone"
+
+test-lerobot: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow and not alone" -n $(JOBS) --dist loadfile $(LEROBOT_TESTS)
+
+# The suite on every Python that is found here, each in an environment of its own (7 GB).
+test-matrix:
+	@tools/find_python | while read -r version python; do \
+		echo "Python $$version: $$python"; \
+		$(MAKE) test PYTHON="$$python" VENV=".venvs/py$$version" < /dev/null || exit 1; \
+	done
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow --timeout 3600

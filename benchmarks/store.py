@@ -13,6 +13,7 @@ not there, and the JSON says which.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -31,7 +32,7 @@ from contenders.store import CAMERA, DIM, FPS, WINDOW, Contender, DecodeOnly, De
 from robo_core.console import print_table, say
 from robo_datasets import DemoStore
 from robo_datasets.store.windows import read_ahead
-from robo_datasets.video.decoder import video_frames
+from robo_datasets.video.decoder import opened_video
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 from small_demos import smooth_frames
@@ -66,8 +67,9 @@ def load_episodes(data: Path, episodes: int, length: int) -> tuple[list[np.ndarr
         return [smooth_frames(length, 240, 320, seed=seed) for seed in range(episodes)], "made up"
     found = []
     for path in videos:
-        frames = [frame for _, frame in zip(range(length), video_frames(path, threads=2), strict=False)]
-        found.append(np.stack(frames))
+        with opened_video(path) as container:
+            frames = itertools.islice(container.decode(video=0), length)
+            found.append(np.stack([frame.to_ndarray(format="rgb24") for frame in frames]))
     return found, str(data.name)
 
 

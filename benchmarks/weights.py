@@ -1,4 +1,4 @@
-"""RA-BC weights of the same progress: ours against LeRobot 0.4.4's, in one run, with the largest difference.
+"""RA-BC weights of the same progress: ours against LeRobot's, in one run, with the largest difference.
 
     python benchmarks/weights.py [frames=100000] [clock=wall|cpu] [out=benchmarks/results/weights.json]
 
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from robo_core.console import print_table
+from robo_policies.cloning.lerobot_versions import from_lerobot, lerobot_version
 from robo_rm.weights.rabc import store_weights
 
 EPISODE = 400
@@ -41,7 +42,6 @@ def lerobot_weights(
 ) -> tuple[np.ndarray, float, float]:
     """(raw weights (N,), seconds to read and take statistics, seconds to weigh every frame once)."""
     import pandas as pd
-    from lerobot.utils.rabc import RABCWeights
 
     flat = np.concatenate(list(progress.values()))
     table = pd.DataFrame(
@@ -54,7 +54,7 @@ def lerobot_weights(
     path = folder / "progress.parquet"
     table.to_parquet(path)
     started = clock()
-    theirs = RABCWeights(path, chunk_size=HORIZON, device="cpu")
+    theirs = from_lerobot("RABCWeights")(path, chunk_size=HORIZON, device="cpu")
     read = clock() - started
     batches = [np.arange(start, min(start + BATCH, len(flat))) for start in range(0, len(flat), BATCH)]
     started = clock()
@@ -90,8 +90,8 @@ def main(words: list[str]) -> None:
     rows = [
         ["robo-rm paper", frames / seconds["paper"], (read + weighed) / seconds["paper"]],
         ["robo-rm calibrated", frames / seconds["calibrated"], (read + weighed) / seconds["calibrated"]],
-        ["LeRobot 0.4.4, reading and weighing", frames / (read + weighed), 1.0],
-        ["LeRobot 0.4.4, weighing alone", frames / weighed, (read + weighed) / weighed],
+        [f"LeRobot {lerobot_version()}, reading and weighing", frames / (read + weighed), 1.0],
+        [f"LeRobot {lerobot_version()}, weighing alone", frames / weighed, (read + weighed) / weighed],
     ]
     print_table(f"RA-BC weights of {frames} frames", ["", "frames/s", "times LeRobot"], rows)
     difference = float(np.abs(ours - theirs).max())

@@ -105,8 +105,11 @@ def test_every_command_named_in_the_distribution_exists():
         assert (PACKAGES[package] / (rest.replace(".", "/") + ".py")).is_file(), target
 
 
-def test_constraints_hold_names_and_versions_only():
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+@pytest.mark.parametrize("path", sorted((ROOT / "constraints").glob("*.txt")), ids=lambda path: path.stem)
+def test_constraints_hold_names_and_versions_only(path):
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    if lines == ["-c py312.txt"]:
+        return
     assert len(lines) > 50
     assert [line for line in lines if "/" in line or "==" not in line] == []
 

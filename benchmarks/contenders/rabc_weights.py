@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_datasets import DemoStore
+from robo_policies.cloning.lerobot_versions import from_lerobot
 from robo_rm.weights.options import Calibration
 from robo_rm.weights.rabc import store_weights
 
@@ -39,7 +40,6 @@ def true_progress(store: DemoStore) -> Progress:
 def lerobot_weights(progress: Progress, chunk_size: int) -> dict[str, npt.NDArray[np.float32]]:
     """The weights of LeRobot's own class for the same progress, before it scales each batch to a sum."""
     import pandas as pd
-    from lerobot.utils.rabc import RABCWeights
 
     lengths = [len(values) for values in progress.values()]
     flat = np.concatenate(list(progress.values()))
@@ -53,7 +53,7 @@ def lerobot_weights(progress: Progress, chunk_size: int) -> dict[str, npt.NDArra
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "progress.parquet"
         table.to_parquet(path)
-        theirs = RABCWeights(path, chunk_size=chunk_size, device="cpu")
+        theirs = from_lerobot("RABCWeights")(path, chunk_size=chunk_size, device="cpu")
     deltas = np.array([theirs._compute_delta(index) for index in range(len(flat))], dtype=np.float32)
     parts = np.split(theirs._compute_weights(deltas), np.cumsum(lengths)[:-1])
     return dict(zip(progress, parts, strict=True))

@@ -17,15 +17,11 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from lerobot.policies.sarm.configuration_sarm import SARMConfig
-from lerobot.policies.sarm.modeling_sarm import SARMRewardModel
-from lerobot.policies.sarm.sarm_utils import (
-    apply_rewind_augmentation,
-    compute_absolute_indices,
-    find_stage_and_tau,
-)
 
+from robo_policies.cloning.lerobot_versions import from_lerobot
 from robo_rm.reward_models.prediction import Prediction
+
+SARMConfig, SARMRewardModel, sarm_utils = map(from_lerobot, ("SARMConfig", "SARMRewardModel", "sarm_utils"))
 
 BATCH = 32
 STATES = 32
@@ -102,9 +98,9 @@ class Sarm:
     def window(self, uuid: str, frame: int, rewind: int | None) -> list[int]:
         """Frames of a training window: 9 around the frame, then those gone back to."""
         config, length = self.config, len(self.features[uuid])
-        frames = compute_absolute_indices(frame, 0, length, config.n_obs_steps, config.frame_gap)[0].tolist()
+        frames = sarm_utils.compute_absolute_indices(frame, 0, length, config.n_obs_steps, config.frame_gap)[0].tolist()
         if rewind is None:
-            back = apply_rewind_augmentation(
+            back = sarm_utils.apply_rewind_augmentation(
                 frame, 0, config.n_obs_steps, config.max_rewind_steps, frame_gap=config.frame_gap
             )[1]
             frames += back
@@ -139,7 +135,7 @@ class Sarm:
         """Stage and share of a frame in its form."""
         names = self.config.sparse_subtask_names
         segments = self.segments[uuid]
-        found = find_stage_and_tau(
+        found = sarm_utils.find_stage_and_tau(
             frame,
             len(self.features[uuid]),
             [names[stage] for stage, _, _ in segments],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +37,11 @@ class Bar(Protocol):
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         """Count ``amount`` more units as done; ``note`` is shown behind the bar."""
+
+
+def text_width(most: int = 120) -> int:
+    """Columns for running text: those of the terminal, at most ``most``, which is also what a file or a pipe gets."""
+    return min(most, shutil.get_terminal_size((most, 24)).columns) if sys.stdout.isatty() else most
 
 
 def say(text: str) -> None:

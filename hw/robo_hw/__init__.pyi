@@ -2,7 +2,6 @@ from robo_hw.contract.robot_contract import RobotContract as RobotContract
 from robo_hw.contract.robot_contract import example_contracts as example_contracts
 from robo_hw.errors import ArmRefusedError as ArmRefusedError
 from robo_hw.errors import ContractError as ContractError
-from robo_hw.errors import ContractMismatchError as ContractMismatchError
 from robo_hw.errors import HardwareError as HardwareError
 from robo_hw.observation.states import Command as Command
 from robo_hw.observation.states import Fault as Fault

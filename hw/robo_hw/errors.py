@@ -16,10 +16,6 @@ class ContractError(HardwareError, ValueError):
     """A contract file is missing, unreadable or wrong; lists every problem with its key."""
 
 
-class ContractMismatchError(HardwareError, ValueError):
-    """Two contracts that have to agree differ; names each field."""
-
-
 class ArmRefusedError(HardwareError, RuntimeError):
     """The arm cannot be armed, or a fault cannot be reset, now; lists every reason."""
 

@@ -253,8 +253,8 @@ def _check_labels(store: DemoStore, uuids: Sequence[str]) -> None:
         return
     if not store.stages:
         raise StoreError(
-            f"{store.path} names no stages, so there is no ground truth; import with stages=FILE, record again, "
-            "or mark successes and failures with store.set_success"
+            f"{store.path} names no stages, so there is no ground truth; type the import command again with "
+            "stages=FILE relabel=true, or mark successes and failures with store.set_success"
         )
     raise StoreError(
         f"none of the {len(uuids)} episodes of {store.path} to be evaluated has stage labels; set them with "

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from robo_datasets import DemoStore, Episode
 
 VERSION = 1
+HOW_TO_LABEL = (
+    "to label it, type the import command again with stages=FILE relabel=true; to do without labels, train reward=hop, "
+    "reward=frame_index or reward=goal_distance, or give stage_groups=[[]], which takes the whole task as one stage"
+)
+"""What to do about a store without stage labels, as errors of training say it."""
 
 
 def labelled_episodes(store: DemoStore) -> list[Episode]:
@@ -32,13 +37,10 @@ def labelled_episodes(store: DemoStore) -> list[Episode]:
         LabelError: the store names no stages, or no episode is labelled.
     """
     if not store.stages:
-        raise LabelError(f"{store.path} names no stages; give them when making the store (import with stages=...)")
+        raise LabelError(f"{store.path} names no stages; {HOW_TO_LABEL}")
     episodes = [episode for episode in store if (np.asarray(episode.stage) >= 0).any()]
     if not episodes:
-        raise LabelError(
-            f"none of the {len(store)} episodes in {store.path} has stage labels; "
-            "import with stages=FILE or set them with store.set_stages"
-        )
+        raise LabelError(f"none of the {len(store)} episodes in {store.path} has stage labels; {HOW_TO_LABEL}")
     return episodes
 
 

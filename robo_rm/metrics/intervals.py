@@ -169,14 +169,6 @@ def bootstrap_interval(
     return Interval(value, float(low), float(high))
 
 
-def paired_bootstrap(
-    first: npt.ArrayLike, second: npt.ArrayLike, level: float = 0.95, resamples: int = 10000, seed: int = 0
-) -> Interval:
-    """Mean of ``second - first`` over paired episodes (E,), with a percentile bootstrap interval."""
-    difference = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
-    return bootstrap_interval(lambda draw: float(difference[draw].mean()), len(difference), level, resamples, seed)
-
-
 ENOUGH = 50
 """Exchanges with as great a difference after which a p-value is known well enough (Besag and Clifford 1991)."""
 

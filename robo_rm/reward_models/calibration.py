@@ -22,7 +22,7 @@ from robo_core.errors import ModelError
 from robo_core.outputs import write_atomically
 from robo_rm.reward_models.files import CALIBRATION, WEIGHTS
 from robo_rm.reward_models.prediction import Estimate, Prediction
-from robo_rm.reward_models.protocol import Observations, RewardModel, RewardStream
+from robo_rm.reward_models.protocol import ManyStreams, Observations, RewardModel, RewardStream, Said, StreamsMany
 
 VERSION = 2
 # Least distance of two knots of the map of progress: between closer ones a line is so steep that a stream's rounding,
@@ -169,6 +169,16 @@ class CalibratedModel:
         """Follow an episode frame by frame."""
         return CalibratedStream(self.model.stream(task), self.calibration)
 
+    def streams(self, count: int, task: str | None = None, every: int = 1) -> CalibratedStreams:
+        """Follow ``count`` episodes at once, looking at every so many frames of the store's rate.
+
+        Raises:
+            ModelError: the model follows one episode at a time, or not at this pace.
+        """
+        if not isinstance(self.model, StreamsMany):
+            raise ModelError("this reward model follows one episode at a time; use its stream()")
+        return CalibratedStreams(self.model.streams(count, task, every), self.calibration)
+
     def success(self, progress: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Probability that an episode which ends at a calibrated progress (T,) is a success.
 
@@ -202,6 +212,24 @@ class CalibratedStream:
     def reset(self) -> None:
         """Begin a new episode."""
         self._stream.reset()
+
+
+class CalibratedStreams:
+    """Streams of many episodes whose estimates are calibrated."""
+
+    def __init__(self, streams: ManyStreams, calibration: Calibration) -> None:
+        self._streams, self._calibration = streams, calibration
+
+    def reset(self, which: npt.ArrayLike | None = None) -> None:
+        """Begin new episodes: at the indices or the mask given, or all."""
+        self._streams.reset(which)
+
+    def step(
+        self, frames: Observations, state: npt.ArrayLike | None = None, which: npt.ArrayLike | None = None
+    ) -> Said:
+        """Progress (n,), stage probabilities (n, K) and uncertainty (n,) of the newest frames."""
+        said = apply(self._calibration, Prediction(*self._streams.step(frames, state, which)))
+        return said.progress, said.stage_probabilities, said.uncertainty
 
 
 def apply(calibration: Calibration, guess: Prediction) -> Prediction:

@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy.typing as npt
 
 from robo_rm.reward_models.calibration import CalibratedModel
-from robo_rm.reward_models.protocol import Observations, RewardModel
-from robo_rm.reward_models.streams import Said
-
-
-@runtime_checkable
-class ManyStreams(Protocol):
-    """Many episodes followed at once, see `robo_rm.reward_models.streams.Streams`."""
-
-    def reset(self, which: npt.ArrayLike | None = None) -> None:
-        """Begin new episodes: at the indices or the mask given, or all."""
-
-    def step(
-        self, frames: Observations, state: npt.ArrayLike | None = None, which: npt.ArrayLike | None = None
-    ) -> Said:
-        """Progress (n,), stage probabilities (n, K) and uncertainty (n,) of the newest frames."""
-
-
-@runtime_checkable
-class StreamsMany(Protocol):
-    """A model that follows many episodes at once."""
-
-    def streams(self, count: int, task: str | None = None, every: int = 1) -> ManyStreams:
-        """Follow ``count`` episodes at once, looking at every so many frames of the store's rate."""
+from robo_rm.reward_models.protocol import RewardModel
 
 
 @runtime_checkable
@@ -76,9 +54,9 @@ Capability = TypeVar("Capability")
 
 
 def capability(model: RewardModel, kind: type[Capability]) -> Capability | None:
-    """The model as one that can do what ``kind`` says, or None; of a calibrated model, the one inside."""
+    """The model as one that can do what ``kind`` says, or None; a calibrated model can do what the one inside can."""
     plain: object = model.model if isinstance(model, CalibratedModel) else model
-    return plain if isinstance(plain, kind) else None
+    return cast(Capability, model) if isinstance(plain, kind) else None
 
 
 def device_of(model: RewardModel) -> str | None:

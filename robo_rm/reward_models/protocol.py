@@ -15,6 +15,9 @@ from robo_rm.reward_models.prediction import Estimate, Prediction
 # for example {"observation.images.front": (T, H, W, 3) uint8 RGB, "observation.state": (T, D) float32}.
 Observations: TypeAlias = Any
 
+Said = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""Progress (n,), stage probabilities (n, K) and uncertainty (n,)."""
+
 
 @runtime_checkable
 class RewardStream(Protocol):
@@ -70,3 +73,24 @@ class TrainedModel(RewardModel, Protocol):
 
     def save(self, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
         """Write the model folder; ``settings`` are further sections of its config.yaml."""
+
+
+@runtime_checkable
+class ManyStreams(Protocol):
+    """Many episodes followed at once; `Streams` is the one of models that look back."""
+
+    def reset(self, which: npt.ArrayLike | None = None) -> None:
+        """Begin new episodes: at the indices or the mask given, or all."""
+
+    def step(
+        self, frames: Observations, state: npt.ArrayLike | None = None, which: npt.ArrayLike | None = None
+    ) -> Said:
+        """Progress (n,), stage probabilities (n, K) and uncertainty (n,) of the newest frames."""
+
+
+@runtime_checkable
+class StreamsMany(Protocol):
+    """A model that follows many episodes at once."""
+
+    def streams(self, count: int, task: str | None = None, every: int = 1) -> ManyStreams:
+        """Follow ``count`` episodes at once, looking at every so many frames of the store's rate."""

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_core.errors import ConfigError, ModelError
-from robo_rm.reward_models.capabilities import StreamsMany, capability
+from robo_rm.reward_models.capabilities import capability
+from robo_rm.reward_models.protocol import StreamsMany
 
 Observations = Mapping[str, npt.NDArray[Any]]
 """Observations of n environments by key, each (n, ...)."""

@@ -1,10 +1,10 @@
 """Every command and every Python block in the README and in docs/ runs, in the order of its page.
 
-The README runs first, in a folder that holds what a user would bring (a small LeRobot data set called
-``my_lerobot_data`` with its ``subtasks.json``, and a small recording in every other format); each other page runs in a
-copy of what the README left. Settings that only cost time are cut down by adding words to the command; everything else
-runs as printed. Blocks marked ``sh`` name files that only the reader has: their settings are composed, and the tests
-of each command run it.
+The README runs first, in a folder that holds what a user would bring: a small LeRobot data set called
+``my_lerobot_data`` with its ``subtasks.json``, the same one under the name that the quickstart has, and a small
+recording in every other format. Each other page runs in a copy of what the README left. Settings that only cost time
+are cut down by adding words to the command; everything else runs as printed. Blocks marked ``sh`` name files that
+only the reader has: their settings are composed, and the tests of each command run it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from robo_core.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = find_commands()
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 # Added behind a command so that it ends in seconds; sizes only.
 SMALLER = {
@@ -32,12 +32,15 @@ SMALLER = {
     "train-reward": "steps=3 holdout=2",
     "eval-reward": "",
     "score": "",
-    "train-policy": "steps=5",
+    "leaderboard": "resamples=50 probes=2",
+    "train-policy": "steps=5 training.batch_size=8",
     "eval-policy": "episodes=2",
     "train-rl": (
         "steps=60 max_steps=40 learning.learning_starts=4 learning.prior_steps=20 learning.evaluation_episodes=1"
     ),
 }
+# Six small episodes cannot spare what a real data set holds out.
+FEWER_HELD_OUT = "holdout=2"
 # Not run here: set-up and the whole line, which run as they are in a fresh checkout; and the slow comparisons.
 ELSEWHERE = ("make ", "pip install", "git clone", "cd ", "python benchmarks/", "source ")
 
@@ -52,6 +55,14 @@ def commands(text: str) -> list[str]:
     joined = text.replace("\\\n", " ")
     lines = [re.sub(r"(^|\s)#.*$", "", line).strip() for line in joined.splitlines()]
     return [line for line in lines if line]
+
+
+def smaller(words: list[str]) -> list[str]:
+    """The words to add behind a command, after the ``robo-rm``."""
+    added = SMALLER.get(words[0], "").split()
+    if any(word.startswith("holdout=") and word != "holdout=0" for word in words):
+        added.append(FEWER_HELD_OUT)
+    return added
 
 
 def run_page(page: Path) -> int:
@@ -71,7 +82,7 @@ def run_page(page: Path) -> int:
                 verb = words[1]
                 if verb == "demo":
                     continue  # test_demo.py runs it
-                code = main([*words[1:], *SMALLER.get(verb, "").split()] if "=" in command else words[1:])
+                code = main([*words[1:], *smaller(words[1:])] if "=" in command else words[1:])
                 assert code == 0, f"{page.name}: exit code {code} from: {command}"
                 count += 1
         elif language == "sh":
@@ -88,7 +99,8 @@ def run_page(page: Path) -> int:
 def readme_folder(tmp_path_factory, lerobot_data_set):
     """A folder in which the README has been followed."""
     folder = tmp_path_factory.mktemp("readme")
-    shutil.copytree(lerobot_data_set, folder / "my_lerobot_data")
+    for name in ("my_lerobot_data", "g1_pick_bottle"):
+        shutil.copytree(lerobot_data_set, folder / name)
     small_recordings.write_all(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -100,7 +112,7 @@ def test_the_readme_can_be_followed(readme_folder):
     assert (readme_folder / "my_lerobot_data").is_dir()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
 def test_the_page_can_be_followed(page, readme_folder, tmp_path, monkeypatch):
     shutil.copytree(readme_folder, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+CONSTRAINTS = ROOT / "constraints" / f"py{sys.version_info[0]}{sys.version_info[1]}.txt"
 FOLDER = ROOT / ".venvs" / "ros"
 PACKAGES = (
     "ros-jazzy-rclpy[fastrtps]",
@@ -56,7 +57,7 @@ def ros_python(folder: Path = FOLDER) -> Path:
         _run([sys.executable, "-m", "venv", str(folder)], "make a virtual environment")
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         # The same numpy on both sides: the rest of this environment is seen from there.
-        _run([*install, "-c", str(ROOT / "constraints.txt"), *PACKAGES], "install the ROS wheels")
+        _run([*install, "-c", str(CONSTRAINTS), *PACKAGES], "install the ROS wheels")
         site = next(folder.glob("lib/python3.*/site-packages"))
         here = next(Path(sys.prefix).glob("lib/python3.*/site-packages"))
         # At the end of the path: ROS's own packages come first.

@@ -94,7 +94,7 @@ def run_app(command: Command, words: Sequence[str]) -> int:
     Raises:
         ConfigError: a flag or a setting is wrong; says which, and what was probably meant.
     """
-    options = parse_flags(words)
+    options = parse_flags(words, command)
     try:
         with _hydra_argv(command, options, words), sources_of(command, options.config_dir):
             hydra.main(version_base="1.3", config_path=None, config_name=command.config_name)(Task(command, options))()

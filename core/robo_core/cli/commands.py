@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from importlib import metadata
@@ -23,11 +24,12 @@ ENTRY_POINT_GROUP = "robo_rm.commands"
 # The order in which a user needs them; commands and headings that are not named here follow, by name.
 HEADINGS = ("whole line", "datasets", "reward model", "policies", "robot")
 ORDER = (
-    "demo info bench "
-    "record import.lerobot import.keyframes export.lerobot doctor cache "
-    "annotate train-reward eval-reward leaderboard calibrate score inspect "
-    "train-policy train-rl eval-policy "
-    "serve-policy deploy-check"
+    "demo info "
+    "import.lerobot import.keyframes import.rosbag import.robomimic import.umi import.diffusion-policy "
+    "record record-probes doctor instructions cache export.lerobot export.diffusion-policy "
+    "train-reward eval-reward leaderboard calibrate score calibrate-monitor "
+    "train-policy eval-policy train-rl "
+    "make-contract deploy-check make-certificates serve-policy run-policy"
 ).split()
 
 
@@ -105,11 +107,31 @@ def pick_command(words: list[str], commands: Mapping[str, Command]) -> tuple[Com
         name = ".".join(words[:count])
         if len(words) >= count and name in commands:
             return commands[name], words[count:]
-    family = [name.split(".", 1)[1] for name in commands if name.startswith(f"{words[0]}.")]
-    if family:
-        given = f"'{words[1]}' is not one of them" if len(words) > 1 else "none was given"
-        raise ConfigError(f"robo-rm {words[0]} needs one of: {', '.join(sorted(family))}; {given}")
-    raise ConfigError(f"there is no command '{words[0]}'{nearest(words[0], commands)} (robo-rm --help lists them)")
+    members = family(words[0], commands)
+    if members:
+        formats = [command.words.split(" ", 1)[1] for command in members]
+        given = "none was given"
+        if len(words) > 1 and "=" not in words[1]:
+            given = f"'{words[1]}' is not one of them{nearest(words[1], formats)}"
+        raise ConfigError(f"'{words[0]}' needs one of: {', '.join(formats)}; {given}")
+    typed, hint = _nearest_command(words, commands)
+    raise ConfigError(f"there is no command '{typed}'{hint} (robo-rm --help lists them)")
+
+
+def family(word: str, commands: Mapping[str, Command]) -> list[Command]:
+    """Return the commands of two words whose first one is ``word``, such as ``import``."""
+    return [command for name, command in commands.items() if name.startswith(f"{word}.")]
+
+
+def _nearest_command(words: list[str], commands: Mapping[str, Command]) -> tuple[str, str]:
+    """What was typed as the command, and ``; did you mean 'x'?`` or nothing; two words may be one with a dash."""
+    plain = {command.words.replace("-", " "): command.words for command in commands.values()}
+    typed = [" ".join(words[:count]) for count in (2, 1) if "=" not in words[min(count, len(words)) - 1]]
+    for text in typed:
+        close = difflib.get_close_matches(re.sub(r"[-_. ]+", " ", text), plain, n=1, cutoff=0.8)
+        if close:
+            return text, f"; did you mean '{plain[close[0]]}'?"
+    return words[0], nearest(words[0], plain.values())
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

@@ -7,21 +7,47 @@ import dataclasses
 import inspect
 import textwrap
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Union, get_args, get_origin
 
-from robo_core.cli.commands import HEADINGS, Command
-from robo_core.console import say
+from robo_core.cli.commands import HEADINGS, Command, family, pick_command
+from robo_core.console import say, text_width
 from robo_core.errors import ConfigError
 
 HEAD = """robo-rm: robot demonstrations into reward models, better policies and safe motion.
 
 usage: robo-rm COMMAND key=value ...
        robo-rm COMMAND --help        every setting of a command
+       robo-rm completion SHELL      install completion for bash, zsh or fish
        robo-rm --version"""
 FLAGS = """Hydra's flags: --cfg job (show the config; --resolve, --package), --multirun (-m; key=a,b: one job for each),
 --info, --config-dir, --config-name, --shell-completion; robo-rm COMMAND --hydra-help says more."""
+
+
+def print_help(commands: Mapping[str, Command], topic: list[str]) -> None:
+    """Print the help of what ``topic`` names: everything, a family such as ``import``, or a command and its settings.
+
+    Raises:
+        ConfigError: there is no such command, or the settings do not compose.
+    """
+    if not topic:
+        print_overview(commands)
+    elif topic[0] == "completion":
+        from robo_core.cli.completion import USAGE
+
+        say(USAGE)
+    elif family(topic[0], commands) and (len(topic) == 1 or "=" in topic[1]):
+        print_family(topic[0], family(topic[0], commands))
+    else:
+        print_command_help(*pick_command(topic, commands))
+
+
+def print_family(word: str, members: Sequence[Command]) -> None:
+    """Print the commands that begin with one word, such as ``import``, each with its one-line summary."""
+    say(f"usage: robo-rm {word} FORMAT key=value ...\n")
+    _say_commands([(command.words, command.summary) for command in members])
+    say(f"\nrobo-rm {members[0].words} --help shows every setting")
 
 
 def print_overview(commands: Mapping[str, Command]) -> None:
@@ -37,8 +63,16 @@ def print_overview(commands: Mapping[str, Command]) -> None:
     for heading, lines in rows.items():
         if lines:
             say(f"\n{heading}")
-            for words, summary in lines:
-                say(f"  {words:<{width}} {summary}")
+            _say_commands(lines, width)
+    say("\nnext: robo-rm demo out=demo, or with a dataset of your own: robo-rm help import")
+
+
+def _say_commands(lines: Sequence[tuple[str, str]], width: int = 0) -> None:
+    """Each command with its summary, wrapped to the window where that is narrower than the line."""
+    width = width or max(len(words) for words, _ in lines)
+    for words, summary in lines:
+        start = f"  {words:<{width}}  "
+        say(textwrap.fill(summary, text_width(), initial_indent=start, subsequent_indent=" " * len(start)))
 
 
 def print_command_help(command: Command, words: list[str]) -> None:
@@ -56,7 +90,7 @@ def print_command_help(command: Command, words: list[str]) -> None:
     from robo_core.cli.mistakes import explain
     from robo_core.cli.overrides import parse_flags
 
-    options = parse_flags(words)
+    options = parse_flags(words, command)
     try:
         composed = compose_command(command, options.overrides, options.config_dir)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -118,4 +152,4 @@ def _shown(value: object) -> str:
 
 def _say_indented(text: str) -> None:
     if text:
-        say(textwrap.fill(text, width=100, initial_indent="      ", subsequent_indent="      "))
+        say(textwrap.fill(text, text_width(100), initial_indent="      ", subsequent_indent="      "))

@@ -40,29 +40,42 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, previous)
 
 
+HELP_FORMS = ("-h", "--help", "-help", "help")
+VERSION_FORMS = ("--version", "-V", "-version", "version")
+
+
+def help_topic(words: list[str]) -> list[str] | None:
+    """What help is asked for, in any of the forms that command lines have; None where none is.
+
+    ``help COMMAND``, ``COMMAND help``, ``COMMAND -h`` and ``COMMAND --help`` are one; nothing typed is a call for help.
+    """
+    topic = [word for word in words if word not in HELP_FORMS]
+    return topic if not words or len(topic) < len(words) else None
+
+
 def _run(words: list[str], name: list[str]) -> int:
     commands = find_commands()
-    if not words or words[0] in ("-h", "--help", "help"):
-        from robo_core.cli.help import print_overview
+    topic = help_topic(words)
+    if topic is not None:
+        from robo_core.cli.help import print_help
 
-        print_overview(commands)
+        print_help(commands, topic)
         return 0
-    if words[0] == "--version":
+    if words[0] in VERSION_FORMS:
         from robo_core import __version__
 
         print(f"robo-rm {__version__}")
         return 0
+    if words[0] == "completion":
+        from robo_core.cli.completion import install
+
+        return install(words[1:])
     if words[0] in ("-sc", "--shell-completion"):
         from robo_core.cli.completion import complete
 
         return complete(commands, words)
     command, rest = pick_command(words, commands)
     name.append(command.words)
-    if any(word in ("-h", "--help") for word in rest):
-        from robo_core.cli.help import print_command_help
-
-        print_command_help(command, rest)
-        return 0
     from robo_core.cli.app import run_app
 
     return run_app(command, rest)

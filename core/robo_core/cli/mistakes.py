@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from robo_core.cli.commands import Command, nearest
-from robo_core.cli.composed import compose_command
-from robo_core.cli.experiments import owner, recipes_of
+from robo_core.cli.composed import Setting, compose_command
+from robo_core.cli.experiments import recipes_of
 
 
 def explain(error: Exception, command: Command, options: argparse.Namespace) -> str:
@@ -34,15 +35,13 @@ def explain(error: Exception, command: Command, options: argparse.Namespace) -> 
         return f"{key or 'a setting'} is missing; give {key}=... ({see} says what it is)"
     several = _found(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'", text)
     if several:
+        if several.partition("=")[0] in _lists(command, options):
+            return _as_list(several)
         return f"{several} holds several values; --multirun runs one job for each, quotes make it text"
     present = _found(r"An item is already at '([^']+)'", text)
     if present:
         return f"+{present}=... adds a key, and {present} is there already; give {present}=..."
     unknown = _found(r"Could not override '([^']+)'", text)
-    for word in options.overrides:
-        name = _found(r"^\+?experiment=(.+)", word)
-        if name and owner(name, command, options.config_dir) != command.words:
-            return f"{word} is for robo-rm {owner(name, command, options.config_dir)}"
     if unknown:
         hint = nearest(unknown, _known(command, options, but=unknown))
         return f"there is no setting '{unknown}'{hint} ({see} lists them)"
@@ -53,6 +52,8 @@ def explain(error: Exception, command: Command, options: argparse.Namespace) -> 
         return f"{name} has the unknown key '{key or stray}'{nearest(key or stray, _known(command, options))}"
     first = str(chain[-1]).strip().split("\n")[0]
     typed = _found(r"Error (?:merging|parsing) override '?([^'\n]+)", text)
+    if typed and "is not a ListConfig" in first:
+        return _as_list(typed)
     return f"{typed}: {first}" if typed and not first.startswith("Error") else " ".join(first.split())
 
 
@@ -66,16 +67,34 @@ def _no_config(error: MissingConfigException, command: Command, options: argpars
     return f"{group}={choice} is not one of: {', '.join(choices)}{nearest(choice, choices)}"
 
 
+def _as_list(typed: str) -> str:
+    """The answer to ``cameras=front``; quoted, because brackets mean something in a shell."""
+    key, _, value = typed.partition("=")
+    written = shlex.quote(f"{key}=[{value}]")
+    return f"{key} is a list; write {written}"
+
+
+def _lists(command: Command, options: argparse.Namespace) -> set[str]:
+    """The settings that are lists, with the groups that the command line chooses."""
+    return {setting.key for setting in _settings(command, options)[0] if "list[" in str(setting.kind)}
+
+
 def _known(command: Command, options: argparse.Namespace, but: str = "") -> list[str]:
     """All settings of the command with the groups that the command line chooses."""
+    settings, groups = _settings(command, options)
+    return [setting.key for setting in settings if setting.key != but] + groups
+
+
+def _settings(command: Command, options: argparse.Namespace) -> tuple[list[Setting], list[str]]:
+    """The settings and groups of what the command line chooses; of the command alone where that does not compose."""
     chosen = [word for word in options.overrides if re.match(r"[\w/]+=[\w/.-]+$", word)]
     for words in (chosen, []):
         try:
             composed = compose_command(command, _groups_only(command, words), options.config_dir)
         except (HydraException, OmegaConfBaseException, ValueError):
             continue
-        return [setting.key for setting in composed.settings() if setting.key != but] + list(composed.groups)
-    return []
+        return composed.settings(), list(composed.groups)
+    return [], []
 
 
 def _groups_only(command: Command, words: list[str]) -> list[str]:

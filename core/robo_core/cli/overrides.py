@@ -18,16 +18,18 @@ from hydra.errors import HydraException
 from hydra.main import get_args_parser
 
 from robo_core.cli.commands import Command
+from robo_core.cli.written import check_written
 from robo_core.errors import ConfigError
 
 
-def parse_flags(words: Sequence[str]) -> argparse.Namespace:
+def parse_flags(words: Sequence[str], command: Command) -> argparse.Namespace:
     """Hydra's flags and, as ``overrides``, the settings, which may stand in any order.
 
     Raises:
-        ConfigError: Hydra has no such flag, or its value is missing or unknown.
+        ConfigError: Hydra has no such flag, or its value is missing or unknown; or a setting is not ``key=value``.
     """
     parser = get_args_parser()
+    check_written(words, command, parser)
 
     def refuse(message: str) -> NoReturn:
         raise ConfigError(f"{message}; robo-rm COMMAND --hydra-help lists the flags")

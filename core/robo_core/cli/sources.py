@@ -26,6 +26,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from robo_core.cli.commands import Command, find_commands
 from robo_core.cli.configs import configs_folder
+from robo_core.cli.experiments import FOLDER, take_command
 
 SCHEMA = "_schema"
 # The command that is being composed, and the user's own config folder.
@@ -71,6 +72,14 @@ class ConfigFolder(_OfCommand, FileConfigSource):
     def is_group(self, config_path: str) -> bool:
         """Whether it is a folder of choices."""
         return config_path not in self.plain and super().is_group(config_path)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The content of a file; of a recipe, without the key that says which command it is for."""
+        loaded = super().load_config(config_path)
+        if config_path.startswith(FOLDER) and isinstance(loaded.config, DictConfig):
+            name = config_path.removeprefix(FOLDER).removesuffix(".yaml")
+            take_command(loaded.config, name, f"{self.path}/{FOLDER}{name}.yaml", self.command)
+        return loaded
 
 
 class Schemas(_OfCommand):

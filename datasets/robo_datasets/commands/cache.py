@@ -20,11 +20,11 @@ class Config:
     """Settings of ``robo-rm cache``."""
 
     store: str = MISSING
-    """Demo store whose frames to keep decoded."""
+    """Demo store whose decoded frames to cache."""
     cameras: list[str] | None = None
     """Cameras, for example [front]; all by default."""
     size: list[int] | None = None
-    """Height and width that training reads the frames at, for example [96,96]; whole frames by default."""
+    """Height and width at which training reads the frames, for example [96,96]; whole frames by default."""
     remove: bool = False
     """Remove all cached frames instead."""
     out: str = ""

@@ -25,9 +25,9 @@ class Config:
     store: str = MISSING
     """Demo store to check."""
     repair: bool = False
-    """Mend what can be mended."""
+    """Fix what can be fixed; nothing that was committed is deleted."""
     rows: int = 100
-    """Findings to print at most, errors first; all are counted."""
+    """Maximum number of findings to print, errors first; all are counted."""
     out: str = ""
     """Folder for config.yaml, metrics.json and findings.json (all of them); none by default."""
 
@@ -44,13 +44,15 @@ def run(config: Config) -> None:
     from robo_datasets.doctor.examine import examine
     from robo_datasets.doctor.findings import ERROR
     from robo_datasets.doctor.repair import repair
+    from robo_datasets.recognise import not_a_store
     from robo_datasets.store.layout import EPISODES, GROUP_FILE
 
     root = Path(config.store)
     if not config.store or config.rows < 1:
         raise ConfigError("give store=PATH and rows of at least 1")
     if not (root / GROUP_FILE).is_file() and not (root / EPISODES).is_dir():
-        raise StoreError(f"there is no demo store at {root}; make one with robo-rm record or robo-rm import")
+        why = f"there is no demo store at {root}; make one with robo-rm record or robo-rm import"
+        raise StoreError(not_a_store(root, why))
     report = examine(root)
     done = repair(root, report) if config.repair else []
     if report.findings:

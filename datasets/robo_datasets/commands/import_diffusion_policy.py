@@ -53,7 +53,7 @@ def run(config: Config) -> None:
     from robo_datasets.importers.options import frame_size, image_settings, plan_import
     from robo_datasets.importers.zarr.diffusion_policy import DiffusionPolicySource
 
-    check_places(config)
+    check_places(config, "diffusion-policy")
     if config.missing_chunks not in ("error", "zeros"):
         raise ConfigError(f"missing_chunks={config.missing_chunks} is not one of: error, zeros")
     if config.fps is not None and not config.fps > 0:

@@ -26,20 +26,20 @@ class Config(ImportConfig):
     task: str = ""
     """The instruction; by default that of labels.json, else the first of the nearest task_instruction.json."""
     stages: str = ""
-    """JSON file of stage annotation to use in place of the keyframe files."""
+    """JSON file of stage annotation to use instead of the keyframe files."""
     stage_names: list[str] | None = None
     """The task's stages in order; by default the names marked, in the order in which they happen."""
     cameras: list[str] | None = None
     """Cameras to keep, for example [cam_high]; all by default."""
     fps: float | None = None
-    """Frames per second of all episodes, picked by their times; as they are by default."""
+    """Frames per second of all episodes, sampled by their times; unchanged by default."""
     fit: str = "auto"
-    """How images come to one size: stretch, pad (black beside them), or auto: pad where videos differ in size."""
+    """How images of different sizes are fitted: stretch, pad (with black borders), or auto: pad if videos differ."""
     outcomes: dict[str, str] = field(default_factory=dict)
-    """What a grade says of success, for example {suboptimal: unknown, clean: true}; the usual words are known, and a
-    half success is no success."""
+    """What a grade means for success, for example {suboptimal: unknown, clean: true}; the usual words are known, and a
+    half success does not count as a success."""
     success: str = "auto"
-    """true, false, unknown, or auto: what labels.json or the folders say, else false where the marks end before the
+    """true, false, unknown, or auto: what labels.json or the folders say, else false if the marks end before the
     task's last stage, else unknown."""
 
 
@@ -54,7 +54,7 @@ def run(config: Config) -> None:
     from robo_datasets.importers.keyframes.source import FITS, KeyframeSource
     from robo_datasets.importers.options import frame_size, plan_import
 
-    check_places(config)
+    check_places(config, "keyframes")
     if config.fps is not None and not config.fps > 0:
         raise ConfigError(f"fps={config.fps} must be positive")
     if config.fit not in FITS:

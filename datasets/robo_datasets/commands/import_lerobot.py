@@ -22,19 +22,19 @@ class Config(ImportConfig):
     source: str = MISSING
     """Folder of the LeRobot dataset (the one that holds meta/info.json)."""
     annotation: str = "auto"
-    """What a v3.0 dataset itself says of subtasks: frames (subtask_index), dense or sparse (the columns of LeRobot's
-    SARM), none, or auto: the first of these that is there. ``stages`` goes before it."""
+    """Where a v3.0 dataset's own subtasks are read from: frames (subtask_index), dense or sparse (the columns of
+    LeRobot's SARM), none, or auto: the first of these that exists. ``stages`` has priority."""
     cameras: list[str] | None = None
     """Cameras to keep, for example [cam_high]; all by default."""
     video_tolerance: float | None = None
-    """Seconds that a row and its video frame may lie apart in time; half a row by default, and then no frame may come
-    twice. A larger one takes the nearest frame: 0.034 reads 15 frames per second beside 30 rows per second."""
+    """Maximum seconds between a row and its video frame; half a row by default, and then no frame may be used twice.
+    A larger value takes the nearest frame: 0.034 reads 15 frames per second next to 30 rows per second."""
     align: str = "time"
-    """How rows find their video frames: time, or index (the first to the first, whatever the time stamps say)."""
+    """How rows find their video frames: time, or index (the first to the first, ignoring the time stamps)."""
     depth_pictures: list[str] = field(default_factory=list)
-    """Cameras of depth in 8 bits to keep as plain images; they are refused otherwise."""
+    """8-bit depth cameras to import as plain images; they are refused otherwise."""
     success: str = "auto"
-    """true, false, unknown, or auto: next.success where there is such a column, else false where the annotation ends
+    """true, false, unknown, or auto: next.success if there is such a column, else false if the annotation ends
     before the task's last stage, else unknown."""
 
 
@@ -53,7 +53,7 @@ def run(config: Config) -> None:
     from robo_datasets.importers.lerobot.v3_meta import ANNOTATIONS
     from robo_datasets.importers.options import frame_size, plan_import
 
-    check_places(config)
+    check_places(config, "lerobot")
     if config.annotation not in ANNOTATIONS:
         raise ConfigError(f"annotation={config.annotation} is not one of: {', '.join(ANNOTATIONS)}")
     reading = LeRobotReading(

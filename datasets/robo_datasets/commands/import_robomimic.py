@@ -51,7 +51,7 @@ def run(config: Config) -> None:
     from robo_datasets.importers.hdf5.robomimic import RobomimicSource
     from robo_datasets.importers.options import frame_size, image_settings, plan_import
 
-    check_places(config)
+    check_places(config, "robomimic")
     path = Path(config.source)
     files = episode_files(path)
     if not files:

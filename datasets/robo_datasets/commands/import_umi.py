@@ -43,7 +43,7 @@ def run(config: Config) -> None:
     from robo_datasets.importers.options import frame_size, image_settings, plan_import
     from robo_datasets.importers.zarr.umi import ACTIONS, UmiSource
 
-    check_places(config)
+    check_places(config, "umi")
     if config.action not in ACTIONS:
         raise ConfigError(f"action={config.action} is not one of: {', '.join(ACTIONS)}")
     if not config.fps > 0:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from robo_core.console import say
-from robo_core.errors import ConfigError
+from robo_core.errors import ConfigError, ImportSourceError
 from robo_core.outputs import OutputFolder
 from robo_datasets.importers.options import unknown_outcomes
 from robo_datasets.importers.run import ImportPlan, ImportResult, import_source, with_picked_labels
 from robo_datasets.importers.selection import SelectedSource, Selection, parse_episodes, parse_rename, storable_keys
 from robo_datasets.importers.settings import ImportConfig
 from robo_datasets.importers.source import Source
+from robo_datasets.recognise import mistaken_source
 
 _LISTED = 12
 
 
-def check_places(config: ImportConfig) -> None:
-    """Check that source and store are named.
+def check_places(config: ImportConfig, importer: str) -> None:
+    """Check that source and store are named, and that the source is not of another format than the command reads.
+
+    Args:
+        config: the command's settings.
+        importer: the command's own word, such as ``lerobot``.
 
     Raises:
-        ConfigError: one of them is not.
+        ConfigError: one of them is not named.
+        ImportSourceError: the source is of another format; names the command that reads it.
     """
     if not config.source or not config.store:
         raise ConfigError("give source=PATH and store=PATH")
+    mistaken = mistaken_source(config.source, importer, config.store)
+    if mistaken:
+        raise ImportSourceError(mistaken)
 
 
 def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options: object) -> ImportResult:
@@ -100,8 +108,3 @@ def _report(config: ImportConfig, source: Source, result: ImportResult, seconds:
         say(f"note: {note}")
     if len(result.notes) > _LISTED:
         say(f"and {len(result.notes) - _LISTED} more notes; out=DIR keeps all of them in metrics.json")
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers[:_LISTED]))
-    return shown if len(numbers) <= _LISTED else f"{shown} and {len(numbers) - _LISTED} more"

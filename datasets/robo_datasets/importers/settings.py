@@ -15,28 +15,28 @@ class ImportConfig:
     source: str = MISSING
     """The dataset."""
     store: str = MISSING
-    """Demo store to append to; made where it does not exist."""
+    """Demo store to append to; created if it does not exist."""
     stages: str = ""
     """JSON file of stage annotation: a list of {episode_index, subtasks: [{name, start_frame, end_frame}]}."""
     stage_names: list[str] | None = None
     """The task's stages in order; by default the names in the annotation, in the order in which they happen."""
     relabel: bool = False
-    """Give episodes that are in the store already the stages and the success that this command gives new ones; what
-    they had stays in their history."""
+    """Relabel episodes that are already in the store: stages, success, instruction and attributes become those of this
+    command. Previous labels stay in the history."""
     episodes: Any = None
     """Episodes to import, by their numbers in the source: for example [0,3,10-19]; all by default."""
     skip_bad: bool = False
-    """Leave out episodes that cannot be read, each named with its reason, in place of importing nothing."""
+    """Leave out episodes that cannot be read, each named with its reason, instead of importing nothing."""
     drop: list[str] = field(default_factory=list)
-    """Features to leave out, for example [observation.velocity]; also such as cannot be read."""
+    """Features to leave out, for example [observation.velocity]; also unreadable ones."""
     rename: Any = None
     """Other keys for features, for example {observation.image: observation.images.front}."""
     resample_fps: float | None = None
-    """Frames per second to pick, each the nearest in time; the source's own by default."""
+    """Frames per second to sample, each the nearest in time; the source's own rate by default."""
     size: list[int] | None = None
-    """Height and width to scale frames to, for example [240,320]; as they are by default."""
+    """Height and width to scale frames to, for example [240,320]; unchanged by default."""
     success: str = "auto"
-    """true, false, unknown, or auto: what the data says, else false where the annotation ends before the task's last
+    """true, false, unknown, or auto: what the data says, else false if the annotation ends before the task's last
     stage, else unknown."""
     codec: str = "jpeg"
     """How a new store keeps camera frames: jpeg, lossless, or raw (fastest to read, and largest)."""

@@ -12,12 +12,13 @@ import numpy as np
 
 from robo_datasets.importers.content import Content, ContentHash
 from robo_datasets.store.features import FeatureSpec
+from robo_datasets.store.planar import PlanarFrame
 
 
 class SourceFrame(NamedTuple):
     """One frame: a value for every feature, and its time stamps in seconds."""
 
-    values: dict[str, np.ndarray]
+    values: Mapping[str, np.ndarray | PlanarFrame]
     timestamp: float
     receive_timestamp: float | None = None
 

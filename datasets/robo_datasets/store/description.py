@@ -14,6 +14,7 @@ from typing import NotRequired, TypedDict, cast
 
 from robo_core.checksummed import open_seal, replace_durably, seal, sync_folder, write_durably
 from robo_core.errors import CorruptionError, StoreError
+from robo_datasets.recognise import not_a_store
 from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.layout import DERIVED, EPISODES, FORMAT_VERSION, GROUP_FILE, ROOT_KEY
 from robo_datasets.store.zarr_meta import group_json
@@ -45,9 +46,10 @@ def read_description(root: Path) -> StoreDescription:
     except OSError as error:
         raise StoreError(f"{root} cannot be reached: {error.strerror}") from error
     if not there:
-        raise StoreError(f"there is no demo store at {root}; make one with robo-rm record or robo-rm import")
+        why = f"there is no demo store at {root}; make one with robo-rm record or robo-rm import"
+        raise StoreError(not_a_store(root, why))
     if not path.is_file():
-        raise StoreError(f"{root} is not a demo store: it has no {GROUP_FILE}")
+        raise StoreError(not_a_store(root, f"{root} is not a demo store: it has no {GROUP_FILE}"))
     raw = path.read_bytes()
     try:
         document = json.loads(raw)

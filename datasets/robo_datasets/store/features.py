@@ -123,8 +123,9 @@ def check_same(own: Mapping[str, Feature], wanted: Mapping[str, Feature], where:
     """
     if wanted.keys() != own.keys():
         missing, extra = sorted(own.keys() - wanted.keys()), sorted(wanted.keys() - own.keys())
+        advice = "use another store" if missing else f"drop=[{','.join(extra)}] leaves that out of an import"
         raise StoreError(
-            f"{where} is a store of another schema: the new episodes lack {missing} and add {extra}; use another store"
+            f"{where} is a store of another schema: the new episodes lack {missing} and add {extra}; {advice}"
         )
     for key, feature in wanted.items():
         if (feature.shape, feature.dtype) != (own[key].shape, own[key].dtype):

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from robo_core.errors import CorruptionError, StoreError
+from robo_datasets.store.planar import PlanarFrame
 
 DEFAULT_QUALITY = 95
 DEFAULT_SUBSAMPLING = "4:4:4"
@@ -29,8 +30,10 @@ _REDUCED = {
 _RGB_FLAG: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
 
 
-def frame_encoder(quality: int, subsampling: str) -> Callable[[np.ndarray], bytes]:
+def frame_encoder(quality: int, subsampling: str) -> Callable[[np.ndarray | PlanarFrame], bytes]:
     """A function from one RGB (H, W, 3) or grey (H, W, 1) uint8 frame, in any layout, to JPEG bytes.
+
+    Frames of a video keep their planes, where these are subsampled at least as much as is asked for.
 
     Raises:
         StoreError: quality outside 1 to 100 or an unknown subsampling.
@@ -46,7 +49,11 @@ def frame_encoder(quality: int, subsampling: str) -> Callable[[np.ndarray], byte
         SUBSAMPLINGS[subsampling],
     ]
 
-    def encode(frame: np.ndarray) -> bytes:
+    def encode(frame: np.ndarray | PlanarFrame) -> bytes:
+        if isinstance(frame, PlanarFrame):
+            if frame.fits(subsampling):
+                return frame.jpeg(quality)
+            frame = np.asarray(frame)
         if frame.shape[2] == 3:
             # OpenCV wants blue first. Frames that are a view of such rows are taken as they stand in memory.
             blue_first = frame[..., ::-1]

@@ -25,6 +25,7 @@ from robo_core.errors import CorruptionError
 from robo_core.threads import share, spans
 from robo_datasets.store.features import Feature
 from robo_datasets.store.jpeg import decode_frame, frame_encoder, reduction_for, resize
+from robo_datasets.store.planar import PlanarFrame
 from robo_datasets.store.remote import RemoteBytes, RemotePath
 from robo_datasets.store.zarr_meta import ZSTD_LEVEL
 
@@ -49,7 +50,7 @@ class ShardWriter:
         self._crc = 0
         self._file = open(path, "wb", buffering=_BUFFER_BYTES)  # noqa: SIM115, closed by finish or discard
 
-    def add(self, frame: np.ndarray) -> None:
+    def add(self, frame: np.ndarray | PlanarFrame) -> None:
         """Append one frame of the feature's shape and dtype."""
         data = self._encode(frame)
         self._entries.append((self._end, len(data) + _CRC.size))
@@ -202,7 +203,7 @@ class ShardReader:
         return image[:, :, None]
 
 
-def _encoder(feature: Feature) -> Callable[[np.ndarray], bytes]:
+def _encoder(feature: Feature) -> Callable[[np.ndarray | PlanarFrame], bytes]:
     if feature.codec == "jpeg":
         return frame_encoder(feature.quality, feature.subsampling)
     stored = np.dtype(feature.dtype).newbyteorder("<")

@@ -33,6 +33,7 @@ from robo_datasets.store.layout import (
     episode_attributes,
 )
 from robo_datasets.store.low_dim import write_rows
+from robo_datasets.store.planar import PlanarFrame
 from robo_datasets.store.shard import ShardWriter
 from robo_datasets.store.zarr_meta import array_json, chunk_name, group_json
 
@@ -154,7 +155,7 @@ class EpisodeWriter:
                 if key in self._shards:
                     self._shards[key].add(value)
                 else:
-                    self._rows[key].append(value)
+                    self._rows[key].append(np.asarray(value))
         except OSError as error:
             raise StoreWriteError(
                 f"frame {number} cannot be written to {self._folder}: {error.strerror}; the episode is not added"
@@ -210,19 +211,19 @@ class EpisodeWriter:
         if received is not None and not math.isfinite(received):
             raise StoreError(f"frame {number}: the time stamp is {received}")
 
-    def _check_values(self, frame: Mapping[str, object], number: int) -> list[tuple[str, np.ndarray]]:
+    def _check_values(self, frame: Mapping[str, object], number: int) -> list[tuple[str, np.ndarray | PlanarFrame]]:
         """What is stored by key, in the schema's order."""
         if frame.keys() != self._features.keys():
             missing = sorted(self._features.keys() - frame.keys())
             unknown = sorted(map(str, frame.keys() - self._features.keys()))
             raise StoreError(f"frame {number}: missing features {missing}, unknown features {unknown}")
-        values = []
+        values: list[tuple[str, np.ndarray | PlanarFrame]] = []
         for key, feature, dtype, shape, is_frames in self._forms:
             value = frame[key]
-            if type(value) is not np.ndarray or value.dtype != dtype or value.shape != shape:
+            if not isinstance(value, np.ndarray | PlanarFrame) or value.dtype != dtype or value.shape != shape:
                 value = _fit(value, feature, number)
             elif not is_frames:  # a copy: a caller may use one buffer for all its frames
-                value = value.copy()
+                value = np.array(value)
             values.append((key, value))
         return values
 

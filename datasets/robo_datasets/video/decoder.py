@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
-import numpy as np
 
 from robo_core.errors import ImportSourceError
 from robo_datasets.store.unreadable import why_unreadable
@@ -61,26 +60,6 @@ def sample_bits(pixel_format: str) -> int:
         return int(av.VideoFormat(pixel_format, 16, 16).components[0].bits)
     except (ValueError, IndexError):
         return 8
-
-
-def video_frames(path: Path, threads: int = 1) -> Iterator[np.ndarray]:
-    """Yield every frame in order of display as uint8 RGB (H, W, 3).
-
-    Raises:
-        ImportSourceError: the file is missing, or damaged at the frame named.
-    """
-    number = 0
-    with opened_video(path) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = threads
-        try:
-            for frame in container.decode(stream):
-                if frame.is_corrupt:
-                    raise ImportSourceError(f"{path} is damaged at frame {number}")
-                yield frame.to_ndarray(format="rgb24")
-                number += 1
-        except av.FFmpegError as error:
-            raise ImportSourceError(f"{path} is truncated or damaged at frame {number}: {error.strerror}") from error
 
 
 @contextmanager

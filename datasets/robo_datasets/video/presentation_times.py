@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import groupby, repeat
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from robo_core.errors import ImportSourceError
+from robo_datasets.store.planar import PlanarFrame
 from robo_datasets.video.decoder import opened_video
+from robo_datasets.video.planes import planar_frame
+
+PixelsT = TypeVar("PixelsT")
 
 _ROUNDING = 1e-6
 # Time stamps are 32-bit floats; so near to the middle neither frame is nearer.
@@ -116,6 +122,18 @@ def frames_shown_at(path: Path, ticks: np.ndarray, kind: str = "rgb", threads: i
     Raises:
         ImportSourceError: the file is missing or damaged; names the time.
     """
+    return _shown_at(path, ticks, pixel_reader(kind), threads)
+
+
+def colours_shown_at(path: Path, ticks: np.ndarray) -> Iterator[np.ndarray | PlanarFrame]:
+    """As ``frames_shown_at``, with the planes that the decoder gives where they are in the colours that JPEG has."""
+    rgb = pixel_reader("rgb")
+    return _shown_at(path, ticks, lambda frame: planar_frame(frame, rgb) or rgb(frame), threads=1)
+
+
+def _shown_at(
+    path: Path, ticks: np.ndarray, pixels: Callable[[av.VideoFrame], PixelsT], threads: int
+) -> Iterator[PixelsT]:
     if not len(ticks):
         return
     with opened_video(path) as container:
@@ -126,10 +144,10 @@ def frames_shown_at(path: Path, ticks: np.ndarray, kind: str = "rgb", threads: i
             # From the key frame in front of it; the first of a file needs no search.
             if ticks[0] * unit > (stream.start_time or 0) * unit + 1.0:
                 container.seek(int(ticks[0]), stream=stream)
-            frames, pixels = container.decode(stream), pixel_reader(kind)
+            frames = container.decode(stream)
+            at: int | None = None
             frame: av.VideoFrame | None = None
-            picture, at, shown = np.empty(0), None, None
-            for tick in ticks.tolist():
+            for tick, equal in groupby(ticks.tolist()):
                 while at is None or at < tick:
                     frame = next(frames, None)
                     if frame is None:
@@ -137,9 +155,7 @@ def frames_shown_at(path: Path, ticks: np.ndarray, kind: str = "rgb", threads: i
                     at = _tick(frame)
                 if frame is None or at != tick or frame.is_corrupt:
                     raise ImportSourceError(f"{path} is damaged: its frame at {tick * unit:.3f} s cannot be decoded")
-                if shown != tick:
-                    picture, shown = pixels(frame), tick
-                yield picture
+                yield from repeat(pixels(frame), len(list(equal)))
         except av.FFmpegError as error:
             raise ImportSourceError(f"{path} is truncated or damaged: {error.strerror}") from error
 

@@ -13,6 +13,7 @@ import av
 import numpy as np
 
 from robo_core.errors import ImportSourceError
+from robo_datasets.store.planar import PlanarFrame
 from robo_datasets.video.decoder import opened_video
 
 _UPRIGHT = (1 << 16, 0, 0, 0, 1 << 16)
@@ -36,9 +37,11 @@ def quarter_turns(path: Path) -> int:
     return 0 if first is None else round(first.rotation / 90) % 4
 
 
-def turned(frame: np.ndarray, turns: int) -> np.ndarray:
+def turned(frame: np.ndarray | PlanarFrame, turns: int) -> np.ndarray | PlanarFrame:
     """An image (H, W, C) as it is shown."""
-    return np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame
+    if not turns:
+        return frame
+    return frame.turned(turns) if isinstance(frame, PlanarFrame) else np.ascontiguousarray(np.rot90(frame, turns))
 
 
 def _says_turned(path: Path) -> bool:

@@ -20,7 +20,7 @@ from robo_hw.contract.lerobot_units import with_calibration
 from robo_hw.contract.parts import ContractFields
 from robo_hw.contract.reading import load_yaml
 from robo_hw.contract.rules import build_contract
-from robo_hw.errors import ContractError, ContractMismatchError
+from robo_hw.errors import ContractError
 
 
 @dataclass(frozen=True)
@@ -85,20 +85,6 @@ class RobotContract(ContractFields):
         A policy never saw what is out there, so a person has to confirm them. Joints are compared by name.
         """
         return contract_differences.wider_limits(self, other)
-
-    def require_same(self, other: RobotContract, other_name: str = "the other contract") -> None:
-        """Refuse to go on unless a policy for one fits the other.
-
-        Raises:
-            ContractMismatchError: names every field of the learned part that differs.
-        """
-        lines = self.difference(other)
-        if lines:
-            raise ContractMismatchError(
-                f"the contract of {self.robot} differs from {other_name} in {len(lines)} field"
-                f"{'s' if len(lines) != 1 else ''}; use the contract that the policy was trained with:\n"
-                + "\n".join(f"  - {line}" for line in lines)
-            )
 
     @property
     def joint_names(self) -> tuple[str, ...]:

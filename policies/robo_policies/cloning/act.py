@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from robo_policies.cloning.learner import Learner, common_configuration, within_episode
+from robo_policies.cloning.lerobot_versions import check_internals
 from robo_policies.cloning.settings import ActSettings
 from robo_policies.cloning.windows import ACTION, STATE, Span
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def act_config(settings: ActSettings, dims: Mapping[str, int], cameras: Mapping[str, Size], device: str) -> ACTConfig:
-    """LeRobot's configuration for ``settings``, vectors of the sizes ``dims`` and pictures of the sizes ``cameras``."""
+    """LeRobot's configuration for ``settings``, vectors of the sizes ``dims`` and pictures of the sizes ``cameras``.
+
+    Every setting that makes the network stands here: LeRobot's defaults change between its versions.
+    """
     from lerobot.configs.types import NormalizationMode
     from lerobot.policies.act.configuration_act import ACTConfig
 
@@ -30,7 +34,12 @@ def act_config(settings: ActSettings, dims: Mapping[str, int], cameras: Mapping[
         **common_configuration(settings, dims, cameras, device),
         # LeRobot's default leaves the environment state as it is, in whatever units it has.
         normalization_mapping=dict.fromkeys(("VISUAL", "STATE", "ENV", "ACTION"), NormalizationMode.MEAN_STD),
+        n_obs_steps=1,
         chunk_size=settings.chunk_size,
+        replace_final_stride_with_dilation=0,
+        pre_norm=False,
+        feedforward_activation="relu",
+        temporal_ensemble_coeff=None,
         dim_model=settings.dim_model,
         n_heads=settings.n_heads,
         dim_feedforward=settings.dim_feedforward,
@@ -65,6 +74,7 @@ class ActLearner(Learner):
         from lerobot.policies.act.modeling_act import ACTPolicy
 
         self.policy = ACTPolicy(config).to(device)
+        check_internals(self.policy, "act")
         self.span = Span(settings.chunk_size)
         if cameras:
             import torch
@@ -80,7 +90,7 @@ class ActLearner(Learner):
         """The loss of each sample, (B,) float32.
 
         L1 over the actions inside the episode and the joints, plus ``kl_weight`` times the divergence of the latent
-        (ACT, equation 3). LeRobot divides by the whole chunk instead; see `within_episode`.
+        (ACT, equation 3). The same rule on every version of LeRobot: see `within_episode`.
         """
         actions, (mean, log_variance) = self.network(self._with_pictures(batch))
         losses = within_episode((actions.float() - batch[ACTION]).abs(), batch["action_is_pad"])
@@ -99,7 +109,7 @@ class ActLearner(Learner):
 def with_a_state(batch: dict[str, Any]) -> dict[str, Any]:
     """The batch with an empty state where there is none.
 
-    LeRobot's network (0.4.4) asks the state for its device even where its configuration has no state.
+    LeRobot's network asks the state for its device even where its configuration has no state.
     """
     if STATE in batch:
         return batch

@@ -3,10 +3,11 @@
 SmolVLA, pi0 and pi0.5 give their loss per sample when asked for it (``reduction="none"``). A policy that does not is
 asked for the loss of one sample at a time, which is exact and slow. `robo_policies.cloning.lerobot_training` trains it.
 
-LeRobot's policies (0.4.4) set what lies past the end of an episode to 0 and divide by the whole chunk all the same;
-their losses are divided by what lies inside the episode instead, as in `robo_policies.cloning.learner.within_episode`.
-Whether a policy does so is tried on the first batch with padding: pi0 trains on the repeated last action, and its
-losses stay as they are. A term that does not come from the actions, such as the divergence of ACT's latent, is scaled
+A loss is divided by what lies inside the episode, as in `robo_policies.cloning.learner.within_episode`. LeRobot's
+policies differ: some set what lies past the end to 0 and divide by the whole chunk all the same (all of 0.4.4), some
+divide by the valid entries (SmolVLA of 0.6), and pi0 trains on the repeated last action. What a policy does is measured
+on the first batch with padding, whatever its version: losses of the first kind are scaled, the others stay as they are.
+Where losses are scaled, a term that does not come from the actions, such as the divergence of ACT's latent, is scaled
 with the rest; `ActLearner` keeps it apart.
 """
 
@@ -24,7 +25,7 @@ from robo_policies.cloning.windows import ACTION, Span
 if TYPE_CHECKING:
     import torch
 
-# LeRobot 0.4.4's SmolVLA looks for the padding of actions under this name, and under no other.
+# LeRobot 0.4.4's SmolVLA looks for the padding of actions under this name, and under no other. Later ones ignore it.
 PADDING_OF_SMOLVLA = "actions_id_pad"
 
 
@@ -49,7 +50,7 @@ class PolicyLearner(Learner):
     ) -> None:
         self.policy, self._constant, self._processors = policy, dict(constant or {}), processors
         self._reduces = "reduction" in inspect.signature(policy.forward).parameters
-        self._masks: bool | None = None
+        self._divides_by_chunk: bool | None = None
         self.span = span_of(policy.config)
 
     @property
@@ -66,29 +67,48 @@ class PolicyLearner(Learner):
         """
         losses = self._losses(batch)
         padded = batch["action_is_pad"]
-        if bool(padded.any()) and self._masks_padding(batch):
+        if bool(padded.any()) and self._to_be_scaled(batch):
             inside = (~padded).sum(-1).clamp(min=1)
             losses = losses * (padded.shape[-1] / inside)
         return losses
 
-    def _masks_padding(self, batch: Mapping[str, torch.Tensor]) -> bool:
-        """Whether other actions in the padding leave the losses what they are; tried once."""
-        import torch
-
-        if self._masks is None:
-            devices = [batch[ACTION].device] if batch[ACTION].is_cuda else []
-            moved = {**batch, ACTION: batch[ACTION] + batch["action_is_pad"][..., None]}
-            found = []
-            for one in (batch, moved):
-                with torch.random.fork_rng(devices=devices), torch.no_grad():
-                    found.append(self._losses(one).float())
-            self._masks = torch.allclose(found[0], found[1], rtol=1e-4, atol=1e-6)
-            if not self._masks:
+    def _to_be_scaled(self, batch: Mapping[str, torch.Tensor]) -> bool:
+        """Whether the policy leaves the padding out of its losses and divides by the whole chunk; measured once."""
+        if self._divides_by_chunk is None:
+            masks = self._masks_padding(batch)
+            if not masks:
                 say(
                     f"note: {type(self.policy).__name__} trains on what lies past the end of an episode too, the last "
                     "action again and again, as LeRobot trains it; other policies leave that out here"
                 )
-        return self._masks
+            self._divides_by_chunk = masks and not self._divides_by_valid(batch)
+        return self._divides_by_chunk
+
+    def _masks_padding(self, batch: Mapping[str, torch.Tensor]) -> bool:
+        """Whether other actions in the padding leave the losses what they are."""
+        moved = {**batch, ACTION: batch[ACTION] + batch["action_is_pad"][..., None]}
+        return _alike(self._repeatable(batch), self._repeatable(moved))
+
+    def _divides_by_valid(self, batch: Mapping[str, torch.Tensor]) -> bool:
+        """Whether the loss of two valid actions is the mean of the losses of each of them (else it is their sum)."""
+        import torch
+
+        if batch[ACTION].shape[1] < 2:
+            return True  # with a single action, chunk and valid entries are one
+        losses = []
+        for valid in ([0], [1], [0, 1]):
+            padded = torch.ones_like(batch["action_is_pad"])
+            padded[:, valid] = False
+            losses.append(self._repeatable({**batch, "action_is_pad": padded}))
+        return _alike((losses[0] + losses[1]) / 2, losses[2])
+
+    def _repeatable(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The policy's own losses without a gradient, with noise that is the same at every call here."""
+        import torch
+
+        devices = [batch[ACTION].device] if batch[ACTION].is_cuda else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            return self._losses(batch).float()
 
     def _losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The policy's own losses, (B,)."""
@@ -118,6 +138,12 @@ class PolicyLearner(Learner):
     def processors(self, statistics: Mapping[str, Mapping[str, torch.Tensor]]) -> tuple[Any, ...]:
         """The processors that were given."""
         return self._processors or ()
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    import torch
+
+    return torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 def span_of(config: Any) -> Span:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from robo_policies.cloning.learner import Learner, common_configuration, within_episode
+from robo_policies.cloning.lerobot_versions import check_internals
 from robo_policies.cloning.settings import DiffusionSettings
 from robo_policies.cloning.windows import ACTION, Span
 
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 def diffusion_config(
     settings: DiffusionSettings, dims: Mapping[str, int], cameras: Mapping[str, Size], device: str
 ) -> DiffusionConfig:
-    """LeRobot's configuration for ``settings``, vectors of the sizes ``dims`` and pictures of the sizes ``cameras``."""
+    """LeRobot's configuration for ``settings``, vectors of the sizes ``dims`` and pictures of the sizes ``cameras``.
+
+    Every setting that makes the network stands here: between 0.4.4 and 0.6 LeRobot's own defaults of the horizon, the
+    normalisation layers, the encoders and their weights changed.
+    """
     from lerobot.configs.types import NormalizationMode
     from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
 
@@ -34,11 +39,24 @@ def diffusion_config(
         n_obs_steps=settings.observation_steps,
         horizon=settings.horizon,
         drop_n_last_frames=0,
+        resize_shape=None,
+        crop_ratio=1.0,
+        crop_shape=None,
+        crop_is_random=True,
+        use_group_norm=True,
+        use_separate_rgb_encoder_per_camera=False,
         down_dims=tuple(settings.down_dims),
         kernel_size=settings.kernel_size,
+        n_groups=8,
+        use_film_scale_modulation=True,
         diffusion_step_embed_dim=settings.diffusion_step_embed_dim,
         noise_scheduler_type=settings.noise_scheduler_type,
         num_train_timesteps=settings.num_train_timesteps,
+        beta_schedule="squaredcos_cap_v2",
+        beta_start=0.0001,
+        beta_end=0.02,
+        clip_sample=True,
+        clip_sample_range=1.0,
         num_inference_steps=settings.num_inference_steps,
         prediction_type=settings.prediction_type,
         spatial_softmax_num_keypoints=settings.keypoints,
@@ -68,6 +86,7 @@ class DiffusionLearner(Learner):
         from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
 
         self.policy = DiffusionPolicy(config).to(device)
+        check_internals(self.policy, "diffusion")
         self.span = Span(settings.chunk_size, settings.past, stacked=True, bounded=True)
 
     @property
@@ -79,7 +98,7 @@ class DiffusionLearner(Learner):
         """The loss of each sample, (B,) float32.
 
         The squared error of the noise (or of the actions) at one random noise level a sample, over the actions inside
-        the episode. LeRobot divides by the whole horizon instead; see `within_episode`.
+        the episode. The same rule on every version of LeRobot: see `within_episode`.
         """
         import torch
 

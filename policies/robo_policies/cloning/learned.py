@@ -12,6 +12,7 @@ import numpy as np
 from robo_core.errors import MissingPartError, ModelError
 from robo_datasets.store.jpeg import resize
 from robo_policies.cloning.checkpoint import read_card
+from robo_policies.cloning.lerobot_versions import check_internals, lerobot_version, read_configuration
 from robo_policies.cloning.windows import ACTION
 from robo_rm.training.device import pick_device
 
@@ -214,13 +215,13 @@ def load_policy(folder: str | Path, device: str = "auto") -> Any:
         raise ModelError(f"{folder / 'config.json'} is damaged: {error}") from error
     if kind not in KINDS:
         raise ModelError(f"{folder} holds a policy of type {kind!r}; this version runs {' and '.join(KINDS)}")
-    return LearnedPolicy(folder, *_load(folder, kind, pick_device(device)), card or {})
+    written_by = str((card or {}).get("versions", {}).get("lerobot", ""))
+    return LearnedPolicy(folder, *_load(folder, kind, pick_device(device), written_by), card or {})
 
 
-def _load(folder: Path, kind: str, device: str) -> tuple[Any, Any, Any]:
+def _load(folder: Path, kind: str, device: str, written_by: str) -> tuple[Any, Any, Any]:
     """LeRobot's policy with its pre- and post-processor."""
     try:
-        from lerobot.configs.policies import PreTrainedConfig
         from lerobot.policies.factory import get_policy_class
         from lerobot.processor import PolicyProcessorPipeline
         from lerobot.processor.converters import policy_action_to_transition, transition_to_policy_action
@@ -233,12 +234,12 @@ def _load(folder: Path, kind: str, device: str) -> tuple[Any, Any, Any]:
     from safetensors.torch import load_file
 
     try:
-        get_policy_class(kind)  # registers the kind with LeRobot's configurations
-        config = PreTrainedConfig.from_pretrained(folder)
+        config = read_configuration(folder, kind, written_by)
         config.device = device
         # The weights stand in the folder: nothing is to be fetched to start from.
         config.pretrained_backbone_weights = None
         policy = get_policy_class(kind)(config)
+        check_internals(policy, kind)
         policy.load_state_dict(load_file(folder / "model.safetensors"))
         pre = PolicyProcessorPipeline.from_pretrained(
             folder,
@@ -252,5 +253,8 @@ def _load(folder: Path, kind: str, device: str) -> tuple[Any, Any, Any]:
             to_output=transition_to_policy_action,
         )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError, DraccusException) as error:
-        raise ModelError(f"{folder} does not hold a readable {kind} policy: {str(error).splitlines()[0]}") from error
+        why = str(error).splitlines()[0]
+        if written_by not in ("", lerobot_version()):
+            why += f" (LeRobot {written_by} wrote it, {lerobot_version()} is installed)"
+        raise ModelError(f"{folder} does not hold a readable {kind} policy: {why}") from error
     return policy.to(device).eval(), pre, post

@@ -62,9 +62,10 @@ def within_episode(error: torch.Tensor, padded: torch.Tensor) -> torch.Tensor:
     """Mean error of each sample over the actions that lie inside its episode, (B,).
 
     The loss of a sample does not depend on how much of its chunk is padding: sum of valid errors / valid entries.
-    LeRobot's ACT and Diffusion (0.4.4) set the padding to 0 and take the mean over the whole chunk, so that the last
-    frame of an episode trains at 1 / H of the others. Those are the frames before success, which weights protect: with
-    weights w, a batch is sum(w l) / sum(w) of losses l that are alike.
+    Weights need losses that are alike: with weights w, a batch is sum(w l) / sum(w). LeRobot's own rule is another in
+    each version, and neither is used: ACT and Diffusion of 0.4.4 set the padding to 0 and take the mean over the whole
+    chunk, so that the last frame of an episode, the one before success, trains at 1 / H of the others; those of 0.6
+    divide the sum over the batch by its valid entries, so that a sample counts by how much of its chunk is inside.
 
     Args:
         error: (B, H, A) error of every action and joint.

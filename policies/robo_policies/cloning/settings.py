@@ -12,22 +12,22 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """What all policies have: how many actions they predict, and which cameras they look at."""
+    """What all policies have: how many actions they predict, and which cameras they use."""
 
     name: str = ""
     """Which policy."""
     chunk_size: int = 20
-    """Actions predicted from one observation, the one to carry out now first."""
+    """Actions predicted from one observation; the first is to be executed now."""
     execution_horizon: int = 5
-    """Actions of a chunk that are carried out before the next observation is used; at most chunk_size."""
+    """Actions of a chunk that are executed before the next observation is used; at most chunk_size."""
     cameras: list[str] | None = None
-    """Cameras to look at, such as [front,wrist]; [] for none. Not given: none where the store holds
-    observation.environment_state, which tells more; else all of them."""
+    """Cameras to use, such as [front,wrist]; [] for none. By default none if the store has
+    observation.environment_state, which is more informative; else all of them."""
     image_size: list[int] | None = None
-    """[height, width] that pictures are brought to; not given: the shorter side becomes 96 pixels, or stays if
+    """[height, width] to which images are scaled. By default the shorter side becomes 96 pixels, or stays if
     smaller."""
     shift: int = 4
-    """Training pictures are shifted by up to so many pixels at random, the border repeated; 0: not at all."""
+    """Maximum random shift of training images in pixels, with the border repeated; 0 for none."""
 
     @property
     def past(self) -> int:
@@ -81,9 +81,9 @@ class ActSettings(PolicySettings):
     kl_weight: float = 10.0
     """Weight of the latent's divergence from a normal distribution."""
     dropout: float = 0.0
-    """Share of activations dropped while training."""
+    """Fraction of activations dropped in training."""
     vision_backbone: str = "resnet18"
-    """torchvision's ResNet for pictures, trained from scratch; one for all cameras."""
+    """torchvision's ResNet for images, trained from scratch; one for all cameras."""
 
     def validate(self) -> None:
         """Check the ranges.
@@ -122,17 +122,17 @@ class DiffusionSettings(PolicySettings):
     diffusion_step_embed_dim: int = 64
     """Size of the embedding of the noise level; even, at least 4."""
     noise_scheduler_type: str = "DDIM"
-    """DDIM, which may skip noise levels when it acts, or DDPM."""
+    """DDIM, which can skip noise levels when it acts, or DDPM."""
     num_train_timesteps: int = 100
-    """Noise levels that are trained."""
+    """Noise levels in training."""
     num_inference_steps: int = 10
-    """Noise levels that are gone through when it acts; DDPM needs nearly all of them."""
+    """Denoising steps when it acts; DDPM needs nearly as many as there are noise levels."""
     prediction_type: str = "epsilon"
     """What the network predicts: epsilon (the noise), or sample (the actions)."""
     vision_backbone: str = "resnet18"
-    """torchvision's ResNet for pictures, trained from scratch; one for all cameras."""
+    """torchvision's ResNet for images, trained from scratch; one for all cameras."""
     keypoints: int = 32
-    """Points in each picture that the network reads."""
+    """Key points that the network reads from each image."""
 
     @property
     def past(self) -> int:
@@ -199,9 +199,9 @@ class WeightSettings:
     mode: str = "none"
     """none: every frame counts the same; rabc: the weights in the store; success_only: successful episodes only."""
     name: str = "weights"
-    """Which derived data of the store to read with mode=rabc; `robo-rm score` writes "weights"."""
+    """Name of the store's derived weights to read with mode=rabc; `robo-rm score` writes "weights"."""
     rescore: bool = False
-    """With mode=rabc: make the weights again where outcomes, stages, episodes or the model changed since, instead of
+    """With mode=rabc: recompute the weights if outcomes, stages, episodes or the model have changed since, instead of
     refusing them."""
 
     def validate(self) -> None:
@@ -225,15 +225,15 @@ class CloningSettings:
     weight_decay: float = 1e-4
     """AdamW's weight decay."""
     gradient_clip: float = 1.0
-    """Largest norm of the gradient; longer ones are shortened to it."""
+    """Maximum norm of the gradient; larger ones are clipped."""
     ema_decay: float = 0.998
-    """Decay per step of the moving average of the weights, which is what gets saved; 0 saves the last weights."""
+    """Decay per step of the moving average of the network's weights, which is saved; 0 saves the last weights."""
     precision: str = "auto"
     """fp32, bf16, or auto: bf16 where the processor computes in it, else fp32."""
     cache_gb: float = 2.0
-    """Memory for decoded pictures; where they do not fit, they are decoded each time."""
+    """Memory for decoded images, in GB; if they do not fit, they are decoded each time."""
     checkpoint_seconds: float = 30.0
-    """How often the state of training is written, so that an interrupted run can go on."""
+    """Seconds between checkpoints, from which an interrupted run resumes."""
 
     def validate(self) -> None:
         """Check the ranges.
@@ -256,10 +256,10 @@ class CloningSettings:
 
 @dataclass(frozen=True)
 class Execution:
-    """How chunks are carried out."""
+    """How chunks are executed."""
 
     horizon: int | None = None
-    """Actions of a chunk before asking again; null for what the policy was saved with."""
+    """Actions to execute from each chunk; null for what the policy was saved with."""
     ensemble: float | None = None
     """ACT's temporal ensembling with this coefficient (0.01 in the paper) instead of a horizon."""
 

@@ -1,4 +1,4 @@
-"""Steering by a reward that stands in a file of the user's, as a command is told it."""
+"""Steering by a reward function in a file of the user's, as settings of a command."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class SteeringSettings:
 
     reward: str | None = None
     """FILE.py:FUNCTION of actions (B, K, H, A) and observation that returns (B, K), which torch can differentiate; null
-    steers nothing. The file is run."""
+    for no steering. The file is executed."""
     scale: float = 0.1
-    """How far along the gradient of the reward a step goes, in normalised actions."""
+    """Step size along the gradient of the reward, in normalised actions."""
     guided_steps: int | None = None
     """Guide the last so many denoising steps only; null: all."""
     largest_move: float = 0.2
-    """No number of a chunk moves further than this in a step."""
+    """Maximum change of any number of a chunk per step."""
     repeats: int = 1
     """Gradient steps per denoising step."""
     particles: int = 1
-    """Chunks denoised side by side, of which the best is carried out."""
+    """Chunks denoised in parallel, of which the best is executed."""
     temperature: float = 1.0
-    """How readily a poorer particle gives way, in units of the reward."""
+    """How readily a worse particle is replaced, in units of the reward."""
 
     def load(self) -> Steering | None:
         """The steering, with its function; None where there is no reward.

@@ -37,11 +37,11 @@ class Config:
     env: str = "tidy_drawer"
     """Environment to evaluate in: tidy_drawer, metaworld/<task> or gym/<id>."""
     episodes: int = 100
-    """How many episodes."""
+    """Number of episodes."""
     out: str = MISSING
     """Folder for report.html, metrics.json, episodes.json and videos."""
     seed: int = 0
-    """Names the starts."""
+    """Seed of the starts."""
     execution: Execution = field(default_factory=Execution)
     """How chunks are executed: execution.horizon=..., or execution.ensemble=0.01."""
     steering: SteeringSettings = field(default_factory=SteeringSettings)
@@ -51,7 +51,7 @@ class Config:
     processes: int | None = None
     """Worker processes; null for up to two, one per core."""
     videos: int = 0
-    """Number of best episodes and of worst ones to write videos of; they are run once more for it."""
+    """Write videos of so many of the best and of the worst episodes; these are run once more."""
     device: str = "cpu"
     """Where a single process runs the network; worker processes use the cpu."""
 

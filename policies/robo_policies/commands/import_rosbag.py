@@ -58,7 +58,7 @@ def run(config: Config) -> None:
     from robo_hw.errors import ContractError
     from robo_policies.recording.bag_mapping import contract_mappings
 
-    check_places(config)
+    check_places(config, "rosbag")
     if config.gaps not in GAPS:
         raise ConfigError(f"gaps={config.gaps} is not one of: {', '.join(GAPS)}")
     if not config.robot and not config.mapping:

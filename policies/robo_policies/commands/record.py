@@ -24,11 +24,11 @@ class Mixture:
     wandering: float = 0.0
     """Detours and missed grasps."""
     drop_and_regrasp: float = 0.0
-    """Lets go of the object on the way and fetches it again."""
+    """Drops the object on the way and fetches it again."""
     stops_partway: float = 0.0
     """Gives up: a failure."""
     wrong_order: float = 0.0
-    """Does the parts in an order that cannot work: a failure."""
+    """Does the parts in an impossible order: a failure."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Config:
     """Settings of ``robo-rm record``."""
 
     store: str = MISSING
-    """Demo store to record into; made where there is none."""
+    """Demo store to record into; created if it does not exist."""
     env: str = "tidy_drawer"
     """Environment to record: tidy_drawer, or metaworld/<task> such as metaworld/drawer-open-v3."""
     episodes: int = 80
@@ -45,7 +45,7 @@ class Config:
     """clean, slow, wandering, drop_and_regrasp, stops_partway, wrong_order, or mixed: all of them,
     in the mixture's frequencies."""
     seed: int = 0
-    """Episodes of another seed are other episodes."""
+    """Seed of the episodes; another seed gives other episodes."""
     cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
     """Cameras to record; [] for none."""
     image_size: int = 128

@@ -35,25 +35,25 @@ class Config:
     policy: PolicySettings = field(default_factory=ActSettings)
     """Which policy, its cameras and its shape; policy=act or policy=diffusion."""
     weights: WeightSettings = field(default_factory=WeightSettings)
-    """What each frame counts; weights=none, weights=rabc or weights=success_only."""
+    """The weight of each frame: weights=none, weights=rabc or weights=success_only."""
     steps: int = 2000
     """Training steps."""
     minutes: float | None = None
-    """A cap: training that takes longer is cut off, which is said on the screen, in metrics.json and on the card; null
-    for none. Run the same command with a higher cap to resume."""
+    """Time limit. If it ends the run, the screen, metrics.json and the card report it; null for none. To resume, run
+    the same command with a higher limit."""
     training: CloningSettings = field(default_factory=CloningSettings)
     """Batch size, learning rate and the like."""
     holdout: float = 0
-    """Episodes that are not trained on, a number or a share such as 0.1; the error of the actions on them goes into
-    metrics.json. The same `seed` and `holdout` hold out the same episodes in train-reward."""
+    """Episodes to hold out, a number or a fraction such as 0.1; their action error goes into metrics.json. The same
+    `seed` and `holdout` hold out the same episodes in train-reward."""
     contract: str = ""
-    """Robot contract that the policy is for; training is refused where the demonstrations are of another."""
+    """Robot contract of the policy; demonstrations of another contract are refused."""
     seed: int = 0
     """Seed of initial weights, order of samples and noise."""
     device: str = "auto"
     """auto, cpu or cuda."""
     overwrite: bool = False
-    """Start again where `out` holds a policy trained with other settings."""
+    """Start again if `out` holds a policy that was trained with other settings."""
 
 
 def config_groups() -> dict[str, Mapping[str, type]]:

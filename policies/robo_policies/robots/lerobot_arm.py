@@ -26,6 +26,7 @@ from robo_core.errors import MissingPartError
 from robo_hw.contract.lerobot_units import SHOWN, LeRobotUnits, parse_calibration, reach_problems
 from robo_hw.contract.parts import ENDS
 from robo_hw.contract.robot_contract import RobotContract
+from robo_policies.cloning.lerobot_versions import from_lerobot
 from robo_policies.robots.arm import ArmError, CameraFrame, Reading
 
 if TYPE_CHECKING:
@@ -346,15 +347,12 @@ class LeRobotArm:
 def _buses(robot: Robot) -> list[MotorsBus]:
     """LeRobot's motor buses of a robot, of both arms where it has two; none where one part has none."""
     try:
-        from lerobot.motors.motors_bus import MotorsBusBase as Base
+        base = from_lerobot("MotorsBus")
     except ImportError:
-        try:
-            from lerobot.motors.motors_bus import MotorsBus as Base
-        except ImportError:
-            return []
+        return []
     parts = [part for part in (getattr(robot, f"{side}_arm", None) for side in ("left", "right")) if part is not None]
     buses = [getattr(part, "bus", None) for part in parts or [robot]]
-    return buses if all(isinstance(bus, Base) for bus in buses) else []
+    return buses if all(isinstance(bus, base) for bus in buses) else []
 
 
 def _serialise(bus: MotorsBus) -> None:

@@ -14,18 +14,18 @@ class Watch:
     """When the monitor asks for help. The limits count where the reward model has no calibrated monitor."""
 
     false_alarm_rate: float = 0.05
-    """Highest fraction of successful runs that may raise an alarm; one that `robo-rm calibrate-monitor` promises."""
+    """Highest fraction of successful runs that may raise an alarm: one of the rates of `robo-rm calibrate-monitor`."""
 
     stall_after: float = 8.0
-    """So long without a rise is a stall."""
+    """Seconds without a rise of progress that count as a stall."""
     rise: float = 0.02
-    """The least that counts as a rise."""
+    """Smallest increase of progress that counts as a rise."""
     drop: float = 0.15
-    """So far below the best so far, it has gone back."""
+    """Drop below the best progress so far that counts as going back."""
     drop_for: float = 1.0
-    """For so long."""
+    """Seconds that such a drop must last."""
     done: float = 0.97
-    """From here on the task is called done."""
+    """Progress from which the task counts as done."""
 
     def limits(self) -> ProgressLimits:
         """The fixed limits, checked.

@@ -24,10 +24,11 @@ import torch
 from robo_core.console import say
 from robo_core.errors import ConfigError, ModelError
 from robo_rm.reward_models.base import BaseRewardModel
-from robo_rm.reward_models.capabilities import StreamsMany, capability, device_of
+from robo_rm.reward_models.calibration import CalibratedModel
+from robo_rm.reward_models.capabilities import capability, device_of
 from robo_rm.reward_models.card import plain_card
 from robo_rm.reward_models.prediction import Estimate, Prediction
-from robo_rm.reward_models.protocol import Observations, RewardModel
+from robo_rm.reward_models.protocol import Observations, RewardModel, StreamsMany
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind, reward_kind
 from robo_rm.reward_models.saving import WEIGHTS, built, load_reward_model, save_model_folder
 from robo_rm.training.budget import MINUTES
@@ -208,7 +209,13 @@ def with_rule(model: RewardModel, rule: str, penalty: float) -> EnsembleModel:
 
     Raises:
         ConfigError: the model is no ensemble, the rule is not known, or the penalty is below 0.
+        ModelError: the ensemble is calibrated, for its own rule.
     """
+    if isinstance(model, CalibratedModel) and isinstance(model.model, EnsembleModel):
+        raise ModelError(
+            f"the ensemble is calibrated for its own rule, not for {rule!r}; robo-rm calibrate model=... remove=true "
+            "takes the calibration away"
+        )
     if not isinstance(model, EnsembleModel):
         raise ConfigError(
             f"the rule {rule!r} weighs the members of an ensemble, and this reward model is a single one; train one "
@@ -281,8 +288,8 @@ def fit(request: FitRequest) -> FitResult:
     model.save_rule(request.folder, request.config)
     held = [request.store.episode(uuid) for uuid in provenance["holdout_uuids"]]
     metrics: dict[str, Any] = dict(held_out_figures(model, held)) if held else {}
-    ended: dict[str, Any] = {n: provenance[n] for n in ("ended_by", "steps", "planned_steps") if n in provenance}
-    metrics |= {**ended, "members": reward.members, "holdout_episodes": len(held)}
+    how_ended: dict[str, Any] = {n: provenance[n] for n in ("ended_by", "steps", "planned_steps") if n in provenance}
+    metrics |= {**how_ended, "members": reward.members, "holdout_episodes": len(held)}
     model.provenance = {**provenance, "figures": {k: None if v != v else v for k, v in metrics.items()}}
     model.save_rule(request.folder, request.config)
     return FitResult(model, metrics, already=all(result.already for result in results))

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,22 @@ import torch.nn.functional as F
 
 from robo_core.errors import ConfigError
 from robo_rm.reward_models.baselines.episodes import demonstrations, every_episode
-from robo_rm.reward_models.baselines.network import FrameData, FrameNetwork, Samples, look_at, run_network
+from robo_rm.reward_models.baselines.network import (
+    FrameData,
+    FrameDescription,
+    FrameNetwork,
+    FrameObjective,
+    FramePlan,
+    NetworkModel,
+    Samples,
+)
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK
 from robo_rm.reward_models.card import plain_card
-from robo_rm.reward_models.per_frame import InputSpec, PerFrameModel
+from robo_rm.reward_models.per_frame import InputSpec
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
-from robo_rm.reward_models.saving import built, fill_weights
 from robo_rm.settings import ConvSettings, ImageAugmentation
-from robo_rm.training.device import pick_device
 from robo_rm.training.fit import Fit
-from robo_rm.training.objective import IMAGES, WINDOWS, RewardObjective
+from robo_rm.training.objective import IMAGES, WINDOWS
 
 NAME = "goal_distance"
 # A start nearer to the goal than this share of an episode cannot be distinguished from it.
@@ -64,24 +70,15 @@ class GoalDistanceSettings:
 
 
 @dataclass(frozen=True)
-class GoalDistanceDescription:
-    """What, besides the weights, makes the model."""
+class GoalDistanceDescription(FrameDescription):
+    """What, besides the weights, makes the model; ``start`` is how far from the goal episodes begin."""
 
-    stages: list[str]
-    priors: list[float]
-    cameras: dict[str, tuple[int, int]]
-    state_key: str | None
-    state_size: int
-    fps: float
     start: float
     reward: GoalDistanceSettings
-    encoder: ConvSettings
 
-    @property
-    def input_spec(self) -> InputSpec:
-        """What it reads."""
-        cameras = {key: (int(size[0]), int(size[1])) for key, size in self.cameras.items()}
-        return InputSpec(self.stages, self.priors, cameras, self.state_key, self.state_size, self.fps)
+    def network(self) -> GoalDistanceNetwork:
+        """A network of this shape with fresh weights, its goal at 0."""
+        return GoalDistanceNetwork(self.input_spec, self.encoder, self.reward.width, self.reward.size)
 
 
 class GoalDistanceNetwork(FrameNetwork):
@@ -94,28 +91,10 @@ class GoalDistanceNetwork(FrameNetwork):
         self.register_buffer("goal", torch.zeros(out))
 
 
-class GoalDistanceModel(PerFrameModel):
+class GoalDistanceModel(NetworkModel[GoalDistanceDescription, GoalDistanceNetwork]):
     """Nearness to the goal. It knows no uncertainty (0)."""
 
     type_name = NAME
-    network: GoalDistanceNetwork
-
-    def __init__(
-        self,
-        network: GoalDistanceNetwork,
-        description: GoalDistanceDescription,
-        provenance: Mapping[str, Any],
-        device: str,
-    ) -> None:
-        super().__init__(description.input_spec, provenance, device)
-        self.description = description
-        self.network = network.to(device).eval().requires_grad_(False)
-
-    def features(
-        self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None
-    ) -> torch.Tensor:
-        """Places (n, D) in the space."""
-        return run_network(self.network, self.input_spec, images, state, self.device)
 
     def read(self, features: torch.Tensor, first: torch.Tensor, task: str | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Progress (n,) and no uncertainty."""
@@ -130,20 +109,13 @@ class GoalDistanceModel(PerFrameModel):
         return plain_card(self, "goal distance", "nearness to the goal in a space where distance is time, after VIP")
 
 
-class GoalDistanceObjective(RewardObjective[Samples, GoalDistanceNetwork]):
+class GoalDistanceObjective(FrameObjective[GoalDistanceDescription, GoalDistanceNetwork]):
     """The regression of distances, and of the goal's place by a running mean."""
 
     losses: tuple[str, ...] = ("total", "distance", "failure")
 
     def __init__(self, description: GoalDistanceDescription, data: FrameData, request: FitRequest, device: str) -> None:
-        self.description, self.data, self.reward = description, data, description.reward
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(request.seed)
-            network = GoalDistanceNetwork(
-                description.input_spec, description.encoder, self.reward.width, self.reward.size
-            )
-        data.set_state_statistics(network)
-        super().__init__(network.to(device), request.optimiser, request.seed, device)
+        super().__init__(description, data, request, device)
         self._good = np.flatnonzero([outcome is not False for outcome in data.success])
         self._failed = np.flatnonzero([outcome is False for outcome in data.success])
 
@@ -163,9 +135,7 @@ class GoalDistanceObjective(RewardObjective[Samples, GoalDistanceNetwork]):
 
     def loss(self, batch: Samples) -> dict[str, torch.Tensor]:
         """Squared error of all distances within a demonstration, and the hinge on failures."""
-        with self.half():
-            flat = run_network(self.network, self.description.input_spec, batch.images, batch.state, self.device)
-        places = flat.float().unflatten(0, batch.frames.shape)
+        places = self.vectors(batch).float().unflatten(0, batch.frames.shape)
         failed = torch.from_numpy(np.isin(batch.episode, self._failed)).to(self.device)
         share = torch.from_numpy(batch.frames / self.data.lengths[batch.episode][:, None]).float().to(self.device)
         good, when = places[~failed], share[~failed]
@@ -187,51 +157,19 @@ class GoalDistanceObjective(RewardObjective[Samples, GoalDistanceNetwork]):
         ends = self._places(model, self.data.lengths - 1)
         network.goal.copy_(ends.mean(dim=0))
         start = float((self._places(model, np.zeros_like(self.data.lengths)) - network.goal).norm(dim=-1).median())
-        description = GoalDistanceDescription(**{**self.description.__dict__, "start": start})
-        return GoalDistanceModel(network, description, provenance, self.device)
+        return GoalDistanceModel(network, replace(self.description, start=start), provenance, self.device)
 
     def _places(self, model: GoalDistanceModel, frames: npt.NDArray[np.int64]) -> torch.Tensor:
         """Places of one frame of each demonstration."""
-        still = ImageAugmentation(0, 0, 0, 0, 0, 0, 0)
-        rows = []
-        for begin in range(0, len(self._good), FRAMES_PER_BLOCK):
-            part = self._good[begin : begin + FRAMES_PER_BLOCK]
-            samples = self.data.gather(part, frames[part][:, None], np.random.default_rng(0), still)
-            with torch.inference_mode():
-                rows.append(model.features(samples.images, samples.state))
-        return torch.cat(rows)
+        parts = np.array_split(self._good, range(FRAMES_PER_BLOCK, len(self._good), FRAMES_PER_BLOCK))
+        return torch.cat([self.still(model, part, frames[part][:, None]) for part in parts])
 
 
-class GoalDistancePlan:
-    """See `robo_rm.training.fit.Plan`."""
-
-    def __init__(self, request: FitRequest, train: Sequence[Any]) -> None:
-        check(request)
-        demonstrations(train)
-        self.request, self.train, self.input_spec = request, train, look_at(request, train)
-        self.description = GoalDistanceDescription(
-            **self.input_spec._asdict(), start=0.0, reward=request.reward, encoder=request.encoder
-        )
-        self.state_key: str | None = self.input_spec.state_key
-        self.labelled, self.notes = False, list[str]()
-        self.frames_per_step = request.optimiser.batch * request.reward.frames
-        self.provenance: Mapping[str, Any] = {
-            "priors": self.input_spec.priors,
-            "fps": self.input_spec.fps,
-            "encoder": request.encoder.name,
-        }
-
-    def objective(self, device: str) -> GoalDistanceObjective:
-        """Read the training split and make what is trained."""
-        data = FrameData(self.request, self.train, self.input_spec)
-        return GoalDistanceObjective(self.description, data, self.request, device)
-
-
-def check(request: FitRequest) -> None:
-    """Refuse settings that make no sense.
+def plan(request: FitRequest, train: Sequence[Any]) -> FramePlan:
+    """What the settings make of a store.
 
     Raises:
-        ConfigError: names the setting.
+        ConfigError: a setting makes no sense; names it.
     """
     reward = request.reward
     for name, least in (("width", 1), ("size", 1), ("frames", 2)):
@@ -239,24 +177,13 @@ def check(request: FitRequest) -> None:
             raise ConfigError(f"reward.{name}={getattr(reward, name)}: give {least} or more")
     if reward.failures < 0:
         raise ConfigError(f"reward.failures={reward.failures}: give a weight of 0 or more")
+    demonstrations(train)
+    return FramePlan(request, train, partial(GoalDistanceDescription, start=0.0), GoalDistanceObjective)
 
 
 def fit(request: FitRequest) -> FitResult:
     """Train on the episodes of a store; stage labels are not needed."""
-    return Fit(request, GoalDistancePlan, every_episode).run()
+    return Fit(request, plan, every_episode).run()
 
 
-def load(folder: Path, described: Mapping[str, Any], provenance: Mapping[str, Any], device: str) -> GoalDistanceModel:
-    """Read a saved model.
-
-    Raises:
-        ModelError: the folder is damaged.
-    """
-    description = built(GoalDistanceDescription, described, folder)
-    reward = description.reward
-    network = GoalDistanceNetwork(description.input_spec, description.encoder, reward.width, reward.size)
-    fill_weights(network, folder)
-    return GoalDistanceModel(network, description, provenance, pick_device(device))
-
-
-KIND = RewardKind(NAME, GoalDistanceSettings, fit, load)
+KIND = RewardKind(NAME, GoalDistanceSettings, fit, partial(GoalDistanceModel.restore, GoalDistanceDescription))

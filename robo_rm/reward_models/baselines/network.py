@@ -1,11 +1,12 @@
-"""One frame to one vector: a small conv net for each camera and the joint state, joined by two layers; and its
-training samples."""
+"""What the trained models of single frames share: a small conv net for each camera and the joint state, joined by two
+layers; its training samples; its description, plan and saved folder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +19,20 @@ from robo_rm.encoders.conv import ConvEncoder, StateEncoder
 from robo_rm.reward_models.baselines.episodes import OneStage
 from robo_rm.reward_models.blocks import to_pixels
 from robo_rm.reward_models.frames import resize
-from robo_rm.reward_models.per_frame import InputSpec
+from robo_rm.reward_models.per_frame import InputSpec, PerFrameModel
 from robo_rm.reward_models.placing import stages_and_priors
 from robo_rm.reward_models.registry import FitRequest
+from robo_rm.reward_models.saving import built, fill_weights
 from robo_rm.settings import ConvSettings, ImageAugmentation
 from robo_rm.training.augment import augment_window
 from robo_rm.training.cameras import chosen_cameras
 from robo_rm.training.data import TrainingData
+from robo_rm.training.device import pick_device
+from robo_rm.training.objective import Network, RewardObjective
 
 STATE_KEY = "observation.state"
+# Images as they are stored.
+UNCHANGED = ImageAugmentation(0, 0, 0, 0, 0, 0, 0)
 
 
 class FrameNetwork(nn.Module):
@@ -74,6 +80,70 @@ def look_at(request: FitRequest, train: Sequence[Any]) -> InputSpec:
     size = int(store.features[state_key]["shape"][0]) if state_key else 0
     stages, priors = stages_and_priors(store, train)
     return InputSpec(stages, priors, chosen_cameras(request), state_key, size, float(store.fps))
+
+
+@dataclass(frozen=True)
+class FrameDescription:
+    """What, besides the weights, makes a trained model of single frames."""
+
+    stages: list[str]
+    priors: list[float]
+    cameras: dict[str, tuple[int, int]]
+    state_key: str | None
+    state_size: int
+    fps: float
+    reward: Any
+    encoder: ConvSettings
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """What it reads."""
+        cameras = {key: (int(size[0]), int(size[1])) for key, size in self.cameras.items()}
+        return InputSpec(self.stages, self.priors, cameras, self.state_key, self.state_size, self.fps)
+
+    def network(self) -> FrameNetwork:
+        """A network of this shape with fresh weights."""
+        return FrameNetwork(self.input_spec, self.encoder, self.reward.width, 1)
+
+
+Description = TypeVar("Description", bound=FrameDescription)
+
+
+class NetworkModel(PerFrameModel, Generic[Description, Network]):
+    """A model of single frames whose vectors come from a `FrameNetwork`."""
+
+    description: Description
+    network: Network
+
+    def __init__(self, network: Network, description: Description, provenance: Mapping[str, Any], device: str) -> None:
+        super().__init__(description.input_spec, provenance, device)
+        self.description = description
+        self.network = network.to(device).eval().requires_grad_(False)
+
+    def features(
+        self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None
+    ) -> torch.Tensor:
+        """Vectors (n, D) of the network."""
+        return run_network(self.network, self.input_spec, images, state, self.device)
+
+    @classmethod
+    def restore(
+        cls,
+        kind: type[Description],
+        folder: Path,
+        described: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        device: str,
+    ) -> NetworkModel[Description, Network]:
+        """Read a saved model whose description is a ``kind``.
+
+        Raises:
+            ModelError: the folder is damaged.
+        """
+        description = built(kind, described, folder)
+        network: Any = description.network()
+        fill_weights(network, folder)
+        return cls(network, description, provenance, pick_device(device))
 
 
 def run_network(
@@ -142,3 +212,53 @@ class FrameData:
         if network.state is None or self.data.states is None:
             return
         network.state.measure(np.concatenate(self.data.states))
+
+
+class FrameObjective(RewardObjective[Samples, Network], Generic[Description, Network]):
+    """A fresh network of a description, and the episodes it is trained on."""
+
+    def __init__(self, description: Description, data: FrameData, request: FitRequest, device: str) -> None:
+        self.description, self.data, self.reward = description, data, description.reward
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(request.seed)
+            network: Any = description.network()
+        data.set_state_statistics(network)
+        super().__init__(network.to(device), request.optimiser, request.seed, device)
+
+    def vectors(self, batch: Samples) -> torch.Tensor:
+        """Vectors (B * S, D) of a batch, float32."""
+        with self.half():
+            return run_network(self.network, self.description.input_spec, batch.images, batch.state, self.device)
+
+    def still(
+        self, model: PerFrameModel, episode: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]
+    ) -> torch.Tensor:
+        """A model's vectors of frames (B, S) of episodes (B,), images unchanged."""
+        samples = self.data.gather(episode, frames, np.random.default_rng(0), UNCHANGED)
+        with torch.inference_mode():
+            return model.features(samples.images, samples.state)
+
+
+class FramePlan:
+    """See `robo_rm.training.fit.Plan`; a type says how it describes the model and what trains it."""
+
+    labelled = False
+
+    def __init__(
+        self,
+        request: FitRequest,
+        train: Sequence[Any],
+        describe: Callable[..., Description],
+        objective: Callable[[Description, FrameData, FitRequest, str], RewardObjective[Samples, Network]],
+    ) -> None:
+        self.input_spec = spec = look_at(request, train)
+        description = describe(**spec._asdict(), reward=request.reward, encoder=request.encoder)
+        self.objective = lambda device: objective(description, FrameData(request, train, spec), request, device)
+        self.state_key = spec.state_key
+        self.notes: list[str] = []
+        self.frames_per_step = request.optimiser.batch * request.reward.frames
+        self.provenance: Mapping[str, Any] = {
+            "priors": spec.priors,
+            "fps": spec.fps,
+            "encoder": request.encoder.name,
+        }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,21 @@ import torch.nn.functional as F
 from robo_core.errors import ConfigError, LabelError
 from robo_rm.labels.outcomes import HOW_TO_MARK
 from robo_rm.reward_models.baselines.episodes import every_episode, known_outcomes
-from robo_rm.reward_models.baselines.network import FrameData, FrameNetwork, Samples, look_at, run_network
+from robo_rm.reward_models.baselines.network import (
+    FrameData,
+    FrameDescription,
+    FrameNetwork,
+    FrameObjective,
+    FramePlan,
+    NetworkModel,
+    Samples,
+)
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK
 from robo_rm.reward_models.card import plain_card
-from robo_rm.reward_models.per_frame import InputSpec, PerFrameModel
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
-from robo_rm.reward_models.saving import built, fill_weights
-from robo_rm.settings import ConvSettings, ImageAugmentation
-from robo_rm.training.device import pick_device
+from robo_rm.settings import ImageAugmentation
 from robo_rm.training.fit import Fit
-from robo_rm.training.objective import IMAGES, WINDOWS, RewardObjective
+from robo_rm.training.objective import IMAGES, WINDOWS
 
 NAME = "success"
 
@@ -56,45 +61,19 @@ class SuccessSettings:
 
 
 @dataclass(frozen=True)
-class SuccessDescription:
+class SuccessDescription(FrameDescription):
     """What, besides the weights, makes the model; ``scale`` and ``offset`` calibrate its logit."""
 
-    stages: list[str]
-    priors: list[float]
-    cameras: dict[str, tuple[int, int]]
-    state_key: str | None
-    state_size: int
-    fps: float
     scale: float
     offset: float
     reward: SuccessSettings
-    encoder: ConvSettings
-
-    @property
-    def input_spec(self) -> InputSpec:
-        """What it reads."""
-        cameras = {key: (int(size[0]), int(size[1])) for key, size in self.cameras.items()}
-        return InputSpec(self.stages, self.priors, cameras, self.state_key, self.state_size, self.fps)
 
 
-class SuccessModel(PerFrameModel):
-    """Probability of success as progress p; the uncertainty is that of a coin with it, sqrt(p (1 - p))."""
+class SuccessModel(NetworkModel[SuccessDescription, FrameNetwork]):
+    """Probability of success as progress p, from logits (n, 1); the uncertainty is that of a coin with it,
+    sqrt(p (1 - p))."""
 
     type_name = NAME
-    network: FrameNetwork
-
-    def __init__(
-        self, network: FrameNetwork, description: SuccessDescription, provenance: Mapping[str, Any], device: str
-    ) -> None:
-        super().__init__(description.input_spec, provenance, device)
-        self.description = description
-        self.network = network.to(device).eval().requires_grad_(False)
-
-    def features(
-        self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None
-    ) -> torch.Tensor:
-        """Logits (n, 1)."""
-        return run_network(self.network, self.input_spec, images, state, self.device)
 
     def read(self, features: torch.Tensor, first: torch.Tensor, task: str | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Probability (n,) and its uncertainty (n,)."""
@@ -106,16 +85,11 @@ class SuccessModel(PerFrameModel):
         return plain_card(self, "success classifier", "the probability that the picture shows the task done")
 
 
-class SuccessObjective(RewardObjective[Samples, FrameNetwork]):
+class SuccessObjective(FrameObjective[SuccessDescription, FrameNetwork]):
     """Binary cross-entropy on frames, half of them positive."""
 
     def __init__(self, description: SuccessDescription, data: FrameData, request: FitRequest, device: str) -> None:
-        self.description, self.data, self.reward = description, data, description.reward
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(request.seed)
-            network = FrameNetwork(description.input_spec, description.encoder, self.reward.width, 1)
-        data.set_state_statistics(network)
-        super().__init__(network.to(device), request.optimiser, request.seed, device)
+        super().__init__(description, data, request, device)
         self._end = max(1, round(self.reward.end_seconds * description.fps))
         good = np.flatnonzero([outcome is True for outcome in data.success])
         failed = np.flatnonzero([outcome is False for outcome in data.success])
@@ -134,8 +108,7 @@ class SuccessObjective(RewardObjective[Samples, FrameNetwork]):
 
     def loss(self, batch: Samples) -> dict[str, torch.Tensor]:
         """Cross-entropy, both outcomes weighing the same."""
-        with self.half():
-            logit = run_network(self.network, self.description.input_spec, batch.images, batch.state, self.device)
+        logit = self.vectors(batch)
         truth = torch.from_numpy(self._truth(batch.episode, batch.frames)).float().flatten().to(self.device)
         positive = truth.mean().clamp(0.05, 0.95)
         weight = torch.where(truth > 0, 0.5 / positive, 0.5 / (1 - positive))
@@ -166,14 +139,12 @@ class SuccessObjective(RewardObjective[Samples, FrameNetwork]):
 
     def _look_aside(self, model: SuccessModel) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Logits and truth of every fourth frame of the episodes set aside."""
-        still, logits, truth = ImageAugmentation(0, 0, 0, 0, 0, 0, 0), [], []
+        logits, truth = [], []
         for episode in self._aside:
             every = np.arange(0, self.data.lengths[episode], 4)
             for begin in range(0, len(every), FRAMES_PER_BLOCK):
                 one, frames = np.array([episode]), every[None, begin : begin + FRAMES_PER_BLOCK]
-                samples = self.data.gather(one, frames, np.random.default_rng(0), still)
-                with torch.inference_mode():
-                    logits.append(model.features(samples.images, samples.state)[:, 0].cpu().numpy())
+                logits.append(self.still(model, one, frames)[:, 0].cpu().numpy())
                 truth.append(self._truth(one, frames)[0])
         return np.concatenate(logits).astype(np.float64), np.concatenate(truth).astype(np.float64)
 
@@ -198,53 +169,26 @@ def _set_aside(episodes: npt.NDArray[np.int64], share: float, seed: int) -> tupl
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-class SuccessPlan:
-    """See `robo_rm.training.fit.Plan`."""
+def plan(request: FitRequest, train: Sequence[Any]) -> FramePlan:
+    """What the settings make of a store.
 
-    def __init__(self, request: FitRequest, train: Sequence[Any]) -> None:
-        reward = request.reward
-        if reward.width < 1 or reward.frames < 2 or reward.end_seconds <= 0 or not 0 <= reward.calibration < 0.5:
-            raise ConfigError(
-                f"reward.width={reward.width} reward.frames={reward.frames} reward.end_seconds={reward.end_seconds} "
-                f"reward.calibration={reward.calibration}: need 1 or more, 2 or more, above 0, and 0 to below 0.5"
-            )
-        if not any(episode.success is True for episode in train):
-            raise LabelError(f"no training episode of {request.store.path} is marked as a success; {HOW_TO_MARK}")
-        self.request, self.train, self.input_spec = request, train, look_at(request, train)
-        self.description = SuccessDescription(
-            **self.input_spec._asdict(), scale=1.0, offset=0.0, reward=reward, encoder=request.encoder
+    Raises:
+        ConfigError, LabelError: a setting makes no sense, or no episode is a success.
+    """
+    reward = request.reward
+    if reward.width < 1 or reward.frames < 2 or reward.end_seconds <= 0 or not 0 <= reward.calibration < 0.5:
+        raise ConfigError(
+            f"reward.width={reward.width} reward.frames={reward.frames} reward.end_seconds={reward.end_seconds} "
+            f"reward.calibration={reward.calibration}: need 1 or more, 2 or more, above 0, and 0 to below 0.5"
         )
-        self.state_key: str | None = self.input_spec.state_key
-        self.labelled, self.notes = False, list[str]()
-        self.frames_per_step = request.optimiser.batch * reward.frames
-        self.provenance: Mapping[str, Any] = {
-            "priors": self.input_spec.priors,
-            "fps": self.input_spec.fps,
-            "encoder": request.encoder.name,
-        }
-
-    def objective(self, device: str) -> SuccessObjective:
-        """Read the training split and make what is trained."""
-        return SuccessObjective(
-            self.description, FrameData(self.request, self.train, self.input_spec), self.request, device
-        )
+    if not any(episode.success is True for episode in train):
+        raise LabelError(f"no training episode of {request.store.path} is marked as a success; {HOW_TO_MARK}")
+    return FramePlan(request, train, partial(SuccessDescription, scale=1.0, offset=0.0), SuccessObjective)
 
 
 def fit(request: FitRequest) -> FitResult:
     """Train on the episodes of a store whose outcome is known; stage labels are not needed."""
-    return Fit(request, SuccessPlan, every_episode, known_outcomes).run()
+    return Fit(request, plan, every_episode, known_outcomes).run()
 
 
-def load(folder: Path, described: Mapping[str, Any], provenance: Mapping[str, Any], device: str) -> SuccessModel:
-    """Read a saved model.
-
-    Raises:
-        ModelError: the folder is damaged.
-    """
-    description = built(SuccessDescription, described, folder)
-    network = FrameNetwork(description.input_spec, description.encoder, description.reward.width, 1)
-    fill_weights(network, folder)
-    return SuccessModel(network, description, provenance, pick_device(device))
-
-
-KIND = RewardKind(NAME, SuccessSettings, fit, load)
+KIND = RewardKind(NAME, SuccessSettings, fit, partial(SuccessModel.restore, SuccessDescription))

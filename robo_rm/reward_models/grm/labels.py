@@ -51,12 +51,6 @@ def hop(here: npt.ArrayLike, there: npt.ArrayLike) -> Array:
     return np.divide(change, way, out=np.zeros(np.broadcast(change, way).shape), where=way > 0)
 
 
-def take_hop(here: npt.ArrayLike, by: npt.ArrayLike) -> Array:
-    """The progress that a hop leads to: F + (1 - F) H forward, F + F H back; `hop` undone."""
-    p, h = np.asarray(here, dtype=np.float64), np.asarray(by, dtype=np.float64)
-    return p + np.where(h >= 0, 1 - p, p) * h
-
-
 def hop_bounds(low: tuple[Any, Any], high: tuple[Any, Any]) -> tuple[Array, Array]:
     """Bounds of H where F_p and F_q are known to lie in an interval.
 

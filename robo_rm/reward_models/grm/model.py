@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,23 +12,22 @@ import torch
 
 from robo_core.errors import ModelError
 from robo_datasets.store.instructions import Phrasings
-from robo_rm.reward_models.base import BaseRewardModel
-from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, channels_last, exact_arithmetic, fill, to_pixels
-from robo_rm.reward_models.frames import EpisodeView, ModelInputs, checked_step, resize, with_change
+from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, exact_arithmetic, fill
+from robo_rm.reward_models.frames import EpisodeView, ModelInputs
 from robo_rm.reward_models.grm.card import hop_model_card
 from robo_rm.reward_models.grm.description import HopDescription
 from robo_rm.reward_models.grm.fusion import Fused, Perspectives, fuse
 from robo_rm.reward_models.grm.network import HopNetwork
 from robo_rm.reward_models.grm.settings import check_hop_settings
-from robo_rm.reward_models.grm.streams import HopStreams
 from robo_rm.reward_models.placing import place_in_stages
 from robo_rm.reward_models.prediction import Estimate, Prediction
-from robo_rm.reward_models.protocol import Observations
+from robo_rm.reward_models.protocol import Observations, Said
+from robo_rm.reward_models.streams import EncodingModel, Streams
 
 NAME = "hop"
 
 
-class HopRewardModel(BaseRewardModel):
+class HopRewardModel(EncodingModel):
     """Progress of a task as hops between moments, after Robo-Dopamine (arXiv 2512.23703).
 
     Each moment is compared with the one a gap earlier and with start and goal images of training demonstrations; the
@@ -48,9 +46,7 @@ class HopRewardModel(BaseRewardModel):
     def __init__(
         self, network: HopNetwork, description: HopDescription, provenance: Mapping[str, Any], device: str = "cpu"
     ) -> None:
-        super().__init__(description.stages, list(description.cameras), description.state_key, provenance, device)
-        self.network = channels_last(network.to(device)).eval().requires_grad_(False)
-        self.description = description
+        super().__init__(network, description, provenance, device, description.stages)
         self._references = self._encode_references()
 
     @property
@@ -99,7 +95,7 @@ class HopRewardModel(BaseRewardModel):
         """What the network says of each of T frames, before fusion; arguments and errors as in `predict`."""
         view = EpisodeView(episode, self.cameras, self.state_key, self.description.state_size)
         references = self._pick(task if task is not None else view.task)
-        embedded = self._encode_all(view)
+        embedded = self.encode_all(view)
         moments: list[Perspectives] = []
         for span in view.spans(FRAMES_PER_BLOCK):
             here = np.arange(*span)
@@ -108,10 +104,6 @@ class HopRewardModel(BaseRewardModel):
             moments += self.compare(embedded[rows[0]], embedded[rows[1]], references)[: len(here)]
         return moments
 
-    def stream(self, task: str | None = None) -> HopStream:
-        """Follow an episode frame by frame, at the rate of the training store (``provenance["fps"]``)."""
-        return HopStream(self, self._pick(task))
-
     def streams(self, count: int, task: str | None = None, every: int = 1) -> HopStreams:
         """Follow ``count`` episodes at once, looking at every so many frames; ``every`` must divide the gap."""
         return HopStreams(self, self._pick(task), count, every)
@@ -119,43 +111,6 @@ class HopRewardModel(BaseRewardModel):
     def card(self) -> str:
         """The model card, in Markdown."""
         return hop_model_card(self.description, self.provenance)
-
-    def look(
-        self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None = None
-    ) -> ModelInputs:
-        """What the network takes of n frames (n, H, W, 3) of any size by key and their states (n, D_s); each image
-        counts as encoded."""
-        inputs = {key: resize(images[key], size) for key, size in self.description.cameras.items()}
-        self.frames_encoded += sum(len(rows) for rows in inputs.values())
-        return ModelInputs(inputs, state)
-
-    def encode_block(self, looks: ModelInputs, start: ModelInputs, block: int) -> torch.Tensor:
-        """Embeddings (n, E) of n <= block frames.
-
-        Args:
-            looks: of the n frames.
-            start: of the first frame of their episode.
-            block: frames to compute with.
-        """
-        change = self.description.encoder.change
-        shown = {key: with_change(rows, start.inputs[key]) if change else rows for key, rows in looks.inputs.items()}
-        return self._embed(ModelInputs(shown, looks.state), start.state, block)
-
-    def _embed(self, looks: ModelInputs, first: npt.NDArray[np.float32] | None, block: int) -> torch.Tensor:
-        """Embeddings (n, E) of what the network is shown: images (n, h, w, C) and states (n, D_s), and the states
-        (n, D_s) or (1, D_s) at the first frames of their episodes."""
-        count = len(next(iter(looks.inputs.values())))
-        pixels = {
-            key: to_pixels(torch.from_numpy(fill(rows, block)).to(self.device)) for key, rows in looks.inputs.items()
-        }
-        joint = origin = None
-        net = self.network.state
-        if net is not None and looks.state is not None and first is not None:
-            joint = net.standardise(torch.from_numpy(fill(looks.state, block)).to(self.device))
-            origins = first if len(first) == 1 else fill(first, block)
-            origin = net.standardise(torch.from_numpy(origins).to(self.device)).expand_as(joint)
-        with torch.inference_mode(), exact_arithmetic(self.device):
-            return self.network.encode(pixels, joint, origin)[:count]
 
     def compare(self, earlier: torch.Tensor, here: torch.Tensor, references: torch.Tensor) -> list[Perspectives]:
         """What the network says of n moments.
@@ -221,49 +176,50 @@ class HopRewardModel(BaseRewardModel):
         kept = self.network.references
         images = {key: np.ascontiguousarray(kept.images(key).cpu().numpy()) for key in self.cameras}
         state, first = (kept.state.cpu().numpy(), kept.first.cpu().numpy()) if kept.has_state else (None, None)
-        return self._embed(ModelInputs(images, state), first, 2 * kept.count).unflatten(0, (2, kept.count))
-
-    def _encode_all(self, view: EpisodeView) -> torch.Tensor:
-        blocks: list[torch.Tensor] = []
-        first: ModelInputs | None = None
-        for span in view.spans(FRAMES_PER_BLOCK):
-            looks = self.look(view.images(*span), view.state(*span))
-            first = looks.take(slice(0, 1)) if first is None else first
-            blocks.append(self.encode_block(looks, first, FRAMES_PER_BLOCK))
-        return torch.cat(blocks) if blocks else torch.zeros(0, device=self.device)
+        return self.encode_shown(ModelInputs(images, state), first, 2 * kept.count).unflatten(0, (2, kept.count))
 
 
-class HopStream:
-    """Estimates frame by frame: each image is encoded once, and embeddings of one gap are kept."""
+class HopStreams(Streams[HopRewardModel]):
+    """Estimates of N episodes, step by step.
 
-    def __init__(self, model: HopRewardModel, references: torch.Tensor) -> None:
-        self._model, self._references = model, references
+    Args:
+        model: the hop model.
+        references: (2, R, E) embeddings of the task's start and goal images.
+        count: N.
+        every: frames at the store's rate between two steps; must divide the model's gap.
+
+    Raises:
+        ModelError: ``every`` does not divide the gap, or counts below 1.
+    """
+
+    def __init__(self, model: HopRewardModel, references: torch.Tensor, count: int, every: int = 1) -> None:
         gap = model.description.gap
-        self._recent: deque[torch.Tensor] = deque(maxlen=gap + 1)
-        self._fused: deque[float] = deque(maxlen=gap)
-        self._start: ModelInputs | None = None
+        super().__init__(model, count, gap, every)
+        self._references = references
+        self._back = gap // every
+        self._fused = np.zeros((count, self._back + 1))
+        self._recent: torch.Tensor | None = None
 
-    def reset(self) -> None:
-        """Begin a new episode."""
-        self._recent.clear()
-        self._fused.clear()
-        self._start = None
-
-    def step(self, frames: Mapping[str, npt.NDArray[np.uint8]], state: npt.ArrayLike | None = None) -> Estimate:
-        """Estimate for the newest frame; images (H, W, 3) uint8 by key, state (D,).
-
-        Raises:
-            ModelError: a camera or the state is missing or has another shape than in training.
-        """
+    def _say(self, looks: ModelInputs, starts: ModelInputs, rows: npt.NDArray[np.int64]) -> Said:
         model = self._model
-        size = model.description.state_size
-        looks = model.look(*checked_step(model.cameras, model.state_key, size, frames, state))
-        self._start = looks.take(slice(None)) if self._start is None else self._start
-        here = model.encode_block(looks, self._start, 1)
-        self._recent.append(here)
-        seen = model.compare(self._recent[0], here, self._references)[0]
-        # Both hold what lies one gap back at their left end, or the first frame where there is no more.
-        before = self._fused[0] if self._fused else None
-        fused = fuse(seen, before, model.description.reward)
-        self._fused.append(fused.progress)
-        return model.estimate(seen, fused)
+        here = model.encode_block(looks, starts, len(rows))
+        if self._recent is None:
+            self._recent = here.new_zeros(len(self._count), self._back + 1, here.shape[-1])
+        now = self._count[rows]
+        # One gap back, or the first frame where there is no more.
+        then = np.maximum(now - self._back, 0) % (self._back + 1)
+        at, place = torch.from_numpy(rows).to(here.device), torch.from_numpy(now % (self._back + 1)).to(here.device)
+        self._recent[at, place] = here
+        earlier = self._recent[at, torch.from_numpy(then).to(here.device)]
+        moments = model.compare(earlier, here, self._references)
+        fused = [
+            fuse(moment, self._fused[row, before] if count else None, model.description.reward)
+            for moment, row, before, count in zip(moments, rows.tolist(), then.tolist(), now.tolist(), strict=True)
+        ]
+        self._fused[rows, now % (self._back + 1)] = [one.progress for one in fused]
+        estimates = [model.estimate(moment, one) for moment, one in zip(moments, fused, strict=True)]
+        return (
+            np.array([one.progress for one in estimates], dtype=np.float32),
+            np.stack([one.stage_probabilities for one in estimates]).astype(np.float32),
+            np.array([one.uncertainty for one in estimates], dtype=np.float32),
+        )

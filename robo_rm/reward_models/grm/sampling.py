@@ -72,11 +72,6 @@ class HopSampler:
         table = np.array(rows, dtype=np.int64).reshape(-1, 3)
         return Hops(table[:, 0], table[:, 1], table[:, 2])
 
-    def bin_of(self, hops: Hops) -> Indices:
-        """The bin (B,) of each hop: value bin times ``gap_bins`` plus time bin; -1 for a hop of no time."""
-        table = [self._bins(int(e), np.array([p, q]))[0, 1] if p != q else -1 for e, p, q in zip(*hops, strict=True)]
-        return np.array(table, dtype=np.int64)
-
     def _from_bin(self, rng: np.random.Generator, number: int) -> tuple[int, int, int]:
         holders = self._holders[number]
         for attempt in range(TRIES + 1):

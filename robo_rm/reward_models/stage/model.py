@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,18 +16,16 @@ from robo_rm.encoders.conv import word_vectors
 from robo_rm.encoders.frozen import FrozenEncoder
 from robo_rm.encoders.sentences import SentenceEncoder
 from robo_rm.encoders.stored import StoredFeatures
-from robo_rm.labels.plan import regular_window
-from robo_rm.reward_models.base import BaseRewardModel
-from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, channels_last, exact_arithmetic, fill, to_pixels
-from robo_rm.reward_models.frames import EpisodeView, ModelInputs, checked_step, resize, with_change
-from robo_rm.reward_models.prediction import Estimate, Prediction
-from robo_rm.reward_models.protocol import Observations
+from robo_rm.labels.plan import WindowShape, regular_window
+from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, exact_arithmetic, fill
+from robo_rm.reward_models.frames import EpisodeView, ModelInputs
+from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.protocol import Observations, Said
 from robo_rm.reward_models.stage.card import stage_model_card
 from robo_rm.reward_models.stage.description import StageDescription
 from robo_rm.reward_models.stage.network import Heads, StageNetwork, compose
 from robo_rm.reward_models.stage.sparse import DENSE, SPARSE, shown_provenance
-from robo_rm.reward_models.stage.streams import StageStreams
-from robo_rm.reward_models.streams import Said
+from robo_rm.reward_models.streams import EncodingModel, Streams
 from robo_rm.settings import FrozenSettings
 
 NAME = "stage"
@@ -37,7 +34,7 @@ NAME = "stage"
 WINDOWS_PER_BLOCK = 64
 
 
-class StageRewardModel(BaseRewardModel):
+class StageRewardModel(EncodingModel):
     """Stage and progress of a task from camera images and joint state, after SARM (arXiv 2509.25358).
 
     The uncertainty is the standard deviation of progress under the predicted distribution over stages: large where the
@@ -53,9 +50,7 @@ class StageRewardModel(BaseRewardModel):
     ) -> None:
         self.head = description.head
         stages = list(description.stages if self.head == DENSE else description.sparse.groups)
-        super().__init__(stages, list(description.cameras), description.state_key, provenance, device)
-        self.network = channels_last(network.to(device)).eval().requires_grad_(False)
-        self.description = description
+        super().__init__(network, description, provenance, device, stages)
         self._cumulative = description.cumulative(device, self.head)
         self.stored: StoredFeatures | None = None
         self._frozen: FrozenEncoder | None = None
@@ -99,7 +94,7 @@ class StageRewardModel(BaseRewardModel):
         """
         view = EpisodeView(episode, self.cameras, self.state_key, self.description.state_size)
         instruction = task if task is not None else view.task
-        tokens = self._encode_all(view)
+        tokens = self.encode_all(view)
         blocks = [
             self._windows(tokens, np.arange(start, min(start + WINDOWS_PER_BLOCK, view.length)), instruction)
             for start in range(0, view.length, WINDOWS_PER_BLOCK)
@@ -110,10 +105,6 @@ class StageRewardModel(BaseRewardModel):
         progress, probabilities, spread = (np.concatenate(part) for part in zip(*blocks, strict=True))
         return Prediction(progress, probabilities, spread)
 
-    def stream(self, task: str | None = None) -> StageStream:
-        """Follow an episode frame by frame, at the rate of the training store (``provenance["fps"]``)."""
-        return StageStream(self, task)
-
     def streams(self, count: int, task: str | None = None, every: int = 1) -> StageStreams:
         """Follow ``count`` episodes at once, looking at every so many frames of the store's rate."""
         return StageStreams(self, count, task, every)
@@ -121,44 +112,6 @@ class StageRewardModel(BaseRewardModel):
     def card(self) -> str:
         """The model card, in Markdown."""
         return stage_model_card(self.description, self.provenance, self.stages, self.priors.tolist())
-
-    def look(
-        self, images: Mapping[str, npt.NDArray[np.uint8]], state: npt.NDArray[np.float32] | None = None
-    ) -> ModelInputs:
-        """What the network takes of n frames (n, H, W, 3) of any size by key and their states (n, D_s).
-
-        A frozen encoder runs here; each image counts as encoded.
-        """
-        if self.frozen is None:
-            inputs: dict[str, npt.NDArray[Any]] = {
-                key: resize(images[key], size) for key, size in self.description.cameras.items()
-            }
-        else:
-            inputs = {key: self.frozen.encode(images[key]) for key in self.cameras}
-        self.frames_encoded += sum(len(rows) for rows in inputs.values())
-        return ModelInputs(inputs, state)
-
-    def encode_block(self, looks: ModelInputs, start: ModelInputs, block: int) -> torch.Tensor:
-        """Tokens (n, C + 1, D) of n <= block frames.
-
-        Args:
-            looks: of the n frames.
-            start: of the first frames of their episodes, n or 1 where it is the same episode.
-            block: frames to compute with.
-        """
-        count = len(next(iter(looks.inputs.values())))
-        change = self.description.encoder.change
-        pixels = {
-            key: self._inputs(fill(with_change(rows, start.inputs[key]) if change else rows, block))
-            for key, rows in looks.inputs.items()
-        }
-        joint = origin = None
-        if self.network.state is not None and looks.state is not None and start.state is not None:
-            joint = self.network.state.standardise(torch.from_numpy(fill(looks.state, block)).to(self.device))
-            first = start.state if len(start.state) == 1 else fill(start.state, block)
-            origin = self.network.state.standardise(torch.from_numpy(first).to(self.device)).expand_as(joint)
-        with torch.inference_mode(), exact_arithmetic(self.device):
-            return self.network.encode(pixels, joint, origin)[:count]
 
     def read_block(self, windows: torch.Tensor, slot: npt.NDArray[np.int64], task: str | None) -> Said:
         """Progress (B,), probabilities (B, K), spread (B,) at the given slot of windows (B, S, C + 1, D)."""
@@ -172,19 +125,14 @@ class StageRewardModel(BaseRewardModel):
         progress, chances, spread = (part.cpu().numpy() for part in parts)
         return progress, chances, spread
 
-    def _encode_all(self, view: EpisodeView) -> torch.Tensor:
-        blocks: list[torch.Tensor] = []
-        first: ModelInputs | None = None
+    def _inputs_of(self, view: EpisodeView) -> Iterator[ModelInputs]:
         stored = self._stored_features(view)
-        for start, stop in view.spans(FRAMES_PER_BLOCK):
-            state = view.state(start, stop)
-            if stored is not None:
-                looks = ModelInputs({key: rows[start:stop] for key, rows in stored.items()}, state)
-            else:
-                looks = self.look(view.images(start, stop), state)
-            first = looks.take(slice(0, 1)) if first is None else first
-            blocks.append(self.encode_block(looks, first, FRAMES_PER_BLOCK))
-        return torch.cat(blocks) if blocks else torch.zeros(0, device=self.device)
+        if stored is None:
+            return super()._inputs_of(view)
+        return (
+            ModelInputs({key: rows[slice(*span)] for key, rows in stored.items()}, view.state(*span))
+            for span in view.spans(FRAMES_PER_BLOCK)
+        )
 
     def _windows(
         self, tokens: torch.Tensor, newest: npt.NDArray[np.int64], task: str | None
@@ -264,44 +212,52 @@ class StageRewardModel(BaseRewardModel):
             self._sentences = reader
         return self._sentences
 
-    def _inputs(self, rows: npt.NDArray[Any]) -> torch.Tensor:
-        moved = torch.from_numpy(rows).to(self.device)
-        return moved.float() if self.description.features else to_pixels(moved)
+    def _seen(self, key: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """A frozen encoder runs here."""
+        return super()._seen(key, images) if self.frozen is None else self.frozen.encode(images)
+
+    def _pixels(self, rows: npt.NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(rows).to(self.device).float() if self.description.features else super()._pixels(rows)
 
 
-class StageStream:
-    """Estimates frame by frame: each image is encoded once, and only tokens of the window are kept."""
+class StageStreams(Streams[StageRewardModel]):
+    """Estimates of N episodes, step by step.
 
-    def __init__(self, model: StageRewardModel, task: str | None) -> None:
-        self._model, self._task = model, task
+    Args:
+        model: the stage-aware model.
+        count: N.
+        task: the instruction; the model's own if None.
+        every: frames at the store's rate between two steps; must divide the model's gap.
+
+    Raises:
+        ModelError: ``every`` does not divide the gap, or counts below 1.
+    """
+
+    def __init__(self, model: StageRewardModel, count: int, task: str | None = None, every: int = 1) -> None:
         shape = model.description.shape
+        super().__init__(model, count, shape.gap, every)
+        self._task = task
+        self._shape = WindowShape(shape.history, shape.gap // every)
+        self._kept = self._shape.history * self._shape.gap + 1
         self._first: torch.Tensor | None = None
-        self._start: ModelInputs | None = None
-        self._recent: deque[torch.Tensor] = deque(maxlen=shape.history * shape.gap + 1)
-        self._count = 0
+        self._recent: torch.Tensor | None = None
 
-    def reset(self) -> None:
-        """Begin a new episode."""
-        self._first, self._start, self._count = None, None, 0
-        self._recent.clear()
-
-    def step(self, frames: Mapping[str, npt.NDArray[np.uint8]], state: npt.ArrayLike | None = None) -> Estimate:
-        """Estimate for the newest frame; images (H, W, 3) uint8 by key, state (D,).
-
-        Raises:
-            ModelError: a camera or the state is missing or has another shape than in training.
-        """
-        model = self._model
-        size = model.description.state_size
-        looks = model.look(*checked_step(model.cameras, model.state_key, size, frames, state))
-        self._start = looks.take(slice(None)) if self._start is None else self._start
-        token = model.encode_block(looks, self._start, 1)[0]
-        self._first = token if self._first is None else self._first
-        self._recent.append(token)
-        indices, slot = regular_window(np.array([self._count]), model.description.shape)
-        oldest = self._count + 1 - len(self._recent)
-        # Index 0 is the first frame, and what fills up a window that is still short; the others are recent.
-        window = [self._recent[i - oldest] if i >= max(oldest, 1) else self._first for i in indices[0].tolist()]
-        progress, probabilities, spread = model.read_block(torch.stack(window)[None], slot, self._task)
-        self._count += 1
-        return Estimate(float(progress[0]), probabilities[0], float(spread[0]))
+    def _say(self, looks: ModelInputs, starts: ModelInputs, rows: npt.NDArray[np.int64]) -> Said:
+        tokens = self._model.encode_block(looks, starts, len(rows))
+        if self._first is None or self._recent is None:
+            shape = tokens.shape[1:]
+            self._first = tokens.new_zeros(len(self._count), *shape)
+            self._recent = tokens.new_zeros(len(self._count), self._kept, *shape)
+        at = torch.from_numpy(rows).to(tokens.device)
+        now = self._count[rows]
+        if (now == 0).any():
+            fresh = torch.from_numpy(now == 0).to(tokens.device)
+            self._first[at[fresh]] = tokens[fresh]
+        self._recent[at, torch.from_numpy(now % self._kept).to(tokens.device)] = tokens
+        indices, slot = regular_window(now, self._shape)
+        place = torch.from_numpy(indices % self._kept).to(tokens.device)
+        windows = self._recent[at[:, None], place]
+        # Index 0 is the first frame, which the ring may have lost, and what fills up a window that is still short.
+        first = torch.from_numpy(indices == 0).to(tokens.device)
+        windows = torch.where(first[..., None, None], self._first[at][:, None], windows)
+        return self._model.read_block(windows, slot, self._task)

@@ -156,6 +156,39 @@ def test_a_recipe_of_another_command_is_refused(run_command):
     assert "did you mean 'rl_open'?" in err
 
 
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        ("count: 9\n", "mine.yaml does not say which command it is for; add 'command: toy' at its top"),
+        ("command: train-polcy\ncount: 9\n", "train-polcy names no command; did you mean 'train-policy'?"),
+        ("command: [toy]\ncount: 9\n", "command: ['toy'] names no command"),
+        ("command: train-rl\ncount: 9\n", "experiment=mine is for robo-rm train-rl"),
+    ],
+)
+def test_a_recipe_says_which_command_it_is_for(toy_command, run_toy, recipe, says):
+    folder = toy_command.module.CONFIG_FOLDER
+    (folder / "toy.yaml").write_text("defaults: [toy_schema, _self_, experiment: null]\n")
+    (folder / "experiment").mkdir()
+    (folder / "experiment/mine.yaml").write_text(f"# @package _global_\n{recipe}")
+    code, _, err = run_toy("store=a", "experiment=mine")
+    assert (code, err.count("\n")) == (2, 1)
+    assert says in err
+    assert toy_command.module.ran == []
+    assert "experiment=" not in run_toy("--help")[1]
+
+
+def test_the_command_of_a_recipe_is_no_setting(toy_command, run_toy):
+    folder = toy_command.module.CONFIG_FOLDER
+    (folder / "toy.yaml").write_text("defaults: [toy_schema, _self_, experiment: null]\n")
+    (folder / "experiment").mkdir()
+    (folder / "experiment/mine.yaml").write_text("# @package _global_\ncommand: toy\ncount: 9\n")
+    code, out, err = run_toy("store=a", "experiment=mine", "--cfg", "job")
+    assert (code, "count: 9" in out, "command" in out) == (0, True, False), err
+    assert run_toy("store=a", "experiment=mine")[0] == 0
+    assert toy_command.module.ran[0].count == 9
+    assert "experiment=mine" in run_toy("--help")[1]
+
+
 def test_a_choice_of_a_group_may_have_settings_of_its_own(toy_command, run_toy):
     toy_command.module.config_groups = lambda: {"inner": {"tall": Tall, "wide": Inner, "flat": Inner}}
     (toy_command.module.CONFIG_FOLDER / "inner/tall.yaml").write_text("defaults: [tall_schema, _self_]\nheight: 2\n")

@@ -230,7 +230,8 @@ def test_a_launcher_that_is_not_installed_is_one_line(robo_rm):
 def test_a_recipe_may_be_a_multirun(robo_rm, tmp_path):
     (tmp_path / "conf/experiment").mkdir(parents=True)
     (tmp_path / "conf/experiment/grid.yaml").write_text(
-        "# @package _global_\ntext: grid\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      count: 1,3\n"
+        "# @package _global_\ncommand: note\ntext: grid\n"
+        "hydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      count: 1,3\n"
     )
     assert robo_rm("note", "--config-dir", "conf", "experiment=grid", "out=a")[0] == 0
     assert written(tmp_path / "a/count=3")["text"] == "grid"
@@ -251,7 +252,9 @@ def test_a_user_brings_a_folder_of_configs(robo_rm, tmp_path):
         (conf / name).mkdir(parents=True)
     (conf / "pen/green.yaml").write_text("colour: green\n")
     (conf / "mine.yaml").write_text("defaults: [note, _self_]\ntext: mine\n")
-    (conf / "experiment/loud.yaml").write_text("# @package _global_\ndefaults: [override /pen: green]\ntext: LOUD\n")
+    (conf / "experiment/loud.yaml").write_text(
+        "# @package _global_\ncommand: note\ndefaults: [override /pen: green]\ntext: LOUD\n"
+    )
     (conf / "policy/act.yaml").write_text("name: act\n")
     assert robo_rm("note", "--config-dir", "conf", "out=a", "pen=green")[0] == 0
     assert written(tmp_path / "a")["pen"] == {"colour": "green"}

@@ -249,6 +249,9 @@ def test_another_schema_is_refused_when_appending(make_store):
         DemoStore.open_or_create(store.path, {**FEATURES, "action": {"shape": (7,), "dtype": "float32"}}, 10)
     with pytest.raises(StoreError, match="another schema"):
         DemoStore.open_or_create(store.path, {"action": FEATURES["action"]}, 10)
+    more = {**FEATURES, "extra": {"shape": (2,), "dtype": "float32"}}
+    with pytest.raises(StoreError, match=r"add \['extra'\]; drop=\[extra\] leaves that out of an import"):
+        DemoStore.open_or_create(store.path, more, 10)
     with pytest.raises(StoreError, match="frames/s"):
         DemoStore.open_or_create(store.path, FEATURES, 30)
     with pytest.raises(StoreError, match="stages"):

@@ -8,7 +8,7 @@ import json
 import pytest
 import yaml
 
-from robo_hw import ContractError, ContractMismatchError, HardwareError, RobotContract, example_contracts
+from robo_hw import ContractError, HardwareError, RobotContract, example_contracts
 
 
 @pytest.fixture
@@ -181,7 +181,6 @@ def test_deployment_may_differ_and_is_named(data, change, line):
     other = RobotContract.from_dict(data)
     assert other.hash == contract.hash
     assert contract.difference(other) == []
-    contract.require_same(other)
     assert any(found.startswith(line) or line in found for found in contract.deployment_difference(other))
 
 
@@ -192,8 +191,6 @@ def test_what_was_learned_may_not_differ_and_is_named(data, change, line):
     other = RobotContract.from_dict(data)
     assert other.hash != contract.hash
     assert any(found.startswith(line) for found in contract.difference(other))
-    with pytest.raises(ContractMismatchError, match=line.split("[")[0].split(".")[0]):
-        contract.require_same(other, "the checkpoint")
 
 
 def test_the_order_of_cameras_has_no_meaning(data):

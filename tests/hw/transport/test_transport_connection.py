@@ -40,6 +40,5 @@ def test_one_that_says_nothing_is_left_after_the_silence_that_is_allowed(both):
     assert connection.receive(1.0) is not None
     begun = time.monotonic()
     with pytest.raises(ConnectionLost, match=r"nothing received for 0\.3 s"):
-        while connection.receive(0.05) is None:
-            pass
+        connection.receive(5.0)
     assert time.monotonic() - begun > 0.25

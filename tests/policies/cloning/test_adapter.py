@@ -173,19 +173,32 @@ WORDS = {
 }
 
 
-def test_smolvla_gives_its_own_loss_per_sample_but_for_what_it_is_divided_by(smolvla, smolvla_windows):
+def smolvla_losses(smolvla, batch, padded):
     learner = PolicyLearner(smolvla, WORDS)
     assert learner.span == Span(4)
+    torch.manual_seed(1)
+    return learner.losses({**batch, "action_is_pad": padded})
+
+
+def test_smolvla_gives_its_own_loss_per_sample_where_nothing_is_padded(smolvla, smolvla_windows):
     batch = smolvla_windows.batch(0, 5, 0)
-    torch.manual_seed(1)
-    losses = learner.losses(batch)
+    whole = torch.zeros_like(batch["action_is_pad"])
+    losses = smolvla_losses(smolvla, batch, whole)
     assert losses.shape == (5,)
-    whole = {**batch, **{key: value.expand(5, -1) for key, value in WORDS.items()}}
     torch.manual_seed(1)
-    theirs, _ = smolvla.forward(whole | {"actions_id_pad": batch["action_is_pad"]}, reduction="none")
-    # What it masks, it still divides by: a sample's loss must not depend on its padding.
-    valid = (~batch["action_is_pad"]).float().mean(-1)
-    torch.testing.assert_close(losses * valid, theirs, rtol=1e-5, atol=1e-6)
+    told = {key: value.expand(5, -1) for key, value in WORDS.items()}
+    theirs, _ = smolvla.forward({**batch, **told, "action_is_pad": whole}, reduction="none")
+    torch.testing.assert_close(losses, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_loss_of_a_sample_is_the_mean_over_its_valid_actions_in_every_version_of_smolvla(smolvla, smolvla_windows):
+    batch = smolvla_windows.batch(0, 5, 0)
+    losses = []
+    for valid in ([0], [1], [0, 1]):
+        padded = torch.ones_like(batch["action_is_pad"])
+        padded[:, valid] = False
+        losses.append(smolvla_losses(smolvla, batch, padded))
+    torch.testing.assert_close((losses[0] + losses[1]) / 2, losses[2], rtol=1e-4, atol=1e-6)
 
 
 def test_padding_trains_nothing_in_smolvla_either(smolvla, smolvla_windows):

@@ -1,13 +1,14 @@
 """LeRobot's pi0 through the adapter: its own policy class, small and with random weights.
 
-LeRobot 0.4.4's pi0 runs on a changed `transformers` (the extra ``lerobot[pi]``), and takes the sizes of its networks
-from tables in its code. Here the released `transformers` stands in: what pi0 calls and the release lacks is given to it
-while these tests run, without the conditioning that pi0 does not use, and the tables hold small sizes.
+It takes the sizes of its networks from tables in its code; here the tables hold small sizes. That of LeRobot 0.4.4 runs
+on a changed `transformers` (the extra ``lerobot[pi]``): what it calls and the release lacks is given to it while these
+tests run, without the conditioning that pi0 does not use. That of 0.6 runs on the release.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import sys
 from types import ModuleType
 
@@ -29,9 +30,16 @@ WORDS = {
 
 
 @pytest.fixture(scope="module")
-def changed_transformers():
-    """What pi0 asks of `transformers` and the release does not have."""
+def patch():
+    """Undone after these tests; holds what pi0 of LeRobot 0.4.4 asks of `transformers` and the release lacks."""
     pytest.importorskip("transformers")
+    with pytest.MonkeyPatch.context() as patch:
+        if importlib.util.find_spec("lerobot.policies.pi_gemma") is None:
+            change_transformers(patch)
+        yield patch
+
+
+def change_transformers(patch: pytest.MonkeyPatch) -> None:
     from transformers.models import siglip
     from transformers.models.gemma import modeling_gemma
 
@@ -47,23 +55,23 @@ def changed_transformers():
         assert gate is None
         return values + added
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, check.__name__, check)
-        patch.setattr(siglip, "check", check, raising=False)
-        patch.setattr(modeling_gemma.GemmaRMSNorm, "forward", norm)
-        patch.setattr(modeling_gemma, "_gated_residual", residual, raising=False)
-        yield patch
+    patch.setitem(sys.modules, check.__name__, check)
+    patch.setattr(siglip, "check", check, raising=False)
+    patch.setattr(modeling_gemma.GemmaRMSNorm, "forward", norm)
+    patch.setattr(modeling_gemma, "_gated_residual", residual, raising=False)
 
 
 @pytest.fixture(scope="module")
-def pi0(changed_transformers):
+def pi0(patch):
     """LeRobot's PI0Policy with one layer of width 16 for each of its networks."""
     from lerobot.configs.types import FeatureType, PolicyFeature
     from lerobot.policies.pi0 import modeling_pi0
     from lerobot.policies.pi0.configuration_pi0 import PI0Config
     from transformers import SiglipVisionConfig
 
-    whole = modeling_pi0.PaliGemmaForConditionalGeneration
+    names = ("PaliGemmaForConditionalGenerationWithPiGemma", "PaliGemmaForConditionalGeneration")
+    name = next(name for name in names if hasattr(modeling_pi0, name))
+    whole = getattr(modeling_pi0, name)
 
     def pali_gemma(config):
         config.vision_config = SiglipVisionConfig(
@@ -73,8 +81,8 @@ def pi0(changed_transformers):
         return whole(config)
 
     sizes = modeling_pi0.GemmaConfig(width=16, depth=1, mlp_dim=32, num_heads=8, num_kv_heads=1, head_dim=8)
-    changed_transformers.setattr(modeling_pi0, "PaliGemmaForConditionalGeneration", pali_gemma)
-    changed_transformers.setattr(modeling_pi0, "get_gemma_config", lambda variant: sizes)
+    patch.setattr(modeling_pi0, name, pali_gemma)
+    patch.setattr(modeling_pi0, "get_gemma_config", lambda variant: sizes)
     config = PI0Config(
         input_features={
             "observation.state": PolicyFeature(FeatureType.STATE, (2,)),

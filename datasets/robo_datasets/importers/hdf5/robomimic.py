@@ -13,27 +13,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from robo_core.errors import ImportSourceError
-from robo_datasets.importers.content import ContentHash
 from robo_datasets.importers.files import counting_order
-from robo_datasets.importers.hdf5.arrays import (
-    FrameRule,
-    Kind,
-    add_content,
-    blocks,
-    check_kind,
-    check_numbers,
-    dotted,
-    frame_rule,
-    holds_encoded,
-    leaves,
-)
 from robo_datasets.importers.hdf5.attributes import (
     attributes_of,
     environment_of,
@@ -47,9 +35,10 @@ from robo_datasets.importers.hdf5.attributes import (
     unread_members,
 )
 from robo_datasets.importers.hdf5.files import dataset, is_group, masks, opened, read, subgroup
+from robo_datasets.importers.hdf5.source import Hdf5Source, Kind, dotted, leaves, low_dim
 from robo_datasets.importers.images import ImageSettings
 from robo_datasets.importers.restored import restored_feature
-from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
+from robo_datasets.importers.source import SourceEpisode
 from robo_datasets.store.features import FeatureSpec
 
 IMAGES, OBSERVATION, STATE = "observation.images.", "observation.", "observation.state"
@@ -74,7 +63,7 @@ _CAMERA_SUFFIX = re.compile(r"_(?:image|rgb)\Z")
 _DEPTH = 8
 
 
-class RobomimicSource(Source):
+class RobomimicSource(Hdf5Source):
     """An HDF5 file of demonstrations; see ``robo_datasets.importers.source.Source``.
 
     Args:
@@ -106,11 +95,7 @@ class RobomimicSource(Source):
         images: ImageSettings | None = None,
         skip: Collection[str] = (),
     ) -> None:
-        self.path = Path(path)
-        self._size, self._image_settings, self._skip = size, images or ImageSettings(), set(skip)
-        self._skipped: set[str] = set()
-        self._encoded: set[str] = set()
-        self.notes: list[str] = []
+        super().__init__(path, size, images, skip)
         with opened(self.path) as file:
             if "data" not in file:
                 raise ImportSourceError(
@@ -122,16 +107,21 @@ class RobomimicSource(Source):
             settings: dict[str, object] = kwargs if isinstance(kwargs, dict) else {}
             self.fps = rate_in(fps, environment, own, self.path)
             robots = settings.get("robots")
-            self.robot: str | None = "+".join(map(str, robots)) if isinstance(robots, list) else _text(robots)
+            self.robot = "+".join(map(str, robots)) if isinstance(robots, list) else _text(robots)
             splits = masks(file, self.path)
             self._demos = self._choose_demos(data, splits, mask)
-            first = next((name for name in self._demos if not self._problem(data, name)), self._demos[0])
-            self._arrays = self._read_arrays(subgroup(data, first, self.path))
-            if unread := unread_members(subgroup(data, first, self.path), (*_OTHER, *self._skip)):
+            good = next((name for name in self._demos if not self._problem(data, name)), self._demos[0])
+            first = subgroup(data, good, self.path)
+            self._arrays = self._read_arrays(first)
+            if unread := unread_members(first, (*_OTHER, *self._skip)):
                 self.notes.append(unread)
-            self._rules = self._image_rules(subgroup(data, first, self.path))
+            observed = {place: place.removeprefix("obs/") for place in self._arrays if place.startswith("obs/")}
+            self._rules = self._read_rules(first, self.path, observed)
             self._state = self._choose_state(state)
             self._images = self._choose_cameras(cameras)
+            self._rows = {
+                name: key for key in self._arrays if key not in self._rules and (name := self._feature_of(key))
+            }
             self.features = self._features()
             common = instruction_in(own) or instruction_in(attributes_of(file, self.path))
             shaped = bool(settings.get("reward_shaping"))
@@ -145,56 +135,20 @@ class RobomimicSource(Source):
                     "turns them over)"
                 )
 
-    def check(self, episode: SourceEpisode) -> None:
-        """Check that the demonstration has the arrays of the first, with the same shapes and types."""
-        with opened(self.path) as file:
-            demo = self._demo(file, episode)
-            for key, (shape, dtype) in self._arrays.items():
-                try:
-                    array = dataset(demo, key, self.path)
-                except ImportSourceError as error:
-                    raise ImportSourceError(f"{error} (drop=[{key}] leaves it out)") from error
-                check_kind(array, key, episode.length, (shape, dtype), key in self._encoded, self.path)
-
-    def frames(self, episode: SourceEpisode) -> Iterator[SourceFrame]:
-        """Yield the demonstration's frames."""
-        with opened(self.path) as file:
-            demo = self._demo(file, episode)
-            for span, rows in blocks(demo, self._arrays, episode.length, self.path):
-                columns = self._columns(rows, len(span))
-                for row, number in enumerate(span):
-                    values = {feature: column[row] for feature, column in columns.items()}
-                    for feature, key in self._images.items():
-                        where = f"{self.path}: {demo.name}/{key}, frame {number}"
-                        values[feature] = self._rules[key](rows[key][row], where)
-                    yield SourceFrame(values, number / self.fps)
-
-    def identify(self, episode: SourceEpisode, content: ContentHash) -> None:
-        """Give ``content`` the arrays as they stand, however the images are turned and the state is put together."""
-        with opened(self.path) as file:
-            demo = self._demo(file, episode)
-            add_content(content, demo, self._arrays, self._encoded, self._rules, episode.length, self.path)
-
     def place(self, episode: SourceEpisode) -> str:
         """The demonstration, whatever split it is counted in."""
         return f"{self._demos[episode.number]} {sorted(self._arrays)}"
 
-    def known_keys(self) -> Collection[str]:
-        """The features, and the arrays that were left out."""
-        return {*self.features, *self._skipped}
+    @contextmanager
+    def _opened(self, episode: SourceEpisode) -> Iterator[tuple[h5py.Group, Path]]:
+        with opened(self.path) as file:
+            yield subgroup(subgroup(file, "data", self.path), self._demos[episode.number], self.path), self.path
 
-    def _columns(self, rows: dict[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
-        columns = {}
-        for key, column in rows.items():
-            feature = None if key in self._rules else self._feature_of(key)
-            if feature is not None:
-                columns[feature] = column.reshape(length, *(self._arrays[key][0] or (1,)))
+    def _columns(self, rows: Mapping[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
+        columns = super()._columns(rows, length)
         if self._state:
             columns[STATE] = np.concatenate([rows[key].reshape(length, -1) for key in self._state], 1)
         return columns
-
-    def _demo(self, file: h5py.File, episode: SourceEpisode) -> h5py.Group:
-        return subgroup(subgroup(file, "data", self.path), self._demos[episode.number], self.path)
 
     def _choose_demos(self, data: h5py.Group, splits: dict[str, set[str]], mask: str) -> list[str]:
         demos = [name for name in data if name.startswith("demo")] or list(data)
@@ -232,36 +186,17 @@ class RobomimicSource(Source):
         length = dataset(demo, lead, self.path).shape[:1]
         for key in [*(key for key in _OTHER if key in demo), *(["obs"] if "obs" in demo else [])]:
             for place in sorted(leaves(demo, key, _DEPTH, self.path)):
-                if self._is_skipped(place):
+                if {place, place.removeprefix("obs/"), self._feature_of(place)} & self._skip:
                     self._skipped |= {place, place.removeprefix("obs/"), self._feature_of(place) or place}
                     continue
-                array = dataset(demo, place, self.path)
-                if place.startswith("obs/") and holds_encoded(demo, place, self.path):
-                    self._encoded.add(place)
-                else:
-                    check_numbers(array, place, self.path)
-                if "/" in place and not place.startswith(("obs/", lead)) and array.shape[:1] != length:
+                kind = self._kind(demo, place, self.path, may_be_images=place.startswith("obs/"))
+                rows = dataset(demo, place, self.path).shape[:1]
+                if "/" in place and not place.startswith(("obs/", lead)) and rows != length:
                     self._skipped.add(place)
-                    self.notes.append(f"{place} has {array.shape[0]} rows, not one a frame; left out")
+                    self.notes.append(f"{place} has {rows[0]} rows, not one a frame; left out")
                     continue
-                found[place] = (tuple(array.shape[1:]), array.dtype)
+                found[place] = kind
         return found
-
-    def _is_skipped(self, place: str) -> bool:
-        return bool({place, place.removeprefix("obs/"), self._feature_of(place)} & self._skip)
-
-    def _image_rules(self, demo: h5py.Group) -> dict[str, FrameRule]:
-        """The observations that hold frames, by path."""
-        rules: dict[str, FrameRule] = {}
-        for place in self._arrays:
-            if not place.startswith("obs/"):
-                continue
-            name = place.removeprefix("obs/")
-            rule = frame_rule(demo, place, name, place in self._encoded, self._image_settings, self._size)
-            if rule is not None:
-                rules[place] = rule
-                self.notes += rule.notes
-        return rules
 
     def _choose_state(self, state: Sequence[str] | None) -> list[str]:
         if state is None:
@@ -287,12 +222,7 @@ class RobomimicSource(Source):
         if cameras is None:
             return there
         keys = [name if name.startswith(IMAGES) else IMAGES + _CAMERA_SUFFIX.sub("", name) for name in cameras]
-        missing = [key for key in keys if key not in there]
-        if missing:
-            raise ImportSourceError(f"{self.path} has no cameras {missing}; it has {sorted(there)}")
-        dropped = {value for key, value in there.items() if key not in keys}
-        self._arrays = {key: value for key, value in self._arrays.items() if key not in dropped}
-        return {key: value for key, value in there.items() if key in keys}
+        return self._keep_cameras(there, keys)
 
     def _feature_of(self, key: str) -> str | None:
         """Feature of an array that is no camera; None where it is part of the state."""
@@ -317,13 +247,12 @@ class RobomimicSource(Source):
             features[STATE] = {"dtype": dtype, "shape": (len(names),), "names": names}
         for feature, key in self._images.items():
             features[feature] = self._rules[key].feature
-        for key, (shape, kind) in self._arrays.items():
+        for key in self._arrays:
             name = None if key in self._rules else self._feature_of(key)
-            if name is None:
-                continue
             if name in features:
                 raise ImportSourceError(f"{self.path}: two arrays would be {name}; choose state=, or drop=[{key}]")
-            features[name] = {"dtype": kind.newbyteorder("=").name, "shape": shape or (1,), "names": None}
+            if name is not None:
+                features[name] = low_dim(self._arrays[key])
         for feature, made in features.items():
             restored_feature(feature, made, None, str(self.path))
         return features

@@ -17,6 +17,7 @@ from robo_datasets.importers.grades import LABELS, Grade, Label, grade_of, is_gr
 KEYFRAMES = "annotated_keyframes.json"
 INSTRUCTION = "task_instruction.json"
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
+_IMAGES = frozenset((".jpg", ".jpeg", ".png"))
 _DEPTH = 5
 # Files that hold states, actions or notes for which this format has no rule.
 _DATA = frozenset(".h5 .hdf5 .npz .npy .parquet .csv .pkl .pickle .json .jsonl .db3 .mcap .bag .zarr".split())
@@ -63,7 +64,7 @@ def find_episodes(root: Path, outcomes: Mapping[str, bool | None], report: Folde
     whole = bool(videos_of(root))
     places = [root] if whole else _below(root, _DEPTH)
     if not places:
-        raise ImportSourceError(f"{root} holds no folder with mp4 files or other videos")
+        raise ImportSourceError(f"{root} holds no folder with mp4 files or other videos{_images_below(root)}")
     top = root.parent if whole else root
     labels = _labels(root, top, outcomes)
     names = {place: place.relative_to(root).as_posix() if place != root else root.resolve().name for place in places}
@@ -113,6 +114,23 @@ def _below(root: Path, depth: int) -> list[Path]:
         elif depth > 1:
             places += _below(place, depth - 1)
     return places
+
+
+def _images_below(root: Path) -> str:
+    """What to do with a folder of single images, where there is one."""
+    for place in (root, *_folders(root), *(inner for outer in _folders(root) for inner in _folders(outer))):
+        image = next((file for file in sorted(place.iterdir()) if file.suffix.lower() in _IMAGES), None)
+        if image is not None:
+            return (
+                f"; {place} holds single images: make a video of each camera in each episode's folder, for example "
+                f"ffmpeg -framerate 30 -pattern_type glob -i '{place}/*{image.suffix}' -c:v libx264 -crf 12 "
+                f"-pix_fmt yuv420p {place}.mp4"
+            )
+    return ""
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(place for place in root.iterdir() if place.is_dir() and not place.name.startswith("."))
 
 
 def _labels(root: Path, top: Path, outcomes: Mapping[str, bool | None]) -> dict[str, Label]:

@@ -31,8 +31,9 @@ from robo_datasets.importers.keyframes.episode_folders import KEYFRAMES, Episode
 from robo_datasets.importers.source import Source, SourceEpisode, SourceFrame
 from robo_datasets.importers.stage_files import Segment, check_segments
 from robo_datasets.store.jpeg import resize
+from robo_datasets.store.planar import PlanarFrame
 from robo_datasets.video.decoder import video_header
-from robo_datasets.video.presentation_times import frames_shown_at, shown_frames
+from robo_datasets.video.presentation_times import colours_shown_at, shown_frames
 from robo_datasets.video.rotation import quarter_turns, turned
 
 FITS = ("auto", "stretch", "pad")
@@ -133,9 +134,9 @@ class KeyframeSource(Source):
         plan, videos = self._plans[episode.number], self._videos[episode.number]
         if plan is None:
             raise ImportSourceError(episode.problem)
-        decoded = {key: frames_shown_at(video.path, video.ticks[plan.picks[key]]) for key, video in videos.items()}
+        decoded = {key: colours_shown_at(video.path, video.ticks[plan.picks[key]]) for key, video in videos.items()}
         for row in range(episode.length):
-            values = {}
+            values: dict[str, np.ndarray | PlanarFrame] = {}
             for key, frames in decoded.items():
                 frame = turned(next(frames), videos[key].turns)
                 if frame.shape[:2] != videos[key].size:
@@ -202,10 +203,11 @@ class KeyframeSource(Source):
             report.notes.append(f"{key} comes as {shown}; all were {how} in {height}x{width}{chosen}")
         return pad
 
-    def _fit(self, frame: np.ndarray, key: str) -> np.ndarray:
+    def _fit(self, frame: np.ndarray | PlanarFrame, key: str) -> np.ndarray | PlanarFrame:
         height, width = self._sizes[key]
         if frame.shape[:2] == (height, width):
             return frame
+        frame = np.asarray(frame)
         if not self._pad:
             return resize(frame, (height, width))
         scale = min(height / frame.shape[0], width / frame.shape[1])

@@ -29,8 +29,9 @@ from robo_datasets.lerobot_layout import TASK_INDEX
 from robo_datasets.store.depth import MILLIMETRES, SCALES, depth_record, is_depth_map
 from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.jpeg import resize
+from robo_datasets.store.planar import PlanarFrame
 from robo_datasets.video.decoder import video_header
-from robo_datasets.video.presentation_times import frames_shown_at
+from robo_datasets.video.presentation_times import colours_shown_at, frames_shown_at
 
 
 @dataclass
@@ -239,7 +240,7 @@ class LeRobotSource(Source):
         cameras = [(key, self._frames_of(episode, key), reading.shape) for key, reading in self._readings.items()]
         fits = {key: shape == tuple(self.features[key]["shape"]) for key, _, shape in cameras}
         for row in range(episode.length):
-            values = {key: column[row] for key, column in columns.items()}
+            values: dict[str, np.ndarray | PlanarFrame] = {key: column[row] for key, column in columns.items()}
             for key, decoded, shape in cameras:
                 image = next(decoded, None)
                 if image is None or image.shape != shape or not fits[key]:
@@ -340,26 +341,26 @@ class LeRobotSource(Source):
             raise ImportSourceError(f"{error}; drop=[{key}] leaves the column out") from error
         return rows.reshape(len(rows), *self.features[key]["shape"])
 
-    def _frames_of(self, episode: SourceEpisode, key: str) -> Iterator[np.ndarray]:
+    def _frames_of(self, episode: SourceEpisode, key: str) -> Iterator[np.ndarray | PlanarFrame]:
         reading, where = self._readings[key], self._where(episode)
         if key in self._videos():
             path, ticks = self._video(episode, key).path, self._match(episode, key).ticks
-            frames = frames_shown_at(path, ticks, reading.decode)
             if reading.as_decoded:
-                yield from frames
+                yield from colours_shown_at(path, ticks)
                 return
-            for row, frame in enumerate(frames):
+            for row, frame in enumerate(frames_shown_at(path, ticks, reading.decode)):
                 yield reading.finish(frame, f"{path} (episode {episode.number}, frame {row})")
             return
         for row, cell in enumerate(self._rows(episode)[key]):
             here = f"{where}: column {key}, frame {row}"
             yield reading.finish(decode_image(cell.as_py(), self.path, here), here)
 
-    def _fitted(self, image: np.ndarray | None, key: str, row: int, where: str) -> np.ndarray:
+    def _fitted(self, image: np.ndarray | PlanarFrame | None, key: str, row: int, where: str) -> np.ndarray:
         shape = self._readings[key].shape
         if image is None or image.shape[:2] != shape[:2]:
             found = None if image is None else image.shape
             raise ImportSourceError(f"{where}, frame {row}: the image is {found}, {key} is declared {shape}")
+        image = np.asarray(image)
         channels = self.features[key]["shape"][2]
         if channels == 1 and image.shape[2] == 3:  # a grey camera of a store, written as colour by robo-rm
             image = image[..., :1]

@@ -289,6 +289,8 @@ class RosbagSource(Source):
                 seen.joints.append(joints)
                 return
             seen.first = self._value(there, connection, raw, _Part(mapping, mapping.feature, None, _NONE), where)
+            if getattr(message, "encoding", "") == "8UC3":
+                self.notes.append(f"{mapping.topic} is 8UC3, which does not say the order of its colours: taken as RGB")
             if mapping.feature not in self.features:
                 depth = is_depth(message, connection.msgtype)
                 self.features[mapping.feature] = self._feature(mapping.feature, seen.first, depth)

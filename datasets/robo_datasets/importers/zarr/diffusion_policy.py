@@ -34,8 +34,9 @@ from robo_datasets.importers.zarr.replay_buffer import (
 from robo_datasets.importers.zarr.zarr_v2 import ZarrV2Array
 from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.jpeg import resize
+from robo_datasets.store.planar import PlanarFrame
 from robo_datasets.video.decoder import video_header
-from robo_datasets.video.presentation_times import frames_shown_at, match_times, shown_frames
+from robo_datasets.video.presentation_times import colours_shown_at, match_times, shown_frames
 
 _NAMES = list(NAMES)
 # Where buffers of others keep the instruction, among the attributes of the root.
@@ -149,13 +150,13 @@ class DiffusionPolicySource(Source):
         images = {feature: buffer.arrays[key].blocks(start, end) for feature, key in self._frames.items()}
         videos = {key: self._video_frames(folder, number, times) for key, folder in self._videos.items()}
         for row in range(episode.length):
-            values = {
+            values: dict[str, np.ndarray | PlanarFrame] = {
                 feature: np.asarray(column[row]).reshape(self.features[feature]["shape"])
                 for feature, column in rows.items()
             }
-            for feature, frames in images.items():
+            for feature, blocks in images.items():
                 where = f"{buffer.files.root}, {self._frames[feature]}, frame {row} of episode {number}"
-                values[feature] = self._rules[feature](next(frames), where)
+                values[feature] = self._rules[feature](next(blocks), where)
             for key, frames in videos.items():
                 values[key] = self._fit(next(frames))
             yield SourceFrame(values, float(times[row]), None if received is None else float(received[row]))
@@ -202,8 +203,10 @@ class DiffusionPolicySource(Source):
     def _sized(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape if self._size is None else (*self._size, shape[2])
 
-    def _fit(self, frame: np.ndarray) -> np.ndarray:
-        return frame if self._size is None else resize(frame, self._size).reshape(*self._size, frame.shape[2])
+    def _fit(self, frame: np.ndarray | PlanarFrame) -> np.ndarray | PlanarFrame:
+        if self._size is None:
+            return frame
+        return resize(np.asarray(frame), self._size).reshape(*self._size, frame.shape[2])
 
     def _image_rules(self) -> dict[str, ImageRule]:
         """The arrays that hold frames, by key."""
@@ -264,7 +267,7 @@ class DiffusionPolicySource(Source):
         header = video_header(self._video(name, 0))
         return header.height, header.width
 
-    def _video_frames(self, name: str, number: int, times: np.ndarray) -> Iterator[np.ndarray]:
+    def _video_frames(self, name: str, number: int, times: np.ndarray) -> Iterator[np.ndarray | PlanarFrame]:
         """Frames nearest to the rows' times; the recorder starts the videos at the episode's first row."""
         path = self._video(name, number)
         shown = shown_frames(path)
@@ -279,7 +282,7 @@ class DiffusionPolicySource(Source):
                 f"{path} has no frame at {wanted[matched.row]:.4f} s (row {matched.row} of episode {number}; the next "
                 f"is {matched.distance:.4f} s away): it is truncated or its times are wrong"
             )
-        return frames_shown_at(path, shown.ticks[matched.picks])
+        return colours_shown_at(path, shown.ticks[matched.picks])
 
     def _choose(self, cameras: Sequence[str] | None) -> None:
         there = [*self._frames, *self._videos]

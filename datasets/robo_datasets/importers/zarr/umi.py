@@ -72,8 +72,7 @@ class UmiSource(DiffusionPolicySource):
             return
         states = self._joined_state(episode.number)
         for row, frame in enumerate(super().frames(episode)):
-            frame.values[ACTION] = states[min(row + 1, episode.length - 1)]
-            yield frame
+            yield frame._replace(values={**frame.values, ACTION: states[min(row + 1, episode.length - 1)]})
 
     def _makes_actions(self) -> bool:
         return self._action == "next" and ACTION not in self._buffer.arrays

@@ -35,37 +35,57 @@ TRAY_CENTRE_X = DRAWER_FRONT_X + 0.008 + TRAY_HALF_X
 
 CAMERAS = ("front", "wrist")
 
+# Stiffness (N m/rad), damping (N m s/rad) and torque (N m) of each joint's servo. The damping is critical for the
+# joint's inertia with the arm as it is drawn, 2 sqrt(stiffness inertia), and .3 of the bearing. It belongs to the
+# joint, and stands here as a number, so that the arm moves alike on every MuJoCo: after 3.3.7 the damping of a servo at
+# its limit of torque is integrated in another way, and from 3.15 on a servo's dampratio="1" takes another inertia.
+# Either puts the arm several mrad elsewhere within a step.
+_SERVOS = dict(
+    zip(
+        ARM_JOINTS,
+        ((60, 2.4431, 8), (60, 2.9789, 8), (50, 2.24545, 8), (20, 1.1972, 4), (20, 1.22174, 4), (10, 0.9339, 3)),
+        strict=True,
+    )
+)
+_GRIPPER_STIFFNESS, _FINGER_DAMPING, _GRIPPER_DAMPING = 300, 6, 9.165  # N/m, N s/m, N s/m
+
 # Who touches whom: things (table, cabinet, drawer) 1, cube 2, fingers 4. The arm's links touch nothing.
 _THING = 'contype="1" conaffinity="0"'
 _CUBE = 'contype="2" conaffinity="5"'
 _FINGER = 'contype="4" conaffinity="1"'
 _GHOST = 'contype="0" conaffinity="0"'
 
+
+def _joint(name: str, axis: str) -> str:
+    low, high = ARM_RANGES[ARM_JOINTS.index(name)]
+    return f'<joint name="{name}" axis="{axis}" range="{low} {high}" damping="{_SERVOS[name][1]}"/>'
+
+
 _ARM = f"""
 <body name="base" gravcomp="1">
   <geom type="cylinder" size=".048 .012" pos="0 0 .012" rgba=".22 .24 .28 1" {_GHOST}/>
   <geom type="cylinder" size=".036 .022" pos="0 0 .040" rgba=".95 .95 .93 1" {_GHOST}/>
   <body name="turret" pos="0 0 .06" gravcomp="1">
-    <joint name="base_yaw" axis="0 0 1" range="-2.2 2.2"/>
+    {_joint("base_yaw", "0 0 1")}
     <geom type="cylinder" size=".032 .018" pos="0 0 .018" rgba=".95 .45 .12 1" mass=".2" {_GHOST}/>
     <geom type="box" size=".022 .026 .022" pos="0 0 .045" rgba=".95 .95 .93 1" mass=".1" {_GHOST}/>
     <body name="upper_arm" pos="0 0 .05" gravcomp="1">
-      <joint name="shoulder_pitch" axis="0 1 0" range="-1.2 1.6"/>
+      {_joint("shoulder_pitch", "0 1 0")}
       <geom type="cylinder" size=".025 .032" zaxis="0 1 0" rgba=".22 .24 .28 1" mass=".1" {_GHOST}/>
       <geom type="box" size=".017 .02 .07" pos="0 0 .08" rgba=".95 .95 .93 1" mass=".15" {_GHOST}/>
       <body name="forearm" pos="0 0 .16" gravcomp="1">
-        <joint name="elbow_pitch" axis="0 1 0" range="-1.6 1.6"/>
+        {_joint("elbow_pitch", "0 1 0")}
         <geom type="cylinder" size=".022 .029" zaxis="0 1 0" rgba=".95 .45 .12 1" mass=".08" {_GHOST}/>
         <geom type="box" size=".03 .017 .015" pos=".045 0 0" rgba=".95 .95 .93 1" mass=".06" {_GHOST}/>
         <body name="forearm_tube" pos=".08 0 0" gravcomp="1">
-          <joint name="forearm_roll" axis="1 0 0" range="-1.7 1.7"/>
+          {_joint("forearm_roll", "1 0 0")}
           <geom type="cylinder" size=".014 .034" pos=".03 0 0" zaxis="1 0 0" rgba=".22 .24 .28 1" mass=".05"
                 {_GHOST}/>
           <body name="wrist" pos=".08 0 0" gravcomp="1">
-            <joint name="wrist_pitch" axis="0 1 0" range="-1.8 1.8"/>
+            {_joint("wrist_pitch", "0 1 0")}
             <geom type="cylinder" size=".017 .022" zaxis="0 1 0" rgba=".95 .45 .12 1" mass=".05" {_GHOST}/>
             <body name="hand" pos=".028 0 0" gravcomp="1">
-              <joint name="wrist_roll" axis="1 0 0" range="-2.8 2.8"/>
+              {_joint("wrist_roll", "1 0 0")}
               <geom type="box" size=".014 .015 .028" pos=".01 0 0" rgba=".22 .24 .28 1" mass=".06" {_GHOST}/>
               <geom type="box" size=".007 .012 .040" pos=".030 0 0" rgba=".95 .95 .93 1" mass=".04" {_GHOST}/>
               <camera name="wrist" pos=".012 .072 0" xyaxes="-.62 -.785 0 0 0 1" fovy="70"/>
@@ -82,11 +102,13 @@ _ARM = f"""
 _FINGERS = "".join(
     f"""
 <body name="finger_{side}" pos=".064 0 0" gravcomp="1">
-  <joint name="finger_{side}" type="slide" axis="0 0 {sign}" range="0 {FINGER_TRAVEL}" armature=".05" damping="6"/>
+  <joint name="finger_{side}" type="slide" axis="0 0 {sign}" range="0 {FINGER_TRAVEL}" armature=".05"
+         damping="{damping}"/>
   <geom name="pad_{side}" type="box" size=".028 .009 .0045" pos="0 0 {sign * 0.0045}" rgba=".10 .62 .62 1"
         mass=".02" friction="1.4 .02 .001" {_FINGER}/>
 </body>"""
-    for side, sign in (("left", 1), ("right", -1))
+    # The servo moves the left finger, which takes the right one along.
+    for side, sign, damping in (("left", 1, _FINGER_DAMPING + _GRIPPER_DAMPING), ("right", -1, _FINGER_DAMPING))
 )
 
 
@@ -148,17 +170,14 @@ def scene_xml(preset: str = "fast") -> str:
     """
     check_preset(preset)
     motors = "".join(
-        f'<position name="{name}" joint="{name}" kp="{kp}" dampratio="1" ctrlrange="{low} {high}"'
-        f' forcerange="-{torque} {torque}"/>'
-        for name, (low, high), kp, torque in zip(
-            ARM_JOINTS, ARM_RANGES, (60, 60, 50, 20, 20, 10), (8, 8, 8, 4, 4, 3), strict=True
-        )
+        f'<position name="{name}" joint="{name}" kp="{kp}" ctrlrange="{low} {high}" forcerange="-{torque} {torque}"/>'
+        for (name, (kp, _, torque)), (low, high) in zip(_SERVOS.items(), ARM_RANGES, strict=True)
     )
     return f"""
 <mujoco model="tidy_drawer">
   <compiler angle="radian"/>
   <option timestep="{TIMESTEP}" integrator="implicitfast" cone="elliptic" impratio="5" iterations="50"
-          ls_iterations="20"/>
+          ls_iterations="20" ccd_iterations="50"/>
   <size memory="2M"/>
   <visual>
     <global offwidth="1024" offheight="1024"/>
@@ -187,7 +206,7 @@ def scene_xml(preset: str = "fast") -> str:
   </equality>
   <actuator>
     {motors}
-    <position name="gripper" joint="finger_left" kp="300" dampratio="1" ctrlrange="0 {FINGER_TRAVEL}"
+    <position name="gripper" joint="finger_left" kp="{_GRIPPER_STIFFNESS}" ctrlrange="0 {FINGER_TRAVEL}"
               forcerange="-8 8"/>
   </actuator>
 </mujoco>"""

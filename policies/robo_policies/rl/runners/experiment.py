@@ -39,6 +39,7 @@ from robo_policies.rl.storage.replay_buffer import ReplayBuffer
 from robo_policies.rl.types import BehaviorPrior
 from robo_rm import load_reward_model
 from robo_rm.reward_models.baselines.ensemble import with_rule
+from robo_rm.reward_models.calibration import CalibratedModel
 from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.scoring import model_hash, read_prediction, score_progress
 from robo_rm.shaping.potential import TRUE_PROGRESS, NoPotential, Potential, TrueProgress, VideoPotential
@@ -197,7 +198,9 @@ class Experiment:
         if self._reward_model is None:
             return {"true": TrueProgress.version, "none": NoPotential.version}[self.settings.potential]
         digest, _, rule = self._model_id.partition(" ")
-        return f"model {digest[:16]} {rule}".strip()
+        # Runs from before calibration reached the environments' potentials must not be resumed with calibrated ones.
+        calibrated = "calibrated" if isinstance(self._reward_model, CalibratedModel) else ""
+        return " ".join(filter(None, ("model", digest[:16], calibrated, rule)))
 
     def _potential(self, num_envs: int) -> Potential:
         if self._reward_model is not None:

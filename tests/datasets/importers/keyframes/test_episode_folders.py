@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from small_demos import smooth_frames
@@ -274,6 +275,18 @@ def test_a_lerobot_data_set_is_not_taken_for_folders_of_videos(tmp_path, bring_i
     (tmp_path / "s/meta/info.json").write_text("{}")
     _, said = bring_in(tmp_path / "s")
     assert "is a LeRobot dataset: robo-rm import lerobot reads it with states and actions" in said
+
+
+@pytest.mark.parametrize("place", ["", "episode_1", "episode_1/front"])
+def test_a_folder_of_single_images_is_refused_with_the_way_to_make_a_video(tmp_path, run_command, place):
+    folder = tmp_path / "s" / place
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "000000.jpg"), np.zeros((16, 16, 3), np.uint8))
+    code, _, err = run_command("import", "keyframes", f"source={tmp_path / 's'}", f"store={tmp_path / 'd.zarr'}")
+    assert code == 2
+    assert "holds no folder with mp4 files" in err
+    assert f"{folder} holds single images: make a video of each camera" in err
+    assert f"-i '{folder}/*.jpg'" in err
 
 
 @pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])

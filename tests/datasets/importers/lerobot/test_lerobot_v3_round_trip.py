@@ -23,8 +23,9 @@ from robo_datasets.exporters.lerobot.exporter import export_lerobot
 from robo_datasets.exporters.lerobot.layout import LeRobotSettings
 from robo_datasets.exporters.lerobot.metadata import stage_proportions
 from robo_datasets.exporters.lerobot.statistics import PixelCounts, joined_statistics, row_statistics
-from robo_datasets.video.decoder import video_frames, video_header
+from robo_datasets.video.decoder import opened_video, video_header
 from robo_datasets.video.writer import VideoWriter
+from robo_policies.cloning.lerobot_versions import from_lerobot
 
 FRONT, GREY, DEPTH = "observation.images.front", "observation.images.grey", "observation.depth"
 FEATURES: dict[str, dict[str, Any]] = {
@@ -164,7 +165,8 @@ def test_every_way_of_writing_frames_keeps_its_tolerance(tmp_path, run_command, 
         assert back[0].length == 8
     else:
         video = target / f"videos/{FRONT}/chunk-000/file-000.mp4"
-        frames = list(itertools.islice(video_frames(video), 8))
+        with opened_video(video) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in itertools.islice(container.decode(video=0), 8)]
     difference = np.abs(np.stack(frames).astype(int) - store[0][FRONT][:])
     assert difference.mean() <= tolerance
     assert (difference.max() == 0) == (tolerance == 0)
@@ -201,14 +203,15 @@ def test_lerobot_trains_a_policy_on_it(exported):
         import torch
         from lerobot.configs.types import FeatureType
         from lerobot.datasets.lerobot_dataset import LeRobotDataset, LeRobotDatasetMetadata
-        from lerobot.datasets.utils import dataset_to_policy_features
         from lerobot.policies.act.configuration_act import ACTConfig
         from lerobot.policies.act.modeling_act import ACTPolicy
         from lerobot.policies.factory import make_pre_post_processors
 
+        from robo_policies.cloning.lerobot_versions import from_lerobot
+
         torch.manual_seed(0)
         meta = LeRobotDatasetMetadata("local/test", root={str(exported)!r})
-        features = dataset_to_policy_features(meta.features)
+        features = from_lerobot("dataset_to_policy_features")(meta.features)
         inputs = {{key: features[key] for key in ("{FRONT}", "observation.state")}}
         config = ACTConfig(input_features=inputs, output_features={{"action": features["action"]}}, chunk_size=4,
                            n_action_steps=4, dim_model=32, n_heads=2, dim_feedforward=32, n_encoder_layers=1,
@@ -232,8 +235,7 @@ def test_lerobot_trains_a_policy_on_it(exported):
 
 
 def test_sarm_of_lerobot_finds_the_same_stages_and_progress(original, exported):
-    from lerobot.policies.sarm.sarm_utils import find_stage_and_tau
-
+    find_stage_and_tau = from_lerobot("sarm_utils").find_stage_and_tau
     shares = json.loads((exported / "meta/temporal_proportions_dense.json").read_text())
     assert list(shares) == STAGES
     assert sum(shares.values()) == pytest.approx(1)

@@ -10,14 +10,13 @@ from moving_square import CAMERA, ENCODER, STATE, make_store
 
 from robo_datasets import DemoStore
 from robo_rm.labels.split import split_episodes
+from robo_rm.reward_models.baselines import goal_distance, success
 from robo_rm.reward_models.baselines.episodes import demonstrations
 from robo_rm.reward_models.baselines.frame_index import FrameIndexPlan
-from robo_rm.reward_models.baselines.goal_distance import GoalDistancePlan
-from robo_rm.reward_models.baselines.success import SuccessPlan
 from robo_rm.reward_models.registry import FitRequest, reward_kind
 from robo_rm.settings import ImageAugmentation, OptimiserSettings
 
-PLANS = {"goal_distance": GoalDistancePlan, "success": SuccessPlan}
+PLANS = {"goal_distance": goal_distance.plan, "success": success.plan}
 FRAME_INDEX = {"history": 3, "gap_seconds": 0.4, "width": 16, "layers": 1, "heads": 2, "instruction_mismatch": 0.0}
 
 
@@ -81,7 +80,7 @@ SUCCESS: dict = {}
 @pytest.fixture(autouse=True, scope="module")
 def success_trainer(store, tmp_path_factory):
     asked = request_of(store, tmp_path_factory.mktemp("rm"), "success", width=8)
-    SUCCESS["trainer"] = SuccessPlan(asked, list(store)).objective("cpu")
+    SUCCESS["trainer"] = success.plan(asked, list(store)).objective("cpu")
     yield
     SUCCESS.clear()
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robo_rm.reward_models.grm.labels import hop, hop_bounds, stage_truth, take_hop, time_truth
+from robo_rm.reward_models.grm.labels import hop, hop_bounds, stage_truth, time_truth
 
 SHARE = st.floats(0, 1, width=32)
 CURVE = st.lists(SHARE, min_size=2, max_size=30)
@@ -57,7 +57,8 @@ def test_true_hops_lead_back_to_the_very_progress(curve):
     reached = progress[0]
     for here, there in itertools.pairwise(progress):
         # A hop of -1 or 1 forgets where it came from, so the chain is not even sensitive to errors there.
-        reached = float(take_hop(reached, hop(here, there)))
+        by = float(hop(here, there))
+        reached += (1 - reached if by >= 0 else reached) * by
         assert reached == pytest.approx(there, abs=1e-9)
 
 

@@ -8,8 +8,7 @@ import torch
 from moving_square import CAMERA, STATE, arrays, description
 
 from robo_core.errors import ModelError
-from robo_rm.reward_models.stage.model import StageRewardModel
-from robo_rm.reward_models.stage.streams import StageStreams
+from robo_rm.reward_models.stage.model import StageRewardModel, StageStreams
 
 
 @pytest.fixture(scope="module")
