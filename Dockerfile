@@ -5,6 +5,7 @@
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build
+ARG PYTHON
 ARG TORCH=cpu
 # LeRobot's teleoperation builds evdev from source.
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential
@@ -12,7 +13,7 @@ RUN python -m venv /opt/robo-rm
 COPY . /src
 WORKDIR /src
 RUN /opt/robo-rm/bin/python -m pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/${TORCH} \
-    -c constraints.txt ".[all]"
+    -c "constraints/py$(echo ${PYTHON} | tr -d .).txt" ".[all]"
 
 FROM python:${PYTHON}-slim-bookworm
 COPY --from=build /opt/robo-rm /opt/robo-rm

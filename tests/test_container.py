@@ -36,6 +36,11 @@ def install_words() -> list[str]:
     return shlex.split(install)
 
 
+def constraints_file() -> str:
+    named = install_words()[install_words().index("-c") + 1]
+    return named.replace("$(echo ${PYTHON} | tr -d .)", arguments()["PYTHON"].replace(".", ""))
+
+
 def test_the_python_of_the_image_is_one_that_the_package_supports():
     assert arguments()["PYTHON"] in SpecifierSet(PROJECT["requires-python"])
     bases = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
@@ -43,9 +48,8 @@ def test_the_python_of_the_image_is_one_that_the_package_supports():
 
 
 def test_it_installs_constrained_versions_and_extras_that_exist():
-    words = install_words()
-    constraints = (ROOT / words[words.index("-c") + 1]).read_text()
-    (extras,) = re.fullmatch(r"\.\[(.+)\]", words[-1]).groups()
+    constraints = (ROOT / constraints_file()).read_text()
+    (extras,) = re.fullmatch(r"\.\[(.+)\]", install_words()[-1]).groups()
     assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
     # One build for the CPU, one for the CUDA that the constrained PyTorch was built with.
     assert arguments()["TORCH"] == "cpu"
@@ -65,7 +69,7 @@ def test_modules_and_commands_that_it_runs_exist():
 
 def test_the_context_holds_what_the_wheel_is_built_from_and_no_environment():
     ignored = (ROOT / ".dockerignore").read_text().split()
-    kept = [*BUILT_FROM, install_words()[install_words().index("-c") + 1]]
+    kept = [*BUILT_FROM, constraints_file(), constraints_file().partition("/")[0]]
     assert [name for name in kept if any(fnmatch.fnmatch(name, pattern) for pattern in ignored)] == []
     assert {".git", ".venv", "docs", "tests"} <= set(ignored)
 
