@@ -12,8 +12,9 @@ RUN apt-get update && apt-get install -y --no-install-recommends build-essential
 RUN python -m venv /opt/robo-rm
 COPY . /src
 WORKDIR /src
+# All extras but remote: s3fs needs an older python-dateutil than the constrained one.
 RUN /opt/robo-rm/bin/python -m pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/${TORCH} \
-    -c "constraints/py$(echo ${PYTHON} | tr -d .).txt" ".[all]"
+    -c "constraints/py$(echo ${PYTHON} | tr -d .).txt" ".[sim,envs,lerobot,encoders,rl,ros,umi]"
 
 FROM python:${PYTHON}-slim-bookworm
 COPY --from=build /opt/robo-rm /opt/robo-rm
