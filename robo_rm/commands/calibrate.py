@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 import robo_datasets
+from robo_core.cli.following import beside, say_next
 from robo_core.console import say
 from robo_core.errors import ConfigError
 from robo_rm import evaluation, reward_models
@@ -43,6 +44,7 @@ def run(config: Config) -> None:
     if config.remove:
         (folder / reward_models.CALIBRATION).unlink(missing_ok=True)
         say(f"{folder} is not calibrated any more")
+        say_next("eval-reward", model=config.model, store=config.store, out=beside(config.model, "report"))
         return
     if not 0 < config.fraction <= 1:
         raise ConfigError(f"fraction={config.fraction}: give a fraction above 0 and up to 1")
@@ -53,3 +55,4 @@ def run(config: Config) -> None:
     reward_models.write_calibration(folder, done.calibration)
     say(f"calibrated with {len(done.calibration.uuids)} episodes that eval-reward will leave out: {done.summary}")
     say(f"wrote {folder / reward_models.CALIBRATION}")
+    say_next("eval-reward", model=config.model, store=config.store, out=beside(config.model, "report"))

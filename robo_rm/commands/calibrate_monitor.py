@@ -14,6 +14,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 import robo_datasets
+from robo_core.cli.following import say_next
 from robo_core.console import say
 from robo_rm import monitor, reward_models
 
@@ -52,6 +53,7 @@ def run(config: Config) -> None:
         monitor.remove_monitor(folder)
         monitor.write_card_section(folder, None)
         say(f"{folder} has no calibrated monitor any more")
+        say_next("calibrate-monitor", model=config.model, store=config.store)
         return
     store = robo_datasets.DemoStore.open(config.store)
     training = robo_datasets.DemoStore.open(config.training_store) if config.training_store else store
@@ -61,4 +63,4 @@ def run(config: Config) -> None:
     monitor.write_card_section(folder, found)
     monitor.print_promise(found)
     say(f"wrote {folder / monitor.MONITOR}")
-    say(f"next: robo-rm serve-policy reward_model={folder} contract=YOUR_ROBOT.yaml")
+    say_next("serve-policy", reward_model=config.model, contract="YOUR_ROBOT.yaml")

@@ -13,7 +13,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 import robo_datasets
-from robo_core.cli.following import say_next
+from robo_core.cli.following import next_command, say_then
 from robo_core.console import print_table, say
 from robo_core.errors import ConfigError
 from robo_core.outputs import OutputFolder
@@ -91,14 +91,16 @@ def run(config: Config) -> None:
     out = OutputFolder(config.out, config)
     out.write_metrics(evaluations.advice.flat_metrics(evaluation, advice))
     camera = model.cameras[0] if model.cameras else None
-    evaluations.write_report(
-        evaluation, advice, store, camera, f"Reward model {Path(config.model).name}", out.path("report.html")
-    )
+    trusted = not any(item.use == "weighting" and item.mark == "no" for item in advice)
+    scoring = next_command("score", model=config.model, head=config.head or "", store=config.store)
+    title = f"Reward model {Path(config.model).name}"
+    page = out.path("report.html")
+    evaluations.write_report(evaluation, advice, store, camera, title, page, scoring if trusted else "")
     out.announce()
-    if any(item.use == "weighting" and item.mark == "no" for item in advice):
-        say(
-            f"next: no weights of this model (see above): {out.path('report.html')} shows where it fails, the worst "
+    if not trusted:
+        say_then(
+            f"no weights of this model (see above): {out.path('report.html')} shows where it fails, the worst "
             "episodes first; correct stage labels or add failures, train again, and score with a model that passes"
         )
     else:
-        say_next("score", model=config.model, head=config.head or "", store=config.store)
+        say_then(scoring)

@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 import robo_datasets
+from robo_core.cli.following import beside, next_command, say_then
 from robo_core.console import print_table, say
 from robo_core.errors import ConfigError
 from robo_core.outputs import OutputFolder
@@ -67,8 +68,11 @@ def run(config: Config) -> None:
     out = OutputFolder(config.out, config)
     out.write_metrics(evaluation.flat_board(board))
     cameras = models[board.best].cameras
-    evaluation.write_board(board, store, cameras[0] if cameras else None, out.path("report.html"))
+    best = config.models[names.index(board.best)]
+    following = next_command("eval-reward", model=best, store=config.store, out=beside(best, "report"))
+    evaluation.write_board(board, store, cameras[0] if cameras else None, out.path("report.html"), following)
     out.announce()
+    say_then(following)
 
 
 def distinct_names(folders: list[str]) -> list[str]:

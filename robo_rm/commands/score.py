@@ -16,7 +16,7 @@ from omegaconf import MISSING
 
 import robo_datasets
 import robo_rm
-from robo_core.cli.following import beside, say_next
+from robo_core.cli.following import beside_store, say_next
 from robo_core.console import print_table, say
 from robo_core.errors import ConfigError
 from robo_core.outputs import OutputFolder
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from robo_core.outputs import OutputFolder
     from robo_datasets import DemoStore
     from robo_rm.scoring import Scores
 
@@ -137,7 +136,7 @@ def run(config: Config) -> None:
         store=config.store,
         weights="rabc",
         **named,
-        out=beside(str(Path(config.store).with_suffix("")), "policy"),
+        out=beside_store(config.store, "policy"),
     )
 
 
@@ -160,7 +159,6 @@ def _write_lerobot(
     progress: Mapping[str, npt.NDArray[np.float32]],
     weights: Mapping[str, npt.NDArray[np.float32]],
 ) -> None:
-    from robo_core.console import say
     from robo_rm.lerobot_files import write_lerobot_progress, write_lerobot_weights
     from robo_rm.weights.lerobot_form import KAPPA
 

@@ -18,11 +18,13 @@ from omegaconf import MISSING
 
 import robo_datasets
 from robo_core.cli.following import beside, say_next
-from robo_core.console import print_table, say
+from robo_core.console import say
 from robo_core.errors import ConfigError
+from robo_core.metric_table import print_metrics
 from robo_core.outputs import REWARD_MODEL, OutputFolder
 from robo_rm import report, reward_models, training
 from robo_rm.settings import ENCODERS, ConvSettings, OptimiserSettings, StageSettings
+from robo_rm.training.meanings import MEANINGS, why_missing
 
 GROUP = "reward model"
 OUT_HOLDS = REWARD_MODEL
@@ -126,16 +128,14 @@ def run(config: Config) -> None:
         out.write_metrics(fitted.metrics)
     if fitted.curve:
         report.save_image(training.loss_figure(fitted.curve, fitted.losses, fitted.held_out), out.path("curve.png"))
-    print_table("train-reward", ["metric", "value"], [[name, value] for name, value in fitted.metrics.items()])
-    missing = [name for name, value in fitted.metrics.items() if isinstance(value, float) and value != value]
-    if missing:
-        say(f"not measured on the held-out episodes: {', '.join(missing)}; eval-reward says what they need")
+    held_out = fitted.metrics.get("holdout_episodes")
+    measured = f", measured after training on all {held_out} held-out episodes" if held_out else ""
+    print_metrics(f"Trained model{measured}", fitted.metrics, MEANINGS, why_missing(fitted.metrics))
     out.announce()
-    nothing_held = not fitted.metrics.get("holdout_episodes")
     say_next(
         "eval-reward",
         model=config.out,
         store=config.store,
-        episodes="all" if nothing_held else "",
+        episodes="" if held_out else "all",
         out=beside(config.out, "report"),
     )

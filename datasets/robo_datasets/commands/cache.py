@@ -15,11 +15,13 @@ from pathlib import Path
 from omegaconf import MISSING
 
 import robo_datasets
+from robo_core.cli.following import say_next
 from robo_core.console import progress_bar, say
 from robo_core.errors import ConfigError
 from robo_core.outputs import OutputFolder
 from robo_datasets import importers
 from robo_datasets import store as stores
+from robo_datasets.commands.following import say_training
 
 GROUP = "datasets"
 
@@ -48,6 +50,7 @@ def run(config: Config) -> None:
     if config.remove:
         count = stores.drop_cache(Path(config.store))
         say(f"{config.store}: removed {count} set{'' if count == 1 else 's'} of cached frames")
+        say_next("cache", store=config.store)
         return
     started = time.monotonic()
     caches = [
@@ -70,3 +73,4 @@ def run(config: Config) -> None:
         output = OutputFolder(config.out, config)
         output.write_metrics({"frames": frames, "bytes": size, "seconds": seconds, "episodes": len(todo)})
         output.announce()
+    say_training(config.store)

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import say_next
 from robo_core.console import print_table, say
 from robo_core.errors import ConfigError, StoreError
 from robo_core.outputs import OutputFolder, write_atomically
 from robo_datasets import doctor, recognise, store
+from robo_datasets.commands.following import say_training
 
 if TYPE_CHECKING:
     from robo_datasets.doctor.findings import Report
@@ -79,7 +81,10 @@ def run(config: Config) -> None:
         write_atomically(output.path("findings.json"), json.dumps(details, indent=1) + "\n")
         output.announce()
     if report.open_errors:
+        if not config.repair:
+            say_next("doctor", store=config.store, repair="true")
         raise SystemExit(1)
+    say_training(config.store)
 
 
 def _rows(report: Report) -> list[tuple[object, ...]]:

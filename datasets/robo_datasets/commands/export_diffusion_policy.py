@@ -37,7 +37,7 @@ class Config:
 def run(config: Config) -> None:
     """Export, then say what was written."""
     store = exporters.open_store(config)
-    exporters.finish(
-        config,
-        diffusion_policy.export_diffusion_policy(store, config.target, config.keys, config.state_key, config.workers),
+    written = diffusion_policy.export_diffusion_policy(
+        store, config.target, config.keys, config.state_key, config.workers
     )
+    exporters.finish(config, written, f"give it to a task of diffusion_policy: task.dataset.zarr_path={config.target}")

@@ -7,10 +7,13 @@ Interrupt it when you like: run the same command again to resume where it stood.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import beside
 from robo_datasets import exporters
 from robo_datasets.exporters import lerobot
 
@@ -43,6 +46,12 @@ def run(config: Config) -> None:
     """Export, then say what was written."""
     settings = lerobot.LeRobotSettings(config.images, config.crf, config.gop, config.pixel_format)
     settings.check()
+    written = lerobot.export_lerobot(exporters.open_store(config), config.target, settings, config.workers)
+    root = shlex.quote(f"--dataset.root={config.target}")
+    name = Path(config.target).name
     exporters.finish(
-        config, lerobot.export_lerobot(exporters.open_store(config), config.target, settings, config.workers)
+        config,
+        written,
+        f"lerobot-train --policy.type=act --policy.push_to_hub=false --dataset.repo_id=local/{name} {root} "
+        f"--output_dir={beside(config.target, 'policy')}",
     )

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 
 import robo_datasets
+from robo_core.cli.following import say_next
 from robo_core.console import print_table, say
 from robo_core.errors import ConfigError
 from robo_datasets import store as stores
+from robo_datasets.commands.following import say_training
 
 GROUP = "datasets"
 
@@ -53,7 +55,11 @@ def run(config: Config) -> None:
     rows = [[text or "(no instruction)", count[text], numbers.get(stores.words_of(text), "-")] for text in spoken]
     print_table("Instructions", ["instruction", "episodes", "group"], rows)
     if not known.groups:
-        say("no groups: every other phrasing counts as another task; robo-rm instructions store=... groups=FILE")
+        say("no groups: every other phrasing counts as another task")
+    if known.groups or len(spoken) < 2:
+        say_training(config.store)
+    else:
+        say_next("instructions", store=config.store, groups="GROUPS.yaml")
 
 
 def _read(path: str) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Unpack
 
+from robo_core.cli.following import say_next
 from robo_core.console import say
 from robo_core.errors import ConfigError, ImportSourceError
 from robo_core.outputs import OutputFolder
@@ -94,6 +95,12 @@ def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options
             }
         )
         output.announce()
+    if not plan.labels:
+        say(
+            "no episode has stage labels: type this command again with stages=FILE relabel=true to add them, or train "
+            "reward=hop, which needs none"
+        )
+    say_next("doctor", store=config.store)
     return result
 
 

@@ -8,6 +8,7 @@ the same command again to resume.
 
 from __future__ import annotations
 
+from robo_core.cli.following import say_next
 from robo_core.console import say
 from robo_core.outputs import OutputFolder
 from robo_policies import demo
@@ -29,3 +30,4 @@ def run(config: Config) -> None:
         metrics | {"seconds": sum(pipeline.seconds.values()), "peak_memory_gib": pipeline.peak_memory_gib}
     )
     say(f"report: {out.path('report.html')}")
+    say_next("import lerobot", source="YOUR_DATASET", store="demos.zarr")

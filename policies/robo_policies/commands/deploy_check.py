@@ -15,6 +15,7 @@ from omegaconf import MISSING
 
 import robo_datasets
 import robo_hw
+from robo_core.cli.following import say_next, say_then
 from robo_core.console import print_table, say
 from robo_core.errors import ConfigError
 from robo_core.outputs import OutputFolder, write_atomically
@@ -76,5 +77,8 @@ def run(config: Config) -> None:
     wrong = [finding for finding in checked.findings if finding.verdict == "no-go"]
     if wrong:
         say(f"NO-GO: {len(wrong)} finding{'s' if len(wrong) != 1 else ''}; {wrong[0].part}, {wrong[0].check}")
+        say_then(f"correct what the table says of {wrong[0].part}, then the same command again")
         raise SystemExit(1)
     say("GO, as far as this can see. A hardware emergency stop within reach is still required.")
+    model = config.reward_model or ""
+    say_next("serve-policy", policy=config.policy, reward_model=model, contract=config.contract)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import next_command, saved_setting, say_then
 from robo_core.console import print_table, say
 from robo_core.errors import ConfigError
 from robo_core.outputs import OutputFolder, write_atomically
@@ -120,8 +121,12 @@ def run(config: Config) -> None:
         say(evaluation.verdict(comparison, first_name, second_name)[1])
     out.write_metrics(metrics)
     _write_episodes(out, results)
-    evaluation.write_report(out.folder, config.env, results, comparison)
+    store = saved_setting(config.policy, "store") or "STORE.zarr"
+    contract = config.contract or "YOUR_ROBOT.yaml"
+    following = next_command("deploy-check", policy=config.policy, store=store, contract=contract)
+    evaluation.write_report(out.folder, config.env, results, comparison, following)
     out.announce()
+    say_then(following)
 
 
 def _names(folders: list[str]) -> list[str]:

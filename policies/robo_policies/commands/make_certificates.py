@@ -13,6 +13,7 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import say_next
 from robo_core.console import say
 from robo_policies import serving
 
@@ -42,3 +43,10 @@ def run(config: Config) -> None:
     for folder in made[1:]:
         say(f"copy {folder} to the arm's computer: policy_address:=tls://{config.hosts[0]}:5555, policy_certificates")
     say("then delete what is left here; whoever has a key can be that side")
+    say_next(
+        "serve-policy",
+        policy="POLICY",
+        contract="YOUR_ROBOT.yaml",
+        listen="tls://0.0.0.0:5555",
+        certificates=str(made[0]),
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 import robo_hw
+from robo_core.cli.following import say_next
 from robo_core.console import say
 from robo_core.errors import ConfigError
 from robo_core.outputs import write_atomically
@@ -68,3 +69,4 @@ def run(config: Config) -> None:
         say(f"wrote {out}: complete what is listed above, and load it again (any command with contract={out} does)")
     else:
         say(f"wrote {out}")
+    say_next("deploy-check", policy="POLICY", store="STORE.zarr", contract=config.out)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from omegaconf import MISSING
 
 import robo_datasets
+from robo_core.cli.following import beside_store, say_next
 from robo_core.console import progress_bar, say
 from robo_core.errors import ConfigError
 from robo_core.outputs import OutputFolder
@@ -145,3 +146,4 @@ def run(config: Config) -> None:
         out = OutputFolder(config.out, config)
         out.write_metrics(metrics)
         out.announce()
+    say_next("train-reward", store=config.store, out=beside_store(config.store, "rm"))

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 import robo_datasets
-from robo_core.console import print_table, progress_bar, say
+from robo_core.cli.following import say_next
+from robo_core.console import print_table, progress_bar
 from robo_core.errors import ConfigError
 from robo_datasets import store as stores
 from robo_policies import recording
@@ -75,4 +76,4 @@ def run(config: Config) -> None:
         lengths[plan.quality] = sum(known[plan.uuid_of(index)] for index in range(config.episodes))
     rows = [(probe, config.episodes, frames) for probe, frames in lengths.items()]
     print_table(f"Probes in {config.store}", ["probe", "episodes", "frames"], rows)
-    say(f"robo-rm eval-reward model=MODEL store=DEMOS probe_store={config.store} out=report counts them")
+    say_next("eval-reward", model="MODEL", store="DEMOS.zarr", probe_store=config.store, out="report")

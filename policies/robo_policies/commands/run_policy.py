@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from robo_core.cli.following import say_next, say_then
 from robo_policies import robots
 from robo_policies.robots.settings import Config
 
@@ -27,3 +28,7 @@ def config_groups() -> dict[str, Mapping[str, type]]:
 def run(config: Config) -> None:
     """Check everything, connect, and run until q, Ctrl-C or SIGTERM."""
     robots.run_policy(config)
+    if config.record is not None:
+        say_next("doctor", store=config.record)
+    else:
+        say_then("record=STORE.zarr keeps the next runs as episodes to learn from")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 import robo_hw
+from robo_core.cli.following import say_then
 from robo_core.console import say
 from robo_core.errors import ConfigError
 from robo_core.outputs import OutputFolder
@@ -76,7 +77,7 @@ def run(config: Config) -> None:
     policy, progress = loaded.served(contract, config.watch, config.confirm_wider_limits)
     if loaded.reward_model is not None and loaded.monitor is None:
         say(f"the monitor of {config.reward_model} is not calibrated: fixed limits, and no promise about false alarms")
-        say(f"next: robo-rm calibrate-monitor model={config.reward_model} store=STORE_WITH_UNSEEN_RUNS")
+        say(f"robo-rm calibrate-monitor model={config.reward_model} store=STORE_WITH_UNSEEN_RUNS gives it one")
     if config.threads:
         import torch
 
@@ -94,6 +95,10 @@ def run(config: Config) -> None:
             parts += [f"progress of {config.reward_model}"] if progress else []
             robot = f"{contract.robot} (contract {contract.hash[:12]})"
             say(f"serving {' and '.join(parts)} for {robot} at {server.address}")
+            say_then(
+                f"start the bridge on the arm's computer (ros2 launch robo_rm_bridge policy.launch.py), or "
+                f"robo-rm run-policy contract={config.contract} policy_address={server.address}"
+            )
             stop.wait()
             counts = server.counts()
     finally:

@@ -18,11 +18,13 @@ from pathlib import Path
 from omegaconf import MISSING
 
 import robo_datasets
-from robo_core.cli.following import beside, say_next
-from robo_core.console import print_table, say
+from robo_core.cli.following import beside, say_next, say_then
+from robo_core.console import say
 from robo_core.errors import ConfigError
+from robo_core.metric_table import print_metrics
 from robo_core.outputs import POLICY, OutputFolder
 from robo_policies import cloning
+from robo_policies.cloning.meanings import MEANINGS
 from robo_policies.cloning.settings import POLICIES, ActSettings, CloningSettings, PolicySettings, WeightSettings
 from robo_rm import report, training
 
@@ -97,7 +99,7 @@ def run(config: Config) -> None:
     lines = {"weighted loss": trained.losses}
     figure = training.curve_figure(steps, lines, "Training loss", trained.held_out, "held-out loss")
     report.save_image(figure, out.path("curve.png"))
-    print_table("train-policy", ["figure", "value"], sorted(trained.metrics.items()))
+    print_metrics("Trained policy", trained.metrics, MEANINGS)
     out.announce()
     env = next((one.attributes.get("env") for one in store), None)
     if env:
@@ -105,7 +107,7 @@ def run(config: Config) -> None:
     elif config.contract:
         say_next("deploy-check", policy=config.out, store=config.store, contract=config.contract)
     else:
-        say(
-            "next: an arm takes this policy with a robot contract only; robo-rm make-contract --help says how to write "
+        say_then(
+            "an arm takes this policy with a robot contract only; robo-rm make-contract --help says how to write "
             f"one, robo-rm deploy-check policy={config.out} store={config.store} then takes it as contract="
         )

@@ -22,11 +22,14 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import beside, next_command, say_then
 from robo_core.console import print_table, progress_bar, say
 from robo_core.errors import ConfigError
+from robo_core.metric_table import print_metrics
 from robo_core.outputs import RL_POLICY, OutputFolder
 from robo_policies.rl import algorithms, runners
 from robo_policies.rl import logging as rl_logging
+from robo_policies.rl.logging.meanings import MEANINGS, WHY_MISSING
 from robo_policies.rl.settings import LEARNERS, LearnerSettings, LearningSettings, RunSettings, SacSettings
 from robo_rm import report, shaping, training
 from robo_rm.shaping.settings import ShapingSettings
@@ -129,6 +132,9 @@ def run(config: Config) -> None:
     experiment.save_policy({**ended, "seed": config.seed, "warnings": warnings})
     out.write_metrics(metrics)
     report.save_image(log.figure(curve), out.path("curve.png"))
-    rl_logging.write_report(out.path("report.html"), runner, config.env, terms, numbers, log.figure(curve))
-    print_table("train-rl", ["metric", "value"], [[name, value] for name, value in metrics.items()])
+    following = next_command("eval-policy", policy=config.out, env=config.env, out=beside(config.out, "evaluation"))
+    page = out.path("report.html")
+    rl_logging.write_report(page, runner, config.env, terms, numbers, log.figure(curve), following)
+    print_metrics("Learned policy", metrics, MEANINGS, WHY_MISSING)
     out.announce()
+    say_then(following)
