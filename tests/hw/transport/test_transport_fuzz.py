@@ -32,7 +32,8 @@ from robo_hw.transport.messages import FROM_CLIENT, FROM_SERVER, PROTOCOL, check
 from robo_hw.transport.wire import FrameReader, pack, unpack
 
 LAYOUT = ImageLayout(SMALL_ARM)
-QUICK = Timeouts(retry=0.01, retry_refused=0.02, send=0.5, silence=2.0)
+# A handshake takes milliseconds, and seconds where other work has the cores.
+QUICK = Timeouts(retry=0.01, retry_refused=0.02, send=0.5, silence=2.0, authenticate=30.0)
 EXECUTED = {"exec", "compile", "os.system", "os.exec", "subprocess.Popen", "pickle.find_class", "ctypes.dlopen"}
 
 watched: list[str] | None = None

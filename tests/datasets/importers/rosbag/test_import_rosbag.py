@@ -122,18 +122,6 @@ def bring_in(run_command: Any, source: Path, store: Path, *more: str) -> DemoSto
     return DemoStore.open(store)
 
 
-def test_colours_whose_order_a_bag_does_not_say_are_noted(tmp_path, mapping, run_command):
-    messages = scene(1.0)
-    for _, message in messages["/front/image_raw"]:
-        message.encoding = "8UC3"
-    bag = write_bag(tmp_path / "bag", messages, StoragePlugin.MCAP)
-    code, out, err = run_command(
-        "import", "rosbag", f"source={bag}", f"store={tmp_path / 'd.zarr'}", "workers=0", f"mapping={mapping}"
-    )
-    assert code == 0, err
-    assert (out + err).count("/front/image_raw is 8UC3, which does not say the order of its colours") == 1
-
-
 def test_topics_are_aligned_by_the_stamps_in_their_headers(tmp_path, mapping, run_command, storage):
     bag = write_bag(tmp_path / "bag", scene(), storage)
     store = bring_in(run_command, bag, tmp_path / "d.zarr", f"mapping={mapping}", "codec=lossless", "task=wave")

@@ -388,3 +388,30 @@ def test_a_bag_that_moves_or_is_packed_anew_is_the_same_and_one_that_is_added_is
     assert len(again) == 2, said
     assert first[0].uuid in again
     assert sorted(episode["observation.state"][5, 1] for episode in again) == [-5, 3]
+
+
+def test_colours_whose_order_a_bag_does_not_say_are_noted(tmp_path, bring_in):
+    pixels = np.zeros((12, 16, 3), np.uint8)
+    rows = [
+        *commands(),
+        *(
+            (
+                "/front",
+                START + i * STEP,
+                T["sensor_msgs/msg/Image"](
+                    header=header(START + i * STEP), height=12, width=16, encoding="8UC3", is_bigendian=0, step=48,
+                    data=pixels.ravel(),
+                ),
+            )
+            for i in range(FRAMES)
+        ),
+    ]  # fmt: skip
+    mapping = """
+fps: 10
+topics:
+  - {topic: /front, feature: observation.images.front, max_age: 0.2}
+  - {topic: /cmd, feature: action, max_age: 0.2}
+"""
+    store, said = bring_in(write(tmp_path / "bag", rows), mapping)
+    assert store is not None
+    assert said.count("/front is 8UC3, which does not say the order of its colours") == 1
