@@ -185,8 +185,12 @@ def _print(scores: Scores) -> None:
             ["full weight", f"{report.full:.1%}", full.format(kappa=statistics.kappa)],
             ["part weight", f"{report.fractional:.1%}", "between nothing and full"],
             ["no weight", f"{report.nothing:.1%}", nothing],
-            ["mean, successes", _or_dash(report.mean_success), _successes(scores)],
-            ["mean, failures", _or_dash(report.mean_failure), "mean weight in episodes marked as failures"],
+            ["mean, successes", _or_dash(report.mean_success, "none known"), _successes(scores)],
+            [
+                "mean, failures",
+                _or_dash(report.mean_failure, "none known"),
+                "mean weight in episodes marked as failures",
+            ],
         ],
     )
     for warning in report.warnings:
@@ -226,8 +230,8 @@ def _unknown(scores: Scores) -> list[str]:
     return notes
 
 
-def _or_dash(value: float) -> str:
-    return "-" if value != value else f"{value:.2f}"
+def _or_dash(value: float, why_missing: str) -> str:
+    return f"- ({why_missing})" if value != value else f"{value:.2f}"
 
 
 def _write(
