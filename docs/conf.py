@@ -13,6 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from robo_policies.rendering import import_mujoco  # noqa: E402
 from site_pages.commands import write_commands  # noqa: E402
+from site_pages.metrics import write_metrics  # noqa: E402
 from site_pages.own_files import write_own_files  # noqa: E402
 from site_pages.project import METADATA, link_out  # noqa: E402
 from site_pages.python_api import write_python_api  # noqa: E402
@@ -55,5 +56,6 @@ def setup(app: object) -> None:
     """Write the generated pages before Sphinx looks for pages."""
     write_commands(DOCS / "reference" / "commands")
     write_python_api(DOCS / "reference" / "python")
+    write_metrics(DOCS / "reference" / "metrics.md")
     write_own_files(DOCS / "reference")
     app.connect("source-read", _links_out_of_docs)  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 import pytest
-from markdown_pages import ROOT, anchors, links, paragraphs, sentences, words, written_pages
+from markdown_pages import ROOT, anchors, links, paragraphs, read, sentences, words, written_pages
 from vocabulary import retired_phrases
 
 PAGES = written_pages()
@@ -20,7 +20,7 @@ def name(page: Path) -> str:
 
 
 def all_sentences(page: Path) -> list[str]:
-    return [one for paragraph in paragraphs(page.read_text()) for one in sentences(paragraph)]
+    return [one for paragraph in paragraphs(read(page)) for one in sentences(paragraph)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -32,13 +32,13 @@ def test_sentences_are_short(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_the_prose_uses_the_fields_words(page):
-    assert retired_phrases("\n".join(paragraphs(page.read_text()))) == []
+    assert retired_phrases("\n".join(paragraphs(read(page)))) == []
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=name)
 def test_every_link_leads_to_a_file_and_every_anchor_to_a_heading(page):
     broken = []
-    for link in links(page.read_text()):
+    for link in links(read(page)):
         target, _, anchor = link.partition("#")
         place = (page.parent / target).resolve() if target else page
         # The build of the site checks the pages that it generates.

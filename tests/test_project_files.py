@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -36,3 +37,18 @@ def test_pages_that_are_named_exist():
     for name in ("SECURITY.md", "CONTRIBUTING.md", ".github/PULL_REQUEST_TEMPLATE.md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / name).read_text()):
             assert (ROOT / target).exists(), f"{name}: {target}"
+
+
+def test_the_address_of_the_repository_stands_in_one_place():
+    owner = PROJECT["urls"]["Repository"].removesuffix("/robo-rm")
+    assert all(url.startswith(owner) for url in PROJECT["urls"].values())
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    suffixes = (".md", ".py", ".toml", ".cff", ".yml", ".yaml", ".ipynb")
+    files = [ROOT / name for name in tracked if name.endswith(suffixes) and (ROOT / name).is_file()]
+    assert [str(path) for path in files if owner in path.read_text()] in ([], [str(ROOT / "pyproject.toml")])
+
+
+def test_the_extra_all_brings_every_extra_of_a_user():
+    extras = PROJECT["optional-dependencies"]
+    (named,) = re.fullmatch(r"robo-rm\[(.+)\]", extras["all"][0]).groups()
+    assert set(named.split(",")) == set(extras) - {"all", "dev", "docs"}

@@ -83,6 +83,13 @@ def test_every_setting_and_choice_of_a_command_is_on_its_page(command, site, pag
     assert command.summary.partition("`")[0].strip() in " ".join(shown.split())
 
 
+def test_every_metric_of_a_reward_model_is_on_a_page(site, pages):
+    from robo_rm.evaluation.advice import METRICS
+
+    shown = pages[site / "reference/metrics.html"].text
+    assert [name for name in METRICS if name not in shown] == []
+
+
 def test_every_public_name_is_described(pages):
     ids = {name for page in pages.values() for name in page.ids}
     missing = [f"{package}.{name}" for package, name in public_names() if not described(package, name, ids)]

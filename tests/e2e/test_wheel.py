@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,23 @@ def test_the_wheel_holds_all_packages_and_configs(installed):
     }
     assert shipped == {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*")}
     assert not (installed / "datasets").exists()
+
+
+def test_the_description_has_links_that_work_on_a_package_index(installed):
+    (folder,) = installed.glob("robo_rm-*.dist-info")
+    metadata = PathDistribution(folder).metadata
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    assert set(metadata.get_all("Project-URL")) == {f"{name}, {url}" for name, url in urls.items()}
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    description = metadata.get_payload()
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", description)
+    assert len(links) == len(re.findall(r"\]\([^)]+\)", (ROOT / "README.md").read_text())) > 5
+    for picture, target in links:
+        assert re.match(r"https?://|#", target), target
+        inside = re.match(rf"{re.escape(urls['Repository'])}/(raw|blob)/main/([^#]+)", target)
+        if inside:
+            assert (ROOT / inside.group(2)).is_file(), target
+            assert (inside.group(1) == "raw") == bool(picture), target
 
 
 def test_info_and_record_work_away_from_the_checkout(installed, tmp_path):

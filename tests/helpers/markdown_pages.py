@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -20,10 +21,18 @@ CODE = "Code"
 
 
 def written_pages() -> list[Path]:
-    """README and every page of docs/ that somebody wrote; what the site generates is left out."""
-    pages = sorted((ROOT / "docs").rglob("*.md"))
+    """README, and every page and notebook of docs/ that somebody wrote; what the site generates is left out."""
+    pages = sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")])
     left_out = [ROOT / "docs" / folder for folder in ("_build", "reference")]
     return [ROOT / "README.md", *(page for page in pages if not any(page.is_relative_to(one) for one in left_out))]
+
+
+def read(page: Path) -> str:
+    """A page as Markdown; of a notebook its cells of text."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
 
 
 def paragraphs(text: str) -> list[str]:

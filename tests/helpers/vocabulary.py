@@ -56,10 +56,10 @@ def retired_phrases(text: str) -> list[str]:
 
     ``Meta-World`` and a title are names, and "real world" is nobody's environment.
     """
-    text = re.sub(r"meta-?world|real[ -]world|random world", "", text, flags=re.IGNORECASE)
+    text = re.sub(r"meta-?world|real[ -]world|random world", "", " ".join(text.split()), flags=re.IGNORECASE)
     wanted = {word: instead for word, instead in RETIRED.items() if word not in PLAIN_IN_PROSE} | PHRASES
     found = {}
     for pattern, instead in wanted.items():
         for hit in re.finditer(rf"(?<![\w-]){pattern}(?![\w-])", text, flags=re.IGNORECASE):
-            found[hit.start()] = f"{' '.join(hit.group().split())!r}: write {instead}"
+            found[hit.start()] = f"{hit.group()!r}: write {instead}"
     return [said for _, said in sorted(found.items())]
