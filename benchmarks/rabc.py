@@ -23,23 +23,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import queue
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import check_settings, read_results, robo_rm, run_cells
 from contenders.rabc_weights import write_weights
 from omegaconf import OmegaConf
 
 from robo_core.cli.commands import find_commands
 from robo_core.cli.composed import compose_command
-from robo_core.console import print_table, progress_bar, say
+from robo_core.console import print_table, say
 from robo_core.errors import StoreError
 from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
@@ -111,23 +106,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--most", type=int, help="stop after so many cells")
     parser.add_argument("--table", action="store_true", help="print what there is and run nothing")
     return parser.parse_args()
-
-
-def robo_rm(core: int | None, *words: str) -> None:
-    """Run ``robo-rm`` on one core; its last words are shown where it fails."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "robo_core.cli.main", *words],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        if core is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(process.pid, {core})
-        _, errors = process.communicate()
-    if process.returncode != 0:
-        raise SystemExit(f"robo-rm {' '.join(words)}\n{errors.strip()}")
 
 
 def prepare(options: argparse.Namespace, name: str) -> DemoStore:
@@ -215,12 +193,8 @@ def run_cell(
 
 def read_cells(options: argparse.Namespace) -> dict[Cell, dict[str, Any]]:
     """Finished cells of the studies asked for."""
-    found = {}
-    for name in options.studies:
-        for path in sorted((options.out / name).glob("*/cell.json")):
-            result = json.loads(path.read_text())
-            found[Cell(result["study"], result["arm"], result["seed"])] = result
-    return found
+    found = read_results(options.out, options.studies)
+    return {Cell(result["study"], result["arm"], result["seed"]): result for result in found}
 
 
 def rows_of(cells: dict[Cell, dict[str, Any]], name: str, horizon: int) -> list[dict[str, Any]]:
@@ -308,10 +282,6 @@ def main() -> None:
         show(options)
         return
     options.out.mkdir(parents=True, exist_ok=True)
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
-    free: queue.Queue[int | None] = queue.Queue()
-    for core in cores[: options.processes or 2]:
-        free.put(core)
     # All weightings of a seed before the next seed, so that an interrupted comparison is a fair one.
     wanted = [
         Cell(name, arm, seed)
@@ -323,36 +293,18 @@ def main() -> None:
     done = read_cells(options)
     missing = [cell for cell in wanted if cell not in done][: options.most]
     for name in options.studies:
-        kept = [result for cell, result in done.items() if cell.study == name]
-        if not kept and not any(cell.study == name for cell in missing):
+        finished = [result for cell, result in done.items() if cell.study == name]
+        left = [cell for cell in missing if cell.study == name]
+        if not finished and not left:
             continue
         store = prepare(options, name)
-        for result in kept:
-            asked = settings_of(options, name, store)
-            for key, value in asked.items():
-                if result["settings"].get(key) != value:
-                    raise SystemExit(
-                        f"{options.out}/{name} holds cells with {key}={result['settings'].get(key)}, not {value}; "
-                        "give another --out"
-                    )
-        with (
-            progress_bar(name, total=sum(cell.study == name for cell in wanted), unit="cells", done=len(kept)) as bar,
-            ThreadPoolExecutor(free.qsize()) as pool,
-        ):
-            lock = threading.Lock()
+        check_settings(options.out / name, finished, settings_of(options, name, store))
+        words = {arm: weight_words(store, arm) for arm in dict.fromkeys(cell.arm for cell in left)}
 
-            def work(cell: Cell, store: DemoStore = store, bar: Any = bar, lock: threading.Lock = lock) -> None:
-                core = free.get()
-                try:
-                    with lock:
-                        words = weight_words(store, cell.arm)
-                    run_cell(options, cell, store, words, core)
-                finally:
-                    free.put(core)
-                bar.advance(1, note=f"{cell.arm}, seed {cell.seed}")
+        def work(cell: Cell, core: int | None, store: DemoStore = store, words: Any = words) -> None:
+            run_cell(options, cell, store, words[cell.arm], core)
 
-            for _ in pool.map(work, [cell for cell in missing if cell.study == name]):
-                pass
+        run_cells(name, left, len(finished), options.processes, work)
     show(options)
 
 

@@ -3,7 +3,8 @@
     python benchmarks/rl.py --out out/rl [--tasks open drawer_open ...] [--arms sparse additive pbrs ...]
         [--seeds 0 1 2] [--minutes 12] [--processes 2] [--most CELLS] [--table]
 
-A task is an environment, demonstrations for the learner, and videos for the reward model. The demonstrations are those
+A task is a recipe of train-rl (configs/experiment/rl_<task>.yaml), demonstrations for the learner, and videos for the
+reward model. The demonstrations are those
 of operators who gave up somewhere: cloning them never succeeds. The videos show the whole task in mixed quality, but
 not the commands, as a recording of somebody else's hand; only the reward model is trained on them, and beside them on a
 few rollouts of the demonstrations' clone with the simulator's stages: videos alone do not show what a learner's
@@ -34,25 +35,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import queue
 import shutil
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import check_settings, read_results, robo_rm, run, run_cells
 from parts import annotate_parts
 from rl_tasks import TASKS, Task
 
-from robo_core.console import print_table, progress_bar, say
+from robo_core.console import print_table, say
 from robo_core.outputs import write_atomically
 from robo_datasets import DemoStore
-from robo_policies.rl.settings import LearningSettings, SacSettings
+from robo_policies.rl.settings import SacSettings
 from robo_rm.metrics.intervals import wilson_interval
 from robo_rm.scoring import model_hash
 from robo_rm.shaping.potential import TRUE_PROGRESS
@@ -69,9 +65,6 @@ LAST = 3
 # Demonstrations recorded for each that is used, where only those are that gave up early.
 FOR_ONE = 6
 COLOURS = ("#3b6fb6", "#d1702b", "#3a8f4d", "#8a5fb0", "#b03a4e", "#6d6d6d", "#b09a2b", "#2b9ab0", "#c05fa0", "#5f7d3a")
-
-# The same for every arm and task; all else are the defaults of train-rl.
-LEARNING = ("learning.buffer_size=50000",)
 
 
 @dataclass(frozen=True)
@@ -102,28 +95,6 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def robo_rm(core: int | None, *words: str) -> None:
-    """Run ``robo-rm`` on one core."""
-    run(core, "-m", "robo_core.cli.main", *words)
-
-
-def run(core: int | None, *words: str) -> None:
-    """Run Python on one core; its last words are shown where it fails."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, *words],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        if core is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(process.pid, {core})
-        _, errors = process.communicate()
-    if process.returncode != 0:
-        raise SystemExit(f"python {' '.join(words)}\n{errors.strip()}")
-
-
 def needs_model(arm: str) -> bool:
     """Whether the reward is made from the reward model's progress."""
     return arm.removesuffix(PLAIN) != "sparse" and not arm.removesuffix(PLAIN).endswith(TRUE)
@@ -139,7 +110,7 @@ def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore
         prepare(options, task.like, arms)
         return DemoStore.open(path)
     if model and not (folder / "reward" / "metrics.json").exists():
-        record(task.base or task.env, videos, "mixed", task.videos, seed=0, parts=task.parts)
+        record(task.base or task.settings.env, videos, "mixed", task.videos, seed=0, parts=task.parts)
         if task.base:
             hop = ("train-reward", "reward=hop", *task.reward)
             robo_rm(None, *hop, f"store={videos}", f"out={folder}/base", "steps=400", "reward.plan.elsewhere=0.1")
@@ -149,8 +120,8 @@ def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore
         if tries:
             training = folder / "tries.zarr"
             if not training.exists():
-                numbers = map(str, (tries, task.action_repeat, TRIES_FROM, *task.noises))
-                run(None, ROLLOUTS, str(path), str(videos), str(training), task.env, *numbers)
+                numbers = map(str, (tries, task.settings.learning.action_repeat, TRIES_FROM, *task.noises))
+                run(None, ROLLOUTS, str(path), str(videos), str(training), task.settings.env, *numbers)
         robo_rm(None, "train-reward", f"store={training}", f"out={folder}/reward", *task.reward)
     if several and not (folder / "ensemble" / "metrics.json").exists():
         if task.base:
@@ -165,19 +136,19 @@ def prepare(options: argparse.Namespace, name: str, arms: set[str]) -> DemoStore
 def record_demonstrations(task: Task, path: Path) -> None:
     """The demonstrations that the learner is given, unless they are there."""
     if task.max_progress >= 1:
-        record(task.env, path, task.quality, task.demonstrations, seed=77, parts=task.parts)
+        record(task.settings.env, path, task.quality, task.demonstrations, seed=77, parts=task.parts)
         return
     if path.exists():
         return
     partial, wanted = Path(f"{path}.part"), task.demonstrations
     shutil.rmtree(partial, ignore_errors=True)
-    record(task.env, partial, task.quality, FOR_ONE * wanted, seed=77, parts=task.parts)
+    record(task.settings.env, partial, task.quality, FOR_ONE * wanted, seed=77, parts=task.parts)
     store = DemoStore.open(partial)
     reached = {uuid: float(np.max(store.episode(uuid)[TRUE_PROGRESS][:])) for uuid in store.uuids}
     fitting = [uuid for uuid in store.uuids if reached[uuid] <= task.max_progress][:wanted]
     if len(fitting) < wanted:
         raise SystemExit(
-            f"{task.env}: {len(fitting)} of {FOR_ONE * wanted} demonstrations gave up by {task.max_progress}, "
+            f"{task.settings.env}: {len(fitting)} of {FOR_ONE * wanted} demonstrations gave up by {task.max_progress}, "
             f"not {wanted}"
         )
     store.remove([uuid for uuid in store.uuids if uuid not in fitting])
@@ -221,28 +192,21 @@ def reward_words(arm: str, model: Path) -> tuple[str, ...]:
 
 def settings_of(options: argparse.Namespace, name: str, store: DemoStore) -> dict[str, Any]:
     """What the outcome of a cell depends on, beside arm and seed; its steps and minutes, which may differ."""
-    task = TASKS[name]
-    names = ("action_repeat", "discount", "evaluate_every")
-    learning = (*(f"learning.{name}={getattr(task, name)}" for name in names), *LEARNING)
-    learning = (*learning, f"learning.early_termination_patience={task.patience}")
-    if task.ignored_states:
-        learning = (*learning, f"learning.ignored_states=[{','.join(task.ignored_states)}]")
-    defaults = {**asdict(LearningSettings()), **asdict(SacSettings())}
-    return {"env": task.env, "learning": list(learning), "defaults": defaults, "store": store.content_hash()}
+    settings = TASKS[name].settings
+    learning = {**asdict(settings.learning), **asdict(SacSettings())}
+    return {"env": settings.env, "learning": learning, "store": store.content_hash()}
 
 
 def run_cell(options: argparse.Namespace, cell: Cell, store: DemoStore, core: int | None) -> None:
     folder = options.out / cell.folder
     settings = settings_of(options, cell.task, store)
-    learning = settings["learning"]
-    if cell.arm.startswith("sb3_"):
-        learning = [word for word in learning if not word.startswith("learner.")]
-    steps = options.steps or TASKS[cell.task].steps
+    task = TASKS[cell.task]
+    steps = options.steps or task.settings.steps
     model = model_of(cell.arm, options.out, cell.task)
     robo_rm(
         core,
-        *("train-rl", f"env={settings['env']}", f"store={store.path}", f"out={folder}/run", f"seed={cell.seed}"),
-        *(f"steps={steps}", f"minutes={options.minutes}", "device=cpu", *learning),
+        *("train-rl", f"experiment={task.recipe}", f"store={store.path}", f"out={folder}/run", f"seed={cell.seed}"),
+        *(f"steps={steps}", f"minutes={options.minutes}", "device=cpu"),
         *reward_words(cell.arm, model),
     )
     state = json.loads((folder / "run" / "training" / "learning.json").read_text())
@@ -262,12 +226,8 @@ def run_cell(options: argparse.Namespace, cell: Cell, store: DemoStore, core: in
 
 def read_cells(options: argparse.Namespace) -> dict[Cell, dict[str, Any]]:
     """Finished cells of the tasks asked for."""
-    found = {}
-    for name in options.tasks:
-        for path in sorted((options.out / name).glob("*/cell.json")):
-            result = json.loads(path.read_text())
-            found[Cell(result["task"], result["arm"], result["seed"])] = result
-    return found
+    found = read_results(options.out, options.tasks)
+    return {Cell(result["task"], result["arm"], result["seed"]): result for result in found}
 
 
 def steps_to(curve: list[dict[str, float]], milestone: float) -> float:
@@ -325,7 +285,7 @@ def show(options: argparse.Namespace) -> None:
         ]
         columns = ["reward", "seeds", "clone %", "to 50 %", "to 90 %", "to 95 %", "final % (95 %)", "steps", "steps/s"]
         task = TASKS[name]
-        title = f"{name}: {task.env}, demonstrations: {task.demonstrations} of quality {task.quality}"
+        title = f"{name}: {task.settings.env}, demonstrations: {task.demonstrations} of quality {task.quality}"
         print_table(title, columns, body)
         _picture(cells, name, options.out / f"curves_{name}.png")
     if not table:
@@ -349,7 +309,7 @@ def _picture(cells: dict[Cell, dict[str, Any]], name: str, path: Path) -> None:
     from robo_rm.report.style import new_figure, place, plain, save_image, write_title
 
     figure = new_figure(7.2, 3.9)
-    write_title(figure, f"{TASKS[name].env}: success while learning", 0.12)
+    write_title(figure, f"{TASKS[name].settings.env}: success while learning", 0.12)
     axes = plain(place(figure, 0.65, 0.45, 6.3, 2.95))
     for colour, row in zip(COLOURS * 3, rows_of(cells, name), strict=False):
         curves = [cells[Cell(name, row["arm"], seed)]["curve"] for seed in row["seeds"]]
@@ -373,10 +333,6 @@ def main() -> None:
         show(options)
         return
     options.out.mkdir(parents=True, exist_ok=True)
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
-    free: queue.Queue[int | None] = queue.Queue()
-    for core in cores[: options.processes or 2]:
-        free.put(core)
     # All arms of a seed before the next seed, so that an interrupted comparison is a fair one.
     wanted = [Cell(name, arm, seed) for name in options.tasks for seed in options.seeds for arm in options.arms]
     done = read_cells(options)
@@ -387,30 +343,12 @@ def main() -> None:
         if not left:
             continue
         store = prepare(options, name, {cell.arm for cell in left})
-        for result in finished:
-            for key, value in settings_of(options, name, store).items():
-                if result["settings"].get(key) != value:
-                    raise SystemExit(
-                        f"{options.out}/{name} holds cells with {key}={result['settings'].get(key)}, not {value}; "
-                        "give another --out"
-                    )
-        with (
-            progress_bar(name, total=len(left) + len(finished), unit="cells", done=len(finished)) as bar,
-            ThreadPoolExecutor(free.qsize()) as pool,
-        ):
-            lock = threading.Lock()
+        check_settings(options.out / name, finished, settings_of(options, name, store))
 
-            def work(cell: Cell, store: DemoStore = store, bar: Any = bar, lock: threading.Lock = lock) -> None:
-                core = free.get()
-                try:
-                    run_cell(options, cell, store, core)
-                finally:
-                    free.put(core)
-                with lock:
-                    bar.advance(1, note=f"{cell.arm}, seed {cell.seed}")
+        def work(cell: Cell, core: int | None, store: DemoStore = store) -> None:
+            run_cell(options, cell, store, core)
 
-            for _ in pool.map(work, left):
-                pass
+        run_cells(name, left, len(finished), options.processes, work)
     show(options)
 
 

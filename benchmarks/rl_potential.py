@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rl import HELD_OUT_FROM, ROLLOUTS, model_of, record_demonstrations, run
+from cells import run
+from rl import HELD_OUT_FROM, ROLLOUTS, model_of, record_demonstrations
 from rl_tasks import TASKS
 
 from robo_core.console import print_table
@@ -45,8 +46,8 @@ def recorded(out: Path, name: str, tries: int) -> DemoStore:
     demonstrations, held_out = folder / "demos.zarr", folder / f"held_out_{tries}.zarr"
     record_demonstrations(task, demonstrations)
     if not held_out.exists():
-        numbers = map(str, (tries, task.action_repeat, HELD_OUT_FROM, *NOISES))
-        run(None, ROLLOUTS, str(demonstrations), str(demonstrations), str(held_out), task.env, *numbers)
+        numbers = map(str, (tries, task.settings.learning.action_repeat, HELD_OUT_FROM, *NOISES))
+        run(None, ROLLOUTS, str(demonstrations), str(demonstrations), str(held_out), task.settings.env, *numbers)
     return DemoStore.open(held_out)
 
 
@@ -71,7 +72,10 @@ def agreement_of(predicted: list[npt.NDArray[np.float64]], true: list[npt.NDArra
 
 def main() -> None:
     options = parse()
-    store, every = recorded(options.out, options.task, options.tries), TASKS[options.task].action_repeat
+    store, every = (
+        recorded(options.out, options.task, options.tries),
+        TASKS[options.task].settings.learning.action_repeat,
+    )
     episodes = [store.episode(uuid) for uuid in store.uuids]
     tries = [episode for episode in episodes if episode.attributes.get("quality") == "clone"]
     true = [np.asarray(one[TRUE_PROGRESS][:], dtype=np.float64).ravel()[::every] for one in tries]

@@ -1,5 +1,6 @@
 from robo_core import __version__ as __version__
 from robo_rm import metrics as metrics
+from robo_rm import scoring as scoring
 from robo_rm.labels.progress import progress_labels as progress_labels
 from robo_rm.labels.progress import stage_priors as stage_priors
 from robo_rm.reward_models.checker import check_reward_model as check_reward_model

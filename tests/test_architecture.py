@@ -86,13 +86,18 @@ def test_every_source_file_is_under_500_lines():
     assert {str(path): n for path in files if (n := len(path.read_text().splitlines())) >= 500} == {}
 
 
-def test_every_public_export_can_be_imported():
+def test_every_export_of_a_package_can_be_imported():
+    stubs = [(name, stub) for name, root in PACKAGES.items() for stub in root.rglob("__init__.pyi")]
+    names = [".".join((name, *stub.parent.relative_to(PACKAGES[name]).parts)) for name, stub in stubs]
     code = (
-        "import importlib\n"
-        "for name in ('robo_core', 'robo_datasets', 'robo_rm', 'robo_policies', 'robo_hw'):\n"
-        "    module = importlib.import_module(name)\n"
-        "    for export in getattr(module, '__all__', []):\n"
-        "        getattr(module, export)\n"
+        "import ast, importlib, pathlib\n"
+        f"for name in {names}:\n"
+        "    package = importlib.import_module(name)\n"
+        "    stub = ast.parse(pathlib.Path(package.__file__).with_suffix('.pyi').read_text())\n"
+        "    for alias in [alias for node in stub.body for alias in node.names]:\n"
+        "        found = getattr(package, alias.asname or alias.name)\n"
+        "        same = getattr(found, '__name__', '') == f'{name}.{alias.name}'\n"
+        "        assert type(found).__name__ != 'module' or same, (name, alias.name)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,8 @@ ROOTS = {"core": "robo_core", "datasets": "robo_datasets", "hw": "robo_hw", ".":
 BRIDGE = ROOT / "hw" / "ros2" / "robo_rm_bridge"
 
 ANY_PER_THOUSAND_LINES = 5.0
+# Where it keeps start-up fast; `robo_core.lazy` does that for what a package exports.
+LAZY_PER_THOUSAND_LINES = 3.0
 
 
 def modules() -> dict[str, Path]:
@@ -27,16 +29,39 @@ def modules() -> dict[str, Path]:
     return found
 
 
+def exports(path: Path) -> dict[str, str]:
+    """Where the names are defined that a package exports lazily; ``path`` is its ``__init__.py``."""
+    stub = path.with_suffix(".pyi")
+    if path.name != "__init__.py" or not stub.is_file():
+        return {}
+    nodes = [node for node in ast.parse(stub.read_text()).body if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name: str(node.module) for node in nodes for alias in node.names}
+
+
 def imported_modules(path: Path, known: dict[str, Path]) -> set[str]:
-    """Modules that a file imports anywhere: at its top, in functions, and for type checking only."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Modules that a file imports anywhere: at its top, in functions, for type checking only, and lazily.
+
+    What a package exports lazily is imported where the file uses it, as in ``training.Budget``.
+    """
+    found: set[str] = set()
+    packages: dict[str, str] = {}
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
+            packages |= {alias.asname or alias.name: alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 found.add(inner if inner in known else node.module)
+                packages[alias.asname or alias.name] = inner
+    lazy = {name: exports(known[package]) for name, package in packages.items() if package in known}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            home = lazy.get(node.value.id, {}).get(node.attr)
+            if home:
+                inner = f"{home}.{node.attr}"
+                found.add(inner if inner in known else home)
     return found & known.keys()
 
 
@@ -71,6 +96,13 @@ def test_the_circle_check_finds_one():
     assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
 
 
+def test_the_circle_check_sees_what_is_exported_lazily(tmp_path):
+    known = modules()
+    file = tmp_path / "command.py"
+    file.write_text("from robo_rm import training as t\ndef run():\n    return t.Budget(3)\n")
+    assert "robo_rm.training.budget" in imported_modules(file, known)
+
+
 def test_names_of_modules_classes_and_functions_use_the_fields_words():
     bad = defaultdict(list)
     for module, path in modules().items():
@@ -97,6 +129,16 @@ def test_few_values_are_any():
         lines += text.count("\n")
         count += sum(isinstance(node, ast.Name) and node.id == "Any" for node in ast.walk(ast.parse(text)))
     assert 1000 * count / lines < ANY_PER_THOUSAND_LINES, f"Any stands {count} times in {lines} lines"
+
+
+def test_few_imports_stand_inside_functions():
+    lines = count = 0
+    for path in modules().values():
+        text = path.read_text()
+        lines += text.count("\n")
+        functions = (n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+        count += len({i for f in functions for i in ast.walk(f) if isinstance(i, ast.Import | ast.ImportFrom)})
+    assert 1000 * count / lines < LAZY_PER_THOUSAND_LINES, f"{count} imports stand in functions of {lines} lines"
 
 
 def test_every_package_is_typed():

@@ -51,27 +51,63 @@ def say(text: str) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; numbers are right-aligned, and narrow terminals wrap cells instead of cutting them."""
+    """Print a table; numbers are right-aligned.
+
+    On a terminal it has lines around it and cells wrap to the window. In a file or a pipe each row is one line of plain
+    columns, for grep and awk.
+    """
+    if not _reports():
+        return
+    body = [list(row) for row in rows]
+    numeric = [bool(body) and all(isinstance(row[i], int | float) for row in body) for i in range(len(columns))]
+    # A cell is one line of text whatever it is made of.
+    cells = [[" ".join(_cell(value).split()) for value in row] for row in body]
+    if sys.stdout.isatty():
+        _print_drawn(title, columns, cells, numeric)
+    else:
+        _print_plain(title, columns, cells, numeric)
+
+
+def _print_plain(title: str, columns: Sequence[str], cells: list[list[str]], numeric: Sequence[bool]) -> None:
+    if title:
+        print(title)
+    lines = [list(columns), *cells]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        parts = zip(line, widths, numeric, strict=True)
+        print("  ".join(text.rjust(width) if right else text.ljust(width) for text, width, right in parts).rstrip())
+    sys.stdout.flush()
+
+
+def _print_drawn(title: str, columns: Sequence[str], cells: list[list[str]], numeric: Sequence[bool]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if not _reports():
-        return
-    body = [list(row) for row in rows]
     table = Table(title=title or None, title_justify="left", title_style="bold")
-    for index, name in enumerate(columns):
-        numeric = bool(body) and all(isinstance(row[index], int | float) for row in body)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in body:
+    for name, right in zip(columns, numeric, strict=True):
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for line in cells:
         # Text, not markup: a file name such as "[1].mp4" must print as it is.
-        table.add_row(*(Text(_cell(value)) for value in row))
+        table.add_row(*map(Text, line))
 
     class Screen(Console):
         def on_broken_pipe(self) -> None:
             raise  # the error being handled; rich would end with exit code 1
 
-    Screen(file=sys.stdout, width=None if sys.stdout.isatty() else 110).print(table)
+    Screen(file=sys.stdout, color_system=None if no_colour() else "auto").print(table)
+
+
+def no_colour() -> bool:
+    """Whether the user wants plain text (``NO_COLOR``, https://no-color.org), bold type included."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
+def shortened(names: Sequence[object], most: int = 5) -> str:
+    """A list for people: all of it, or the first three and how many there are: ``a, b, c ... 26 in all``."""
+    if len(names) <= most:
+        return ", ".join(map(str, names))
+    return f"{', '.join(map(str, names[:3]))} ... {len(names)} in all"
 
 
 def _reports() -> bool:
@@ -80,8 +116,10 @@ def _reports() -> bool:
 
 
 def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and value != value):
+        return "-"  # what was not measured
     if isinstance(value, float):
-        return "-" if value != value else f"{value:.4g}"  # NaN is what was not measured
+        return f"{value:.4g}"
     return str(value)
 
 
@@ -126,7 +164,8 @@ def _live_bar(name: str, total: float | None, unit: str, done: float) -> Iterato
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(file=sys.stderr)) as progress:
+    console = Console(file=sys.stderr, color_system=None if no_colour() else "auto")
+    with Progress(*columns, console=console) as progress:
         total_text = "?" if total is None else f"{total:.0f}"
         task = progress.add_task(
             name, total=total, completed=int(done), unit=unit, note="", rate="", total_text=total_text

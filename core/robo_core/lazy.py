@@ -37,4 +37,5 @@ def attach_stub(package: str, file: str) -> tuple[Callable[[str], object], Calla
         setattr(sys.modules[package], name, found)
         return found
 
-    return load, lambda: sorted({*vars(sys.modules[package]), *homes}), list(homes)
+    public = [name for name, (home, _) in homes.items() if home != package]
+    return load, lambda: sorted({*vars(sys.modules[package]), *homes}), public

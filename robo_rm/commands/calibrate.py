@@ -7,8 +7,15 @@ into the model folder, which then loads as the calibrated model. `remove=true` t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import MISSING
+
+import robo_datasets
+from robo_core.cli.following import beside, say_next
+from robo_core.console import say
+from robo_core.errors import ConfigError
+from robo_rm import evaluation, reward_models
 
 GROUP = "reward model"
 
@@ -33,26 +40,19 @@ class Config:
 
 def run(config: Config) -> None:
     """Fit the calibration and write it into the model folder."""
-    from pathlib import Path
-
-    from robo_core.console import say
-    from robo_core.errors import ConfigError
-    from robo_datasets import DemoStore
-    from robo_rm.evaluation.calibrate import calibrate
-    from robo_rm.reward_models.calibration import CALIBRATION, check_can_keep, write_calibration
-    from robo_rm.reward_models.saving import load_reward_model
-
     folder = Path(config.model)
     if config.remove:
-        (folder / CALIBRATION).unlink(missing_ok=True)
+        (folder / reward_models.CALIBRATION).unlink(missing_ok=True)
         say(f"{folder} is not calibrated any more")
+        say_next("eval-reward", model=config.model, store=config.store, out=beside(config.model, "report"))
         return
     if not 0 < config.fraction <= 1:
         raise ConfigError(f"fraction={config.fraction}: give a fraction above 0 and up to 1")
-    store = DemoStore.open(config.store)
-    model = load_reward_model(folder, config.device)
-    check_can_keep(folder)
-    done = calibrate(model, store, config.fraction, config.seed)
-    write_calibration(folder, done.calibration)
+    store = robo_datasets.DemoStore.open(config.store)
+    model = reward_models.load_reward_model(folder, config.device)
+    reward_models.check_can_keep(folder)
+    done = evaluation.calibrate.calibrate(model, store, config.fraction, config.seed)
+    reward_models.write_calibration(folder, done.calibration)
     say(f"calibrated with {len(done.calibration.uuids)} episodes that eval-reward will leave out: {done.summary}")
-    say(f"wrote {folder / CALIBRATION}")
+    say(f"wrote {folder / reward_models.CALIBRATION}")
+    say_next("eval-reward", model=config.model, store=config.store, out=beside(config.model, "report"))

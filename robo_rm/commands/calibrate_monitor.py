@@ -9,8 +9,14 @@ run-policy read them there.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import MISSING
+
+import robo_datasets
+from robo_core.cli.following import say_next
+from robo_core.console import say
+from robo_rm import monitor, reward_models
 
 GROUP = "reward model"
 
@@ -41,28 +47,20 @@ class Config:
 
 def run(config: Config) -> None:
     """Fit the monitor, print what it promises and what was measured, and write both into the model folder."""
-    from pathlib import Path
-
-    from robo_core.console import say
-    from robo_datasets import DemoStore
-    from robo_rm.monitor.card import print_promise, write_card_section
-    from robo_rm.monitor.fitting import fit_monitor
-    from robo_rm.monitor.promise import MONITOR, remove_monitor, write_monitor
-    from robo_rm.reward_models.saving import load_reward_model
-
     folder = Path(config.model)
     if config.remove:
-        load_reward_model(folder, config.device)
-        remove_monitor(folder)
-        write_card_section(folder, None)
+        reward_models.load_reward_model(folder, config.device)
+        monitor.remove_monitor(folder)
+        monitor.write_card_section(folder, None)
         say(f"{folder} has no calibrated monitor any more")
+        say_next("calibrate-monitor", model=config.model, store=config.store)
         return
-    store = DemoStore.open(config.store)
-    training = DemoStore.open(config.training_store) if config.training_store else store
-    model = load_reward_model(folder, config.device)
-    found = fit_monitor(model, store, config.rates, config.fraction, config.seed, config.images, training)
-    write_monitor(folder, found)
-    write_card_section(folder, found)
-    print_promise(found)
-    say(f"wrote {folder / MONITOR}")
-    say(f"next: robo-rm serve-policy reward_model={folder} contract=YOUR_ROBOT.yaml")
+    store = robo_datasets.DemoStore.open(config.store)
+    training = robo_datasets.DemoStore.open(config.training_store) if config.training_store else store
+    model = reward_models.load_reward_model(folder, config.device)
+    found = monitor.fit_monitor(model, store, config.rates, config.fraction, config.seed, config.images, training)
+    monitor.write_monitor(folder, found)
+    monitor.write_card_section(folder, found)
+    monitor.print_promise(found)
+    say(f"wrote {folder / monitor.MONITOR}")
+    say_next("serve-policy", reward_model=config.model, contract="YOUR_ROBOT.yaml")

@@ -12,6 +12,15 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+import robo_datasets
+from robo_core.cli.following import next_command, say_then
+from robo_core.console import print_table, say
+from robo_core.errors import ConfigError
+from robo_core.outputs import OutputFolder
+from robo_rm import evaluation as evaluations
+from robo_rm import reward_models
+from robo_rm.reward_models import stage
+
 GROUP = "reward model"
 
 
@@ -44,68 +53,54 @@ class Config:
 
 def run(config: Config) -> None:
     """Evaluate the model and write the report."""
-    from robo_core.cli.following import say_next
-    from robo_core.console import print_table, say
-    from robo_core.errors import ConfigError
-    from robo_core.outputs import OutputFolder
-    from robo_datasets import DemoStore
-    from robo_rm.evaluation import probe_table
-    from robo_rm.evaluation.advice import (
-        KIND_COLUMNS,
-        METRIC_COLUMNS,
-        advise,
-        flat_metrics,
-        kind_rows,
-        metric_rows,
-        missing_metrics,
-    )
-    from robo_rm.evaluation.evaluate import evaluate_reward_model
-    from robo_rm.evaluation.report import write_report
-    from robo_rm.reward_models.saving import load_reward_model
-    from robo_rm.reward_models.stage.sparse import model_with_head
-
     if config.resamples < 10 or config.probes < 0:
         raise ConfigError(f"resamples={config.resamples} must be at least 10 and probes={config.probes} at least 0")
-    store = DemoStore.open(config.store)
-    model = model_with_head(load_reward_model(config.model, config.device), config.head)
-    evaluation = evaluate_reward_model(
+    store = robo_datasets.DemoStore.open(config.store)
+    model = stage.model_with_head(reward_models.load_reward_model(config.model, config.device), config.head)
+    evaluation = evaluations.evaluate_reward_model(
         model,
         store,
         which=config.episodes,
         probes=config.probes,
-        probe_store=None if config.probe_store is None else DemoStore.open(config.probe_store),
+        probe_store=None if config.probe_store is None else robo_datasets.DemoStore.open(config.probe_store),
         resamples=config.resamples,
         seed=config.seed,
     )
-    advice = advise(evaluation)
+    advice = evaluations.advise(evaluation)
     print_table(
         f"Reward model on {evaluation.scope}",
-        METRIC_COLUMNS,
-        metric_rows(evaluation),
+        evaluations.METRIC_COLUMNS,
+        evaluations.metric_rows(evaluation),
     )
-    missing = missing_metrics(evaluation)
+    missing = evaluations.missing_metrics(evaluation)
     if missing:
         say(f"cannot be computed from these episodes: {missing}")
     if len(evaluation.by_kind) > 1:
-        print_table("By kind of episode", KIND_COLUMNS, kind_rows(evaluation))
+        print_table("By kind of episode", evaluations.KIND_COLUMNS, evaluations.kind_rows(evaluation))
     if len(evaluation.by_task) > 1:
-        print_table("By task", ("task", *KIND_COLUMNS[1:]), kind_rows(evaluation, evaluation.by_task))
+        print_table(
+            "By task", ("task", *evaluations.KIND_COLUMNS[1:]), evaluations.kind_rows(evaluation, evaluation.by_task)
+        )
     if evaluation.by_probe:
-        print_table("Probe clips", probe_table.COLUMNS, probe_table.rows(evaluation))
+        print_table("Probe clips", evaluations.probe_table.COLUMNS, evaluations.probe_table.rows(evaluation))
     if evaluation.probes_left_out:
-        say(probe_table.left_out(evaluation))
+        say(evaluations.probe_table.left_out(evaluation))
     marks = {"yes": "+", "no": "-", "care": "!", "know": " "}
     for item in advice:
         say(f"{marks[item.mark]} {item.text}")
     out = OutputFolder(config.out, config)
-    out.write_metrics(flat_metrics(evaluation, advice))
+    out.write_metrics(evaluations.advice.flat_metrics(evaluation, advice))
     camera = model.cameras[0] if model.cameras else None
-    write_report(evaluation, advice, store, camera, f"Reward model {Path(config.model).name}", out.path("report.html"))
+    trusted = not any(item.use == "weighting" and item.mark == "no" for item in advice)
+    scoring = next_command("score", model=config.model, head=config.head or "", store=config.store)
+    title = f"Reward model {Path(config.model).name}"
+    page = out.path("report.html")
+    evaluations.write_report(evaluation, advice, store, camera, title, page, scoring if trusted else "")
     out.announce()
-    if any(item.use == "weighting" and item.mark == "no" for item in advice):
-        say(
-            f"next: no weights of this model (see above): {out.path('report.html')} shows where it fails, the worst "
+    if not trusted:
+        say_then(
+            f"no weights of this model (see above): {out.path('report.html')} shows where it fails, the worst "
             "episodes first; correct stage labels or add failures, train again, and score with a model that passes"
         )
     else:
-        say_next("score", model=config.model, head=config.head or "", store=config.store)
+        say_then(scoring)

@@ -7,8 +7,16 @@ calibrated on: held out by all, where there are such.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import MISSING
+
+import robo_datasets
+from robo_core.cli.following import beside, next_command, say_then
+from robo_core.console import print_table, say
+from robo_core.errors import ConfigError
+from robo_core.outputs import OutputFolder
+from robo_rm import evaluation, reward_models
 
 GROUP = "reward model"
 
@@ -37,21 +45,16 @@ class Config:
 
 def run(config: Config) -> None:
     """Evaluate the models and write the page."""
-    from robo_core.console import print_table, say
-    from robo_core.errors import ConfigError
-    from robo_core.outputs import OutputFolder
-    from robo_datasets import DemoStore
-    from robo_rm.evaluation.leaderboard import board_rows, compare, flat_board
-    from robo_rm.evaluation.leaderboard_report import verdicts, write_board
-    from robo_rm.reward_models.saving import load_reward_model
-
     if config.resamples < 10 or config.probes < 0:
         raise ConfigError(f"resamples={config.resamples} must be at least 10 and probes={config.probes} at least 0")
     names = distinct_names(config.models)
-    store = DemoStore.open(config.store)
-    probe_store = None if config.probe_store is None else DemoStore.open(config.probe_store)
-    models = {name: load_reward_model(folder, config.device) for name, folder in zip(names, config.models, strict=True)}
-    board = compare(
+    store = robo_datasets.DemoStore.open(config.store)
+    probe_store = None if config.probe_store is None else robo_datasets.DemoStore.open(config.probe_store)
+    models = {
+        name: reward_models.load_reward_model(folder, config.device)
+        for name, folder in zip(names, config.models, strict=True)
+    }
+    board = evaluation.compare(
         models,
         store,
         probes=config.probes,
@@ -59,14 +62,17 @@ def run(config: Config) -> None:
         resamples=config.resamples,
         seed=config.seed,
     )
-    print_table(f"Reward models on {board.scope}", ["metric", *board.names, "over"], board_rows(board))
-    for _, text in verdicts(board):
+    print_table(f"Reward models on {board.scope}", ["metric", *board.names, "over"], evaluation.board_rows(board))
+    for _, text in evaluation.verdicts(board):
         say(text)
     out = OutputFolder(config.out, config)
-    out.write_metrics(flat_board(board))
+    out.write_metrics(evaluation.flat_board(board))
     cameras = models[board.best].cameras
-    write_board(board, store, cameras[0] if cameras else None, out.path("report.html"))
+    best = config.models[names.index(board.best)]
+    following = next_command("eval-reward", model=best, store=config.store, out=beside(best, "report"))
+    evaluation.write_board(board, store, cameras[0] if cameras else None, out.path("report.html"), following)
     out.announce()
+    say_then(following)
 
 
 def distinct_names(folders: list[str]) -> list[str]:
@@ -75,10 +81,6 @@ def distinct_names(folders: list[str]) -> list[str]:
     Raises:
         ConfigError: fewer than two folders, or one given twice.
     """
-    from pathlib import Path
-
-    from robo_core.errors import ConfigError
-
     if len(folders) < 2 or len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise ConfigError(f"models={folders}: give two different model folders at least, models=[rm_a,rm_b]")
     parts = [Path(folder).resolve().parts for folder in folders]

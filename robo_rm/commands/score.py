@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
+import robo_datasets
+import robo_rm
+from robo_core.cli.following import beside_store, say_next
+from robo_core.console import print_table, say
 from robo_core.errors import ConfigError
+from robo_core.outputs import OutputFolder
+from robo_rm import labels, weights
+from robo_rm import report as reports
 from robo_rm.weights.options import Advantage, Calibration, TopFraction
 
 if TYPE_CHECKING:
@@ -23,7 +30,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from robo_core.outputs import OutputFolder
     from robo_datasets import DemoStore
     from robo_rm.scoring import Scores
 
@@ -66,6 +72,11 @@ class Config:
     """The classes of mode=advantage."""
     name: str = "weights"
     """Name of the set of weights in the store; train-policy reads another than `weights` with weights.name=NAME."""
+    lerobot: str = ""
+    """LeRobot v3.0 dataset of the same episodes: `sarm_progress.parquet` is written into it, by which plain
+    `lerobot-train --sample_weighting.type=rabc` weights pi0, pi05 and SmolVLA."""
+    lerobot_chunk: int | None = None
+    """With lerobot: write these weights too, for a policy of LeRobot's whose chunk_size this is."""
     out: str = ""
     """Folder for metrics.json and an image of weights over example episodes; empty: none is written."""
     device: str = "auto"
@@ -79,30 +90,24 @@ def run(config: Config) -> None:
             "give model=FOLDER, or progress_key=KEY to weight by progress that the store holds"
             + (", not both" if config.model else "")
         )
-    from robo_core.cli.following import beside, say_next
-    from robo_core.console import say
-    from robo_core.outputs import OutputFolder
-    from robo_datasets import DemoStore
-    from robo_rm.scoring import progress_from_feature, read_prediction, score_weights, score_with
-    from robo_rm.weights import rabc as weights
-
-    store = DemoStore.open(config.store)
+    store = robo_datasets.DemoStore.open(config.store)
     horizon = max(2, round(DEFAULT_SECONDS * store.fps)) if config.horizon is None else config.horizon
     weights.check_settings(horizon, config.mode, config.kappa, config.calibration)
     config.top.check()
     config.advantage.check()
+    _check_lerobot(config, store)
     if not re.fullmatch(r"[A-Za-z0-9_]+", config.name) or config.name == "progress":
         raise ConfigError(f"name={config.name!r}: give letters, digits and _, and not 'progress'")
     source: Mapping[str, object]
     model: Mapping[str, object] | None = None
     if config.model:
-        derived, model = score_with(config.model, config.head, config.device, store)
-        progress = {uuid: read_prediction(derived, uuid).progress for uuid in store.uuids}
+        derived, model = robo_rm.scoring.score_with(config.model, config.head, config.device, store)
+        progress = {uuid: robo_rm.scoring.read_prediction(derived, uuid).progress for uuid in store.uuids}
         source = derived.provenance
     else:
-        progress = progress_from_feature(store, config.progress_key)
+        progress = robo_rm.scoring.progress_from_feature(store, config.progress_key)
         source = {"source": "feature", "key": config.progress_key}
-    scores = score_weights(
+    scores = robo_rm.scoring.score_weights(
         store,
         progress,
         source,
@@ -116,6 +121,8 @@ def run(config: Config) -> None:
         model=model,
     )
     _print(scores)
+    if config.lerobot:
+        _write_lerobot(config, store, progress, scores.result.weights)
     if config.out:
         out = OutputFolder(config.out, config)
         _write(out, store, scores, progress)
@@ -129,13 +136,44 @@ def run(config: Config) -> None:
         store=config.store,
         weights="rabc",
         **named,
-        out=beside(str(Path(config.store).with_suffix("")), "policy"),
+        out=beside_store(config.store, "policy"),
     )
 
 
-def _print(scores: Scores) -> None:
-    from robo_core.console import print_table, say
+def _check_lerobot(config: Config, store: DemoStore) -> None:
+    """Refuse a dataset of other episodes before anything is predicted."""
+    from robo_datasets.lerobot_progress import DatasetEpisodes
+    from robo_rm.weights.lerobot_form import check_chunk
 
+    if config.lerobot_chunk is not None:
+        if not config.lerobot:
+            raise ConfigError("lerobot_chunk needs lerobot=DIR, the LeRobot dataset to write the weights into")
+        check_chunk(config.lerobot_chunk)
+    if config.lerobot:
+        DatasetEpisodes(Path(config.lerobot)).check([store.episode(uuid) for uuid in store.uuids])
+
+
+def _write_lerobot(
+    config: Config,
+    store: DemoStore,
+    progress: Mapping[str, npt.NDArray[np.float32]],
+    weights: Mapping[str, npt.NDArray[np.float32]],
+) -> None:
+    from robo_rm.lerobot_files import write_lerobot_progress, write_lerobot_weights
+    from robo_rm.weights.lerobot_form import KAPPA
+
+    root = Path(config.lerobot)
+    path = write_lerobot_progress(store, root, progress)
+    say(f"wrote {path}: lerobot-train --sample_weighting.type=rabc weights pi0, pi05 and SmolVLA by it")
+    if config.lerobot_chunk is not None:
+        path = write_lerobot_weights(store, root, weights, config.lerobot_chunk, config.name)
+        say(
+            f"wrote {path}: for these weights add --sample_weighting.progress_path={path} "
+            f"--sample_weighting.kappa={KAPPA:g} and --policy.chunk_size={config.lerobot_chunk}"
+        )
+
+
+def _print(scores: Scores) -> None:
     report, statistics = scores.report, scores.result.statistics
     full, nothing = MEANINGS.get(scores.result.mode, MEANINGS["calibrated"])
     print_table(
@@ -169,14 +207,14 @@ def _successes(scores: Scores) -> str:
 
 def _unknown(scores: Scores) -> list[str]:
     """What becomes of the episodes whose outcome nobody marked."""
-    from robo_rm.labels.outcomes import HOW_TO_MARK
-
     unknown, finished = scores.report.unknown, scores.report.finished
     if not unknown:
         return []
     if scores.result.mode == "success_only":
         total = len(scores.result.weights)
-        return [f"warning: {unknown} of {total} episodes have no outcome (success) and have weight 0; {HOW_TO_MARK}"]
+        return [
+            f"warning: {unknown} of {total} episodes have no outcome (success) and have weight 0; {labels.HOW_TO_MARK}"
+        ]
     if scores.result.mode not in ("calibrated", "advantage"):
         return []
     notes = []
@@ -187,7 +225,7 @@ def _unknown(scores: Scores) -> list[str]:
     if unknown > finished:
         notes.append(
             f"{unknown - finished} episodes of unknown outcome do not end in the last stage of their task (or have no "
-            f"stage labels): their last frames are not protected; {HOW_TO_MARK}"
+            f"stage labels): their last frames are not protected; {labels.HOW_TO_MARK}"
         )
     return notes
 
@@ -201,14 +239,10 @@ def _write(
 ) -> None:
     import numpy as np
 
-    from robo_rm.report.film_strip import EpisodeView, weights_figure
-    from robo_rm.report.style import save_image
-    from robo_rm.scoring import episode_kind, example_episodes
-
     episodes = {uuid: store.episode(uuid) for uuid in store.uuids}
-    kinds = {uuid: episode_kind(episode) for uuid, episode in episodes.items()}
+    kinds = {uuid: robo_rm.scoring.episode_kind(episode) for uuid, episode in episodes.items()}
     views = [
-        EpisodeView(
+        reports.EpisodeView(
             title=f"{kinds[uuid]}, episode {uuid[:8]}",
             fps=store.fps,
             progress=progress[uuid],
@@ -217,9 +251,9 @@ def _write(
             success=episodes[uuid].success,
             weights=scores.result.weights[uuid],
         )
-        for uuid in example_episodes(scores.result, kinds)
+        for uuid in robo_rm.scoring.example_episodes(scores.result, kinds)
     ]
-    save_image(weights_figure(views), out.path("weights.png"))
+    reports.save_image(reports.weights_figure(views), out.path("weights.png"))
     statistics = scores.result.statistics
     out.write_metrics(
         {

@@ -10,13 +10,21 @@ Interrupt it when you like: run the same command again to resume. The settings o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
 
-from robo_core.outputs import REWARD_MODEL
+import robo_datasets
+from robo_core.cli.following import beside, say_next
+from robo_core.console import say
+from robo_core.errors import ConfigError
+from robo_core.metric_table import print_metrics
+from robo_core.outputs import REWARD_MODEL, OutputFolder
+from robo_rm import report, reward_models, training
 from robo_rm.settings import ENCODERS, ConvSettings, OptimiserSettings, StageSettings
+from robo_rm.training.meanings import MEANINGS, why_missing
 
 GROUP = "reward model"
 OUT_HOLDS = REWARD_MODEL
@@ -76,38 +84,22 @@ class Config:
 
 def config_groups() -> dict[str, Mapping[str, type]]:
     """Each reward model and each image encoder has settings of its own."""
-    from robo_rm.reward_models.registry import RewardSettings
-
-    return {"reward": RewardSettings(), "encoder": ENCODERS}
+    return {"reward": reward_models.RewardSettings(), "encoder": ENCODERS}
 
 
 def run(config: Config) -> None:
     """Train, then write the model folder, its metrics and the loss curve."""
-    from dataclasses import asdict
-    from pathlib import Path
-
     import torch
-
-    from robo_core.cli.following import beside, say_next
-    from robo_core.console import print_table, say
-    from robo_core.errors import ConfigError
-    from robo_core.outputs import OutputFolder
-    from robo_datasets import DemoStore
-    from robo_rm.report.style import save_image
-    from robo_rm.reward_models.registry import FitRequest, kind_of_settings
-    from robo_rm.training.budget import Budget
-    from robo_rm.training.curves import loss_figure
-    from robo_rm.training.device import process_index
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=rm")
     if config.threads < 1:
         raise ConfigError(f"threads={config.threads}: give a number above 0")
-    kind = kind_of_settings(config.reward)
-    budget = Budget(config.steps, config.minutes, config.passes)
+    kind = reward_models.kind_of_settings(config.reward)
+    budget = training.Budget(config.steps, config.minutes, config.passes)
     torch.set_num_threads(min(config.threads, torch.get_num_threads()))
-    request = FitRequest(
-        store=DemoStore.open(config.store),
+    request = reward_models.FitRequest(
+        store=robo_datasets.DemoStore.open(config.store),
         reward=config.reward,
         folder=Path(config.out),
         encoder=config.encoder,
@@ -127,7 +119,7 @@ def run(config: Config) -> None:
         config=asdict(config),
     )
     fitted = kind.fit(request)
-    if process_index():
+    if training.process_index():
         return
     out = OutputFolder(config.out, holds=OUT_HOLDS)
     if fitted.already:
@@ -135,17 +127,15 @@ def run(config: Config) -> None:
     else:
         out.write_metrics(fitted.metrics)
     if fitted.curve:
-        save_image(loss_figure(fitted.curve, fitted.losses, fitted.held_out), out.path("curve.png"))
-    print_table("train-reward", ["metric", "value"], [[name, value] for name, value in fitted.metrics.items()])
-    missing = [name for name, value in fitted.metrics.items() if isinstance(value, float) and value != value]
-    if missing:
-        say(f"not measured on the held-out episodes: {', '.join(missing)}; eval-reward says what they need")
+        report.save_image(training.loss_figure(fitted.curve, fitted.losses, fitted.held_out), out.path("curve.png"))
+    held_out = fitted.metrics.get("holdout_episodes")
+    measured = f", measured after training on all {held_out} held-out episodes" if held_out else ""
+    print_metrics(f"Trained model{measured}", fitted.metrics, MEANINGS, why_missing(fitted.metrics))
     out.announce()
-    nothing_held = not fitted.metrics.get("holdout_episodes")
     say_next(
         "eval-reward",
         model=config.out,
         store=config.store,
-        episodes="all" if nothing_held else "",
+        episodes="" if held_out else "all",
         out=beside(config.out, "report"),
     )

@@ -193,7 +193,7 @@ def _weakest_stage(evaluation: Evaluation) -> list[Advice]:
     return [
         Advice(
             "know",
-            f"Its weakest stage is {worst + 1}, '{evaluation.stages[worst]}': right in {fraction[worst]:.0%} of its "
+            f"Its weakest stage is '{evaluation.stages[worst]}': right in {fraction[worst]:.0%} of its "
             f"frames, most often taken for '{evaluation.stages[other]}' ({fraction[other]:.0%}).",
         )
     ]

@@ -7,6 +7,7 @@ finished have a stage but no measured progress: they count for stages and not fo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from robo_rm.labels.tasks import priors_of
 from robo_rm.labels.training_overlap import TRAINED, TrainingOverlap, training_overlap
 from robo_rm.metrics import Interval
 from robo_rm.reward_models.calibration import CalibratedModel
-from robo_rm.reward_models.capabilities import HasPriors, StoresFeatures, capability
+from robo_rm.reward_models.capabilities import HasPriors, OnlyRecorded, StoresFeatures, capability
 from robo_rm.reward_models.prediction import Prediction
 from robo_rm.reward_models.protocol import RewardModel
 from robo_rm.scoring import check_model_fits, check_prediction, episode_kind
@@ -204,6 +205,8 @@ def evaluate_reward_model(
     if (frozen := capability(model, StoresFeatures)) is not None:
         # A frozen encoder's features are stored, so that each frame is encoded once, whoever asks.
         frozen.store_features(store, [store.episode(uuid) for uuid in uuids])
+    if capability(model, OnlyRecorded) is not None:
+        probes = 0  # clips have frames that nobody predicted
     evaluated, seconds = _evaluate_episodes(model, store, uuids, priors, probes)
     if labels is not None:
         evaluated = [replace(episode, label=labels[episode.uuid]) for episode in evaluated]
@@ -334,6 +337,8 @@ def grade_of(episode: Episode) -> float | None:
 
 
 def _streaming_speed(model: RewardModel, episode: Episode, frames_per_second: float, steps: int = 40) -> Speed:
+    if capability(model, OnlyRecorded) is not None:
+        return Speed(frames_per_second=math.nan, stream_ms=math.nan, encodes_per_step=math.nan)
     count = min(steps, episode.length)
     images = {key: episode[key][0:count] for key in model.cameras}
     state = episode[model.state_key][0:count] if model.state_key else None

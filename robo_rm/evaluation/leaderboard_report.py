@@ -25,9 +25,20 @@ DISPUTED = 5
 SHOWN = ("auroc", "rho", "hallucination", "hallucination_probes", "mse", "voc", "stage_accuracy", "boundary_f1")
 
 
-def write_board(board: Board, store: DemoStore, camera: str | None, path: str | os.PathLike[str]) -> Path:
-    """Write the self-contained page; ``camera`` is the key for film strips, None for none."""
-    page = Page("Reward models side by side", f"Evaluated on {board.scope} of {Path(store.path).name}.")
+def write_board(
+    board: Board, store: DemoStore, camera: str | None, path: str | os.PathLike[str], following: str = ""
+) -> Path:
+    """Write the self-contained page.
+
+    Args:
+        board: the models and their metrics.
+        store: of the episodes.
+        camera: key for film strips, None for none.
+        path: to write to.
+        following: the command to type next.
+    """
+    lead = f"Evaluated on {board.scope} of {Path(store.path).name}."
+    page = Page("Reward models side by side", lead, "reward_baselines.md", following)
     page.section("Which one?")
     page.verdicts(verdicts(board))
     page.section("The metrics")
@@ -38,19 +49,29 @@ def write_board(board: Board, store: DemoStore, camera: str | None, path: str | 
     )
     page.table(["metric", *board.names, "over"], board_rows(board))
     page.image(
-        _intervals(board), "Dots are the metrics, lines 95 % intervals over episodes; the first model is on top."
+        _intervals(board),
+        "Dots are the metrics, lines 95 % intervals over episodes; the first model is on top.",
+        alt=f"The metrics of the table above with their intervals, one panel each, for {', '.join(board.names)}",
     )
     _probes(page, board)
     roc = _roc(board)
     if roc is not None:
         page.section("Outcomes")
-        page.image(roc, "By final progress: every threshold's failures passed against successes passed.")
+        page.image(
+            roc,
+            "By final progress: every threshold's failures passed against successes passed.",
+            alt=f"ROC curves of final progress for {', '.join(board.names[:4])}",
+        )
     page.section("What they disagree on")
     page.prose(
         "The episodes on which the curves lie furthest apart. The dashed line is the truth where it was measured."
     )
     for uuid in most_disputed(board, DISPUTED):
-        page.image(_compared(board, store, camera, uuid), photo=camera is not None)
+        page.image(
+            _compared(board, store, camera, uuid),
+            alt=f"Episode {uuid[:8]}: {_ends(board, uuid)}",
+            photo=camera is not None,
+        )
     return page.write(path)
 
 
@@ -103,7 +124,7 @@ def _probes(page: Page, board: Board) -> None:
     if not kinds:
         return
     page.section("Where nothing happens")
-    page.prose("Share of frames of each probe whose predicted stage is beyond the true one. " + probe_table.ABOUT)
+    page.prose("Fraction of frames of each probe whose predicted stage is beyond the true one. " + probe_table.ABOUT)
     everyone = list(board.evaluations.values())
     rows = [
         [kind, *(f"{e.by_probe[kind]['claimed']:.3f}" if kind in e.by_probe else "-" for e in everyone)]
@@ -120,6 +141,11 @@ def _roc(board: Board) -> Figure | None:
         return None
     scores = [(n, np.array([x.final for x in board.evaluations[n].episodes])[known]) for n in board.names[:4]]
     return roc_figure(scores, good)
+
+
+def _ends(board: Board, uuid: str) -> str:
+    ends = {name: next(x for x in e.episodes if x.uuid == uuid).final for name, e in board.evaluations.items()}
+    return ", ".join(f"{name} ends at {end:.2f}" for name, end in ends.items())
 
 
 def _compared(board: Board, store: DemoStore, camera: str | None, uuid: str) -> Figure:

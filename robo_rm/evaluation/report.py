@@ -41,9 +41,20 @@ def write_report(
     camera: str | None,
     title: str,
     path: str | os.PathLike[str],
+    following: str = "",
 ) -> Path:
-    """Write the self-contained page; ``camera`` is the key for film strips, None for none."""
-    page = Page(title, f"Evaluated on {evaluation.scope} of {Path(store.path).name}.")
+    """Write the self-contained page.
+
+    Args:
+        evaluation: what was measured.
+        advice: what to do with the model.
+        store: of the episodes.
+        camera: key for film strips, None for none.
+        title: of the page.
+        path: to write to.
+        following: the command to type next.
+    """
+    page = Page(title, f"Evaluated on {evaluation.scope} of {Path(store.path).name}.", "evaluating.md", following)
     page.section("Can I trust it?")
     page.verdicts((item.mark, item.text) for item in advice)
     page.section("The metrics")
@@ -102,7 +113,16 @@ def _cases(
     page.prose(text)
     for evaluated in episodes:
         view = case_view(evaluated, evaluation, store, camera)
-        page.image(episode_figure(view), photo=camera is not None)
+        page.image(episode_figure(view), alt=_curves_in_words(evaluated), photo=camera is not None)
+
+
+def _curves_in_words(evaluated: EvaluatedEpisode) -> str:
+    progress = evaluated.prediction.progress
+    outcome = "outcome unknown" if evaluated.success is None else "a success" if evaluated.success else "a failure"
+    return (
+        f"{evaluated.kind}, {outcome}: predicted progress reaches {evaluated.highest:.2f} and ends at "
+        f"{float(progress[-1]):.2f}, {_claimed(evaluated):.0%} of its frames in a stage beyond the true one"
+    )
 
 
 def _failures(page: Page, evaluation: Evaluation, store: DemoStore, camera: str | None) -> None:
@@ -115,7 +135,13 @@ def _failures(page: Page, evaluation: Evaluation, store: DemoStore, camera: str 
         "with the predicted stage and the true one, and the fraction of all its frames that are claimed too far; under "
         "it the whole curve, the line marking that frame."
     )
-    page.image(gallery_figure([_card(evaluated, evaluation, store, camera) for evaluated in failures]), photo=True)
+    cards = [_card(evaluated, evaluation, store, camera) for evaluated in failures]
+    worst = ", ".join(f"{card.title} {card.claimed:.0%}" for card in cards[:3])
+    page.image(
+        gallery_figure(cards),
+        alt=f"{len(cards)} failures with the frame claimed furthest; frames claimed too far: {worst}",
+        photo=True,
+    )
 
 
 def _card(evaluated: EvaluatedEpisode, evaluation: Evaluation, store: DemoStore, camera: str | None) -> Card:
@@ -177,15 +203,20 @@ def _typical(ranked: Sequence[EvaluatedEpisode]) -> list[EvaluatedEpisode]:
 def _stages(page: Page, evaluation: Evaluation) -> None:
     page.section("Stages")
     confidence, correct = stage_confidence(evaluation.episodes)
+    counts = confusion(evaluation)
+    right = np.divide(np.diag(counts), counts.sum(axis=1), out=np.zeros(len(counts)), where=counts.sum(axis=1) > 0)
+    by_stage = ", ".join(f"{name} {part:.0%}" for name, part in zip(evaluation.stages, right, strict=True))
     page.images(
         [
             (
-                confusion_figure(confusion(evaluation), evaluation.stages),
-                "Rows are the truth. What stands right of the diagonal is claimed too early, left of it too late.",
+                confusion_figure(counts, evaluation.stages),
+                "Rows are the true stages. Frames right of the diagonal are claimed too early, left of it too late.",
+                f"Confusion of stages; frames whose stage is right: {by_stage}",
             ),
             (
                 reliability_figure(confidence, correct),
                 "Fraction of frames that were right, by the probability they were given; large dots are many frames.",
+                _reliability_in_words(confidence, correct),
             ),
         ]
     )
@@ -199,6 +230,7 @@ def _outcomes(page: Page, evaluation: Evaluation) -> None:
     page.image(
         scores_figure(final, highest, success, [episode.kind for episode in evaluation.episodes]),
         "Each dot is an episode at its final progress; the tail runs up to its highest.",
+        alt=_finals_in_words(final, success),
     )
     known = np.array([outcome is not None for outcome in success])
     good = np.array([outcome is True for outcome in success])[known]
@@ -206,4 +238,21 @@ def _outcomes(page: Page, evaluation: Evaluation) -> None:
         page.image(
             roc_figure([("final progress", final[known]), ("highest progress", highest[known])], good),
             "Every threshold on progress: the failures it lets pass against the successes it lets pass.",
+            alt=f"ROC curves of final and highest progress over {good.sum()} successes and {(~good).sum()} failures",
         )
+
+
+def _reliability_in_words(confidence: np.ndarray, correct: np.ndarray) -> str:
+    if not len(confidence):
+        return "Reliability of the stage probabilities, without frames to measure it on"
+    sure, right = float(np.mean(confidence)), float(np.mean(correct))
+    return f"Reliability of the stage probabilities: {sure:.0%} sure on average, right in {right:.0%} of the frames"
+
+
+def _finals_in_words(final: np.ndarray, success: Sequence[bool | None]) -> str:
+    parts = []
+    for outcome, word in ((True, "successes"), (False, "failures"), (None, "unknown outcomes")):
+        mine = final[[one is outcome for one in success]]
+        if len(mine):
+            parts.append(f"{len(mine)} {word} end at {mine.min():.2f} to {mine.max():.2f}")
+    return f"Final progress by outcome: {'; '.join(parts)}"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from robo_datasets.store.windows import inside
 from robo_rm.labels.progress import ProgressLabels
 from robo_rm.settings import PlanSettings
 
@@ -117,7 +118,7 @@ def _walk(rng: np.random.Generator, length: int, shape: WindowShape, settings: P
     if rng.random() < settings.hold:
         beyond = int(rng.integers(0, high_all // 2 + 1))
         start = max(-low_all, length - 1 - high_all + beyond)
-        return np.minimum(start + offsets, length - 1)
+        return inside(start + offsets, 0, length - 1)[0]
     frame = int(rng.integers(length))
     starts = frame - offsets
     starts = starts[(starts + low_all >= 0) & (starts + high_all < length)]

@@ -5,49 +5,19 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from robo_core.errors import ConfigError
+from robo_rm.monitor.settings import Watch
 from robo_rm.monitor.watch import DONE, FAILING, STALLED, Verdict
-
-
-@dataclass(frozen=True)
-class ProgressLimits:
-    """When to ask for help; progress in [0, 1], times in seconds."""
-
-    stall_after: float = 8.0
-    """Time without a rise that counts as a stall."""
-    rise: float = 0.02
-    """Progress that counts as a rise."""
-    drop: float = 0.15
-    """Progress below the best so far that counts as going back."""
-    drop_for: float = 1.0
-    """For how long, so that one odd estimate does not count."""
-    done: float = 0.97
-    """Progress from which the task is called done; standing still is then right."""
-
-    def validate(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            ConfigError: a number is out of range; names it.
-        """
-        for name, value in vars(self).items():
-            if not math.isfinite(value) or value <= 0:
-                raise ConfigError(f"{name}={value} must be above 0")
-        for name in ("rise", "drop", "done"):
-            if getattr(self, name) > 1:
-                raise ConfigError(f"{name}={getattr(self, name)} is a fraction of the task, at most 1")
 
 
 class LimitedRun:
     """Watches one episode. Estimates are smoothed with a median of the last five, which one odd value does not move."""
 
-    def __init__(self, limits: ProgressLimits | None = None) -> None:
-        self.limits = limits or ProgressLimits()
+    def __init__(self, limits: Watch | None = None) -> None:
+        self.limits = limits or Watch()
         self.limits.validate()
         self._recent: deque[float] = deque(maxlen=5)
         self._best = -math.inf

@@ -95,8 +95,8 @@ def confusion_figure(counts: npt.NDArray[np.int64], stages: Sequence[str], title
                     color=ink_on(np.asarray(image.cmap(image.norm(fraction[i, j])))),
                 )
     axes.set(xticks=range(size), yticks=range(size))
-    axes.set_xticklabels([str(i + 1) for i in range(size)])
-    axes.set_yticklabels([f"{name}  {i + 1}" for i, name in enumerate(stages)], color=INK)
+    axes.set_xticklabels([str(i) for i in range(size)])
+    axes.set_yticklabels([f"{name}  {i}" for i, name in enumerate(stages)], color=INK)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     across, down = figure.get_size_inches()

@@ -31,6 +31,7 @@ from robo_rm.report.style import (
     outcome_word,
     place,
     plain,
+    shortened_title,
     stage_colour,
     write_title,
 )
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 WIDTH = 10.0
 LEFT, RIGHT = 1.05, 0.15
+_TITLE_LETTERS = 50
+"""So many fit beside the legend and the outcome."""
 WEIGHT_SCALE = LinearSegmentedColormap.from_list("weight", ["#eef0f2", "#f6cfa3", WEIGHT])
 
 
@@ -157,7 +160,7 @@ def episode_figure(view: EpisodeView) -> Figure:
     figure.legend(
         *axes.get_legend_handles_labels(),
         loc="upper right",
-        bbox_to_anchor=(1 - (RIGHT + 1.35) / WIDTH, 1 - 0.03 / height),
+        bbox_to_anchor=(1 - (RIGHT + 1.6) / WIDTH, 1 - 0.03 / height),
         borderaxespad=0.1,
         frameon=False,
         fontsize=8.5,
@@ -237,7 +240,7 @@ def weights_figure(views: Sequence[EpisodeView], title: str = "Weights over time
 
 
 def _heading(figure: Figure, view: EpisodeView) -> None:
-    write_title(figure, view.title, LEFT)
+    write_title(figure, shortened_title(view.title, _TITLE_LETTERS), LEFT)
     across, down = figure.get_size_inches()
     figure.text(
         1 - RIGHT / across,
@@ -293,7 +296,7 @@ def _band(axes: Axes, stage: npt.NDArray[np.int64], seconds: tuple[float, float]
             axes.text(
                 (start + end) / 2 * scale,
                 0.46,
-                str(int(stage[start]) + 1),
+                str(int(stage[start])),
                 ha="center",
                 va="center",
                 fontsize=7.5,
@@ -329,7 +332,7 @@ def _legend_lines(stages: Sequence[str], across: float) -> list[list[tuple[int, 
     lines: list[list[tuple[int, str, float]]] = [[]]
     left = 0.0
     for i, name in enumerate(stages):
-        words = f"{i + 1} {name}"
+        words = f"{i} {name}"
         width = 0.32 + 0.067 * len(words)
         if left and left + width > across:
             lines.append([])

@@ -24,6 +24,7 @@ from robo_rm.report.style import (
     outcome_word,
     place,
     plain,
+    shortened_title,
     write_title,
 )
 
@@ -84,7 +85,7 @@ def compared_figure(
     across = WIDTH - left - right
     strip = 0.0 if frames is None else across / len(frames) * frames.shape[1] / frames.shape[2]
     figure = new_figure(WIDTH, 0.36 + strip + curve + 0.72)
-    write_title(figure, title, left)
+    write_title(figure, shortened_title(title, 78), left)
     down = figure.get_size_inches()[1]
     figure.text(
         1 - right / WIDTH,

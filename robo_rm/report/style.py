@@ -104,6 +104,15 @@ def write_title(figure: Figure, text: str, left: float = 0.0, top: float = 0.08,
     figure.text(left / across, 1 - top / down, text, color=INK, fontsize=size, fontweight="bold", va="top", ha="left")
 
 
+def shortened_title(text: str, letters: int) -> str:
+    """A title of at most so many letters; what stands behind its last comma (which episode it is) stays."""
+    if len(text) <= letters:
+        return text
+    front, comma, back = text.rpartition(",")
+    left = max(8, letters - len(comma + back) - 1)
+    return f"{front[:left].rstrip()}…{comma}{back}"
+
+
 def ink_on(colour: npt.NDArray[np.float64]) -> str:
     """Ink or paper, whichever reads better on a colour (r, g, b)."""
     return INK if float(np.dot(colour[:3], (0.299, 0.587, 0.114))) > 0.55 else PAPER

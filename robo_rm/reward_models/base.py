@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -12,6 +12,27 @@ import torch
 from robo_rm.reward_models.prediction import Prediction
 from robo_rm.reward_models.protocol import Observations, RewardStream
 from robo_rm.reward_models.saving import save_model_folder
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a reward model reads and says, besides its network: the beginning of the descriptions of most types.
+
+    Attributes:
+        stages: names of the K stages.
+        priors: (K,) share of each in progress, of the training split.
+        cameras: image key -> (height, width) at the encoder.
+        state_key: key of the state, or None.
+        state_size: its length, 0 without one.
+        fps: frames per second of the store; a stream expects the same.
+    """
+
+    stages: list[str]
+    priors: list[float]
+    cameras: dict[str, tuple[int, int]]
+    state_key: str | None
+    state_size: int
+    fps: float
 
 
 class BaseRewardModel:

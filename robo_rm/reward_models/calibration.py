@@ -225,7 +225,10 @@ class CalibratedStreams:
         self._streams.reset(which)
 
     def step(
-        self, frames: Observations, state: npt.ArrayLike | None = None, which: npt.ArrayLike | None = None
+        self,
+        frames: Mapping[str, npt.NDArray[np.uint8]],
+        state: npt.ArrayLike | None = None,
+        which: npt.ArrayLike | None = None,
     ) -> Said:
         """Progress (n,), stage probabilities (n, K) and uncertainty (n,) of the newest frames."""
         said = apply(self._calibration, Prediction(*self._streams.step(frames, state, which)))

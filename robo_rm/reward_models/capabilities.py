@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
+import numpy as np
 import numpy.typing as npt
 
 from robo_rm.reward_models.calibration import CalibratedModel
@@ -17,6 +18,14 @@ class StoresFeatures(Protocol):
 
     def store_features(self, store: Any, episodes: Sequence[Any]) -> int:
         """Encode what a store does not hold yet; returns the number of images encoded."""
+
+
+@runtime_checkable
+class OnlyRecorded(Protocol):
+    """A model that holds the progress of episodes instead of computing it: it cannot be asked about other frames."""
+
+    recorded: Mapping[str, npt.NDArray[np.float32]]
+    """Progress (T,) of each episode by uuid."""
 
 
 @runtime_checkable

@@ -14,20 +14,21 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from robo_core.arrays import Array
 from robo_core.errors import ModelError
 from robo_rm.reward_models.capabilities import device_of
-from robo_rm.reward_models.prediction import Prediction
-from robo_rm.reward_models.protocol import RewardModel
+from robo_rm.reward_models.prediction import Estimate, Prediction
+from robo_rm.reward_models.protocol import Observations, RewardModel, RewardStream
 
 STREAM_TOLERANCE = 1e-5
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".joblib", ".npy")
 
-Arrays = dict[str, npt.NDArray[Any]]
+Arrays = dict[str, Array]
 
 
 class Check(NamedTuple):
@@ -45,7 +46,7 @@ class _Broken(Exception):
 
 def check_reward_model(
     model: RewardModel,
-    episode: Any,
+    episode: Observations,
     *,
     load: Callable[[Path], RewardModel] | None = None,
     frames: int = 80,
@@ -102,7 +103,7 @@ def check_reward_model(
     return checks
 
 
-def _arrays(model: RewardModel, episode: Any, frames: int) -> tuple[Arrays, str | None]:
+def _arrays(model: RewardModel, episode: Observations, frames: int) -> tuple[Arrays, str | None]:
     keys = [*model.cameras, *([model.state_key] if model.state_key else [])]
     missing = [key for key in keys if key not in episode]
     if missing:
@@ -242,7 +243,7 @@ def _same_device(model: RewardModel, loaded: RewardModel) -> Iterator[None]:
     yield
 
 
-def _follow(stream: Any, model: RewardModel, arrays: Arrays) -> Prediction:
+def _follow(stream: RewardStream, model: RewardModel, arrays: Arrays) -> Prediction:
     steps = [_step(stream, model, arrays, t) for t in range(_length(arrays))]
     return Prediction(
         np.array([step.progress for step in steps], dtype=np.float32),
@@ -251,7 +252,7 @@ def _follow(stream: Any, model: RewardModel, arrays: Arrays) -> Prediction:
     )
 
 
-def _step(stream: Any, model: RewardModel, arrays: Arrays, t: int) -> Any:
+def _step(stream: RewardStream, model: RewardModel, arrays: Arrays, t: int) -> Estimate:
     frames = {key: arrays[key][t] for key in model.cameras}
     return stream.step(frames, state=arrays[model.state_key][t] if model.state_key else None)
 

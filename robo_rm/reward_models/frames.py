@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_core.errors import ModelError
+from robo_rm.reward_models.protocol import Observations
 
 Size = tuple[int, int]
 
@@ -27,7 +28,7 @@ def _multiple_of_8(pixels: float) -> int:
 
 def resize(frames: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
     """Frames (n, H, W, 3) uint8 brought to (n, h, w, 3), each pixel the mean of what it covers."""
-    if frames.shape[1:3] == size:
+    if frames.shape[1:3] == tuple(size):
         return frames
     resized = np.empty((len(frames), *size, 3), dtype=np.uint8)
     for source, target in zip(frames, resized, strict=True):
@@ -145,7 +146,9 @@ class EpisodeView:
         ModelError: a camera or the state that the model reads is missing, or lengths differ.
     """
 
-    def __init__(self, observations: Any, cameras: Iterable[str], state_key: str | None, state_size: int) -> None:
+    def __init__(
+        self, observations: Observations, cameras: Iterable[str], state_key: str | None, state_size: int
+    ) -> None:
         self._cameras, self._state_key, self._state_size = list(cameras), state_key, state_size
         keys = [*cameras, *([state_key] if state_key else [])]
         missing = [key for key in keys if key not in observations]

@@ -6,29 +6,18 @@ A kind gives `features`, a fixed-size block of frames to vectors, and `read`, ve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from robo_rm.reward_models.base import BaseRewardModel
+from robo_rm.reward_models.base import BaseRewardModel, InputSpec
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK, fill
-from robo_rm.reward_models.frames import EpisodeView, Size, checked_step
+from robo_rm.reward_models.frames import EpisodeView, checked_step
 from robo_rm.reward_models.placing import place_in_stages
 from robo_rm.reward_models.prediction import Estimate, Prediction
 from robo_rm.reward_models.protocol import Observations
-
-
-class InputSpec(NamedTuple):
-    """What a per-frame model reads and says, besides its network."""
-
-    stages: list[str]
-    priors: list[float]
-    cameras: dict[str, Size]
-    state_key: str | None
-    state_size: int
-    fps: float
 
 
 class PerFrameModel(BaseRewardModel):

@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from robo_core.arrays import Array
 from robo_rm.reward_models.prediction import Estimate, Prediction
 
-# A stored episode (`robo_datasets` Episode: .length, .task, episode[key][indices]) or its arrays by key,
-# for example {"observation.images.front": (T, H, W, 3) uint8 RGB, "observation.state": (T, D) float32}.
-Observations: TypeAlias = Any
+Frame: TypeAlias = int | None
+
+
+class FrameArray(Protocol):
+    """One feature of an episode, (T, ...): an array, or what reads the frames that are asked for."""
+
+    def __len__(self) -> int:
+        """T."""
+
+    def __getitem__(self, frames: slice[Frame, Frame, Frame], /) -> Array:
+        """Some of the frames."""
+
+
+class Observations(Protocol):
+    """An episode by feature: a stored one (`robo_datasets.Episode`) or a mapping of arrays.
+
+    For example {"observation.images.front": (T, H, W, 3) uint8 RGB, "observation.state": (T, D) float32}. The
+    attribute ``task``, where there is one, is the episode's instruction.
+    """
+
+    def __contains__(self, key: object, /) -> bool:
+        """Whether it has the feature."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Its features."""
+
+    def __getitem__(self, key: str, /) -> FrameArray:
+        """One feature."""
+
 
 Said = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """Progress (n,), stage probabilities (n, K) and uncertainty (n,)."""
@@ -83,7 +110,10 @@ class ManyStreams(Protocol):
         """Begin new episodes: at the indices or the mask given, or all."""
 
     def step(
-        self, frames: Observations, state: npt.ArrayLike | None = None, which: npt.ArrayLike | None = None
+        self,
+        frames: Mapping[str, npt.NDArray[np.uint8]],
+        state: npt.ArrayLike | None = None,
+        which: npt.ArrayLike | None = None,
     ) -> Said:
         """Progress (n,), stage probabilities (n, K) and uncertainty (n,) of the newest frames."""
 

@@ -1,4 +1,4 @@
-"""Which cameras a model looks at, and at what size."""
+"""Which cameras and state a model reads, and at what size."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from robo_rm.reward_models.frames import input_size
 from robo_rm.reward_models.registry import FitRequest
 
 PREFIX = "observation.images."
+STATE_KEY = "observation.state"
 
 
 def chosen_cameras(request: FitRequest) -> dict[str, tuple[int, int]]:
@@ -50,6 +51,13 @@ def chosen_cameras(request: FitRequest) -> dict[str, tuple[int, int]]:
         shorter = getattr(request.encoder, "image_size", None) or min(shape[:2])
         cameras[key] = input_size(shape[0], shape[1], shorter)
     return cameras
+
+
+def chosen_state(request: FitRequest) -> tuple[str | None, int]:
+    """Key and length of the state, where the settings ask for it and the store has it; otherwise None and 0."""
+    if not request.reward.use_state or STATE_KEY not in request.store.features:
+        return None, 0
+    return STATE_KEY, int(request.store.features[STATE_KEY]["shape"][0])
 
 
 def is_colour(store: Any, key: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_datasets.store.decoded_frames import DecodedFrames
+from robo_datasets.store.windows import read_columns
 from robo_rm.encoders.stored import CachedFeatures, StoredFeatures
 from robo_rm.labels.progress import ProgressLabels, stored_labels
 from robo_rm.reward_models.frames import Size
@@ -62,7 +63,7 @@ class TrainingData:
         labels = frame_labels(episodes, priors, task_priors or {})
         states = None
         if state_key is not None:
-            states = [np.asarray(e[state_key][:], dtype=np.float32) for e in episodes]
+            states = read_columns(episodes, [state_key]).by_episode(state_key)
         tasks = [episode.task or "" for episode in episodes]
         if features is not None:
             reader: ImageReader = CachedFeatures(features, [episode.uuid for episode in episodes], budget)

@@ -219,7 +219,9 @@ class Fit:
         figures = held_out_figures(objective.model(self.provenance), self.held_out[:WATCHED_EPISODES])
         names = {"mse": "mse", "voc": "voc", "stage_accuracy": "stage"}
         shown = [f"{name} {figures[key]:.3g}" for key, name in names.items() if math.isfinite(figures[key])]
-        return figures["mse"], f"held out: {' '.join(shown)}" if shown else ""
+        # The table at the end measures the finished model on all of them: other numbers.
+        count = min(WATCHED_EPISODES, len(self.held_out))
+        return figures["mse"], f"meanwhile on {count} held-out episodes: {' '.join(shown)}" if shown else ""
 
     def _provenance(self) -> dict[str, Any]:
         from robo_rm import __version__

@@ -14,7 +14,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
+from robo_core.arrays import Array
 from robo_core.errors import ConfigError, ModelError
 from robo_rm.weights.options import MODES, RABC_MODES, Advantage, Calibration, TopFraction
 from robo_rm.weights.selection import advantage_labels, success_only, top_fraction
@@ -41,7 +43,7 @@ class Statistics:
 class StoreWeights:
     """The weights of every episode of a store."""
 
-    weights: dict[str, np.ndarray]
+    weights: dict[str, npt.NDArray[np.float32]]
     """By episode uuid, (T,) f32 in [0, 1]."""
     statistics: Statistics
     horizon: int
@@ -73,7 +75,7 @@ class _Frames:
 
 
 def rabc_weights(
-    progress: np.ndarray,
+    progress: Array,
     horizon: int,
     mode: str = "paper",
     kappa: float = 0.01,
@@ -83,7 +85,7 @@ def rabc_weights(
     success: bool | None = None,
     mean_length: float | None = None,
     calibration: Calibration | None = None,
-) -> np.ndarray:
+) -> npt.NDArray[np.float32]:
     """Weights of one episode's frames from its progress.
 
     ``paper`` (SARM, equations 5-9), with F the progress, D the horizon, T the number of frames, e = 1e-6::
@@ -123,7 +125,7 @@ def rabc_weights(
 
 
 def store_weights(
-    progress: Mapping[str, np.ndarray],
+    progress: Mapping[str, Array],
     horizon: int,
     mode: str = "calibrated",
     kappa: float = 0.01,

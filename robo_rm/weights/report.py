@@ -190,7 +190,7 @@ def _starved_stages(result: StoreWeights, stages: Mapping[str, np.ndarray], name
     if not total.any():  # every weight is 0, which is said already
         return []
     return [
-        f"stage {k + 1}, '{names[k]}', keeps a mean weight of {mean[k]:.2f}: a policy will hardly learn it. Look at "
+        f"stage '{names[k]}' keeps a mean weight of {mean[k]:.2f}: a policy will hardly learn it. Look at "
         "its progress with eval-reward, or try a longer horizon"
         for k in np.flatnonzero(mean < STARVED)
     ]

@@ -119,6 +119,10 @@ def test_the_page_can_be_followed(page, readme_folder, tmp_path, monkeypatch):
     run_page(page)
 
 
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150
+
+
 def test_every_picture_and_page_that_is_linked_exists():
     missing = []
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]:

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from robo_core.errors import ConfigError
 from robo_datasets import DemoStore
 
 
@@ -125,3 +126,12 @@ def line_model(folder: Path, seed: int = 0) -> Path:
     )
     StageRewardModel(described.network(), described, {"fps": 10.0, "priors": [0.5, 0.5]}).save(folder)
     return folder
+
+
+class RefusingLine(LineEnv):
+    """Fails in its second step."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if self.steps:
+            raise ConfigError("this far and no further")
+        return super().step(action)

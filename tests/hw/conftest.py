@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from motion_limits import check_limits
 
 from robo_hw import ActionChunk, ArmRefusedError, Command, ManualClock, RobotContract, SafetyCore, State
 
@@ -91,14 +92,7 @@ class Bench:
         self.keeps_the_limits()
 
     def keeps_the_limits(self) -> None:
-        t = np.array([command.time for command in self.commands])
-        q = np.stack([command.positions for command in self.commands])
-        low, high = self.contract.array("position").T
-        assert ((q >= low) & (q <= high)).all()
-        values = q
-        for order, limit in enumerate(("velocity", "acceleration", "jerk"), start=1):
-            values = order * np.diff(values, axis=0) / (t[order:] - t[:-order])[:, None]
-            assert np.abs(values / self.contract.array(limit)).max() <= 1 + 1e-6, limit
+        check_limits(self.contract, self.commands)
 
     def last(self, kind: str):
         return self.core.log.of_kind(kind)[-1]

@@ -58,15 +58,21 @@ def make_store(path: Path, episodes: int = 8, failures: int = 0, labelled: bool 
     return store
 
 
+INPUTS: dict[str, Any] = {
+    "stages": STAGES,
+    "priors": [0.4, 0.6],
+    "cameras": {CAMERA: (HEIGHT, WIDTH)},
+    "state_key": STATE,
+    "state_size": 2,
+    "fps": 10.0,
+}
+"""What models of the task read and say."""
+
+
 def description(**changes: Any) -> StageDescription:
     """A tiny model of the task."""
     values: dict[str, Any] = {
-        "stages": STAGES,
-        "priors": [0.4, 0.6],
-        "cameras": {CAMERA: (HEIGHT, WIDTH)},
-        "state_key": STATE,
-        "state_size": 2,
-        "fps": 10.0,
+        **INPUTS,
         "task": "move the square",
         "reward": REWARD,
         "encoder": ENCODER,

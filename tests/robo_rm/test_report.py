@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import warnings
 from dataclasses import replace
+from email.message import Message
 from html.parser import HTMLParser
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from robo_core.cli.typed import typed
 from robo_core.errors import ModelError
 from robo_rm.report import (
     EpisodeView,
@@ -29,6 +34,8 @@ from robo_rm.report import (
 )
 from robo_rm.reward_models.prediction import Prediction
 
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATES = ROOT / "robo_rm/report/templates"
 STAGES = ["open the drawer", "reach for the cube", "grasp the cube", "carry it", "close the drawer"]
 
 
@@ -166,20 +173,20 @@ class TestPage:
         page.section("Figures")
         page.prose("<script>alert(1)</script>")
         page.table(["figure", "value"], [["mse", 0.00234567], ["episodes", 12], ["name", "<b>"]])
-        page.image(success_figure([("BC", 1, 2)]), 'a "quoted" caption')
-        page.images([(roc_figure([("final", [0.1, 0.9])], [False, True]), "left")])
+        page.image(success_figure([("BC", 1, 2)]), 'a "quoted" caption', alt='BC, "1" of 2')
+        page.images([(roc_figure([("final", [0.1, 0.9])], [False, True]), "left", "a perfect ROC curve")])
         return page.html()
 
     def test_takes_nothing_from_outside(self) -> None:
         html = self._page()
         assert not re.search(r"""(src|href)\s*=\s*["'](?!data:)""", html)
-        assert "http" not in html
+        assert "http" not in html.replace("http-equiv", "")
         assert "@import" not in html
         assert html.count("data:image/png;base64,") == 2
 
     def test_escapes_text_and_marks_code(self) -> None:
         html = self._page()
-        assert "<script>" not in html
+        assert "<script>alert" not in html
         assert "Model &lt;1&gt; &amp; more" in html
         assert "<code>auroc</code>" in html
         assert "0.002346" in html
@@ -195,9 +202,9 @@ class TestPage:
         page = Page("report")
         page.table(["figure", "value", "note"], [["success", "58.3 % (7 of 12)", "good"], ["time", "24.1 s", 3]])
         text = page.html()
-        assert '<th>figure</th><th class="n">value</th><th>note</th>' in text
-        assert text.count('<td class="n">') == 2
-        assert '<td class="w">3</td>' in text
+        assert '<th scope="col">figure</th><th scope="col" class="n">value</th><th scope="col">note</th>' in text
+        assert text.count('<td class="n" data-label="value">') == 2
+        assert '<td class="w" data-label="note">3</td>' in text
 
     def test_closes_every_tag_it_opens(self) -> None:
         stack: list[str] = []
@@ -217,10 +224,163 @@ class TestPage:
     def test_refuses_bytes_that_are_not_an_image_and_marks_it_does_not_know(self, tmp_path: Path) -> None:
         page = Page("x")
         with pytest.raises(ValueError, match="PNG or JPEG"):
-            page.image(b"GIF89a")
+            page.image(b"GIF89a", alt="x")
+        with pytest.raises(ValueError, match="alt"):
+            page.image(success_figure([("BC", 1, 2)]), alt="")
         with pytest.raises(ValueError, match="perhaps"):
             page.verdicts([("perhaps", "x")])
         assert page.write(tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+class TestWhereAPageComesFromAndLeads:
+    def test_says_when_by_what_version_and_by_which_command(self) -> None:
+        with typed(["eval-reward", "model=my rm", "out=report"]):
+            html = Page("x").html()
+        assert re.search(r"Made \d{4}-\d\d-\d\d \d\d:\d\d UTC by robo-rm \d+\.\d+", html)
+        assert "robo-rm eval-reward &#39;model=my rm&#39; out=report" in html
+        assert "robo-rm eval-reward" not in Page("x").html()
+
+    def test_says_what_to_type_next(self) -> None:
+        html = Page("x", following="robo-rm score model=rm store=demos.zarr").html()
+        assert "<h2>Next</h2>" in html
+        assert "<code>robo-rm score model=rm store=demos.zarr</code>" in html
+        assert "<h2>Next</h2>" not in Page("x").html()
+
+    def test_names_the_page_of_the_documentation_and_links_where_the_project_has_a_place(self, monkeypatch) -> None:
+        page = Page("x", guide="evaluating.md")
+        for place, shown in (
+            ("https://github.com/OWNER/robo-rm", "<code>docs/evaluating.md</code>"),
+            (
+                "https://host/robo-rm",
+                '<a href="https://host/robo-rm/blob/main/docs/evaluating.md">docs/evaluating.md</a>',
+            ),
+        ):
+            headers = Message()
+            headers["Project-URL"] = f"Repository, {place}"
+            monkeypatch.setattr(metadata, "metadata", lambda _name, found=headers: found)
+            assert shown in page.html()
+        assert (ROOT / "docs/evaluating.md").is_file()
+
+    def test_leads_to_the_other_reports_and_they_lead_on(self, tmp_path: Path) -> None:
+        for name, title in (
+            ("rm_report", "Reward model <rm>"),
+            ("policy evaluation", "A policy"),
+            ("foreign", "Theirs"),
+        ):
+            (tmp_path / name).mkdir()
+            Page(title).write(tmp_path / name / "report.html")
+            if name != "foreign":
+                (tmp_path / name / "config.yaml").write_text("out: x")
+        html = Page("Third").write(tmp_path / "third/report.html").read_text()
+        assert '<a href="../rm_report/report.html">Reward model &lt;rm&gt;</a>' in html
+        assert '<a href="../policy%20evaluation/report.html">A policy</a>' in html
+        assert "Theirs" not in html
+        top = Page("Top").write(tmp_path / "report.html").read_text()
+        assert '<a href="rm_report/report.html">' in top
+        again = Page("A policy").write(tmp_path / "policy evaluation/report.html").read_text()
+        assert '<a href="../report.html">Top</a>' in again
+
+    def test_a_part_of_the_demo_leads_to_the_report_to_come(self, tmp_path: Path) -> None:
+        (tmp_path / "parts.json").write_text("{}")
+        html = Page("x").write(tmp_path / "reward_report/report.html").read_text()
+        assert '<a href="../report.html">The whole demo</a>' in html
+
+    def test_every_guide_that_a_report_names_is_a_page(self) -> None:
+        named = set()
+        for path in [*(ROOT / "robo_rm").rglob("*report*.py"), *(ROOT / "policies").rglob("report.py")]:
+            named |= set(re.findall(r'"([a-z_]+\.md)"', path.read_text()))
+        assert len(named) >= 4
+        assert [name for name in named if not (ROOT / "docs" / name).is_file()] == []
+
+
+class TestHowAPageReads:
+    """Structure that a browser needs; no browser runs here."""
+
+    def _page(self) -> str:
+        page = Page("Model")
+        page.table(
+            ["metric", "value", "what it is"], [[f"m{i}", i / 7, "a long sentence about it " * 3] for i in range(4)]
+        )
+        page.table(["kind", "count"], [["a", 1], ["b", 2]])
+        page.image(success_figure([("BC", 1, 2)]), alt="one of two")
+        return page.html()
+
+    def test_its_policy_allows_its_own_style_and_script_and_nothing_else(self) -> None:
+        html = self._page()
+        policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html).group(1)  # type: ignore[union-attr]
+        for kind, tag in (("style", "style"), ("script", "script")):
+            inside = re.search(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL).group(1)  # type: ignore[union-attr]
+            digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+            assert f"{kind}-src 'sha256-{digest}'" in policy
+        assert policy.startswith("default-src 'none'; img-src data:;")
+        assert not re.search(r"\son\w+=|\sstyle=", re.sub(r"<script>.*</script>", "", html, flags=re.DOTALL))
+
+    def test_it_has_a_dark_style_with_every_colour_of_the_light_one(self) -> None:
+        css = (TEMPLATES / "page.css").read_text()
+        light, dark = re.findall(r":root \{([^}]*)\}", css)[:2]
+        assert "prefers-color-scheme: dark" in css
+        assert re.findall(r"--\w+", light) == re.findall(r"--\w+", dark)
+        # What is not a variable must be readable on both: white on a mark's own colour, paper under an image.
+        rest = css.replace(light, "").replace(dark, "")
+        assert set(re.findall(r"#[0-9a-f]{3,6}\b", rest)) == {"#fff", "#2e8b57", "#c8453b", "#b36b12", "#66727f"}
+
+    def test_text_is_readable_on_its_ground_in_both_styles(self) -> None:
+        css = (TEMPLATES / "page.css").read_text()
+        for block in re.findall(r":root \{([^}]*)\}", css)[:2]:
+            colour = dict(re.findall(r"--(\w+): (#\w+)", block))
+            for ink in ("ink", "faint", "link"):
+                for ground in ("page", "card"):
+                    assert contrast(colour[ink], colour[ground]) >= 4.5, (ink, ground, block)
+        for mark in re.findall(r"background: (#\w{6}); \}", css):
+            assert contrast("#fff", mark) >= 3.0, mark  # large bold signs
+
+    def test_wide_tables_stack_in_a_narrow_window_with_the_names_of_their_columns(self) -> None:
+        html = self._page()
+        assert html.count('<table class="stacked">') == 1
+        assert '<td class="t" data-label="what it is">' in html
+        assert html.count("<table>") == 1
+        css = (TEMPLATES / "page.css").read_text()
+        narrow = css[css.index("@media (max-width") :]
+        assert ".stacked thead { display: none; }" in narrow
+        assert "attr(data-label)" in narrow
+
+    def test_nothing_is_cut_off_at_the_right_edge(self) -> None:
+        css = (TEMPLATES / "page.css").read_text()
+        assert "overflow-wrap: anywhere" in css[: css.index("main {")]
+        assert "img { max-width: 100%;" in css
+        assert "white-space: pre-wrap" in css
+        assert not re.search(r"(?<!max-)(?<!min-)width: \d{3,}px", css)
+
+    def test_a_table_is_sortable_by_its_heads_with_the_script_alone(self) -> None:
+        html = self._page()
+        assert "aria-sort" in html
+        assert "<button" not in re.sub(r"<script>.*</script>", "", html, flags=re.DOTALL)
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours, WCAG 2.2."""
+
+    def luminance(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+        parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_a_long_title_is_shortened_beside_the_legend_and_keeps_which_episode_it_is() -> None:
+    title = "Pick up the yellow bottle on the table and put it into the box on the left, episode 3e89e43b"
+    words = _words(episode_figure(replace(_view(), title=title)))
+    assert title not in words
+    assert "Pick up the yellow bottle on th…, episode 3e89e43b" in words
+
+
+def test_stages_are_counted_from_0_as_in_the_settings() -> None:
+    words = _words(confusion_figure(np.array([[3, 1], [0, 2]]), ["reach", "grasp"]))
+    assert "reach  0" in words
+    assert "0 open the drawer" in _words(episode_figure(_view()))
 
 
 def test_a_title_in_a_script_that_no_font_has_is_drawn_without_a_word():

@@ -10,6 +10,7 @@ from types import FrameType
 
 from robo_core.cli.commands import find_commands, pick_command
 from robo_core.cli.outcome import outcome, reader_gone
+from robo_core.cli.typed import typed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,7 +79,8 @@ def _run(words: list[str], name: list[str]) -> int:
     name.append(command.words)
     from robo_core.cli.app import run_app
 
-    return run_app(command, rest)
+    with typed(words):
+        return run_app(command, rest)
 
 
 def _end(code: int, line: str) -> int:

@@ -8,9 +8,20 @@ same command resumes.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import MISSING
+
+import robo_datasets
+from robo_core.cli.following import say_next
+from robo_core.console import progress_bar, say
+from robo_core.errors import ConfigError
+from robo_core.outputs import OutputFolder
+from robo_datasets import importers
+from robo_datasets import store as stores
+from robo_datasets.commands.following import say_training
 
 GROUP = "datasets"
 
@@ -33,30 +44,21 @@ class Config:
 
 def run(config: Config) -> None:
     """Decode what is not cached yet, and say what it takes."""
-    import time
-    from pathlib import Path
-
-    from robo_core.console import progress_bar, say
-    from robo_core.errors import ConfigError
-    from robo_core.outputs import OutputFolder
-    from robo_datasets.importers.options import frame_size
-    from robo_datasets.store.demo_store import DemoStore
-    from robo_datasets.store.frame_cache import FrameCache, cameras_to_cache, check_space, drop_cache
-
     if not config.store or "://" in config.store:
         raise ConfigError("give store=PATH, a folder on this machine")
-    store = DemoStore.open(config.store)
+    store = robo_datasets.DemoStore.open(config.store)
     if config.remove:
-        count = drop_cache(Path(config.store))
+        count = stores.drop_cache(Path(config.store))
         say(f"{config.store}: removed {count} set{'' if count == 1 else 's'} of cached frames")
+        say_next("cache", store=config.store)
         return
     started = time.monotonic()
     caches = [
-        FrameCache(store.path, camera, store.lengths)
-        for camera in cameras_to_cache(store, config.cameras, frame_size(config.size))
+        stores.FrameCache(store.path, camera, store.lengths)
+        for camera in stores.cameras_to_cache(store, config.cameras, importers.frame_size(config.size))
     ]
     todo = [(cache, uuid) for uuid in store.uuids for cache in caches if not cache.holds(store.episode(uuid).entry)]
-    check_space(store.path, [(cache, store.lengths[uuid]) for cache, uuid in todo])
+    stores.check_space(store.path, [(cache, store.lengths[uuid]) for cache, uuid in todo])
     size = frames = 0
     total = len(store) * len(caches)
     with progress_bar("cache", total=total, unit="episodes", done=total - len(todo)) as bar:
@@ -71,3 +73,4 @@ def run(config: Config) -> None:
         output = OutputFolder(config.out, config)
         output.write_metrics({"frames": frames, "bytes": size, "seconds": seconds, "episodes": len(todo)})
         output.announce()
+    say_training(config.store)

@@ -7,10 +7,19 @@ store; nothing that was committed is deleted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
+
+from robo_core.cli.following import say_next
+from robo_core.console import print_table, say
+from robo_core.errors import ConfigError, StoreError
+from robo_core.outputs import OutputFolder, write_atomically
+from robo_datasets import doctor, recognise, store
+from robo_datasets.commands.following import say_training
 
 if TYPE_CHECKING:
     from robo_datasets.doctor.findings import Report
@@ -34,32 +43,20 @@ class Config:
 
 def run(config: Config) -> None:
     """Examine, repair if asked to, print, and exit with 1 where errors stand."""
-    import json
-    from dataclasses import asdict
-    from pathlib import Path
-
-    from robo_core.console import print_table, say
-    from robo_core.errors import ConfigError, StoreError
-    from robo_core.outputs import OutputFolder, write_atomically
-    from robo_datasets.doctor.examine import examine
-    from robo_datasets.doctor.findings import ERROR
-    from robo_datasets.doctor.repair import repair
-    from robo_datasets.recognise import not_a_store
-    from robo_datasets.store.layout import EPISODES, GROUP_FILE
 
     root = Path(config.store)
     if not config.store or config.rows < 1:
         raise ConfigError("give store=PATH and rows of at least 1")
-    if not (root / GROUP_FILE).is_file() and not (root / EPISODES).is_dir():
+    if not (root / store.GROUP_FILE).is_file() and not (root / store.EPISODES).is_dir():
         why = f"there is no demo store at {root}; make one with robo-rm record or robo-rm import"
-        raise StoreError(not_a_store(root, why))
-    report = examine(root)
-    done = repair(root, report) if config.repair else []
+        raise StoreError(recognise.not_a_store(root, why))
+    report = doctor.examine.examine(root)
+    done = doctor.repair.repair(root, report) if config.repair else []
     if report.findings:
         print_table(
             f"doctor: {root}", ("severity", "check", "findings", "episodes or files", "repaired"), _rows(report)
         )
-    order = sorted(range(len(report.findings)), key=lambda number: report.findings[number].severity != ERROR)
+    order = sorted(range(len(report.findings)), key=lambda number: report.findings[number].severity != doctor.ERROR)
     for number in order[: config.rows]:
         say(_line(report, number, config.repair))
     if len(order) > config.rows:
@@ -84,7 +81,10 @@ def run(config: Config) -> None:
         write_atomically(output.path("findings.json"), json.dumps(details, indent=1) + "\n")
         output.announce()
     if report.open_errors:
+        if not config.repair:
+            say_next("doctor", store=config.store, repair="true")
         raise SystemExit(1)
+    say_training(config.store)
 
 
 def _rows(report: Report) -> list[tuple[object, ...]]:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from robo_datasets import exporters
+from robo_datasets.exporters import diffusion_policy
+
 GROUP = "datasets"
 
 
@@ -33,8 +36,8 @@ class Config:
 
 def run(config: Config) -> None:
     """Export, then say what was written."""
-    from robo_datasets.exporters.command import finish, open_store
-    from robo_datasets.exporters.diffusion_policy.exporter import export_diffusion_policy
-
-    store = open_store(config)
-    finish(config, export_diffusion_policy(store, config.target, config.keys, config.state_key, config.workers))
+    store = exporters.open_store(config)
+    written = diffusion_policy.export_diffusion_policy(
+        store, config.target, config.keys, config.state_key, config.workers
+    )
+    exporters.finish(config, written, f"give it to a task of diffusion_policy: task.dataset.zarr_path={config.target}")

@@ -7,9 +7,15 @@ Interrupt it when you like: run the same command again to resume where it stood.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import MISSING
+
+from robo_core.cli.following import beside
+from robo_datasets import exporters
+from robo_datasets.exporters import lerobot
 
 GROUP = "datasets"
 
@@ -38,10 +44,14 @@ class Config:
 
 def run(config: Config) -> None:
     """Export, then say what was written."""
-    from robo_datasets.exporters.command import finish, open_store
-    from robo_datasets.exporters.lerobot.exporter import export_lerobot
-    from robo_datasets.exporters.lerobot.layout import LeRobotSettings
-
-    settings = LeRobotSettings(config.images, config.crf, config.gop, config.pixel_format)
+    settings = lerobot.LeRobotSettings(config.images, config.crf, config.gop, config.pixel_format)
     settings.check()
-    finish(config, export_lerobot(open_store(config), config.target, settings, config.workers))
+    written = lerobot.export_lerobot(exporters.open_store(config), config.target, settings, config.workers)
+    root = shlex.quote(f"--dataset.root={config.target}")
+    name = Path(config.target).name
+    exporters.finish(
+        config,
+        written,
+        f"lerobot-train --policy.type=act --policy.push_to_hub=false --dataset.repo_id=local/{name} {root} "
+        f"--output_dir={beside(config.target, 'policy')}",
+    )

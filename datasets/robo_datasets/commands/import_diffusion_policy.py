@@ -7,10 +7,12 @@ and unknown codecs are refused. A fault in the dataset is one line, and the stor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from omegaconf import MISSING
 
+from robo_core.errors import ConfigError
+from robo_datasets import importers
 from robo_datasets.importers.image_config import ImageConfig
 
 GROUP = "datasets"
@@ -43,17 +45,11 @@ class Config(ImageConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
-    from robo_datasets.importers.processes import start_helper
+    importers.start_helper(config.workers, config.store, "zarr.diffusion_policy")
 
-    start_helper(config.workers, config.store, "zarr.diffusion_policy")
-    from dataclasses import replace
-
-    from robo_core.errors import ConfigError
-    from robo_datasets.importers.command import check_places, run_import
-    from robo_datasets.importers.options import frame_size, image_settings, plan_import
     from robo_datasets.importers.zarr.diffusion_policy import DiffusionPolicySource
 
-    check_places(config, "diffusion-policy")
+    importers.check_places(config, "diffusion-policy")
     if config.missing_chunks not in ("error", "zeros"):
         raise ConfigError(f"missing_chunks={config.missing_chunks} is not one of: error, zeros")
     if config.fps is not None and not config.fps > 0:
@@ -61,17 +57,17 @@ def run(config: Config) -> None:
     source = DiffusionPolicySource(
         config.source,
         config.cameras,
-        frame_size(config.size),
+        importers.frame_size(config.size),
         config.fps,
         config.state,
         config.task,
         config.stage_names,
         config.missing_chunks == "zeros",
-        image_settings(config),
+        importers.image_settings(config),
         config.drop,
     )
     names = config.stage_names if config.stages else source.stage_names
-    plan = plan_import(source, config.store, config.stages, names, config.success)
+    plan = importers.plan_import(source, config.store, config.stages, names, config.success)
     if config.success == "auto" and source.outcome_known:
         plan = replace(plan, success={episode.number: episode.success for episode in source.episodes})
-    run_import(config, source, plan, contract_hash=source.contract_hash, contract=source.contract)
+    importers.run_import(config, source, plan, contract_hash=source.contract_hash, contract=source.contract)

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from robo_core.errors import ConfigError
+from robo_datasets import importers
+from robo_datasets.importers import keyframes
 from robo_datasets.importers.settings import ImportConfig
 
 GROUP = "datasets"
@@ -45,29 +48,22 @@ class Config(ImportConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
-    from robo_datasets.importers.processes import start_helper
+    importers.start_helper(config.workers, config.store, "keyframes.source")
 
-    start_helper(config.workers, config.store, "keyframes.source")
-    from robo_core.errors import ConfigError
-    from robo_datasets.importers.command import check_places, run_import
-    from robo_datasets.importers.grades import check_outcomes
-    from robo_datasets.importers.keyframes.source import FITS, KeyframeSource
-    from robo_datasets.importers.options import frame_size, plan_import
-
-    check_places(config, "keyframes")
+    importers.check_places(config, "keyframes")
     if config.fps is not None and not config.fps > 0:
         raise ConfigError(f"fps={config.fps} must be positive")
-    if config.fit not in FITS:
-        raise ConfigError(f"fit={config.fit} is not one of: {', '.join(FITS)}")
-    source = KeyframeSource(
+    if config.fit not in keyframes.FITS:
+        raise ConfigError(f"fit={config.fit} is not one of: {', '.join(keyframes.FITS)}")
+    source = keyframes.KeyframeSource(
         config.source,
         config.cameras,
-        frame_size(config.size),
+        importers.frame_size(config.size),
         config.task,
         config.fps,
         config.fit,
-        check_outcomes(config.outcomes),
+        importers.check_outcomes(config.outcomes),
         config.drop,
     )
-    plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
-    run_import(config, source, plan)
+    plan = importers.plan_import(source, config.store, config.stages, config.stage_names, config.success)
+    importers.run_import(config, source, plan)

@@ -6,10 +6,13 @@ interrupt, run the same command again to resume. A fault in the dataset is one l
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from omegaconf import MISSING
 
+from robo_core.errors import ConfigError
+from robo_datasets import importers
+from robo_datasets.importers import lerobot
 from robo_datasets.importers.settings import ImportConfig
 
 GROUP = "datasets"
@@ -23,7 +26,8 @@ class Config(ImportConfig):
     """Folder of the LeRobot dataset (the one that holds meta/info.json)."""
     annotation: str = "auto"
     """Where a v3.0 dataset's own subtasks are read from: frames (subtask_index), dense or sparse (the columns of
-    LeRobot's SARM), none, or auto: the first of these that exists. ``stages`` has priority."""
+    LeRobot's SARM), language (LeRobot 0.6's language columns), none, or auto: the first of these that exists.
+    ``stages`` has priority."""
     cameras: list[str] | None = None
     """Cameras to keep, for example [cam_high]; all by default."""
     video_tolerance: float | None = None
@@ -40,37 +44,28 @@ class Config(ImportConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
-    from robo_datasets.importers.processes import start_helper
+    importers.start_helper(config.workers, config.store, "lerobot.v2", "lerobot.v3")
 
-    start_helper(config.workers, config.store, "lerobot.v2", "lerobot.v3")
-    from dataclasses import replace
-
-    from robo_core.errors import ConfigError
-    from robo_datasets.importers.command import check_places, run_import
-    from robo_datasets.importers.lerobot.alignment import LeRobotReading
-    from robo_datasets.importers.lerobot.v2 import LeRobotV2Source
-    from robo_datasets.importers.lerobot.v3 import LeRobotV3Source, is_v3
-    from robo_datasets.importers.lerobot.v3_meta import ANNOTATIONS
-    from robo_datasets.importers.options import frame_size, plan_import
-
-    check_places(config, "lerobot")
-    if config.annotation not in ANNOTATIONS:
-        raise ConfigError(f"annotation={config.annotation} is not one of: {', '.join(ANNOTATIONS)}")
-    reading = LeRobotReading(
+    importers.check_places(config, "lerobot")
+    if config.annotation not in lerobot.ANNOTATIONS:
+        raise ConfigError(f"annotation={config.annotation} is not one of: {', '.join(lerobot.ANNOTATIONS)}")
+    reading = lerobot.LeRobotReading(
         config.cameras,
-        frame_size(config.size),
+        importers.frame_size(config.size),
         tuple(config.drop),
         config.video_tolerance,
         config.align,
         tuple(config.depth_pictures),
     )
-    if not is_v3(config.source):
-        old = LeRobotV2Source(config.source, reading)
-        run_import(config, old, plan_import(old, config.store, config.stages, config.stage_names, config.success))
+    if not lerobot.is_v3(config.source):
+        old = lerobot.LeRobotV2Source(config.source, reading)
+        importers.run_import(
+            config, old, importers.plan_import(old, config.store, config.stages, config.stage_names, config.success)
+        )
         return
-    source = LeRobotV3Source(config.source, reading, "none" if config.stages else config.annotation)
+    source = lerobot.LeRobotV3Source(config.source, reading, "none" if config.stages else config.annotation)
     names = config.stage_names if config.stages or config.stage_names else source.stage_names
-    plan = plan_import(source, config.store, config.stages, names, config.success)
+    plan = importers.plan_import(source, config.store, config.stages, names, config.success)
     if config.success == "auto" and source.outcome_known:
         plan = replace(plan, success={episode.number: episode.success for episode in source.episodes})
-    run_import(config, source, plan, contract_hash=source.contract_hash, contract=source.contract)
+    importers.run_import(config, source, plan, contract_hash=source.contract_hash, contract=source.contract)

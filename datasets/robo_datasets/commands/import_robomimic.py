@@ -7,9 +7,13 @@ unpickled, and no link out of the file is followed. A fault in the file is one l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import MISSING
 
+from robo_core.errors import ConfigError, ImportSourceError
+from robo_datasets import importers
+from robo_datasets.importers import hdf5
 from robo_datasets.importers.image_config import ImageConfig
 
 GROUP = "datasets"
@@ -40,52 +44,43 @@ class Config(ImageConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
-    from robo_datasets.importers.processes import start_helper
+    importers.start_helper(config.workers, config.store, "hdf5.robomimic", "hdf5.episodes")
 
-    start_helper(config.workers, config.store, "hdf5.robomimic", "hdf5.episodes")
-    from pathlib import Path
-
-    from robo_core.errors import ConfigError, ImportSourceError
-    from robo_datasets.importers.command import check_places, run_import
-    from robo_datasets.importers.hdf5.episodes import Hdf5EpisodesSource, episode_files, is_episode_file
-    from robo_datasets.importers.hdf5.robomimic import RobomimicSource
-    from robo_datasets.importers.options import frame_size, image_settings, plan_import
-
-    check_places(config, "robomimic")
+    importers.check_places(config, "robomimic")
     path = Path(config.source)
-    files = episode_files(path)
+    files = hdf5.episode_files(path)
     if not files:
         raise ImportSourceError(f"the folder {path} holds no .hdf5 file")
-    if is_episode_file(files[0]):
-        episodes = Hdf5EpisodesSource(
+    if hdf5.is_episode_file(files[0]):
+        episodes = hdf5.Hdf5EpisodesSource(
             path,
             config.cameras,
-            frame_size(config.size),
+            importers.frame_size(config.size),
             config.fps,
             config.task,
-            image_settings(config),
+            importers.image_settings(config),
             config.drop,
         )
         if config.mask or config.state:
             raise ConfigError("mask= and state= are for files of several demonstrations; leave them out")
-        plan = plan_import(episodes, config.store, config.stages, config.stage_names, config.success)
-        run_import(config, episodes, plan)
+        plan = importers.plan_import(episodes, config.store, config.stages, config.stage_names, config.success)
+        importers.run_import(config, episodes, plan)
         return
     if path.is_dir():
         raise ImportSourceError(
             f"{path} is a folder; give one of its {len(files)} files as source=, for example {files[0].name}, and "
             "import each into the same store"
         )
-    source = RobomimicSource(
+    source = hdf5.RobomimicSource(
         config.source,
         config.cameras,
-        frame_size(config.size),
+        importers.frame_size(config.size),
         config.fps,
         config.state,
         config.task,
         config.mask,
-        image_settings(config),
+        importers.image_settings(config),
         config.drop,
     )
-    plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
-    run_import(config, source, plan)
+    plan = importers.plan_import(source, config.store, config.stages, config.stage_names, config.success)
+    importers.run_import(config, source, plan)

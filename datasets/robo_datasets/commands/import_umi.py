@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from robo_core.errors import ConfigError
+from robo_datasets import importers
 from robo_datasets.importers.image_config import ImageConfig
 
 GROUP = "datasets"
@@ -35,20 +37,15 @@ class Config(ImageConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
-    from robo_datasets.importers.processes import start_helper
-
-    start_helper(config.workers, config.store, "zarr.umi")
-    from robo_core.errors import ConfigError
-    from robo_datasets.importers.command import check_places, run_import
-    from robo_datasets.importers.options import frame_size, image_settings, plan_import
+    importers.start_helper(config.workers, config.store, "zarr.umi")
     from robo_datasets.importers.zarr.umi import ACTIONS, UmiSource
 
-    check_places(config, "umi")
+    importers.check_places(config, "umi")
     if config.action not in ACTIONS:
         raise ConfigError(f"action={config.action} is not one of: {', '.join(ACTIONS)}")
     if not config.fps > 0:
         raise ConfigError(f"fps={config.fps} must be positive")
-    size = frame_size(config.size)
+    size = importers.frame_size(config.size)
     source = UmiSource(
         config.source,
         config.cameras,
@@ -57,8 +54,8 @@ def run(config: Config) -> None:
         config.state,
         config.task,
         config.action,
-        image_settings(config),
+        importers.image_settings(config),
         config.drop,
     )
-    plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
-    run_import(config, source, plan)
+    plan = importers.plan_import(source, config.store, config.stages, config.stage_names, config.success)
+    importers.run_import(config, source, plan)

@@ -11,9 +11,17 @@ Phrasings that no episode has are welcome. train-reward reads the groups, and th
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from omegaconf import MISSING
+
+import robo_datasets
+from robo_core.cli.following import say_next
+from robo_core.console import print_table, say
+from robo_core.errors import ConfigError
+from robo_datasets import store as stores
+from robo_datasets.commands.following import say_training
 
 GROUP = "datasets"
 
@@ -32,35 +40,30 @@ class Config:
 
 def run(config: Config) -> None:
     """Replace the groups where asked to, and show instructions and groups."""
-    from collections import Counter
-
-    from robo_core.console import print_table, say
-    from robo_core.errors import ConfigError
-    from robo_datasets.store.demo_store import DemoStore
-    from robo_datasets.store.instructions import Phrasings, instruction_groups, set_instruction_groups, words_of
-
     if config.groups and config.remove:
         raise ConfigError("give groups=FILE or remove=true, not both")
-    store = DemoStore.open(config.store)
+    store = robo_datasets.DemoStore.open(config.store)
     if config.groups:
-        set_instruction_groups(store, _read(config.groups))
+        stores.set_instruction_groups(store, _read(config.groups))
     elif config.remove:
-        set_instruction_groups(store, [])
-    known = Phrasings(instruction_groups(store))
-    numbers = {words_of(text): number for number, group in enumerate(known.groups, start=1) for text in group}
+        stores.set_instruction_groups(store, [])
+    known = stores.Phrasings(stores.instruction_groups(store))
+    numbers = {stores.words_of(text): number for number, group in enumerate(known.groups, start=1) for text in group}
     count = Counter(episode.task or "" for episode in store)
-    said = {words_of(text) for text in count}
-    spoken = sorted(count) + [text for group in known.groups for text in group if words_of(text) not in said]
-    rows = [[text or "(no instruction)", count[text], numbers.get(words_of(text), "-")] for text in spoken]
+    said = {stores.words_of(text) for text in count}
+    spoken = sorted(count) + [text for group in known.groups for text in group if stores.words_of(text) not in said]
+    rows = [[text or "(no instruction)", count[text], numbers.get(stores.words_of(text), "-")] for text in spoken]
     print_table("Instructions", ["instruction", "episodes", "group"], rows)
     if not known.groups:
-        say("no groups: every other phrasing counts as another task; robo-rm instructions store=... groups=FILE")
+        say("no groups: every other phrasing counts as another task")
+    if known.groups or len(spoken) < 2:
+        say_training(config.store)
+    else:
+        say_next("instructions", store=config.store, groups="GROUPS.yaml")
 
 
 def _read(path: str) -> object:
     import yaml
-
-    from robo_core.errors import ConfigError
 
     try:
         with open(path, encoding="utf-8") as file:

@@ -76,7 +76,8 @@ def check_images(
         for what, severity in (("black", ERROR), ("plain", WARNING), ("blurred", WARNING)):
             bad = _find_bad(found, what, store, key, usual[key])
             spans = [_refined(episode, store, key, found, span, what, usual[key]) for span in runs(bad, 1)]
-            spans = [(a, b) for a, b in spans if b - a >= _shortest(store, episode)]
+            shortest = min(max(int(np.ceil(FROZEN_SECONDS * store.fps)), 3), episode.length)
+            spans = [(a, b) for a, b in spans if b - a >= shortest]
             if spans:
                 frames = sum(b - a for a, b in spans)
                 words = {
@@ -143,10 +144,6 @@ def check_frozen(episode: Episode, store: DemoStore, still: np.ndarray | None) -
         if spans:
             message = f"{key} is frozen {while_}, in frames {list_spans(spans)}"
             yield Finding("frozen_camera", severity, episode.uuid, message)
-
-
-def _shortest(store: DemoStore, episode: Episode) -> int:
-    return min(max(int(np.ceil(FROZEN_SECONDS * store.fps)), 3), episode.length)
 
 
 def _find_bad(found: ImageStatistics, what: str, store: DemoStore, key: str, usual: float) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from robo_core.cli.following import say_then
 from robo_core.console import say
 from robo_core.errors import ConfigError
 from robo_core.outputs import OutputFolder
@@ -34,11 +35,12 @@ def open_store(config: ExportSettings) -> DemoStore:
     return DemoStore.open(config.store)
 
 
-def finish(config: ExportSettings, written: Mapping[str, int]) -> None:
-    """Say what was written, and write metrics.json where ``out`` is given."""
+def finish(config: ExportSettings, written: Mapping[str, int], following: str) -> None:
+    """Say what was written and what to type next, and write metrics.json where ``out`` is given."""
     counts = ", ".join(f"{count} {name}".replace("_", " ") for name, count in written.items())
     say(f"{config.target}: {counts}")
     if config.out:
         output = OutputFolder(config.out, config)
         output.write_metrics(dict(written))
         output.announce()
+    say_then(following)

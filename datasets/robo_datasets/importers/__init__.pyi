@@ -1,5 +1,12 @@
 from robo_core.errors import ImportSourceError as ImportSourceError
+from robo_datasets.importers.command import check_places as check_places
+from robo_datasets.importers.command import run_import as run_import
 from robo_datasets.importers.content import ContentHash as ContentHash
+from robo_datasets.importers.grades import check_outcomes as check_outcomes
+from robo_datasets.importers.options import frame_size as frame_size
+from robo_datasets.importers.options import image_settings as image_settings
+from robo_datasets.importers.options import plan_import as plan_import
+from robo_datasets.importers.processes import start_helper as start_helper
 from robo_datasets.importers.relabelling import ImportPlan as ImportPlan
 from robo_datasets.importers.run import ImportResult as ImportResult
 from robo_datasets.importers.run import import_source as import_source

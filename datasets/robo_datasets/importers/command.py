@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Unpack
 
+from robo_core.cli.following import say_next
 from robo_core.console import say
 from robo_core.errors import ConfigError, ImportSourceError
 from robo_core.outputs import OutputFolder
 from robo_datasets.importers.options import unknown_outcomes
-from robo_datasets.importers.run import ImportPlan, ImportResult, import_source, with_picked_labels
+from robo_datasets.importers.run import ImportPlan, ImportResult, StoreOptions, import_source, with_picked_labels
 from robo_datasets.importers.selection import SelectedSource, Selection, parse_episodes, parse_rename, storable_keys
 from robo_datasets.importers.settings import ImportConfig
 from robo_datasets.importers.source import Source
@@ -35,7 +37,7 @@ def check_places(config: ImportConfig, importer: str) -> None:
         raise ImportSourceError(mistaken)
 
 
-def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options: object) -> ImportResult:
+def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options: Unpack[StoreOptions]) -> ImportResult:
     """Import ``source`` as ``config`` asks, print what was added, and write metrics.json where ``out`` is given.
 
     Args:
@@ -56,7 +58,12 @@ def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options
         selected = SelectedSource(source, selection)
         source, plan = selected, with_picked_labels(plan, selected)
     started = time.monotonic()
-    settings = {"codec": config.codec, "quality": config.quality, "subsampling": config.subsampling, **options}
+    settings: StoreOptions = {
+        "codec": config.codec,
+        "quality": config.quality,
+        "subsampling": config.subsampling,
+        **options,
+    }
     result = import_source(
         source, config.store, plan, config.workers, config.relabel, skip_bad=config.skip_bad, **settings
     )
@@ -88,6 +95,12 @@ def run_import(config: ImportConfig, source: Source, plan: ImportPlan, **options
             }
         )
         output.announce()
+    if not plan.labels:
+        say(
+            "no episode has stage labels: type this command again with stages=FILE relabel=true to add them, or train "
+            "reward=hop, which needs none"
+        )
+    say_next("doctor", store=config.store)
     return result
 
 

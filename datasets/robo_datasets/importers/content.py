@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robo_core.arrays import Array
+
 # Namespace of episode names that follow from their content, so that importing again finds what is there.
 _NAMESPACE = uuid.UUID("8b4f1d0e-6f0c-5b1e-9d3e-2f6a0c7b5a12")
 
@@ -44,7 +46,7 @@ class ContentHash:
         self._images: dict[str, hashlib._Hash] = {}
         self._start: float | None = None
 
-    def add_rows(self, key: str, rows: np.ndarray) -> None:
+    def add_rows(self, key: str, rows: Array) -> None:
         """Rows (n, ...) of a low-dimensional feature, in order; may be called again with the rows that follow."""
         rows = np.ascontiguousarray(rows)
         if key not in self._rows:
@@ -54,7 +56,7 @@ class ContentHash:
             self._rows[key] = hashlib.sha256(f"{key}\0{kind}\0{shape}\0".encode())
         self._rows[key].update(rows.data if rows.size else b"")
 
-    def add_times(self, times: np.ndarray) -> None:
+    def add_times(self, times: Array) -> None:
         """Time stamps (n,) in seconds; only their distance from the first one counts, to a tenth of a millisecond."""
         times = np.asarray(times, np.float64).ravel()
         if len(times) and self._start is None:
@@ -62,7 +64,7 @@ class ContentHash:
         ticks = np.round((times - (self._start or 0.0)) * 1e4).astype(np.int64) if len(times) else times
         self.add_rows("\0timestamp", ticks)
 
-    def add_image(self, key: str, data: bytes | memoryview | np.ndarray) -> None:
+    def add_image(self, key: str, data: bytes | memoryview | Array) -> None:
         """The next image of a camera: its encoded bytes, or its pixels as an array."""
         if key not in self._images:
             self._images[key] = hashlib.sha256(f"{key}\0".encode())
@@ -72,7 +74,7 @@ class ContentHash:
         self._images[key].update(len(data).to_bytes(8, "little") if isinstance(data, bytes) else b"")
         self._images[key].update(data)
 
-    def add_images(self, key: str, images: Iterable[bytes | memoryview | np.ndarray]) -> None:
+    def add_images(self, key: str, images: Iterable[bytes | memoryview | Array]) -> None:
         """A camera's images in order of display."""
         for image in images:
             self.add_image(key, image)

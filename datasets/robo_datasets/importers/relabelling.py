@@ -9,6 +9,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from robo_core.arrays import Array
 from robo_core.errors import LabelError
 from robo_datasets.importers.source import Source, SourceEpisode
 from robo_datasets.store.demo_store import DemoStore
@@ -17,7 +18,7 @@ from robo_datasets.store.demo_store import DemoStore
 class Labels(TypedDict, total=False):
     """Labels that differ, by what they should be, in the order in which they are reported."""
 
-    stages: np.ndarray | None
+    stages: Array | None
     """(T,) ints; None where the store has no such stages."""
     success: bool | None
     instruction: str
@@ -34,7 +35,7 @@ class ImportPlan:
 
     stages: Sequence[str] = ()
     """Stage names of a store that is made."""
-    labels: Mapping[int, np.ndarray] | None = None
+    labels: Mapping[int, Array] | None = None
     """Episode number to per-frame stages (T,), indices into ``stages``."""
     success: Mapping[int, bool | None] | None = None
     """Episode number to success."""
@@ -42,7 +43,7 @@ class ImportPlan:
     """Whether an unknown success only means that nothing says it."""
 
 
-def store_labels(store: DemoStore, plan: ImportPlan) -> dict[int, np.ndarray]:
+def store_labels(store: DemoStore, plan: ImportPlan) -> dict[int, Array]:
     """The plan's labels as numbers of the store's stages, by episode number."""
     table = np.array([*(store.stages.index(name) for name in plan.stages), -1], np.int16)  # the last: unlabelled
     return {number: table[labels] for number, labels in (plan.labels or {}).items()}
@@ -97,7 +98,7 @@ def _differences(
     episode: SourceEpisode,
     name: str,
     plan: ImportPlan,
-    labels: np.ndarray | None,
+    labels: Array | None,
 ) -> Labels:
     """What differs, as it should be."""
     held = store.episode(name)

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 from robo_core.checksummed import replace_durably
 from robo_core.console import progress_bar
@@ -49,6 +49,16 @@ class ImportResult:
     """What is odd about episodes that were added."""
 
 
+class StoreOptions(TypedDict, total=False):
+    """How a store is made; `DemoStore.create` explains each."""
+
+    contract_hash: str | None
+    contract: Mapping[str, object] | None
+    codec: str
+    quality: int
+    subsampling: str
+
+
 def import_source(
     source: Source,
     store_path: str | os.PathLike[str],
@@ -56,13 +66,13 @@ def import_source(
     workers: int | None = None,
     relabel: bool = False,
     skip_bad: bool = False,
-    **store_options: Any,
+    **store_options: Unpack[StoreOptions],
 ) -> ImportResult:
     """Import every episode of ``source`` whose content the store does not hold yet.
 
     Args:
         source: the data set.
-        store_path: a store to append to, or to make with ``store_options`` (codec, quality, subsampling).
+        store_path: a store to append to, or to make with ``store_options``.
         plan: stage labels and success by episode number.
         workers: processes; the machine's cores by default, 0 for none besides this one.
         relabel: give episodes that are in the store already the stages, success, instruction and attributes that the
@@ -153,7 +163,7 @@ def _nothing_left(source: Source, bad: Mapping[int, str]) -> ImportSourceError:
     )
 
 
-def _make(path: Path, source: Source, plan: ImportPlan, options: Mapping[str, Any]) -> tuple[DemoStore, bool]:
+def _make(path: Path, source: Source, plan: ImportPlan, options: StoreOptions) -> tuple[DemoStore, bool]:
     """Make the store, or take the one that another import made meanwhile; says whether it was made here."""
     try:
         return DemoStore.create(path, source.features, source.fps, plan.stages, robot=source.robot, **options), True

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from robo_core.arrays import Array
 from robo_datasets.importers.content import Content, ContentHash
 from robo_datasets.store.features import FeatureSpec
 from robo_datasets.store.planar import PlanarFrame
@@ -18,7 +19,7 @@ from robo_datasets.store.planar import PlanarFrame
 class SourceFrame(NamedTuple):
     """One frame: a value for every feature, and its time stamps in seconds."""
 
-    values: Mapping[str, np.ndarray | PlanarFrame]
+    values: Mapping[str, Array | PlanarFrame]
     timestamp: float
     receive_timestamp: float | None = None
 
@@ -112,7 +113,7 @@ class Source(ABC):
         """
         return episode.task
 
-    def numbers(self, episode: SourceEpisode) -> Mapping[str, np.ndarray]:
+    def numbers(self, episode: SourceEpisode) -> Mapping[str, Array]:
         """Low-dimensional features (T, ...) of an episode that robo-rm exported, found without its images.
 
         Raises:

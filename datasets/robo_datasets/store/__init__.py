@@ -1,1 +1,5 @@
 """The demo store on disk: episodes, shards, derived data, annotations."""
+
+from robo_core.lazy import attach_stub
+
+__getattr__, __dir__, _ = attach_stub(__name__, __file__)

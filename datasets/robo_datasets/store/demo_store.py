@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
+import numpy.typing as npt
 
+from robo_core.arrays import Array
 from robo_core.checksummed import digest, open_seal
 from robo_core.errors import StoreError
 from robo_core.lru_cache import LRUCache
@@ -100,7 +102,7 @@ class DemoStore(Edits):
         self._order: list[str] | None = None
         self._unindexed = 0 if fresh else len(entries)
         self._shards: LRUCache[ShardReader] = LRUCache(MAX_OPEN_SHARDS, MAX_MAPPED_BYTES)
-        self._rows: LRUCache[np.ndarray] = LRUCache(MAX_CACHED_ARRAYS, MAX_CACHED_BYTES)
+        self._rows: LRUCache[Array] = LRUCache(MAX_CACHED_ARRAYS, MAX_CACHED_BYTES)
         self._cache_sets: dict[tuple[str, tuple[int, int] | None], tuple[FrameCache, ...]] = {}
 
     # --- making and opening ---
@@ -312,7 +314,7 @@ class DemoStore(Edits):
                 return self._shards.put(key, reader, reader.mapped)
         return None
 
-    def rows(self, entry: Entry, feature: Feature) -> np.ndarray:
+    def rows(self, entry: Entry, feature: Feature) -> Array:
         """The whole of a low-dimensional array of an episode, (T, ...), read-only; the last ones read are kept.
 
         Raises:
@@ -342,7 +344,7 @@ class DemoStore(Edits):
             self._cache_sets[feature.key, size] = found
         return found
 
-    def camera_repeats(self, uuid: str, key: str) -> np.ndarray:
+    def camera_repeats(self, uuid: str, key: str) -> npt.NDArray[np.bool_]:
         """(T - 1,) bool: a camera's next frame is the same to the last pixel, found from the encoded bytes.
 
         Raises:

@@ -16,9 +16,11 @@ from typing import TypedDict, cast
 
 import numpy as np
 
+from robo_core.arrays import Array
 from robo_core.checksummed import crc32c, digest, open_seal, seal, sync_folder, sync_tree, write_durably
 from robo_core.errors import CorruptionError, StoreError
 from robo_datasets.store.features import LOW_DIM_DTYPES, Feature
+from robo_datasets.store.index import read_group
 from robo_datasets.store.layout import (
     COMMIT_FILE,
     DERIVED,
@@ -68,7 +70,7 @@ class Derived:
         """Episodes that have arrays here, in order of UUID."""
         return sorted(name for name in list_names(self.path) if name in self)
 
-    def write(self, uuid: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def write(self, uuid: str, arrays: Mapping[str, Array]) -> None:
         """Write an episode's arrays (T, ...) at once; what was there under this provenance is replaced.
 
         Raises:
@@ -102,7 +104,7 @@ class Derived:
         except OSError as error:
             raise StoreError(f"derived arrays cannot be written to {self.path}: {error.strerror}") from error
 
-    def read(self, uuid: str) -> dict[str, np.ndarray]:
+    def read(self, uuid: str) -> dict[str, Array]:
         """The arrays (T, ...) of an episode by key.
 
         Raises:
@@ -120,14 +122,7 @@ class Derived:
         return {key: self._read_array(folder, key, commit) for key in keys}
 
     def _read_array(self, folder: Path, key: str, commit: CommitRecord) -> np.ndarray:
-        path = folder / key / GROUP_FILE
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise CorruptionError(f"{path} cannot be read: {error.strerror}") from error
-        if f"{crc32c(raw):08x}" != commit["files"].get(f"{key}/{GROUP_FILE}", {"crc32c": ""})["crc32c"]:
-            raise CorruptionError(f"{path} was changed or damaged: its checksum does not match COMMIT.json")
-        meta = json.loads(raw)
+        meta = read_group(folder, f"{key}/{GROUP_FILE}", commit)
         feature = Feature(key, tuple(meta["shape"][1:]), meta["data_type"])
         return read_rows(folder / key / chunk_name(feature), feature, commit["length"]).copy()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robo_core.arrays import Array
 from robo_core.errors import LabelError, StoreError
 from robo_datasets.store.annotations import add_edit, runs_of
 from robo_datasets.store.episode import Episode
@@ -31,7 +32,7 @@ class Edits:
     def check_local(self) -> None:
         """Raise StoreError where the store can only be read."""
 
-    def set_stages(self, uuid: str, stages_per_frame: Sequence[int] | np.ndarray) -> None:
+    def set_stages(self, uuid: str, stages_per_frame: Sequence[int] | Array) -> None:
         """Replace an episode's stage labels, (T,) ints, -1 for unlabelled; the old ones stay as history.
 
         Raises:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from robo_core.arrays import Array
 from robo_core.errors import CorruptionError, StoreError
 from robo_datasets.store.annotations import EpisodeEdits, read_edits, runs_of, stage_of
 from robo_datasets.store.features import Feature, FeatureSpec
@@ -18,7 +19,8 @@ from robo_datasets.store.shard import ShardReader
 from robo_datasets.store.verify import episode_problems
 from robo_datasets.store.writer import RECEIVE_TIMESTAMP, STAGE, TIMESTAMP
 
-Index = int | np.integer | slice | Sequence[int] | np.ndarray
+Place: TypeAlias = SupportsIndex | None
+Index: TypeAlias = "SupportsIndex | slice[Place, Place, Place] | Sequence[int] | Array"
 
 
 class EpisodeReader(Protocol):
@@ -42,7 +44,7 @@ class EpisodeReader(Protocol):
     def cached_shard(self, entry: Entry, feature: Feature, size: tuple[int, int] | None) -> ShardReader | None:
         """The open shard of frames that are cached decoded; None where there are none."""
 
-    def rows(self, entry: Entry, feature: Feature) -> np.ndarray:
+    def rows(self, entry: Entry, feature: Feature) -> Array:
         """The whole of a low-dimensional array of an episode, (T, ...), read-only."""
 
 
@@ -70,7 +72,7 @@ class EpisodeArray:
         return (self._episode.length, *self._feature.shape)
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[np.generic]:
         """Element type."""
         return np.dtype(self._feature.dtype)
 
@@ -78,7 +80,7 @@ class EpisodeArray:
         """Frames in the episode."""
         return self._episode.length
 
-    def __getitem__(self, index: Index) -> np.ndarray:
+    def __getitem__(self, index: Index) -> Array:
         """Rows at ``index``: an int gives one row, a slice, list or mask gives (n, ...).
 
         Raises:
@@ -94,7 +96,7 @@ class EpisodeArray:
         shard = self._episode.shard(self._feature)
         return shard.frame(numbers[0]) if single else shard.read(numbers)
 
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         """The whole array."""
         whole = self[:]
         return whole if dtype is None else whole.astype(dtype)
@@ -149,7 +151,7 @@ class Episode:
         return self._edits().get("success", self.entry.success)
 
     @property
-    def stage(self) -> np.ndarray:
+    def stage(self) -> npt.NDArray[np.int16]:
         """Stage of every frame with edits, (T,) int16, -1 where unlabelled."""
         edits = self._edits()
         if "stage" in edits:
@@ -163,12 +165,12 @@ class Episode:
         return [StageSegment(start, end, k, names[k]) for start, end, k in runs_of(self.stage) if k >= 0]
 
     @property
-    def timestamp(self) -> np.ndarray:
+    def timestamp(self) -> npt.NDArray[np.float64]:
         """Seconds on the source's own clock, (T,) f64."""
         return self.rows(TIMESTAMP).copy()
 
     @property
-    def receive_timestamp(self) -> np.ndarray | None:
+    def receive_timestamp(self) -> npt.NDArray[np.float64] | None:
         """Seconds on the receiver's clock, (T,) f64; None where it was not recorded."""
         if not (self.path / RECEIVE_TIMESTAMP.key).exists():
             return None
@@ -209,7 +211,7 @@ class Episode:
         """
         return EpisodeArray(self, self._feature(key))
 
-    def frames(self, key: str, indices: Index, size: tuple[int, int] | None = None) -> np.ndarray:
+    def frames(self, key: str, indices: Index, size: tuple[int, int] | None = None) -> Array:
         """Decoded frames (n, H, W, C), or (n, h, w, C) where ``size`` = (h, w) is given.
 
         With ``size``, JPEG frames are decoded at a half, a quarter or an eighth of their sides where that is still at
@@ -229,9 +231,7 @@ class Episode:
         sides = None if size is None else (int(size[0]), int(size[1]))
         return self.shard(feature, sides).read(numbers, sides)
 
-    def stored_frames(
-        self, feature: Feature, numbers: Sequence[int], size: tuple[int, int] | None = None
-    ) -> np.ndarray:
+    def stored_frames(self, feature: Feature, numbers: Sequence[int], size: tuple[int, int] | None = None) -> Array:
         """As ``frames``, decoded from the episode itself even where ``robo-rm cache`` keeps them decoded."""
         return self._store.shard(self.entry, feature).read(numbers, size)
 
@@ -256,7 +256,7 @@ class Episode:
         numbers: list[int] = np.arange(self.length)[picked].ravel().tolist()
         return numbers, False
 
-    def rows(self, feature: Feature) -> np.ndarray:
+    def rows(self, feature: Feature) -> Array:
         """The whole of a low-dimensional array (T, ...), read-only.
 
         Raises:

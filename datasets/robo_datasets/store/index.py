@@ -99,15 +99,25 @@ def read_attributes(folder: Path, commit: CommitRecord) -> EpisodeRecord:
     Raises:
         CorruptionError: the file is missing or does not match its checksum.
     """
-    path = folder / GROUP_FILE
+    attributes: EpisodeRecord = read_group(folder, GROUP_FILE, commit)["attributes"]
+    return attributes
+
+
+def read_group(folder: Path, name: str, commit: CommitRecord) -> dict[str, Any]:
+    """A file of Zarr metadata in an episode's folder, checked against the commit record.
+
+    Raises:
+        CorruptionError: the file is missing or does not match its checksum.
+    """
+    path = folder / name
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise CorruptionError(f"{path} cannot be read: {error.strerror}") from error
-    if f"{crc32c(raw):08x}" != commit["files"].get(GROUP_FILE, {"crc32c": ""})["crc32c"]:
+    if f"{crc32c(raw):08x}" != commit["files"].get(name, {"crc32c": ""})["crc32c"]:
         raise CorruptionError(f"{path} was changed or damaged: its checksum does not match COMMIT.json")
-    attributes: EpisodeRecord = json.loads(raw)["attributes"]
-    return attributes
+    content: dict[str, Any] = json.loads(raw)
+    return content
 
 
 def write_index(root: Path, entries: Iterable[Entry]) -> None:

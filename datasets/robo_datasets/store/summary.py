@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robo_core.console import shortened
 from robo_datasets.store.demo_store import DemoStore
 from robo_datasets.store.layout import DERIVED
 
@@ -45,12 +46,21 @@ def summarise(store: DemoStore) -> list[tuple[str, str]]:
             how = f", JPEG quality {feature.quality} {feature.subsampling}"
         elif feature.codec:
             how = f", {feature.codec}"
-        elif isinstance(feature.names, list) and not feature.is_frames:
-            how = f" ({', '.join(map(str, feature.names))})"
+        elif not feature.is_frames and (names := _flat(feature.names)):
+            how = f" ({shortened(names)})"
         rows.append(("camera" if feature.is_frames else "feature", f"{key}: {shape} {feature.dtype}{how}"))
     rows += _origins(store)
     rows += _outcomes(store)
     return rows
+
+
+def _flat(names: object) -> list[str]:
+    """The names of a feature's values; LeRobot's older datasets have them in lists of lists, or by groups."""
+    if isinstance(names, dict):
+        return _flat(list(names.values()))
+    if not isinstance(names, list):
+        return []
+    return [text for name in names for text in (_flat(name) if isinstance(name, list) else [str(name)])]
 
 
 def _origins(store: DemoStore) -> list[tuple[str, str]]:

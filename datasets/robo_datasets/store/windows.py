@@ -3,12 +3,15 @@
 A window belongs to one frame of one episode, its anchor. For every key it takes the frames at some time offsets from
 the anchor; one plan gives all of them, so that an image can never go with another frame's action. What lies outside
 the episode is filled with its first or last frame and marked as padding.
+
+Reward models, policies and RL demonstrations draw windows of their own kinds. They stand on `read_columns` for what is
+low-dimensional, on `inside` for what is padding, and on `robo_datasets.store.decoded_frames` for images.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Full, Queue
 from typing import Generic, TypeVar
@@ -18,11 +21,74 @@ import numpy as np
 from robo_core.errors import StoreError
 from robo_core.threads import share, spans
 from robo_datasets.store.demo_store import DemoStore
+from robo_datasets.store.episode import Episode
 
 PAD_SUFFIX = "_is_pad"
 _POLL_S = 0.1
 
 Batch = TypeVar("Batch")
+
+
+def inside(wanted: np.ndarray, first: int | np.ndarray, last: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frames held to [first, last] of their episode, and which of them lay outside and are padding."""
+    held = np.minimum(np.maximum(wanted, first), last)
+    return held, held != wanted
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Low-dimensional features of E episodes in memory, one episode after the other.
+
+    Attributes:
+        arrays: key -> (N, ...) float32, all episodes one after the other.
+        uuids: the episodes, in that order.
+        starts: (E + 1,) int64, episode e holds the frames ``starts[e]`` to ``starts[e + 1] - 1``.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    uuids: tuple[str, ...]
+    starts: np.ndarray
+
+    @property
+    def frames(self) -> int:
+        """Number of frames N."""
+        return int(self.starts[-1])
+
+    @property
+    def ends(self) -> np.ndarray:
+        """(N,) int64, for each frame the first frame after its episode."""
+        return np.repeat(self.starts[1:], np.diff(self.starts))
+
+    @property
+    def firsts(self) -> np.ndarray:
+        """(N,) int64, for each frame the first frame of its episode."""
+        return np.repeat(self.starts[:-1], np.diff(self.starts))
+
+    def by_episode(self, key: str) -> list[np.ndarray]:
+        """A feature of each episode, (T, ...)."""
+        return np.split(self.arrays[key], self.starts[1:-1])
+
+
+def read_columns(
+    episodes: Sequence[Episode],
+    keys: Sequence[str],
+    check: Callable[[Episode, str, np.ndarray, np.ndarray], None] = lambda episode, key, exact, values: None,
+) -> Columns:
+    """Read low-dimensional features whole; ``check`` is given each episode, key, stored array and its float32.
+
+    Raises:
+        CorruptionError: stored bytes are damaged.
+    """
+    parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
+    for episode in episodes:
+        for key in keys:
+            exact = np.asarray(episode[key][:])
+            values = exact.astype(np.float32)
+            check(episode, key, exact, values)
+            parts[key].append(values)
+    starts = np.concatenate([[0], np.cumsum([episode.length for episode in episodes])]).astype(np.int64)
+    arrays = {key: np.concatenate(values) for key, values in parts.items()}
+    return Columns(arrays, tuple(episode.uuid for episode in episodes), starts)
 
 
 @dataclass(frozen=True)
@@ -96,11 +162,9 @@ class WindowPlan:
         anchor, last = (number - first) * self._every, int(self._lengths[episode]) - 1
         frames, padding = {}, {}
         for keys in self._patterns.values():
-            wanted = anchor + self.offsets[keys[0]]
-            inside = np.minimum(np.maximum(wanted, 0), last)
-            outside = inside != wanted
+            held, outside = inside(anchor + self.offsets[keys[0]], 0, last)
             for key in keys:
-                frames[key], padding[key] = inside, outside
+                frames[key], padding[key] = held, outside
         return Window(self.uuids[episode], anchor, frames, padding)
 
     def windows_of(self, episode: int) -> range:

@@ -20,6 +20,7 @@ from typing import Self
 
 import numpy as np
 
+from robo_core.arrays import Array
 from robo_core.checksummed import crc32c, sync_folder, sync_tree
 from robo_core.errors import EpisodeBusyError, EpisodeThereError, LabelError, StoreError, StoreWriteError
 from robo_datasets.store.features import Feature
@@ -167,9 +168,9 @@ class EpisodeWriter:
 
     def extend(
         self,
-        frames: Mapping[str, Sequence[object] | np.ndarray],
-        timestamps: Sequence[float] | np.ndarray | None = None,
-        stage: Sequence[int] | np.ndarray | None = None,
+        frames: Mapping[str, Sequence[object] | Array],
+        timestamps: Sequence[float] | Array | None = None,
+        stage: Sequence[int] | Array | None = None,
     ) -> None:
         """Append many frames at once: every feature as an array (n, ...), stamps and stages (n,).
 

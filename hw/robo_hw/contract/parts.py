@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from robo_hw.contract.reading import given
+
 VERSION = 2
 """Of the file format."""
 UNIT_OF_KIND = {"revolute": "rad", "continuous": "rad", "prismatic": "m", "fraction": "1"}
@@ -57,14 +59,14 @@ class Joint:
 class Camera:
     """One camera and when its silence matters; times in seconds."""
 
-    name: str
-    topic: str
-    width: int
-    height: int
-    rate: float
-    degraded_after: float
-    stop_after: float
-    frozen_after: float
+    name: str = given("the camera's name, as in observation.images.NAME")
+    topic: str = given("its image topic")
+    width: int = given("pixels", most=16384)
+    height: int = given("pixels", most=16384)
+    rate: float = given("its frames per second", above=0, most=1000)
+    degraded_after: float = given("seconds of silence before slowing down", above=0)
+    stop_after: float = given("seconds of silence before stopping", above=0, most=10)
+    frozen_after: float = given("seconds of identical images before stopping", above=0, most=60)
     """How long the image may stay the same, pixel for pixel, while the arm moves."""
 
 
@@ -96,7 +98,7 @@ class StopSignal:
     field: str
     """Where the value stands in the message; dots lead into nested messages."""
     ok: tuple[bool | int | float | str, ...]
-    heartbeat: float
+    heartbeat: float = given("the longest silence in s, 0 for any", default=0.0, least=0, most=60)
     """Longest silence in seconds before that disarms, too; 0: silence is allowed, as for latched topics."""
 
 
@@ -105,7 +107,7 @@ class EstopSource:
     """A topic (std_msgs/msg/Bool) on which ``true`` is an emergency stop; any source stops, each releases its own."""
 
     name: str
-    heartbeat: float
+    heartbeat: float = given("the longest silence in s, 0 for any", default=0.0, least=0, most=60)
     """Longest silence in seconds before that is a stop, too; 0: silence is allowed."""
 
 
@@ -114,9 +116,9 @@ class GripperCommand:
     """An output of its own for the gripper joint: its position leaves the arm's command and goes there."""
 
     name: str
-    interface: str
+    interface: str = given("how it is spoken to", default="gripper_command", choices=("gripper_command",))
     """``gripper_command``: a control_msgs GripperCommand action."""
-    max_effort: float
+    max_effort: float = given("the force in N or Nm, 0 for the controller's own", default=0.0, least=0)
     """In N or Nm; 0: the controller's own."""
 
 
@@ -133,26 +135,26 @@ class Gripper:
 class Rates:
     """Hz."""
 
-    control: float
-    actions: float
-    joint_states: float
+    control: float = given("control ticks per second", above=0, most=2000)
+    actions: float = given("actions per second, as the policy was trained", above=0, most=1000)
+    joint_states: float = given("joint states per second", above=0, most=10000)
 
 
 @dataclass(frozen=True)
 class Deadlines:
     """Seconds on the steady clock."""
 
-    joint_states: float
+    joint_states: float = given("the oldest joint state in s", above=0, most=2)
     """Older joint states are a fault."""
-    actions: float
+    actions: float = given("the longest time without a new chunk in s", above=0, most=10)
     """Running longer than this without a new chunk stops the arm."""
-    chunk: float
+    chunk: float = given("the oldest observation a chunk may be made from in s", above=0, most=10)
     """A chunk whose observation is older than this is dropped."""
-    tick: float
+    tick: float = given("the longest control tick in s", above=0, most=1)
     """A control tick later than this finds the arm braking."""
-    idle: float
+    idle: float = given("how long to hold without a chunk in s", default=30.0, above=0, most=3600)
     """Holding longer than this without a chunk disarms: a motion must not begin when nobody expects it any more."""
-    skew: float
+    skew: float = given("between image and joint state in s", above=0, most=2)
     """Largest difference in time between an image and the joint state that are given to the policy together."""
 
 
@@ -160,28 +162,30 @@ class Deadlines:
 class Safety:
     """How cautious to be."""
 
-    cool_down: float
+    cool_down: float = given("seconds before a fault may be reset", least=0.5)
     """Seconds between the last fault and the earliest reset."""
-    reserve: float
+    reserve: float = given("the fraction left to braking", default=0.5, least=0.1, most=0.9)
     """Share (0..1) of acceleration and jerk that following the path leaves to braking."""
-    max_stop_time: float
+    max_stop_time: float = given("seconds to stop in", above=0, most=10)
     """Seconds within which the arm can always stop; it slows down beforehand rather than exceed it."""
-    degraded_rate: float
+    degraded_rate: float = given("the speed while degraded", default=0.5, above=0, most=1)
     """Speed (fraction of nominal) while an observation is late but not yet past its deadline."""
-    max_horizon: int
+    max_horizon: int = given("the longest chunk in actions", default=256, most=10_000)
     """Longest chunk accepted, in actions."""
-    rejections_before_fault: int
+    rejections_before_fault: int = given("chunks", default=5, most=1000)
     """So many malformed chunks in a row are a fault."""
-    in_fault: str
+    in_fault: str = given("what to command in a fault", choices=("silent", "follow_measured"))
     """``silent``: command nothing, for controllers that hold by themselves; ``follow_measured``: hold the measured pose
     and let go of it when the arm is moved, for controllers that keep the last command permanently."""
-    arm_states: int
+    arm_states: int = given("how many joint states have to agree", default=5, least=2, most=1000)
     """How many consecutive joint states have to agree, with each other and with their velocities, to arm."""
-    rearm_after_restart: bool
+    rearm_after_restart: bool = given("true or false", default=True)
     """Whether a policy server that came back needs a new ``arm``."""
-    zero_pose: str
+    zero_pose: str = given("whether a pose of zeros is real", default="refuse", choices=("refuse", "allow"))
     """``refuse`` or ``allow``: arming while every joint reads exactly 0, which many drivers say before they know."""
-    start_pose: str
+    start_pose: str = given(
+        "what to do in a pose far from all demonstrations", default="warn", choices=("off", "warn", "refuse")
+    )
     """``off``, ``warn`` or ``refuse``: arming in a pose that no demonstration began near."""
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
+from dataclasses import field, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
@@ -15,6 +17,12 @@ MAX_BYTES = 256 * 1024
 REQUIRED: object = object()
 TODO = "TODO"
 """What `robo-rm make-contract` writes where no file says a value."""
+Record = TypeVar("Record")
+
+
+def given(what: str, **rules: object) -> Any:
+    """A field of a dataclass that ``Reader.record`` reads: what to give, and the arguments of the read of its type."""
+    return field(metadata={"what": what, "rules": rules})
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -88,6 +96,17 @@ class Reader:
     def ignore(self, key: str) -> None:
         """Count a key as known without reading it."""
         self._asked.add(key)
+
+    def record(self, kind: type[Record], defaults: dict[str, object] | None = None, **known: object) -> Record:
+        """A dataclass whose fields say how they are read; ``defaults`` that depend on the rest of the file."""
+        reads: dict[object, Any] = {"float": self.number, "int": self.whole, "str": self.text, "bool": self.flag}
+        for one in fields(kind):  # type: ignore[arg-type]
+            if one.name not in known:
+                rules = dict(one.metadata["rules"])
+                if defaults and one.name in defaults:
+                    rules["default"] = defaults[one.name]
+                known[one.name] = reads[one.type](one.name, one.metadata["what"], **rules)
+        return kind(**known)
 
     def _get(self, key: str, default: object, what: str) -> object:
         self._asked.add(key)

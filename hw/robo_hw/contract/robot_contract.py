@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_hw.contract import differences as contract_differences
 from robo_hw.contract.lerobot_units import with_calibration
@@ -96,7 +97,7 @@ class RobotContract(ContractFields):
         """The joints' names in joint-state messages, in command order."""
         return tuple(joint.state_name for joint in self.joints)
 
-    def array(self, field: str) -> np.ndarray:
+    def array(self, field: str) -> npt.NDArray[np.float64]:
         """One number of every joint as (D,) float64, e.g. ``array("velocity")``; (D, 2) for ``position``, which
         is infinite where a joint is continuous."""
         return np.array([getattr(joint, field) for joint in self.joints], dtype=np.float64)

@@ -184,17 +184,8 @@ def _gripper(root: Reader, joints: tuple[Joint, ...]) -> Gripper | None:
 
 
 def _camera(reader: Reader) -> Camera:
-    rate = reader.number("rate", "its frames per second", above=0, most=1000)
-    camera = Camera(
-        name=reader.text("name", "the camera's name, as in observation.images.NAME"),
-        topic=topic_name(reader, "topic", "its image topic"),
-        width=reader.whole("width", "pixels", most=16384),
-        height=reader.whole("height", "pixels", most=16384),
-        rate=rate,
-        degraded_after=reader.number("degraded_after", "seconds of silence before slowing down", above=0),
-        stop_after=reader.number("stop_after", "seconds of silence before stopping", above=0, most=10),
-        frozen_after=reader.number("frozen_after", "seconds of identical images before stopping", above=0, most=60),
-    )
+    camera = reader.record(Camera, topic=topic_name(reader, "topic", "its image topic"))
+    rate = camera.rate
     if camera.degraded_after >= camera.stop_after:
         reader.problem(
             "degraded_after", f"{camera.degraded_after:g} s must be below stop_after {camera.stop_after:g} s"
@@ -208,11 +199,7 @@ def _camera(reader: Reader) -> Camera:
 
 def _rates(root: Reader) -> Rates:
     reader = root.section("rates", "rates in Hz: control, actions, joint_states")
-    rates = Rates(
-        control=reader.number("control", "control ticks per second", above=0, most=2000),
-        actions=reader.number("actions", "actions per second, as the policy was trained", above=0, most=1000),
-        joint_states=reader.number("joint_states", "joint states per second", above=0, most=10000),
-    )
+    rates = reader.record(Rates)
     if rates.control < rates.actions:
         reader.problem("control", f"{rates.control:g} Hz must not be below the {rates.actions:g} Hz of the actions")
     reader.finish()
@@ -231,14 +218,7 @@ def _unambiguous_turns(problems: list[str], joints: tuple[Joint, ...], deadlines
 def _deadlines(root: Reader, rates: Rates, cameras: tuple[Camera, ...]) -> Deadlines:
     reader = root.section("deadlines", "deadlines in seconds: joint_states, actions, chunk, tick, ...")
     frame = max((1 / camera.rate for camera in cameras if camera.rate > 0), default=0.0)
-    deadlines = Deadlines(
-        joint_states=reader.number("joint_states", "the oldest joint state in s", above=0, most=2),
-        actions=reader.number("actions", "the longest time without a new chunk in s", above=0, most=10),
-        chunk=reader.number("chunk", "the oldest observation a chunk may be made from in s", above=0, most=10),
-        tick=reader.number("tick", "the longest control tick in s", above=0, most=1),
-        idle=reader.number("idle", "how long to hold without a chunk in s", default=30.0, above=0, most=3600),
-        skew=reader.number("skew", "between image and joint state in s", max(0.1, 1.5 * frame), above=0, most=2),
-    )
+    deadlines = reader.record(Deadlines, {"skew": max(0.1, 1.5 * frame)})
     if deadlines.skew <= frame:
         reader.problem(
             "skew", f"{deadlines.skew:g} s is not longer than one frame of the slowest camera, {frame:.3g} s"
@@ -253,27 +233,9 @@ def _deadlines(root: Reader, rates: Rates, cameras: tuple[Camera, ...]) -> Deadl
 
 def _safety(root: Reader, deadlines: Deadlines, interface: str) -> Safety:
     reader = root.section("safety", "how cautious to be: cool_down, max_stop_time, ...")
-    safety = Safety(
-        cool_down=reader.number("cool_down", "seconds before a fault may be reset", least=0.5),
-        reserve=reader.number("reserve", "the fraction left to braking", default=0.5, least=0.1, most=0.9),
-        max_stop_time=reader.number("max_stop_time", "seconds to stop in", above=0, most=10),
-        degraded_rate=reader.number("degraded_rate", "the speed while degraded", default=0.5, above=0, most=1),
-        max_horizon=reader.whole("max_horizon", "the longest chunk in actions", default=256, most=10_000),
-        rejections_before_fault=reader.whole("rejections_before_fault", "chunks", default=5, most=1000),
-        # A forward command controller keeps the last command permanently; the others hold, or stop, by themselves.
-        in_fault=reader.text(
-            "in_fault",
-            "what to command in a fault",
-            default="follow_measured" if interface == "forward_command" else "silent",
-            choices=("silent", "follow_measured"),
-        ),
-        arm_states=reader.whole("arm_states", "how many joint states have to agree", default=5, least=2, most=1000),
-        rearm_after_restart=reader.flag("rearm_after_restart", "true or false", default=True),
-        zero_pose=reader.text("zero_pose", "whether a pose of zeros is real", "refuse", ("refuse", "allow")),
-        start_pose=reader.text(
-            "start_pose", "what to do in a pose far from all demonstrations", "warn", ("off", "warn", "refuse")
-        ),
-    )
+    # A forward command controller keeps the last command permanently; the others hold, or stop, by themselves.
+    in_fault = "follow_measured" if interface == "forward_command" else "silent"
+    safety = reader.record(Safety, {"in_fault": in_fault})
     if reader.has("arm_tolerance"):
         reader.ignore("arm_tolerance")
         reader.problem("arm_tolerance", "is given to each joint, in its own unit: joints[].arm_tolerance")

@@ -124,13 +124,7 @@ def _gripper_command(sink: Reader, gripper: str | None) -> GripperCommand | None
     reader = sink.section("gripper", "name and interface, or leave it out")
     if gripper is None:
         reader.problem("name", "there is no gripper in this contract; add the gripper section or leave this out")
-    output = GripperCommand(
-        name=topic_name(reader, "name", "the action's name"),
-        interface=reader.text(
-            "interface", "how it is spoken to", default="gripper_command", choices=("gripper_command",)
-        ),
-        max_effort=reader.number("max_effort", "the force in N or Nm, 0 for the controller's own", 0.0, least=0),
-    )
+    output = reader.record(GripperCommand, name=topic_name(reader, "name", "the action's name"))
     reader.finish()
     return output
 
@@ -142,22 +136,15 @@ def _stop_signal(reader: Reader) -> StopSignal:
     field = reader.text("field", "where the value stands in the message", default="data")
     if field and not _FIELD.fullmatch(field):
         reader.problem("field", f"{field!r} is not a field's name; give one as data or status.mode")
-    signal = StopSignal(
-        name=topic_name(reader, "name", "the topic's name"),
-        type=kind,
-        field=field,
-        ok=reader.scalars("ok", "the values, in a list, with which the arm may be commanded"),
-        heartbeat=reader.number("heartbeat", "the longest silence in s, 0 for any", default=0.0, least=0, most=60),
-    )
+    name = topic_name(reader, "name", "the topic's name")
+    ok = reader.scalars("ok", "the values, in a list, with which the arm may be commanded")
+    signal = reader.record(StopSignal, name=name, type=kind, field=field, ok=ok)
     reader.finish()
     return signal
 
 
 def _estop_source(reader: Reader) -> EstopSource:
-    source = EstopSource(
-        name=topic_name(reader, "name", "the topic's name"),
-        heartbeat=reader.number("heartbeat", "the longest silence in s, 0 for any", default=0.0, least=0, most=60),
-    )
+    source = reader.record(EstopSource, name=topic_name(reader, "name", "the topic's name"))
     reader.finish()
     return source
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+import numpy.typing as npt
 
 
 class State(Enum):
@@ -55,9 +56,9 @@ class Command:
     """What to send to the controller now, each array (D,) in the contract's units and joint order."""
 
     time: float
-    positions: np.ndarray
-    velocities: np.ndarray
-    accelerations: np.ndarray
+    positions: npt.NDArray[np.float64]
+    velocities: npt.NDArray[np.float64]
+    accelerations: npt.NDArray[np.float64]
     state: State
     stop_time: float
     """Seconds in which the arm would be at rest if it began to brake now."""

@@ -235,7 +235,7 @@ class SafetyCore:
             self._end_hold(now, f"{reason}; arm again")
         return self.epoch
 
-    def committed(self, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    def committed(self, horizon: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """For policies that inpaint (real-time chunking): the motion at the next chunk's actions (H, D), and how
         much of it to keep, (H,) in [0, 1]; observed now."""
         return self._motion.committed(horizon)
@@ -324,14 +324,14 @@ class SafetyCore:
         still = np.zeros_like(self._low)
         return None if position is None else Command(now, position.copy(), still, still.copy(), self.state, 0.0)
 
-    def braking(self, step: float) -> list[tuple[float, np.ndarray, np.ndarray]]:
+    def braking(self, step: float) -> list[tuple[float, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
         """How the arm comes to rest if it brakes from the last command: (seconds, positions, velocities) each ``step``.
 
         A controller that has it stops by itself, inside the limits, when no command follows. Empty at rest.
         """
         return self._motion.braking(step)
 
-    def pose(self) -> tuple[np.ndarray, float]:
+    def pose(self) -> tuple[npt.NDArray[np.float64], float]:
         """Measured positions (D,) in the contract's order, NaN where none came, and when the oldest was taken (s)."""
         return self._joints.measured.copy(), self._joints.oldest
 

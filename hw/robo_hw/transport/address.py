@@ -15,7 +15,6 @@ from pathlib import Path
 from robo_hw.errors import AddressError
 from robo_hw.transport.private import folder_problem, make_private_folder, run_folder, user_name
 
-DEFAULT = "unix:policy"
 _LONGEST_PATH = 100
 """The system's own limit is 108 bytes, 104 on some."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -218,6 +217,16 @@ def tuned(made: socket.socket) -> None:
     """Have small frames sent at once: TCP would hold one back until the one before it is acknowledged, 40 ms."""
     if made.family != socket.AF_UNIX:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def source(made: socket.socket) -> str:
+    """The address that a connection comes from, for people."""
+    if made.family == socket.AF_UNIX:
+        return "this computer"
+    try:
+        return str(made.getpeername()[0])
+    except OSError:
+        return "somebody who left"
 
 
 def _parsed(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from robo_hw.errors import AuthenticationError, CredentialsError
-from robo_hw.transport.address import Address
+from robo_hw.transport.address import Address, source
 from robo_hw.transport.channel import Channel, Steps
 from robo_hw.transport.private import peer_user, user_name, user_numbers
 from robo_hw.transport.secret import SharedSecret
@@ -50,9 +50,9 @@ class Credentials:
             return _UnixUser(self.trusted(), "it belongs to").steps
         if address.tls:
             identity = TlsIdentity(self.certificates or "", server=True)
-            return lambda made: identity.serve(made, _source(made))
+            return lambda made: identity.shake(made, source(made))
         secret = SharedSecret(self.secret, make=True)
-        return lambda made: secret.serve(made, _source(made))
+        return lambda made: secret.serve(made, source(made))
 
     def client(self, address: Address) -> Authenticate:
         """What a client does with each connection that it gets.
@@ -65,7 +65,7 @@ class Credentials:
             return _UnixUser(self.trusted(), "whoever serves there is").steps
         if address.tls:
             identity = TlsIdentity(self.certificates or "", server=False)
-            return lambda made: identity.join(made, str(address), address.host)
+            return lambda made: identity.shake(made, str(address), address.host)
         secret = SharedSecret(self.secret)
         return lambda made: secret.join(made, str(address))
 
@@ -105,10 +105,3 @@ class _UnixUser:
             )
         return Channel(made, f"user {user_name(user)}")
         yield  # a generator, as the others are
-
-
-def _source(made: socket.socket) -> str:
-    try:
-        return str(made.getpeername()[0])
-    except OSError:
-        return "somebody who left"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from robo_hw.errors import AuthenticationError
-from robo_hw.transport.address import tuned
+from robo_hw.transport.address import source, tuned
 from robo_hw.transport.channel import Channel, Waits, read_exactly, write_all
 from robo_hw.transport.credentials import Authenticate
 from robo_hw.transport.messages import shortened
@@ -141,7 +141,7 @@ class Gate:
             if len(self._waiting) >= MOST_WAITING:
                 self._make_room()
             until = time.monotonic() + self._seconds
-            waiting = _Waiting(made.fileno(), made, self._steps(made), _source(made), until)
+            waiting = _Waiting(made.fileno(), made, self._steps(made), source(made), until)
             self._waiting[waiting.descriptor] = waiting
             self._go_on(waiting)
 
@@ -220,12 +220,3 @@ class Gate:
         )
         self._reported_at, self._unreported = now, 0
         self._report(f"{many} {self._last}")
-
-
-def _source(made: socket.socket) -> str:
-    if made.family == socket.AF_UNIX:
-        return "this computer"
-    try:
-        return str(made.getpeername()[0])
-    except OSError:
-        return "somebody who left"

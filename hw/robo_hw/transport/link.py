@@ -26,7 +26,7 @@ from robo_hw.transport.limits import HELLO, chunk_limit, observation_limit
 from robo_hw.transport.messages import FROM_SERVER, PROTOCOL, Message, schema_hash
 from robo_hw.transport.offset import ClockOffset
 from robo_hw.transport.reports import Timeouts
-from robo_hw.transport.served import PolicyInfo, ServerInfo
+from robo_hw.transport.served import PLAIN, PolicyInfo, ServerInfo
 from robo_hw.transport.tls import meaning
 
 _PINGS = 64
@@ -172,16 +172,9 @@ class Link:
         if answer["protocol"] != PROTOCOL:
             raise Refused(f"protocol: the server speaks version {answer['protocol']}, this client {PROTOCOL}")
         self._connection.limit(chunk_limit(self._contract))
-        policy = PolicyInfo(
-            answer["policy"],
-            answer["kind"],
-            answer["chunk_size"],
-            answer["execution_horizon"],
-            answer["needs"],
-            answer["contract_hash"],
-            answer["history"],
-            {key: tuple(float(number) for number in at.ravel()[:3]) for key, at in answer["start_poses"].items()},
-        )
+        poses = {key: tuple(float(number) for number in at.ravel()[:3]) for key, at in answer["start_poses"].items()}
+        plain = {name: answer[name] for name in PLAIN}
+        policy = PolicyInfo(answer["policy"], needs=answer["needs"], start_poses=poses, **plain)
         return ServerInfo(
             answer["epoch"],
             policy if answer["chunk_size"] else None,

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 import numpy.typing as npt
+
+from robo_core.arrays import Array
 
 STATE = "observation.state"
 IMAGES = "observation.images."
@@ -27,9 +28,9 @@ class Observation:
 
     sequence: int
     observed_at: float
-    values: Mapping[str, np.ndarray]
+    values: Mapping[str, Array]
     executed: float | None = None
-    past: tuple[Mapping[str, np.ndarray], ...] = ()
+    past: tuple[Mapping[str, Array], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,12 @@ class PolicyInfo:
     not."""
     start_poses: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Joint -> [low, high] of its demonstrations' first states, for ``SafetyCore.arm``; empty where unknown."""
+
+
+PLAIN = ("kind", "chunk_size", "execution_horizon", "history", "contract_hash")
+"""Fields of a policy that travel as they are."""
+NO_POLICY = PolicyInfo("", "", 0, 0, {})
+"""What a server says where it only watches progress."""
 
 
 class PolicyRun(Protocol):

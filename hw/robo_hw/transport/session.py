@@ -20,7 +20,7 @@ from robo_hw.transport.images import ImageLayout, SlotReader
 from robo_hw.transport.limits import HELLO, MOST_NUMBERS, chunk_limit, observation_limit
 from robo_hw.transport.messages import PROTOCOL, Message, schema_hash, shortened
 from robo_hw.transport.reports import Timeouts
-from robo_hw.transport.served import IMAGES, STATE, Observation, ServerInfo
+from robo_hw.transport.served import IMAGES, NO_POLICY, PLAIN, STATE, Observation, ServerInfo
 from robo_hw.transport.workers import Job, Worker
 
 
@@ -169,23 +169,17 @@ class Session:
         self._connection.descriptors = []
         self.task = hello["task"]
         self._connection.limit(observation_limit(server.layout, shared))
-        info, policy = server.info, server.info.policy
+        info, policy = server.info, server.info.policy or NO_POLICY
         self._connection.send(
             {
                 "type": "welcome",
                 "protocol": PROTOCOL,
                 "epoch": server.epoch,
-                "policy": policy.name if policy else "",
-                "kind": policy.kind if policy else "",
-                "chunk_size": policy.chunk_size if policy else 0,
-                "execution_horizon": policy.execution_horizon if policy else 0,
-                "history": policy.history if policy else 1,
+                "policy": policy.name,
+                **{name: getattr(policy, name) for name in PLAIN},
                 "action_rate": info.action_rate,
-                "contract_hash": policy.contract_hash if policy else "",
-                "needs": {key: list(shape) for key, shape in (policy.needs.items() if policy else ())},
-                "start_poses": {
-                    key: np.array(at, np.float64) for key, at in (policy.start_poses.items() if policy else ())
-                },
+                "needs": {key: list(shape) for key, shape in policy.needs.items()},
+                "start_poses": {key: np.array(at, np.float64) for key, at in policy.start_poses.items()},
                 "progress_needs": {key: list(shape) for key, shape in info.progress_needs.items()},
                 "progress_rate": info.progress_rate,
                 "stages": list(info.stages),

@@ -14,7 +14,6 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Generator
 from pathlib import Path
 
 from robo_hw.errors import AuthenticationError, CredentialsError
@@ -87,24 +86,13 @@ class TlsIdentity:
             raise CredentialsError(f"certificates {place}: {meaning(error)}") from None
         self._check_own(own, server)
 
-    def serve(self, made: socket.socket, peer: str) -> Steps:
-        """The server's steps with one client.
+    def shake(self, made: socket.socket, peer: str, host: str | None = None) -> Steps:
+        """A server's steps with one client, or a client's with the server at ``host``.
 
         Raises:
-            AuthenticationError: no TLS 1.3, or a certificate that is missing, expired or not pinned.
-            ConnectionError: it left.
+            AuthenticationError: no TLS 1.3, or a certificate that is missing, expired, not pinned or of another name.
+            ConnectionError: the other side left.
         """
-        return (yield from self._shake(made, peer))
-
-    def join(self, made: socket.socket, peer: str, host: str) -> Steps:
-        """The client's steps with the server at ``host``.
-
-        Raises:
-            AuthenticationError: as above, or the certificate is for another name.
-        """
-        return (yield from self._shake(made, peer, host))
-
-    def _shake(self, made: socket.socket, peer: str, host: str | None = None) -> Generator[int, None, TlsChannel]:
         made.setblocking(False)
         try:
             wrapped = self._context.wrap_socket(made, self._server, False, server_hostname=host)

@@ -44,10 +44,8 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            f"policy_node = {NAME}.entry_points:policy",
-            f"recorder_node = {NAME}.entry_points:recorder",
-            f"monitor_node = {NAME}.entry_points:monitor",
-            f"mujoco_arm_node = {NAME}.entry_points:mujoco_arm",
+            f"{node} = {NAME}.entry_points:main"
+            for node in ("policy_node", "recorder_node", "monitor_node", "mujoco_arm_node")
         ]
     },
 )

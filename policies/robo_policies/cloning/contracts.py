@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import robo_hw
 from robo_core.errors import StoreError
+from robo_policies import serving
 from robo_policies.cloning.windows import ACTION
 
 if TYPE_CHECKING:
     from robo_datasets import DemoStore
+    from robo_policies.cloning.learned import SavedPolicy
 
 OF_THE_JOINTS = ("contract hash", "joints", "state", "units")
 """The findings of `robo_policies.serving.fit` that a simulated arm shares with a real one."""
@@ -21,14 +24,9 @@ def check_store_contract(store: DemoStore, contract: str) -> None:
         StoreError: the store was recorded under another contract, or its actions are not the contract's joints.
         ContractError: the contract cannot be read, or is wrong.
     """
-    from robo_hw.contract.robot_contract import RobotContract
-    from robo_policies.serving.values import match_values
-
-    wanted = RobotContract.load(contract)
+    wanted = robo_hw.RobotContract.load(contract)
     if store.contract_hash is not None and store.contract_hash != wanted.hash:
-        from robo_policies.serving.fit import recorded_contract
-
-        made, lines = recorded_contract("store", store.contract)
+        made, lines = serving.recorded_contract("store", store.contract)
         lines = lines if made is None else made.difference(wanted)
         why = f": {'; '.join(lines[:3])}" if lines else ""
         raise StoreError(
@@ -42,12 +40,12 @@ def check_store_contract(store: DemoStore, contract: str) -> None:
             f"{store.path}: its actions have {size} values, and {contract} has {len(wanted.joints)} joints "
             f"({', '.join(wanted.joint_names)})"
         )
-    found = match_values(feature.get("names") if feature else None, wanted, "action")
+    found = serving.match_values(feature.get("names") if feature else None, wanted, "action")
     if found.problem:
         raise StoreError(f"{store.path}: {found.problem} ({contract})")
 
 
-def check_policy_contract(policy: Any, contract: str) -> str | None:
+def check_policy_contract(policy: SavedPolicy, contract: str) -> str | None:
     """Refuse a policy that was trained under another contract than ``contract``, a file or the name of an example.
 
     Returns:
@@ -57,12 +55,13 @@ def check_policy_contract(policy: Any, contract: str) -> str | None:
         ModelError: it was trained under another one, or for other joints; names the fields that differ.
         ContractError: the contract cannot be read, or is wrong.
     """
-    from robo_hw.contract.robot_contract import RobotContract
-    from robo_policies.serving.fit import WARN, policy_findings, refuse
-
     # Cameras, rates and lengths of chunks are the real arm's business: deploy-check and serve-policy look at them.
-    found = [one for one in policy_findings(policy, RobotContract.load(contract)) if one.check in OF_THE_JOINTS]
-    refuse(found, f"the policy in {policy.folder}")
-    if any(finding.verdict == WARN for finding in found):
+    found = [
+        one
+        for one in serving.policy_findings(policy, robo_hw.RobotContract.load(contract))
+        if one.check in OF_THE_JOINTS
+    ]
+    serving.refuse(found, f"the policy in {policy.folder}")
+    if any(finding.verdict == serving.WARN for finding in found):
         return f"the policy in {policy.folder} does not say under which robot contract it was trained"
     return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from robo_core.errors import MissingPartError, ModelError
 from robo_datasets.store.jpeg import resize
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 
     from robo_policies.cloning.images import Size
     from robo_policies.cloning.steering import Steering
+    from robo_policies.rl.policy import RlPolicy
 
 KINDS = ("act", "diffusion")
 NOISE_SEED = 0
+
+SavedPolicy: TypeAlias = "LearnedPolicy | RlPolicy"
+"""What a policy folder holds."""
 
 
 class LearnedPolicy:
@@ -66,7 +71,9 @@ class LearnedPolicy:
         """Where the network is."""
         return str(self._policy.config.device)
 
-    def act(self, observation: Mapping[str, Any], noise: np.ndarray | None = None) -> np.ndarray:
+    def act(
+        self, observation: Mapping[str, npt.ArrayLike], noise: npt.ArrayLike | None = None
+    ) -> npt.NDArray[np.float32]:
         """The next actions, in the units of the demonstrations.
 
         Args:
@@ -163,7 +170,7 @@ class LearnedPolicy:
         return np.moveaxis(pictures, -1, -3), single
 
     def _diffuse(
-        self, batch: dict[str, torch.Tensor], noise: torch.Tensor | None, observation: Mapping[str, Any]
+        self, batch: dict[str, torch.Tensor], noise: torch.Tensor | None, observation: Mapping[str, npt.ArrayLike]
     ) -> torch.Tensor:
         """All actions from the present one on, (B, H, A), still normalised."""
         import torch
@@ -186,24 +193,29 @@ class LearnedPolicy:
         return chunk
 
 
-def load_policy(folder: str | Path, device: str = "auto") -> Any:
+def load_policy(folder: str | Path, device: str = "auto") -> SavedPolicy:
     """Load a policy that `robo-rm train-policy`, LeRobot or `robo-rm train-rl` saved.
 
     Returns:
-        A `LearnedPolicy`, or for train-rl's a `robo_policies.rl.policy.RlPolicy`, which is used alike.
+        For train-rl's folders an `RlPolicy`, for others a `LearnedPolicy`; both are used alike.
 
     Raises:
         ModelError: the folder is missing, holds no policy, holds one of another kind, or a file is damaged.
         MissingPartError: LeRobot is not installed.
         ConfigError: the device does not exist.
     """
+    if (Path(folder) / "rl_policy.json").is_file():
+        from robo_policies.rl.policy import load_rl_policy
+
+        return load_rl_policy(Path(folder), pick_device(device), load_learned_policy)
+    return load_learned_policy(folder, device)
+
+
+def load_learned_policy(folder: str | Path, device: str = "auto") -> LearnedPolicy:
+    """Load a policy of LeRobot's; errors as in `load_policy`."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; give one that `robo-rm train-policy` wrote")
-    if (folder / "rl_policy.json").is_file():
-        from robo_policies.rl.policy import load_rl_policy
-
-        return load_rl_policy(folder, pick_device(device), load_policy)
     if not (folder / "config.json").is_file():
         unfinished = (folder / "training").is_dir()
         hint = "its training is unfinished, repeat the same train-policy command" if unfinished else "train one first"

@@ -52,7 +52,7 @@ BOUNDS = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": 
 
 
 def train_lerobot_policy(
-    policy: Any,
+    policy: torch.nn.Module,
     store: DemoStore,
     out: Path,
     budget: Budget,
@@ -88,7 +88,7 @@ def train_lerobot_policy(
     for settings in (weights, training):
         settings.validate()
     check_output(out, POLICY)
-    config = policy.config
+    config: Any = policy.config
     device = str(config.device)
     learner = PolicyLearner(policy, constant)
     demonstrations = load_demonstrations(store)

@@ -21,7 +21,7 @@ from robo_core.outputs import POLICY, OutputFolder
 from robo_policies.cloning.checkpoint import CARD, policy_files, read_card, write_card
 from robo_policies.cloning.holdout import held_out_errors, hold_out
 from robo_policies.cloning.images import Pictures, pick_cameras
-from robo_policies.cloning.learned import LearnedPolicy, load_policy
+from robo_policies.cloning.learned import LearnedPolicy, load_learned_policy
 from robo_policies.cloning.learner import Learner
 from robo_policies.cloning.learners import make_learner
 from robo_policies.cloning.sample_weights import SampleWeights, effective_samples, sample_weights, weight_warnings
@@ -190,13 +190,15 @@ def train_policy(
         write_card(out, card | {"metrics": metrics})
         if held.any():
             weighed = sampled.values if weights.mode == "rabc" else None
-            metrics |= held_out_errors(load_policy(out, device), demonstrations, held, statistics, pictures, weighed)
+            metrics |= held_out_errors(
+                load_learned_policy(out, device), demonstrations, held, statistics, pictures, weighed
+            )
             write_card(out, card | {"metrics": metrics})
         if result.ended_by != MINUTES:
             # A run that was cut off can be resumed.
             (out / TRAINING_FOLDER / CHECKPOINT).unlink(missing_ok=True)
     wait_for_all()
-    trained_policy = load_policy(out, device)
+    trained_policy = load_learned_policy(out, device)
     return TrainedPolicy(trained_policy, trained_policy.card["metrics"], result.losses, False, result.held_out)
 
 
@@ -282,7 +284,7 @@ def _finished(out: Path, fingerprint: dict[str, Any]) -> TrainedPolicy | None:
     losses, held_out = (
         np.load(out / TRAINING_FOLDER / f"{name}.npy", allow_pickle=False) for name in ("losses", "held_out")
     )
-    return TrainedPolicy(load_policy(out), card["metrics"], losses, resumed=True, held_out=held_out.tolist())
+    return TrainedPolicy(load_learned_policy(out), card["metrics"], losses, resumed=True, held_out=held_out.tolist())
 
 
 def _held_out_loss(

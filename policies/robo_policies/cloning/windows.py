@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from robo_core.errors import ModelError, StoreError
+from robo_datasets.store.windows import Columns, inside, read_columns
 from robo_policies.cloning.images import shifted
 from robo_rm.training.constant import RESOLUTION, constant, describe_constant
 from robo_rm.training.summary import check_finite
@@ -20,7 +21,7 @@ from robo_rm.training.summary import check_finite
 if TYPE_CHECKING:
     import torch
 
-    from robo_datasets import DemoStore
+    from robo_datasets import DemoStore, Episode
     from robo_policies.cloning.images import Pictures
 
 STATE = "observation.state"
@@ -29,13 +30,10 @@ ACTION = "action"
 
 
 @dataclass(frozen=True)
-class Demonstrations:
+class Demonstrations(Columns):
     """The low-dimensional frames of a store, episode after episode.
 
     Attributes:
-        arrays: key -> (N, D) float32, all episodes one after the other.
-        uuids: the episodes, in that order.
-        starts: (E + 1,) int64, episode e holds the frames ``starts[e]`` to ``starts[e + 1] - 1``.
         success: (E,) object, True, False or None (unknown).
         fps: frames per second of the store.
         task: the task text of the first episode.
@@ -44,30 +42,12 @@ class Demonstrations:
         lost: places whose motion float32 cannot hold, in words.
     """
 
-    arrays: Mapping[str, np.ndarray]
-    uuids: tuple[str, ...]
-    starts: np.ndarray
     success: np.ndarray
     fps: float
     task: str
     content_hash: str
     tasks: tuple[str, ...] = ()
     lost: str = ""
-
-    @property
-    def frames(self) -> int:
-        """Number of frames N."""
-        return int(self.starts[-1])
-
-    @property
-    def ends(self) -> np.ndarray:
-        """(N,) int64, for each frame the first frame after its episode."""
-        return np.repeat(self.starts[1:], np.diff(self.starts))
-
-    @property
-    def firsts(self) -> np.ndarray:
-        """(N,) int64, for each frame the first frame of its episode."""
-        return np.repeat(self.starts[:-1], np.diff(self.starts))
 
 
 def load_demonstrations(store: DemoStore) -> Demonstrations:
@@ -86,22 +66,17 @@ def load_demonstrations(store: DemoStore) -> Demonstrations:
         shape = tuple(store.features[key]["shape"])
         if len(shape) != 1:
             raise StoreError(f"{store.path}: {key!r} has shape {shape} per frame; a vector is needed here")
-    parts: dict[str, list[np.ndarray]] = {key: [] for key in wanted}
     bounds: dict[str, list[np.ndarray]] = {key: [] for key in wanted}
+
+    def check(episode: Episode, key: str, exact: np.ndarray, values: np.ndarray) -> None:
+        check_finite(values, episode.uuid, key, store.path)
+        if len(exact):
+            bounds[key].append(np.stack([exact.min(0), exact.max(0)]).astype(np.float64))
+
     episodes = [store.episode(uuid) for uuid in store.uuids]
-    for episode in episodes:
-        for key in wanted:
-            exact = np.asarray(episode[key][:])
-            values = exact.astype(np.float32)
-            check_finite(values, episode.uuid, key, store.path)
-            parts[key].append(values)
-            if len(exact):
-                bounds[key].append(np.stack([exact.min(0), exact.max(0)]).astype(np.float64))
     tasks = tuple(episode.task or "" for episode in episodes)
     return Demonstrations(
-        arrays={key: np.concatenate(values) for key, values in parts.items()},
-        uuids=tuple(store.uuids),
-        starts=np.concatenate([[0], np.cumsum([len(values) for values in parts[ACTION]])]).astype(np.int64),
+        **vars(read_columns(episodes, wanted, check)),
         success=np.array([episode.success for episode in episodes], dtype=object),
         fps=float(store.fps),
         task=next((task for task in tasks if task), ""),
@@ -276,11 +251,10 @@ class Windows:
             offset, scale = affine(statistics[key], span.bounded)
             self._tensors[key] = torch.from_numpy(((values - offset) / scale).astype(np.float32)).to(device)
         self._ends, self._firsts = demonstrations.ends, demonstrations.firsts
-        self._bounds = torch.from_numpy(np.stack([self._firsts, self._ends - 1])).to(device)
         # Divided by the mean over the data set, not over the batch: a batch of poor frames must not be scaled up.
         self._weights = torch.from_numpy(weights / weights[self._eligible].mean()).float().to(device)
         self._span, self._device = span, device
-        self._actions = torch.arange(-span.past, span.chunk_size, device=device)
+        self._actions = np.arange(-span.past, span.chunk_size)
         self._pictures, self._shift = pictures, shift
         self._colours = {
             key: [torch.from_numpy(statistics[key][name]).to(device) for name in ("mean", "std")]
@@ -310,7 +284,7 @@ class Windows:
         """The pictures of samples, (B, n, H, W, 3) uint8, shifted as ``draw`` (seed, step) says."""
         if self._pictures is None:
             return {}
-        seen = np.maximum(frames[:, None] + np.arange(-self._span.past, 1), self._firsts[frames][:, None])
+        seen, _ = self._inside(frames, self._actions[: self._span.past + 1])
         read = self._pictures.read(seen.ravel())
         result = {key: values.reshape(*seen.shape, *values.shape[1:]) for key, values in read.items()}
         if draw is not None and self._shift:
@@ -330,20 +304,21 @@ class Windows:
 
         frames, pictures = drawn
         at = torch.from_numpy(frames).to(self._device)
-        first, last = self._bounds[:, at, None]
-        seen = (
-            at if not self._span.stacked else torch.maximum(at[:, None] + self._actions[: self._span.past + 1], first)
-        )
+        rows, padding = (torch.from_numpy(part).to(self._device) for part in self._inside(frames, self._actions))
+        seen = rows[:, : self._span.past + 1] if self._span.stacked else at
         batch = {key: values[seen] for key, values in self._tensors.items() if key != ACTION}
-        wanted = at[:, None] + self._actions
-        batch[ACTION] = self._tensors[ACTION][wanted.clamp(first, last)]
-        batch["action_is_pad"] = (wanted < first) | (wanted > last)
+        batch[ACTION] = self._tensors[ACTION][rows]
+        batch["action_is_pad"] = padding
         batch["weight"] = self._weights[at]
         for key, values in pictures.items():
             mean, std = self._colours[key]
             picture = torch.from_numpy(values if self._span.stacked else values[:, -1]).to(self._device)
             batch[key] = (picture.movedim(-1, -3).float() / 255 - mean) / std
         return batch
+
+    def _inside(self, frames: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Frames (B, n) at offsets from ``frames`` (B,), held to their episodes, and which are padding."""
+        return inside(frames[:, None] + offsets, self._firsts[frames][:, None], self._ends[frames][:, None] - 1)
 
     def _draw(self, first: int, count: int, seed: int) -> np.ndarray:
         """Samples ``first`` to ``first + count`` of the endless row of permutations that ``seed`` names."""

@@ -8,6 +8,10 @@ the same command again to resume.
 
 from __future__ import annotations
 
+from robo_core.cli.following import say_next
+from robo_core.console import say
+from robo_core.outputs import OutputFolder
+from robo_policies import demo
 from robo_policies.demo.settings import Config
 
 GROUP = "whole line"
@@ -15,21 +19,15 @@ GROUP = "whole line"
 
 def run(config: Config) -> None:
     """Run the steps that have not finished, then write the report."""
-    from robo_core.console import say
-    from robo_core.outputs import OutputFolder
-    from robo_policies.demo.estimate import describe_time
-    from robo_policies.demo.pipeline import Pipeline
-    from robo_policies.demo.report import write_report
-    from robo_policies.demo.steps import demo_steps
-
     out = OutputFolder(config.out, config)
-    pipeline = Pipeline(out.folder)
-    steps = demo_steps(config, out.folder)
-    if estimate := describe_time(config, pipeline.unfinished(steps)):
+    pipeline = demo.Pipeline(out.folder)
+    steps = demo.demo_steps(config, out.folder)
+    if estimate := demo.describe_time(config, pipeline.unfinished(steps)):
         say(estimate)
     pipeline.run(steps)
-    metrics = write_report(out, pipeline.seconds)
+    metrics = demo.write_report(out, pipeline.seconds)
     out.write_metrics(
         metrics | {"seconds": sum(pipeline.seconds.values()), "peak_memory_gib": pipeline.peak_memory_gib}
     )
     say(f"report: {out.path('report.html')}")
+    say_next("import lerobot", source="YOUR_DATASET", store="demos.zarr")

@@ -8,10 +8,19 @@ Exit code: 0 go, 1 no-go, 2 the command itself was wrong.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 
 from omegaconf import MISSING
 
+import robo_datasets
+import robo_hw
+from robo_core.cli.following import say_next, say_then
+from robo_core.console import print_table, say
+from robo_core.errors import ConfigError
+from robo_core.outputs import OutputFolder, write_atomically
+from robo_hw import safety
+from robo_policies import serving
 from robo_policies.serving.cartesian_settings import CartesianSettings
 
 GROUP = "robot"
@@ -45,26 +54,18 @@ class Config:
 
 def run(config: Config) -> None:
     """Check, print the table, exit with 1 on a no-go."""
-    import json
-    from dataclasses import asdict
-
-    from robo_core.console import print_table, say
-    from robo_core.errors import ConfigError
-    from robo_core.outputs import OutputFolder, write_atomically
-    from robo_datasets import DemoStore
-    from robo_hw import RobotContract
-    from robo_hw.safety.schedule import MODES
-    from robo_policies.serving.deploy_check import deploy_check
-    from robo_policies.serving.loading import load
-
-    if config.mode not in MODES:
-        raise ConfigError(f"mode={config.mode!r} is no way to put chunks together; choose one of: {', '.join(MODES)}")
+    if config.mode not in safety.MODES:
+        raise ConfigError(
+            f"mode={config.mode!r} is no way to put chunks together; choose one of: {', '.join(safety.MODES)}"
+        )
     if config.episodes < 1 or not config.seconds > 0:
         raise ConfigError(f"episodes={config.episodes} and seconds={config.seconds} must be above 0")
-    contract = RobotContract.load(config.contract)
-    store = DemoStore.open(config.store)
-    loaded = load(config.policy, config.reward_model, config.device, config.cartesian)
-    checked = deploy_check(contract, loaded, store, config.episodes, config.seconds, config.mode, say)
+    contract = robo_hw.RobotContract.load(config.contract)
+    store = robo_datasets.DemoStore.open(config.store)
+    loaded = serving.load(config.policy, config.reward_model, config.device, config.cartesian)
+    checked = serving.deploy_check.deploy_check(
+        contract, loaded, store, config.episodes, config.seconds, config.mode, say
+    )
     rows = [[finding.part, finding.check, finding.verdict.upper(), finding.detail] for finding in checked.findings]
     print_table(f"{config.policy} on {contract.robot}", ["part", "check", "verdict", "what was found"], rows)
     if config.out is not None:
@@ -76,5 +77,8 @@ def run(config: Config) -> None:
     wrong = [finding for finding in checked.findings if finding.verdict == "no-go"]
     if wrong:
         say(f"NO-GO: {len(wrong)} finding{'s' if len(wrong) != 1 else ''}; {wrong[0].part}, {wrong[0].check}")
+        say_then(f"correct what the table says of {wrong[0].part}, then the same command again")
         raise SystemExit(1)
     say("GO, as far as this can see. A hardware emergency stop within reach is still required.")
+    model = config.reward_model or ""
+    say_next("serve-policy", policy=config.policy, reward_model=model, contract=config.contract)

@@ -10,12 +10,19 @@ compared with itself unsteered. `contract=` refuses a policy that was trained un
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
+from robo_core.cli.following import next_command, saved_setting, say_then
+from robo_core.console import print_table, say
+from robo_core.errors import ConfigError
+from robo_core.outputs import OutputFolder, write_atomically
+from robo_policies import cloning, evaluation
 from robo_policies.cloning.settings import Execution
 from robo_policies.cloning.steering_settings import SteeringSettings
 
@@ -58,17 +65,6 @@ class Config:
 
 def run(config: Config) -> None:
     """Evaluate, print the table, write the metrics."""
-    from pathlib import Path
-
-    from robo_core.console import print_table, say
-    from robo_core.errors import ConfigError
-    from robo_core.outputs import OutputFolder
-    from robo_policies.cloning.contracts import check_policy_contract
-    from robo_policies.cloning.learned import load_policy
-    from robo_policies.evaluation.comparison import compare
-    from robo_policies.evaluation.evaluate import check_request, evaluate
-    from robo_policies.evaluation.report import metric_rows, pair_rows, verdict, write_report
-
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=eval")
     folders = [config.policy] if config.baseline is None else [config.baseline, config.policy]
@@ -77,17 +73,19 @@ def run(config: Config) -> None:
     names = _names(folders)
     if config.steering.reward is not None:
         names[-1] += ", steered"
-    policies = {name: load_policy(folder, config.device) for name, folder in zip(names, folders, strict=True)}
+    policies = {name: cloning.load_policy(folder, config.device) for name, folder in zip(names, folders, strict=True)}
     steering = {name: SteeringSettings() for name in names} | {names[-1]: config.steering}
     for name, policy in policies.items():
-        unknown = check_policy_contract(policy, config.contract) if config.contract else None
+        unknown = cloning.check_policy_contract(policy, config.contract) if config.contract else None
         if unknown:
             say(f"warning: {unknown}")
-        check_request(policy, config.env, config.episodes, config.seed, config.execution, config.videos, steering[name])
+        evaluation.check_request(
+            policy, config.env, config.episodes, config.seed, config.execution, config.videos, steering[name]
+        )
     out = OutputFolder(config.out, config)
     results = {}
     for name, policy in policies.items():
-        results[name] = evaluate(
+        results[name] = evaluation.evaluate.evaluate(
             policy,
             config.env,
             config.episodes,
@@ -101,11 +99,13 @@ def run(config: Config) -> None:
         )
     evaluated = results[list(results)[-1]]
     metrics = _metrics(evaluated)
-    print_table(f"{' and '.join(results)} in {config.env}", ["metric", *results], metric_rows(results))
+    print_table(f"{' and '.join(results)} in {config.env}", ["metric", *results], evaluation.metric_rows(results))
     comparison = None
     if config.baseline is not None:
         first, second = results.values()
-        comparison = compare([one.success for one in first.rollouts], [one.success for one in second.rollouts])
+        comparison = evaluation.compare(
+            [one.success for one in first.rollouts], [one.success for one in second.rollouts]
+        )
         metrics |= {f"baseline/{key}": value for key, value in _metrics(first).items()}
         metrics |= {
             "difference": comparison.difference.value,
@@ -117,18 +117,20 @@ def run(config: Config) -> None:
         }
         first_name, second_name = results
         columns = ["starts on which", f"{second_name} succeeds", f"{second_name} fails"]
-        print_table("pairs", columns, pair_rows(comparison, first_name))
-        say(verdict(comparison, first_name, second_name)[1])
+        print_table("pairs", columns, evaluation.pair_rows(comparison, first_name))
+        say(evaluation.verdict(comparison, first_name, second_name)[1])
     out.write_metrics(metrics)
     _write_episodes(out, results)
-    write_report(out.folder, config.env, results, comparison)
+    store = saved_setting(config.policy, "store") or "STORE.zarr"
+    contract = config.contract or "YOUR_ROBOT.yaml"
+    following = next_command("deploy-check", policy=config.policy, store=store, contract=contract)
+    evaluation.write_report(out.folder, config.env, results, comparison, following)
     out.announce()
+    say_then(following)
 
 
 def _names(folders: list[str]) -> list[str]:
     """Distinct names of the folders: their last parts, as many as it takes."""
-    from pathlib import Path
-
     parts = [Path(folder).resolve().parts for folder in folders]
     for count in range(1, max(len(one) for one in parts) + 1):
         names = ["/".join(one[-count:]) for one in parts]
@@ -144,10 +146,6 @@ def _metrics(result: Evaluation) -> dict[str, float | None]:
 
 def _write_episodes(out: OutputFolder, results: Mapping[str, Evaluation]) -> None:
     """The rollouts of the evaluated policy in episodes.json, of the baseline in baseline_episodes.json."""
-    import json
-
-    from robo_core.outputs import write_atomically
-
     names = ["baseline_episodes.json", "episodes.json"][-len(results) :]
     for name, result in zip(names, results.values(), strict=True):
         rollouts = [rollout.as_dict() for rollout in result.rollouts]

@@ -8,10 +8,17 @@ arrived is kept. Needs the package rosbags: pip install 'robo-rm[ros]'.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import MISSING
 
+import robo_hw
+from robo_core.errors import ConfigError
+from robo_datasets import importers
+from robo_datasets.importers import rosbag
 from robo_datasets.importers.settings import ImportConfig
+from robo_hw.errors import ContractError
+from robo_policies import recording
 
 GROUP = "datasets"
 
@@ -44,23 +51,11 @@ class Config(ImportConfig):
 
 def run(config: Config) -> None:
     """Import, then say what was added."""
-    from robo_datasets.importers.processes import start_helper
+    importers.start_helper(config.workers, config.store, "rosbag.source")
 
-    start_helper(config.workers, config.store, "rosbag.source")
-    from pathlib import Path
-
-    from robo_core.errors import ConfigError
-    from robo_datasets.importers.command import check_places, run_import
-    from robo_datasets.importers.options import frame_size, plan_import
-    from robo_datasets.importers.rosbag.mapping import read_mapping
-    from robo_datasets.importers.rosbag.source import GAPS, RosbagSource
-    from robo_hw.contract.robot_contract import RobotContract
-    from robo_hw.errors import ContractError
-    from robo_policies.recording.bag_mapping import contract_mappings
-
-    check_places(config, "rosbag")
-    if config.gaps not in GAPS:
-        raise ConfigError(f"gaps={config.gaps} is not one of: {', '.join(GAPS)}")
+    importers.check_places(config, "rosbag")
+    if config.gaps not in rosbag.GAPS:
+        raise ConfigError(f"gaps={config.gaps} is not one of: {', '.join(rosbag.GAPS)}")
     if not config.robot and not config.mapping:
         raise ConfigError("give robot=CONTRACT or mapping=FILE, which say what the topics are")
     if config.fps is not None and not config.fps > 0:
@@ -68,23 +63,23 @@ def run(config: Config) -> None:
     fps, name, contract_hash, contract_data, mappings = config.fps, None, None, None, {}
     if config.robot:
         try:
-            contract = RobotContract.load(config.robot)
+            contract = robo_hw.RobotContract.load(config.robot)
         except ContractError as error:
             raise ConfigError(str(error)) from error
         name, contract_hash, contract_data = contract.robot, contract.hash, contract.to_dict()
-        mappings = {mapping.feature: mapping for mapping in contract_mappings(contract)}
+        mappings = {mapping.feature: mapping for mapping in recording.contract_mappings(contract)}
         fps = fps or contract.rates.actions
     if config.mapping:
-        own, rate = read_mapping(config.mapping)
+        own, rate = rosbag.read_mapping(config.mapping)
         mappings |= {mapping.feature: mapping for mapping in own}
         fps = config.fps or rate or fps
     if fps is None:
         raise ConfigError("give fps=30, for example; the mapping does not say")
-    source = RosbagSource(
+    source = rosbag.RosbagSource(
         config.source,
         list(mappings.values()),
         fps,
-        frame_size(config.size),
+        importers.frame_size(config.size),
         config.task,
         config.gaps,
         config.min_seconds,
@@ -92,5 +87,5 @@ def run(config: Config) -> None:
         config.clock,
         Path(config.definitions) if config.definitions else None,
     )
-    plan = plan_import(source, config.store, config.stages, config.stage_names, config.success)
-    run_import(config, source, plan, contract_hash=contract_hash, contract=contract_data)
+    plan = importers.plan_import(source, config.store, config.stages, config.stage_names, config.success)
+    importers.run_import(config, source, plan, contract_hash=contract_hash, contract=contract_data)

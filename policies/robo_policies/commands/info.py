@@ -8,6 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import robo_datasets
+from robo_core.cli.following import say_next
+from robo_core.console import print_table
+from robo_core.outputs import OutputFolder
+from robo_datasets import store
+from robo_datasets.commands.following import say_training
+from robo_policies import system
+
 GROUP = "whole line"
 
 
@@ -23,23 +31,19 @@ class Config:
 
 def run(config: Config) -> None:
     """Print the table."""
-    from robo_core.console import print_table
-    from robo_core.outputs import OutputFolder
-
     if config.store is not None:
-        from robo_datasets import DemoStore
-        from robo_datasets.store.summary import summarise
-
-        rows = summarise(DemoStore.open(config.store))
+        rows = store.summarise(robo_datasets.DemoStore.open(config.store))
         print_table(config.store, ["what", "found"], rows)
-        metrics = {str(name): value for name, value in rows}
+        metrics = {name: "; ".join(value for other, value in rows if other == name) for name, _ in rows}
     else:
-        from robo_policies.system.machine import examine_machine
-
-        findings = examine_machine()
+        findings = system.examine_machine()
         print_table("robo-rm info", ["part", "found", "fix"], [(f.part, f.found, f.fix) for f in findings])
         metrics = {finding.part: finding.found for finding in findings}
     if config.out is not None:
         out = OutputFolder(config.out, config)
         out.write_metrics(metrics)
         out.announce()
+    if config.store is not None:
+        say_training(config.store)
+    else:
+        say_next("demo", out="demo")

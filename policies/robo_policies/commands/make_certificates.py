@@ -9,8 +9,13 @@ to renew them, make a new folder and replace both sides.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import MISSING
+
+from robo_core.cli.following import say_next
+from robo_core.console import say
+from robo_policies import serving
 
 GROUP = "robot"
 
@@ -31,15 +36,17 @@ class Config:
 
 def run(config: Config) -> None:
     """Write the folders and say what to do with them."""
-    from pathlib import Path
-
-    from robo_core.console import say
-    from robo_policies.serving.certificates import make_certificates
-
     out = Path(config.out).expanduser()
-    made = make_certificates(out, config.hosts, config.clients, config.days)
+    made = serving.make_certificates(out, config.hosts, config.clients, config.days)
     say(f"wrote {', '.join(str(folder) for folder in made)}, valid for {config.days} days")
     say(f"copy {made[0]} to the computer that serves: serve-policy listen=tls://0.0.0.0:5555 certificates=FOLDER")
     for folder in made[1:]:
         say(f"copy {folder} to the arm's computer: policy_address:=tls://{config.hosts[0]}:5555, policy_certificates")
     say("then delete what is left here; whoever has a key can be that side")
+    say_next(
+        "serve-policy",
+        policy="POLICY",
+        contract="YOUR_ROBOT.yaml",
+        listen="tls://0.0.0.0:5555",
+        certificates=str(made[0]),
+    )

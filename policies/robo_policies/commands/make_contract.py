@@ -7,9 +7,19 @@ URDF and xacro are refused; continuous joints, and those that were left out (mim
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import MISSING
+
+import robo_hw
+from robo_core.cli.following import say_next
+from robo_core.console import say
+from robo_core.errors import ConfigError
+from robo_core.outputs import write_atomically
+from robo_hw import contract
+from robo_hw.errors import ContractError
 
 GROUP = "robot"
 OUT_IS_A_FILE = True
@@ -33,19 +43,6 @@ class Config:
 
 def run(config: Config) -> None:
     """Write the contract, and say what is left to complete."""
-    import os
-    from pathlib import Path
-
-    from robo_core.console import say
-    from robo_core.errors import ConfigError
-    from robo_core.outputs import write_atomically
-    from robo_hw import RobotContract
-    from robo_hw.contract.draft import draft_contract
-    from robo_hw.contract.joint_limits_file import read_joint_limits
-    from robo_hw.contract.lerobot_units import load_calibration
-    from robo_hw.contract.urdf import read_urdf
-    from robo_hw.errors import ContractError
-
     out = Path(config.out)
     if out.exists() and not config.overwrite:
         raise ConfigError(f"{out} is there already; give another out, or overwrite=true")
@@ -53,22 +50,23 @@ def run(config: Config) -> None:
         raise ConfigError(f"there is no folder {out.parent}; make it, or give another out")
     if config.limits and not config.urdf:
         raise ConfigError("limits are of the joints of a URDF: give urdf=FILE, too")
-    urdf = read_urdf(Path(config.urdf)) if config.urdf else None
+    urdf = contract.read_urdf(Path(config.urdf)) if config.urdf else None
     limits = None
     if urdf is not None and config.limits:
         turning = [joint.name for joint in urdf.joints if joint.kind != "prismatic"]
-        limits = read_joint_limits(Path(config.limits), [joint.name for joint in urdf.joints], turning)
-    calibration = load_calibration(Path(config.lerobot)) if config.lerobot else None
+        limits = contract.read_joint_limits(Path(config.limits), [joint.name for joint in urdf.joints], turning)
+    calibration = contract.load_calibration(Path(config.lerobot)) if config.lerobot else None
     file = os.path.relpath(config.lerobot, out.parent) if config.lerobot else ""
     sources = ", ".join(Path(given).name for given in (config.urdf, config.limits, config.lerobot) if given)
-    draft = draft_contract(urdf, limits, calibration, file, sources)
+    draft = contract.draft_contract(urdf, limits, calibration, file, sources)
     write_atomically(out, draft.text)
     for remark in draft.remarks:
         say(f"  {remark}")
     try:
-        RobotContract.load(out)
+        robo_hw.RobotContract.load(out)
     except ContractError as error:
         say(str(error))
         say(f"wrote {out}: complete what is listed above, and load it again (any command with contract={out} does)")
     else:
         say(f"wrote {out}")
+    say_next("deploy-check", policy="POLICY", store="STORE.zarr", contract=config.out)

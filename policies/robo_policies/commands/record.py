@@ -6,9 +6,19 @@ and index, and those that the store holds are skipped.
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
 
 from omegaconf import MISSING
+
+import robo_datasets
+from robo_core.cli.following import beside_store, say_next
+from robo_core.console import progress_bar, say
+from robo_core.errors import ConfigError
+from robo_core.outputs import OutputFolder
+from robo_core.threads import available_cores
+from robo_datasets import store as stores
+from robo_policies import recording
 
 GROUP = "datasets"
 
@@ -71,31 +81,13 @@ class Config:
 
 def run(config: Config) -> None:
     """Record what is missing and print what the store holds of it."""
-    import time
-
     import numpy as np
-
-    from robo_core.console import progress_bar, say
-    from robo_core.errors import ConfigError
-    from robo_core.outputs import OutputFolder
-    from robo_core.threads import available_cores
-    from robo_datasets import DemoStore
-    from robo_datasets.store.layout import utc_now
-    from robo_policies.recording.contract import recorded_contract
-    from robo_policies.recording.recorder import (
-        Recorded,
-        RecordingPlan,
-        creation_time,
-        missing_indices,
-        record_episodes,
-    )
-    from robo_policies.recording.summary import print_summary, summarise
 
     if config.episodes < 1:
         raise ConfigError(f"episodes={config.episodes} must be at least 1")
     if config.processes < 0:
         raise ConfigError(f"processes={config.processes} must be 0 (one per core) or more")
-    plan = RecordingPlan(
+    plan = recording.RecordingPlan(
         config.env,
         config.quality,
         config.seed,
@@ -113,8 +105,8 @@ def run(config: Config) -> None:
         plan.demonstrate(env, 0, np.random.default_rng(0))
         # Rendering once finds a wrong camera or a missing GL backend before anything is written.
         env.render_cameras(plan.cameras)
-        contract = recorded_contract(config.contract, plan, env.fps)
-        store = DemoStore.open_or_create(
+        contract = recording.recorded_contract(config.contract, plan, env.fps)
+        store = robo_datasets.DemoStore.open_or_create(
             config.store,
             plan.features(env),
             env.fps,
@@ -127,25 +119,25 @@ def run(config: Config) -> None:
     finally:
         env.close()
     wanted = range(config.episodes)
-    missing = missing_indices(store, plan, config.episodes)
-    created = creation_time(store, plan, wanted) or utc_now()
+    missing = recording.missing_indices(store, plan, config.episodes)
+    created = recording.creation_time(store, plan, wanted) or stores.utc_now()
     if len(missing) < config.episodes:
         say(f"{config.store} holds {config.episodes - len(missing)} of these {config.episodes} episodes already")
     successes = frames = 0
     began = time.monotonic()
     with progress_bar("record", config.episodes, "episodes", done=config.episodes - len(missing)) as bar:
 
-        def note(recorded: Recorded) -> None:
+        def note(recorded: recording.Recorded) -> None:
             nonlocal successes, frames
             successes += recorded.success
             frames += recorded.length
             bar.advance(1, note=f"{frames} frames, {successes} successes")
 
         if missing:
-            record_episodes(config.store, plan, missing, created, config.processes or available_cores(), note)
+            recording.record_episodes(config.store, plan, missing, created, config.processes or available_cores(), note)
     store.refresh()
-    metrics = summarise(store, [plan.uuid_of(index) for index in wanted])
-    print_summary(config.store, metrics)
+    metrics = recording.summarise(store, [plan.uuid_of(index) for index in wanted])
+    recording.print_summary(config.store, metrics)
     if missing:
         seconds = time.monotonic() - began
         metrics |= {"seconds": seconds, "recorded": len(missing), "frames_per_second": frames / seconds}
@@ -154,3 +146,4 @@ def run(config: Config) -> None:
         out = OutputFolder(config.out, config)
         out.write_metrics(metrics)
         out.announce()
+    say_next("train-reward", store=config.store, out=beside_store(config.store, "rm"))

@@ -10,6 +10,13 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+import robo_datasets
+from robo_core.cli.following import say_next
+from robo_core.console import print_table, progress_bar
+from robo_core.errors import ConfigError
+from robo_datasets import store as stores
+from robo_policies import recording
+
 GROUP = "datasets"
 
 
@@ -37,16 +44,11 @@ class Config:
 
 def run(config: Config) -> None:
     """Record what is missing and say what the store holds."""
-    from robo_core.console import print_table, progress_bar, say
-    from robo_core.errors import ConfigError
-    from robo_datasets import DemoStore
-    from robo_datasets.store.layout import utc_now
-    from robo_policies.recording.probes import probe_plans
-    from robo_policies.recording.recorder import Recorded, creation_time, missing_indices, record_episodes
-
     if config.episodes < 1:
         raise ConfigError(f"episodes={config.episodes} must be at least 1")
-    plans = probe_plans(config.env, config.probes, config.seed, config.image_size, config.cameras, config.render)
+    plans = recording.probe_plans(
+        config.env, config.probes, config.seed, config.image_size, config.cameras, config.render
+    )
     first = plans[0].make_env()
     try:
         # Rendering once finds a missing GL backend before anything is written.
@@ -55,23 +57,23 @@ def run(config: Config) -> None:
         features, fps, stages = plans[0].features(first), first.fps, first.stages
     finally:
         first.close()
-    store = DemoStore.open_or_create(config.store, features, fps, stages, robot=f"{config.env} arm")
-    missing = [missing_indices(store, plan, config.episodes) for plan in plans]
+    store = robo_datasets.DemoStore.open_or_create(config.store, features, fps, stages, robot=f"{config.env} arm")
+    missing = [recording.missing_indices(store, plan, config.episodes) for plan in plans]
     total, left = config.episodes * len(plans), sum(map(len, missing))
     lengths: dict[str, int] = {}
     with progress_bar("record", total, "episodes", done=total - left) as bar:
 
-        def note(recorded: Recorded) -> None:
+        def note(recorded: recording.Recorded) -> None:
             bar.advance(1, note=recorded.quality)
 
         for plan, indices in zip(plans, missing, strict=True):
-            created = creation_time(store, plan, range(config.episodes)) or utc_now()
+            created = recording.creation_time(store, plan, range(config.episodes)) or stores.utc_now()
             if indices:
-                record_episodes(config.store, plan, indices, created, 1, note)
+                recording.record_episodes(config.store, plan, indices, created, 1, note)
     store.refresh()
     known = store.lengths
     for plan in plans:
         lengths[plan.quality] = sum(known[plan.uuid_of(index)] for index in range(config.episodes))
     rows = [(probe, config.episodes, frames) for probe, frames in lengths.items()]
     print_table(f"Probes in {config.store}", ["probe", "episodes", "frames"], rows)
-    say(f"robo-rm eval-reward model=MODEL store=DEMOS probe_store={config.store} out=report counts them")
+    say_next("eval-reward", model="MODEL", store="DEMOS.zarr", probe_store=config.store, out="report")

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from robo_core.cli.following import say_next, say_then
+from robo_policies import robots
 from robo_policies.robots.settings import Config
 
 GROUP = "robot"
@@ -20,14 +22,13 @@ GROUP = "robot"
 
 def config_groups() -> dict[str, Mapping[str, type]]:
     """Each robot has settings of its own."""
-    from robo_policies.robots.lerobot_arm import LeRobotSettings
-    from robo_policies.robots.simulated_arm import SimulatedSettings
-
-    return {"robot": {"lerobot": LeRobotSettings, "simulated": SimulatedSettings}}
+    return {"robot": {"lerobot": robots.LeRobotSettings, "simulated": robots.SimulatedSettings}}
 
 
 def run(config: Config) -> None:
     """Check everything, connect, and run until q, Ctrl-C or SIGTERM."""
-    from robo_policies.robots.session import run_policy
-
-    run_policy(config)
+    robots.run_policy(config)
+    if config.record is not None:
+        say_next("doctor", store=config.record)
+    else:
+        say_then("record=STORE.zarr keeps the next runs as episodes to learn from")

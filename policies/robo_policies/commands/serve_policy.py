@@ -9,12 +9,22 @@ Progress is advisory: it never gates the safety core.
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+import robo_hw
+from robo_core.cli.following import say_then
+from robo_core.console import say
+from robo_core.errors import ConfigError
+from robo_core.outputs import OutputFolder
+from robo_hw import transport
+from robo_policies import serving
 from robo_policies.serving.cartesian_settings import CartesianSettings
-from robo_policies.serving.watch_settings import Watch
+from robo_rm.monitor.settings import Watch
 
 GROUP = "robot"
 
@@ -55,45 +65,40 @@ class Config:
 
 def run(config: Config) -> None:
     """Serve until a signal comes."""
-    import contextlib
-    import signal
-    import threading
-
-    from robo_core.console import say
-    from robo_core.errors import ConfigError
-    from robo_core.outputs import OutputFolder
-    from robo_hw import RobotContract
-    from robo_hw.transport import Address, Credentials, PolicyServer
-    from robo_policies.serving.loading import load, warm_up
-
-    contract = RobotContract.load(config.contract)
-    address = Address.parse(config.listen)
-    credentials = Credentials(config.secret, config.certificates, tuple(config.users), config.shared_folder)
+    contract = robo_hw.RobotContract.load(config.contract)
+    address = transport.Address.parse(config.listen)
+    credentials = transport.Credentials(config.secret, config.certificates, tuple(config.users), config.shared_folder)
     credentials.server(address)  # before a network is loaded
     address.private_path(credentials.trusted(), credentials.shared_folder)
-    limits = config.watch.limits()
+    config.watch.validate()
     if config.threads < 0:
         raise ConfigError(f"threads={config.threads} must be 0 (torch decides) or more")
-    loaded = load(config.policy, config.reward_model, config.device, config.cartesian)
-    policy, progress = loaded.served(contract, limits, config.confirm_wider_limits, config.watch.false_alarm_rate)
+    loaded = serving.load(config.policy, config.reward_model, config.device, config.cartesian)
+    policy, progress = loaded.served(contract, config.watch, config.confirm_wider_limits)
     if loaded.reward_model is not None and loaded.monitor is None:
         say(f"the monitor of {config.reward_model} is not calibrated: fixed limits, and no promise about false alarms")
-        say(f"next: robo-rm calibrate-monitor model={config.reward_model} store=STORE_WITH_UNSEEN_RUNS")
+        say(f"robo-rm calibrate-monitor model={config.reward_model} store=STORE_WITH_UNSEEN_RUNS gives it one")
     if config.threads:
         import torch
 
         torch.set_num_threads(config.threads)
     if policy is not None:
-        warm_up(policy)
+        serving.warm_up(policy)
 
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with PolicyServer(contract, config.listen, policy, progress, report=say, credentials=credentials) as server:
+        with transport.PolicyServer(
+            contract, config.listen, policy, progress, report=say, credentials=credentials
+        ) as server:
             parts = [f"policy {config.policy}"] if policy else []
             parts += [f"progress of {config.reward_model}"] if progress else []
             robot = f"{contract.robot} (contract {contract.hash[:12]})"
             say(f"serving {' and '.join(parts)} for {robot} at {server.address}")
+            say_then(
+                f"start the bridge on the arm's computer (ros2 launch robo_rm_bridge policy.launch.py), or "
+                f"robo-rm run-policy contract={config.contract} policy_address={server.address}"
+            )
             stop.wait()
             counts = server.counts()
     finally:

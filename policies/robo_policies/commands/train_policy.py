@@ -13,11 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import MISSING
 
-from robo_core.outputs import POLICY
+import robo_datasets
+from robo_core.cli.following import beside, say_next, say_then
+from robo_core.console import say
+from robo_core.errors import ConfigError
+from robo_core.metric_table import print_metrics
+from robo_core.outputs import POLICY, OutputFolder
+from robo_policies import cloning
+from robo_policies.cloning.meanings import MEANINGS
 from robo_policies.cloning.settings import POLICIES, ActSettings, CloningSettings, PolicySettings, WeightSettings
+from robo_rm import report, training
 
 GROUP = "policies"
 OUT_HOLDS = POLICY
@@ -63,30 +72,15 @@ def config_groups() -> dict[str, Mapping[str, type]]:
 
 def run(config: Config) -> None:
     """Train, then write metrics and the loss curve beside the policy."""
-    from pathlib import Path
-
-    from robo_core.cli.following import beside, say_next
-    from robo_core.console import print_table, say
-    from robo_core.errors import ConfigError
-    from robo_core.outputs import OutputFolder
-    from robo_datasets import DemoStore
-    from robo_policies.cloning.training import train_policy
-    from robo_rm.report.style import save_image
-    from robo_rm.training.budget import Budget
-    from robo_rm.training.curves import curve_figure
-    from robo_rm.training.device import process_index
-
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=policy")
-    store = DemoStore.open(config.store)
+    store = robo_datasets.DemoStore.open(config.store)
     if config.contract:
-        from robo_policies.cloning.contracts import check_store_contract
-
-        check_store_contract(store, config.contract)
-    trained = train_policy(
+        cloning.check_store_contract(store, config.contract)
+    trained = cloning.train_policy(
         store,
         Path(config.out),
-        Budget(config.steps, config.minutes),
+        training.Budget(config.steps, config.minutes),
         config.policy,
         config.weights,
         config.training,
@@ -95,7 +89,7 @@ def run(config: Config) -> None:
         config.overwrite,
         config.holdout,
     )
-    if process_index():
+    if training.process_index():
         return
     if trained.resumed:
         say(f"{config.out} already holds this policy; nothing was trained")
@@ -103,9 +97,9 @@ def run(config: Config) -> None:
     out.write_metrics(trained.metrics)
     steps = range(1, len(trained.losses) + 1)
     lines = {"weighted loss": trained.losses}
-    figure = curve_figure(steps, lines, "Training loss", trained.held_out, "held-out loss")
-    save_image(figure, out.path("curve.png"))
-    print_table("train-policy", ["figure", "value"], sorted(trained.metrics.items()))
+    figure = training.curve_figure(steps, lines, "Training loss", trained.held_out, "held-out loss")
+    report.save_image(figure, out.path("curve.png"))
+    print_metrics("Trained policy", trained.metrics, MEANINGS)
     out.announce()
     env = next((one.attributes.get("env") for one in store), None)
     if env:
@@ -113,7 +107,7 @@ def run(config: Config) -> None:
     elif config.contract:
         say_next("deploy-check", policy=config.out, store=config.store, contract=config.contract)
     else:
-        say(
-            "next: an arm takes this policy with a robot contract only; robo-rm make-contract --help says how to write "
+        say_then(
+            "an arm takes this policy with a robot contract only; robo-rm make-contract --help says how to write "
             f"one, robo-rm deploy-check policy={config.out} store={config.store} then takes it as contract="
         )

@@ -14,13 +14,24 @@ Interrupt it at any time, and run the same command again to resume.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import MISSING
 
-from robo_core.outputs import RL_POLICY
+from robo_core.cli.following import beside, next_command, say_then
+from robo_core.console import print_table, progress_bar, say
+from robo_core.errors import ConfigError
+from robo_core.metric_table import print_metrics
+from robo_core.outputs import RL_POLICY, OutputFolder
+from robo_policies.rl import algorithms, runners
+from robo_policies.rl import logging as rl_logging
+from robo_policies.rl.logging.meanings import MEANINGS, WHY_MISSING
 from robo_policies.rl.settings import LEARNERS, LearnerSettings, LearningSettings, RunSettings, SacSettings
+from robo_rm import report, shaping, training
 from robo_rm.shaping.settings import ShapingSettings
 
 GROUP = "policies"
@@ -73,30 +84,14 @@ def config_groups() -> dict[str, Mapping[str, type]]:
 
 def run(config: Config) -> None:
     """Learn, then write the policy, its metrics and its curve."""
-    import shutil
-    from contextlib import closing
-    from pathlib import Path
-
     import torch
-
-    from robo_core.console import print_table, progress_bar, say
-    from robo_core.errors import ConfigError
-    from robo_core.outputs import OutputFolder
-    from robo_policies.rl.algorithms.compilation import decide_compiling
-    from robo_policies.rl.logging.report import write_report
-    from robo_policies.rl.logging.run_logger import RunLogger
-    from robo_policies.rl.runners.experiment import Experiment
-    from robo_rm.report.style import save_image
-    from robo_rm.shaping.modes import describe_terms
-    from robo_rm.training.budget import cut_off_warning
-    from robo_rm.training.device import pick_device
 
     if not config.out:
         raise ConfigError("out is empty; give the folder to write to, for example out=rl")
     if config.steps < 1:
         raise ConfigError(f"steps={config.steps}: give 1 or more")
     torch.set_num_threads(min(2, torch.get_num_threads()))
-    device = pick_device(config.device)
+    device = training.pick_device(config.device)
     chosen = config.potential or ("model" if config.reward_model else "none")
     settings = RunSettings(
         env=config.env,
@@ -107,20 +102,20 @@ def run(config: Config) -> None:
         policy=config.policy,
         shaping=config.shaping,
         learning=config.learning,
-        learner=decide_compiling(config.learner, config.steps, device),
+        learner=algorithms.decide_compiling(config.learner, config.steps, device),
         seed=config.seed,
         max_steps=config.max_steps,
     )
     if config.overwrite:
         shutil.rmtree(Path(config.out) / "training", ignore_errors=True)
-    experiment = Experiment(settings, Path(config.out), device)
+    experiment = runners.Experiment(settings, Path(config.out), device)
     runner = experiment.runner
-    terms = [*describe_terms(config.shaping, config.learning.discount), *experiment.described_potential()]
+    terms = [*shaping.describe_terms(config.shaping, config.learning.discount), *experiment.described_potential()]
     print_table("the reward", ["term", "what it is"], terms)
     if runner.load():
         say(f"resuming at {runner.state.steps} of {config.steps} control steps")
     out = OutputFolder(config.out, config, OUT_HOLDS)
-    log = RunLogger(out.path("tensorboard"), runner)
+    log = rl_logging.RunLogger(out.path("tensorboard"), runner)
     done = min(runner.state.steps, config.steps)
     with closing(runner.envs), progress_bar("train-rl", total=config.steps, unit="steps", done=done) as bar:
         curve = runner.run(config.steps, lambda state, losses: log.on_step(bar, state, losses), config.minutes)
@@ -130,13 +125,16 @@ def run(config: Config) -> None:
         say(f"warning: {warning}")
     ended_by = "minutes" if runner.cut_off else "steps"
     if runner.cut_off and config.minutes is not None:
-        say(f"warning: {cut_off_warning(config.minutes, runner.state.steps, config.steps)}")
+        say(f"warning: {training.cut_off_warning(config.minutes, runner.state.steps, config.steps)}")
     numbers = log.metrics(curve)
     metrics = {**numbers, "ended_by": ended_by, "planned_steps": config.steps}
     ended = {"steps": runner.state.steps, "planned_steps": config.steps, "ended_by": ended_by}
     experiment.save_policy({**ended, "seed": config.seed, "warnings": warnings})
     out.write_metrics(metrics)
-    save_image(log.figure(curve), out.path("curve.png"))
-    write_report(out.path("report.html"), runner, config.env, terms, numbers, log.figure(curve))
-    print_table("train-rl", ["metric", "value"], [[name, value] for name, value in metrics.items()])
+    report.save_image(log.figure(curve), out.path("curve.png"))
+    following = next_command("eval-policy", policy=config.out, env=config.env, out=beside(config.out, "evaluation"))
+    page = out.path("report.html")
+    rl_logging.write_report(page, runner, config.env, terms, numbers, log.figure(curve), following)
+    print_metrics("Learned policy", metrics, MEANINGS, WHY_MISSING)
     out.announce()
+    say_then(following)

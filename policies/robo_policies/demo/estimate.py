@@ -6,12 +6,11 @@ them on two cores. Other work on the machine slows both.
 
 from __future__ import annotations
 
-import statistics
-import time
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from robo_policies import demo
 from robo_policies.demo.pipeline import Step
+from robo_rm.settings import OptimiserSettings, StageSettings
 from robo_rm.training.budget import Budget
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ FRAMES_OF_AN_EPISODE = 375
 SHARE_TRAINED = 0.92
 """Of the demonstrations; the others are held out."""
 PASSES = 7.0
-STEPS_TIMED = 4
 
 # Steps of the reward model's training that each takes as long as, measured in turn with such steps.
 COMMAND = 50.0
@@ -62,7 +60,7 @@ def describe_time(config: Config, parts: list[Step]) -> str:
     if not parts:
         return ""
     units = part_units(config)
-    step = step_seconds(config.image_size)
+    step = demo.step_seconds(config.image_size)
     minutes = sum(units[part.name] for part in parts) * step / 60
     return (
         f"this takes about {max(1, round(minutes))} minutes on this machine as busy as it is now (a training step of "
@@ -70,56 +68,5 @@ def describe_time(config: Config, parts: list[Step]) -> str:
     )
 
 
-def step_seconds(image_size: int) -> float:
-    """Median seconds of a training step of the demo's reward model, measured on made-up images."""
-    import numpy as np
-    import torch
-
-    from robo_datasets.store.decoded_frames import DecodedFrames
-    from robo_rm.labels.progress import label_frames
-    from robo_rm.reward_models.stage.model import StageDescription
-    from robo_rm.reward_models.stage.trainer import StageObjective
-    from robo_rm.settings import ConvSettings, OptimiserSettings, StageSettings
-    from robo_rm.training.data import TrainingData
-    from robo_rm.training.engine import Engine, Recipe
-
-    side = min(image_size, ConvSettings().image_size)
-    cameras = dict.fromkeys(("observation.images.front", "observation.images.wrist"), (side, side))
-    random, frames, stages = np.random.default_rng(0), 120, 5
-    images = {key: random.integers(0, 256, (frames, *size, 3), dtype=np.uint8) for key, size in cameras.items()}
-    ends = np.linspace(0, frames, stages + 1).astype(int)
-    priors = [1 / stages] * stages
-    labels = label_frames(list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)), priors, frames)
-    states = [random.normal(size=(frames, 7)).astype(np.float32)]
-    episode = SimpleNamespace(length=frames, frames=lambda key, indices, size: images[key][indices])
-    reader = DecodedFrames([episode], cameras, float("inf"))
-    reader.load()
-    data = TrainingData([labels], states, ["demo"], cameras, reader)
-    description = StageDescription(
-        stages=[str(number) for number in range(stages)],
-        priors=priors,
-        cameras=cameras,
-        state_key="observation.state",
-        state_size=7,
-        fps=10.0,
-        task="demo",
-        reward=StageSettings(),
-        encoder=ConvSettings(),
-    )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    times = []
-    with torch.random.fork_rng(devices=[]):
-        objective = StageObjective(description, data, OptimiserSettings(), 0, device)
-        engine = Engine(objective, Recipe(Budget(STEPS_TIMED + 1), OptimiserSettings().average), device)
-        for number in range(STEPS_TIMED + 1):
-            started = time.monotonic()
-            engine.step(objective.batch(number))
-            times.append(time.monotonic() - started)
-    # The first one warms up.
-    return statistics.median(times[1:])
-
-
 def _frames_per_step() -> int:
-    from robo_rm.settings import OptimiserSettings, StageSettings
-
     return OptimiserSettings().batch * (StageSettings().history + 1)

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from robo_core.cli.following import without_next
 from robo_core.console import PROGRESS_FILE_VARIABLE, progress_bar, read_report, say
 from robo_core.errors import RoboError
 from robo_core.outputs import write_atomically
@@ -72,7 +73,7 @@ class Pipeline:
             say(heading)
             for words in part.commands:
                 say(f"  robo-rm {shlex.join(words)}")
-            with self._timed(part.name, fingerprint):
+            with self._timed(part.name, fingerprint), without_next():
                 self._run_step(part)
 
     def unfinished(self, parts: Sequence[Step]) -> list[Step]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from robo_core.cli.following import next_command
 from robo_core.outputs import OutputFolder
 from robo_datasets import DemoStore
 from robo_datasets.store.episode import Episode
@@ -34,8 +35,8 @@ KINDS: dict[str, Callable[[Episode], bool]] = {
 REWARD_FIGURES = {
     "auroc": ("success versus failure by the final progress (AUROC)", "1 is perfect, 0.5 is guessing"),
     "hallucination": (
-        "frames of failures estimated to be further than they are",
-        "0 is best; a high share is a trap for learning",
+        "frames of failures whose predicted stage is beyond the true one",
+        "0 is best; a policy can learn to exploit a high value",
     ),
     "voc": ("order of progress and time on successes (VOC)", "1: progress always grows"),
     "mse": ("squared error of progress on successes (MSE)", "0.004 is an error of about 6 points in 100"),
@@ -44,14 +45,14 @@ REWARD_FIGURES = {
 
 
 def write_report(out: OutputFolder, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """Write ``report.html`` and its pictures from what the demo's parts left in ``out``.
+    """Write ``report.html`` and its images from what the demo's steps left in ``out``.
 
     Args:
         out: the demo's folder.
         seconds: wall time of each part, in seconds.
 
     Returns:
-        The figures of the page, flat.
+        The metrics of the page, flat.
 
     Raises:
         RoboError: a part's results are missing.
@@ -64,15 +65,17 @@ def write_report(out: OutputFolder, seconds: Mapping[str, float]) -> dict[str, A
     page = Page(
         "From demonstrations to a better policy",
         f"{len(demos)} demonstrations of uneven quality, a reward model learned from their video, and two policies "
-        f"cloned from the same demonstrations with the same number of training steps: weighing by the learned "
+        f"cloned from the same demonstrations with the same number of training steps: weighting by the learned "
         f"reward changed success by {gain:+.0f} points.",
+        "quickstart.md",
+        next_command("import lerobot", source="YOUR_DATASET", store="demos.zarr"),
     )
     _success(page, folder, results)
     _demonstrations(page, demos)
     _reward(page, folder, held_out, reward)
     _weights(page, folder, demos)
     page.section("Time")
-    page.table(["part", "minutes"], [(name.replace("_", " "), f"{s / 60:.1f}") for name, s in seconds.items()])
+    page.table(["step", "minutes"], [(name.replace("_", " "), f"{s / 60:.1f}") for name, s in seconds.items()])
     page.write(out.path("report.html"))
     return _flat_metrics(reward, results) | {"gain_points": gain}
 
@@ -82,12 +85,16 @@ def _success(page: Page, folder: Path, results: Mapping[str, Mapping[str, Any]])
     bars = [(POLICIES[name], int(result["successes"]), int(result["episodes"])) for name, result in results.items()]
     figure = success_figure(bars, "Success over the same random starts")
     save_image(figure, folder / "success.png")
-    page.image(figure, "Dots: share of successes. Bars: Wilson's 95 % interval. The starts are the same for both.")
+    page.image(
+        figure,
+        "Bars: fraction of the episodes that succeeded. Lines: 95 % Wilson intervals. Both had the same starts.",
+        alt="Success: " + ", ".join(f"{name} {good} of {count}" for name, good, count in bars),
+    )
     page.prose(
         "Both policies are the same network (LeRobot's ACT on the state), trained for the same number of steps from "
         "the same demonstrations. The only difference is the weight of each frame in the loss.",
-        "One training run each is shown here; how much the figures move from one seed to another stands in the "
-        "documentation, with three seeds.",
+        "One training run each is shown here; the documentation has three seeds, and how much the results differ "
+        "between them.",
     )
 
 
@@ -102,8 +109,8 @@ def _demonstrations(page: Page, demos: DemoStore) -> None:
         rows.append((quality.replace("_", " "), number, sum(bool(e.success) for e in members), f"{length:.0f} s"))
     page.table(["quality", "episodes", "successes", "mean length"], rows)
     page.prose(
-        "Nobody tells the learner the quality. The reward model sees video, joint states and the stage that each frame "
-        "of the recording was marked with; the weights use its predictions and whether the episode succeeded."
+        "The learner does not know the quality. The reward model is trained on video, joint states and the stage label "
+        "of each frame. The weights use its predictions and whether the episode succeeded."
     )
 
 
@@ -113,10 +120,10 @@ def _reward(page: Page, folder: Path, held_out: DemoStore, reward: Mapping[str, 
     page.section("What the reward model sees")
     rows = [(text, reward[key], meaning) for key, (text, meaning) in REWARD_FIGURES.items() if key in reward]
     page.prose(
-        f"Evaluated on {len(held_out)} demonstrations recorded apart, from other random starts. Further figures, with "
-        "intervals, stand in reward_report/report.html."
+        f"Evaluated on {len(held_out)} demonstrations recorded apart, from other random starts. All metrics, with "
+        "intervals: [the reward model's report](reward_report/report.html)."
     )
-    page.table(["figure", "value", "how to read it"], rows)
+    page.table(["metric", "value", "how to read it"], rows)
     model = load_reward_model(folder / "reward_model")
     for kind, fits in KINDS.items():
         episode = next((episode for episode in held_out if fits(episode)), None)
@@ -126,7 +133,7 @@ def _reward(page: Page, folder: Path, held_out: DemoStore, reward: Mapping[str, 
         figure = episode_figure(_view(held_out, episode, model.predict(episode)))
         save_image(figure, folder / f"episode_{kind}.jpg")
         caption = f"A {kind} demonstration: predicted progress (blue, with its uncertainty) and true progress (dashed)."
-        page.image(figure, caption, photo=True)
+        page.image(figure, caption, alt=f"Film strip of a {kind} demonstration with its progress curves", photo=True)
 
 
 def _weights(page: Page, folder: Path, demos: DemoStore) -> None:
@@ -140,13 +147,24 @@ def _weights(page: Page, folder: Path, demos: DemoStore) -> None:
             views.append(view.with_weights(weights.read(episode.uuid)["weight"]))
     figure = weights_figure(views, "Weights over time")
     save_image(figure, folder / "weights.png")
-    page.image(figure, "Frames from which the demonstration gets ahead count; pauses, steps back and failures do not.")
+    means = _mean_weights(demos)
+    page.image(
+        figure,
+        "Frames from which the task advances count; pauses, steps back and failures do not.",
+        alt="Weights over time of a clean, a slow and a failed demonstration; mean weights: "
+        + ", ".join(f"{quality} {mean}" for quality, mean in means),
+    )
+    page.table(["quality", "mean weight of a frame"], means)
+
+
+def _mean_weights(demos: DemoStore) -> list[tuple[str, str]]:
+    weights = demos.derived("weights")
     rows = []
     for quality in sorted({str(episode.attributes.get("quality")) for episode in demos}):
         members = [episode.uuid for episode in demos if episode.attributes.get("quality") == quality]
         mean = np.concatenate([weights.read(uuid)["weight"] for uuid in members]).mean()
         rows.append((quality.replace("_", " "), f"{mean:.2f}"))
-    page.table(["quality", "mean weight of a frame"], rows)
+    return rows
 
 
 def _view(store: DemoStore, episode: Episode, prediction: Prediction, images: int = 10) -> EpisodeView:

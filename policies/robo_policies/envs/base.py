@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from robo_core.arrays import Array
 from robo_core.errors import ConfigError
 from robo_policies.rendering import MAX_IMAGE_SIZE, CameraRenderer, check_preset, import_mujoco
 
@@ -23,9 +24,9 @@ ENVIRONMENT_STATE = "observation.environment_state"
 IMAGES = "observation.images."
 ENVS_FIX = "pip install 'robo-rm[envs]'"
 
-Observation = dict[str, np.ndarray]
+Observation = dict[str, Array]
 """Feature key to float32 vector (D,) or uint8 RGB image (H, W, 3)."""
-Action = np.ndarray
+Action = Array
 Info = dict[str, bool | int | float | str]
 """``success``, ``stage``, ``stage_name``, ``progress``, and what else an environment reports."""
 

@@ -12,7 +12,13 @@ from robo_policies.evaluation.results import Evaluation
 from robo_rm.report import Page, save_image, success_figure
 
 
-def write_report(folder: Path, env: str, evaluations: Mapping[str, Evaluation], comparison: Comparison | None) -> None:
+def write_report(
+    folder: Path,
+    env: str,
+    evaluations: Mapping[str, Evaluation],
+    comparison: Comparison | None,
+    following: str = "",
+) -> None:
     """Write ``report.html`` and its images into ``folder``.
 
     Args:
@@ -20,6 +26,7 @@ def write_report(folder: Path, env: str, evaluations: Mapping[str, Evaluation], 
         env: the environment's name.
         evaluations: by the policy's name; the baseline first, where there is one, the evaluated one last.
         comparison: of the two.
+        following: the command to type next.
     """
     evaluated = list(evaluations)[-1]
     result = evaluations[evaluated]
@@ -28,6 +35,8 @@ def write_report(folder: Path, env: str, evaluations: Mapping[str, Evaluation], 
         f"{evaluated} in {env}",
         f"{result.successes} of {len(result.rollouts)} episodes succeed: {result.success_rate:.0%}, between "
         f"{low:.0%} and {high:.0%} with 95 % confidence.",
+        "policies.md" if comparison is None else "comparing_policies.md",
+        following,
     )
     if comparison is not None:
         page.section("Against the other policy")
@@ -43,16 +52,31 @@ def write_report(folder: Path, env: str, evaluations: Mapping[str, Evaluation], 
     page.section("Success")
     figure = success_figure(success_bars(evaluations), "Success over the same random starts")
     save_image(figure, folder / "success.png")
-    page.image(figure)
+    rates = ", ".join(f"{name} {one.successes} of {len(one.rollouts)}" for name, one in evaluations.items())
+    page.image(
+        figure,
+        "Bars: fraction of the episodes that succeeded. Lines: 95 % Wilson intervals.",
+        alt=f"Success: {rates} episodes",
+    )
     page.table(["", *evaluations], metric_rows(evaluations))
     if any(one.successes for one in evaluations.values()):
-        page.image(time_figure(evaluations), "Fraction of the episodes that had succeeded by each second.")
+        page.image(
+            time_figure(evaluations),
+            "Fraction of the episodes that had succeeded by each second.",
+            alt=f"Successes over time, up to {rates}",
+        )
     failures = sum(len(one.rollouts) - one.successes for one in evaluations.values())
     if result.stages and failures:
         page.section("Failures")
         figure = stopped_figure(evaluations)
         save_image(figure, folder / "stopped.png")
-        page.image(figure, "The furthest stage that each failed episode reached.")
+        counts = ", ".join(
+            f"{name}: " + ", ".join(f"{stage} {count}" for stage, count in one.stopped_at().items() if count)
+            for name, one in evaluations.items()
+        )
+        page.image(
+            figure, "The furthest stage that each failed episode reached.", alt=f"Failed episodes by stage; {counts}"
+        )
     _videos(page, folder, evaluations)
     page.write(folder / "report.html")
 
@@ -93,4 +117,6 @@ def _videos(page: Page, folder: Path, evaluations: Mapping[str, Evaluation]) -> 
             outcome = "success" if rollout.success else f"failure{reached}"
             title = f"{name}, {video.kind}: episode {rollout.episode}, {outcome}, {rollout.seconds:.1f} s"
             path = video.path.relative_to(folder).as_posix()
-            page.image(strip_figure(video.strip, title), f"[{path}]({quote(path)})", photo=True)
+            page.image(
+                strip_figure(video.strip, title), f"[{path}]({quote(path)})", alt=f"Film strip of {title}", photo=True
+            )

@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from robo_core.arrays import Array
 from robo_core.errors import ConfigError, ModelError
 from robo_policies.cloning.chunks import ChunkPlayer
 from robo_policies.cloning.settings import Execution
@@ -52,7 +53,7 @@ class Policy(Protocol):
     def execution_horizon(self) -> int:
         """How many of them to execute by default."""
 
-    def act(self, observation: Mapping[str, npt.NDArray[np.generic]]) -> np.ndarray:
+    def act(self, observation: Mapping[str, npt.NDArray[np.generic]]) -> Array:
         """Observations (B, D) -> chunks (B, H, A)."""
 
     def reset(self) -> None:

@@ -1,1 +1,5 @@
 """Recording demonstrations of scripted operators into a demo store."""
+
+from robo_core.lazy import attach_stub
+
+__getattr__, __dir__, _ = attach_stub(__name__, __file__)

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -121,7 +121,7 @@ class RlPolicy:
         prior: BehaviorPrior | None,
         reward_model: object,
     ) -> None:
-        self.folder, self.card = folder, dict(card)
+        self.folder, self.card = folder, cast("dict[str, Any]", dict(card))
         self.dims = {key: int(size) for key, size in cast("Mapping[str, int]", card["dims"]).items()}
         self.chunk_size = self.execution_horizon = actions.action_repeat
         self.cameras: dict[str, tuple[int, int]] = {}

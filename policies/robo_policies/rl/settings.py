@@ -19,8 +19,7 @@ class LearningSettings:
     num_envs: int = 1
     """Environments stepped together, their images scored in one batch."""
     processes: int = 0
-    """Environments that are stepped at the same time in processes of their own while this one learns; 0 steps them in
-    this process."""
+    """Processes that share the environments and step them while this one learns; 0 steps them in this process."""
     gradient_steps: int = 20
     """Updates of the critics for each macro-action."""
     learning_starts: int = 50

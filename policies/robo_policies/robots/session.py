@@ -147,7 +147,7 @@ def _checked(config: Config) -> RobotContract:
         raise ConfigError(f"on_progress={config.on_progress!r} is neither say nor stop")
     if config.threads < 0:
         raise ConfigError(f"threads={config.threads} must be 0 (torch decides) or more")
-    config.watch.limits()
+    config.watch.validate()
     return RobotContract.load(config.contract)
 
 
@@ -159,9 +159,7 @@ def _policy(config: Config, contract: RobotContract, arm: Arm) -> Iterator[Polic
         credentials = Credentials(config.secret, config.certificates, tuple(config.users), config.shared_folder)
         if address is None:
             loaded = load(config.policy, config.reward_model, config.device, config.cartesian)
-            served, progress = loaded.served(
-                contract, config.watch.limits(), config.confirm_wider_limits, config.watch.false_alarm_rate
-            )
+            served, progress = loaded.served(contract, config.watch, config.confirm_wider_limits)
             if config.threads:
                 import torch
 

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from robo_policies.serving.cartesian_settings import CartesianSettings
-from robo_policies.serving.watch_settings import Watch
+from robo_rm.monitor.settings import Watch
 
 
 @dataclass(frozen=True)

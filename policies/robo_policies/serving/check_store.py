@@ -17,6 +17,7 @@ from robo_policies.serving.fit import (
     STATE,
     WARN,
     Finding,
+    Findings,
     contract_finding,
     wider_findings,
 )
@@ -34,25 +35,23 @@ def store_findings(store: DemoStore, contract: RobotContract, pose: int | None =
 
     ``pose``: values of an action where actions are poses of the hand; only their number is then looked at.
     """
-    findings = [contract_finding("store", contract, store.contract_hash, store.contract)]
+    findings = Findings("store")
+    findings.append(contract_finding("store", contract, store.contract_hash, store.contract))
     findings += wider_findings("store", contract, store.contract)
     joints = contract.joint_names
-
-    def add(check: str, problem: str, good: str) -> None:
-        findings.append(Finding("store", check, NO_GO if problem else GO, problem or good))
-
     values = store_values(store, contract)
     for key in (STATE, ACTION):
         feature, found = store.features.get(key), values[key]
         shape = tuple(feature["shape"]) if feature else ()
         if key == ACTION and pose is not None:
-            add(key, f"has shape {shape}, a pose {pose} values" if shape != (pose,) else "", f"poses of {pose} values")
+            problem = f"has shape {shape}, a pose {pose} values" if shape != (pose,) else ""
+            findings.pass_or_fail(key, problem, f"poses of {pose} values")
             continue
         problem = f"has shape {shape}, the contract {len(joints)} joints" if shape != (len(joints),) else found.problem
         good = f"{len(joints)} joints in the contract's order"
         if found.units is not None:
             good += f", in LeRobot's units: {found.units.described()}"
-        add(key, problem if feature else "missing", good)
+        findings.pass_or_fail(key, problem if feature else "missing", good)
     for camera in contract.cameras:
         feature = store.features.get(IMAGES + camera.name)
         size = tuple(feature["shape"]) if feature else "missing"
@@ -60,27 +59,20 @@ def store_findings(store: DemoStore, contract: RobotContract, pose: int | None =
         problem = "" if size == wanted else f"{size}; the contract says {wanted}"
         # A policy may do without a camera that the arm has; whether it does is the checkpoint's own finding.
         verdict = GO if not problem else WARN if feature is None else NO_GO
-        findings.append(Finding("store", f"camera {camera.name}", verdict, problem or f"{wanted[0]}x{wanted[1]}"))
+        findings.add(f"camera {camera.name}", verdict, problem or f"{wanted[0]}x{wanted[1]}")
     different = abs(store.fps - contract.rates.actions) > 1e-6 * contract.rates.actions
-    add(
-        "rate",
-        f"{store.fps:g} frames/s, rates.actions is {contract.rates.actions:g} Hz" if different else "",
-        f"{store.fps:g} Hz",
-    )
-    if any(finding.verdict == NO_GO and finding.check in (STATE, ACTION) for finding in findings):
+    problem = f"{store.fps:g} frames/s, rates.actions is {contract.rates.actions:g} Hz" if different else ""
+    findings.pass_or_fail("rate", problem, f"{store.fps:g} Hz")
+    if pose is not None or any(one.verdict == NO_GO and one.check in (STATE, ACTION) for one in findings):
         return findings
-    if pose is not None:
-        return findings
-    sequences = [np.asarray(store[i][ACTION][:], np.float64) for i in range(len(store))]
-    for key, rows in (
-        (ACTION, sequences),
-        (STATE, [np.asarray(store[i][STATE][:], np.float64) for i in range(len(store))]),
-    ):
-        everything = np.concatenate(rows)
+    rows = {key: [np.asarray(store[i][key][:], np.float64) for i in range(len(store))] for key in (ACTION, STATE)}
+    for key, sequences in rows.items():
+        everything = np.concatenate(sequences)
         problem = unit_problem(values[key], contract, everything.min(axis=0), everything.max(axis=0))
         if problem:
-            return [*findings, Finding("store", "units", NO_GO, f"{key}: {problem}")]
-    return findings + action_findings("store", [values[ACTION].to_contract(rows) for rows in sequences], contract)
+            findings.add("units", NO_GO, f"{key}: {problem}")
+            return findings
+    return findings + action_findings("store", [values[ACTION].to_contract(taken) for taken in rows[ACTION]], contract)
 
 
 def store_values(store: DemoStore, contract: RobotContract) -> dict[str, Values]:

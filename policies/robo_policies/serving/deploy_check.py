@@ -20,6 +20,7 @@ from robo_policies.serving.fit import (
     STATE,
     WARN,
     Finding,
+    Findings,
     policy_findings,
     reward_findings,
 )
@@ -138,10 +139,10 @@ def rate_findings(
     p50, p99 = (float(np.percentile(run.latency, q)) for q in (50, 99))
     rate, deadlines, info = contract.rates.actions, contract.deadlines, policy.info
     taken = f"p50 {p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms"
-    findings = []
+    findings = Findings("rates")
 
     verdict = NO_GO if p99 > deadlines.chunk else WARN if p99 > deadlines.chunk / 2 else GO
-    findings.append(Finding("rates", "policy latency", verdict, f"{taken}; deadlines.chunk {deadlines.chunk:g} s"))
+    findings.add("policy latency", verdict, f"{taken}; deadlines.chunk {deadlines.chunk:g} s")
 
     needed = info.execution_horizon + int(np.ceil(p99 * rate)) + SPARE
     left = info.chunk_size - needed
@@ -151,64 +152,60 @@ def rate_findings(
         f"{info.chunk_size} actions; {info.execution_horizon} carried out + {spent} while it computes + {SPARE} that"
         f" are fixed leave {left}"
     )
-    findings.append(Finding("rates", "chunk horizon", verdict, text))
+    findings.add("chunk horizon", verdict, text)
 
     gap = info.execution_horizon / rate + p99
     verdict = NO_GO if gap > deadlines.actions else WARN if gap > deadlines.actions / 2 else GO
     text = f"a chunk every {gap:.2f} s; deadlines.actions {deadlines.actions:g} s"
-    findings.append(Finding("rates", "chunk interval", verdict, text))
+    findings.add("chunk interval", verdict, text)
 
     tick = float(np.percentile(run.tick, 99))
     verdict = GO if tick < 0.2 / contract.rates.control else WARN
-    findings.append(
-        Finding(
-            "rates", "core tick", verdict, f"p99 {tick * 1e6:.0f} us of a period of {1e3 / contract.rates.control:g} ms"
-        )
-    )
+    text = f"p99 {tick * 1e6:.0f} us of a period of {1e3 / contract.rates.control:g} ms"
+    findings.add("core tick", verdict, text)
     if progress is not None and run.progress_latency:
         p99 = float(np.percentile(run.progress_latency, 99))
         verdict = GO if p99 < 1.0 / progress.rate else WARN
         text = f"p99 {p99 * 1e3:.1f} ms a frame at {progress.rate:g} frames/s"
-        findings.append(Finding("rates", "reward model", verdict, text))
+        findings.add("reward model", verdict, text)
     return findings
 
 
 def run_findings(run: DryRun, contract: RobotContract) -> list[Finding]:
     """What the core did with the policy's chunks."""
-    findings = action_findings("policy", run.predicted, contract) if run.predicted else []
-
-    def add(check: str, verdict: str, detail: str) -> None:
-        findings.append(Finding("dry run", check, verdict, detail))
-
+    findings = Findings("dry run")
+    findings += action_findings("policy", run.predicted, contract) if run.predicted else []
     if run.faults:
-        add("faults", NO_GO, f"{len(run.faults)}; the first: {run.faults[0]}")
+        findings.add("faults", NO_GO, f"{len(run.faults)}; the first: {run.faults[0]}")
     else:
-        add("faults", GO, f"none in {run.seconds:.0f} s over {run.episodes} episodes")
+        findings.add("faults", GO, f"none in {run.seconds:.0f} s over {run.episodes} episodes")
     fraction = run.accepted / max(run.chunks, 1)
     reason = f"; {run.refusals.most_common(1)[0][0]}" if run.refusals else ""
     verdict = GO if fraction == 1 else WARN if fraction > 0.95 else NO_GO
-    add("chunks accepted", verdict, f"{run.accepted} of {run.chunks}{reason}")
+    findings.add("chunks accepted", verdict, f"{run.accepted} of {run.chunks}{reason}")
     if run.stops:
         text, count = run.stops.most_common(1)[0]
-        add("stops", WARN, f"{run.stops.total()}; {count} times: {text}")
+        findings.add("stops", WARN, f"{run.stops.total()}; {count} times: {text}")
     else:
-        add("stops", GO, "none")
+        findings.add("stops", GO, "none")
     slowed = run.slowed / max(run.moving, 1e-9)
-    add("slowed by limits", GO if slowed < 0.1 else WARN if slowed < 0.5 else NO_GO, f"{slowed:.0%} of the motion")
+    findings.add(
+        "slowed by limits", GO if slowed < 0.1 else WARN if slowed < 0.5 else NO_GO, f"{slowed:.0%} of the motion"
+    )
     if run.shortened:
         name, count = run.shortened.most_common(1)[0]
-        add("position limits", WARN, f"{run.shortened.total()} steps shortened, {count} of them by {name}")
+        findings.add("position limits", WARN, f"{run.shortened.total()} steps shortened, {count} of them by {name}")
     if run.deviation:
         gap = np.array(run.deviation)
         ratio = np.median(gap, axis=0) / contract.array("following_error")
         worst = int(np.argmax(ratio))
         joint = contract.joints[worst]
         text = f"{joint.name} lies {np.median(gap[:, worst]):.3g} {unit(joint)} off (median)"
-        add("against the recording", GO if ratio.max() < 1 else WARN, text)
+        findings.add("against the recording", GO if ratio.max() < 1 else WARN, text)
     kept = (
         run.worst.get("position", 0.0) <= 1e-9
         and max((value for name, value in run.worst.items() if name != "position"), default=0.0) <= 1 + 1e-6
     )
     fractions = ", ".join(f"{name} {value:.2f}" for name, value in run.worst.items() if name != "position")
-    add("commands inside limits", GO if kept else NO_GO, f"greatest fractions: {fractions}")
+    findings.add("commands inside limits", GO if kept else NO_GO, f"greatest fractions: {fractions}")
     return findings

@@ -15,7 +15,7 @@ from robo_policies.feature_names import NamesError, flat_names
 from robo_policies.serving.values import Values, match_values, recorded_ranges, unit_problem
 
 if TYPE_CHECKING:
-    from robo_policies.cloning.learned import LearnedPolicy
+    from robo_policies.cloning.learned import SavedPolicy
     from robo_policies.serving.cartesian import CartesianActions
     from robo_rm.reward_models.protocol import RewardModel
 
@@ -36,6 +36,22 @@ class Finding:
     verdict: str
     """``go``, ``warn`` or ``no-go``."""
     detail: str
+
+
+class Findings(list[Finding]):
+    """What was found of one part, in order."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self.part = part
+
+    def add(self, check: str, verdict: str, detail: str) -> None:
+        """Add one."""
+        self.append(Finding(self.part, check, verdict, detail))
+
+    def pass_or_fail(self, check: str, problem: str, good: str) -> None:
+        """Add a no-go where there is a ``problem``, and what is ``good`` where there is none."""
+        self.add(check, NO_GO if problem else GO, problem or good)
 
 
 def contract_finding(
@@ -86,7 +102,7 @@ def _listed(lines: Sequence[str], part: str, here: str | None = None, there: str
 
 
 def policy_findings(
-    policy: LearnedPolicy, contract: RobotContract, cartesian: CartesianActions | None = None
+    policy: SavedPolicy, contract: RobotContract, cartesian: CartesianActions | None = None
 ) -> list[Finding]:
     """Joints, state, cameras, chunk length and rate of a policy against the contract.
 
@@ -94,20 +110,18 @@ def policy_findings(
     """
     card, joints = policy.card, contract.joint_names
     store = card.get("store") or {}
-    findings = [contract_finding("checkpoint", contract, store.get("contract_hash"), store.get("contract"))]
+    findings = Findings("checkpoint")
+    findings.append(contract_finding("checkpoint", contract, store.get("contract_hash"), store.get("contract")))
     findings += wider_findings("checkpoint", contract, store.get("contract"))
-
-    def add(check: str, problem: str, good: str) -> None:
-        findings.append(Finding("checkpoint", check, NO_GO if problem else GO, problem or good))
-
     values = policy_values(policy, contract)
     checked: list[tuple[str, str]] = [(ACTION, "joints"), (STATE, "state")]
     if cartesian is not None:
-        add("Cartesian actions", cartesian.problem(policy.dims[ACTION], _names_of(card)), f"{cartesian.size} values")
+        problem = cartesian.problem(policy.dims[ACTION], _names_of(card))
+        findings.pass_or_fail("Cartesian actions", problem, f"{cartesian.size} values")
         if cartesian.reads_pose:
             size = policy.dims.get(STATE, cartesian.size)
             wrong = f"it reads {size} values of {STATE}, a pose has {cartesian.size}" if size != cartesian.size else ""
-            add("state", wrong, f"a pose of {size} values")
+            findings.pass_or_fail("state", wrong, f"a pose of {size} values")
         checked = [] if cartesian.reads_pose else [(STATE, "state")]
     for key, check in checked:
         size, found = policy.dims.get(key, len(joints)), values[key]
@@ -115,30 +129,23 @@ def policy_findings(
             f"its {'actions have' if key == ACTION else 'state has'} {size} values, the contract {len(joints)} joints"
         )
         good = ", ".join(joints if found.units is None else found.units.names) if key == ACTION else f"{size} joints"
-        add(check, what if size != len(joints) else found.problem, good)
+        findings.pass_or_fail(check, what if size != len(joints) else found.problem, good)
     findings += unit_findings(policy, contract, values) if cartesian is None else []
     findings += camera_findings("checkpoint", policy.cameras, contract)
     length, most = policy.chunk_size, contract.safety.max_horizon
-    add(
-        "chunk length",
-        f"{length} actions are more than safety.max_horizon {most}" if length > most else "",
-        f"{length}",
-    )
+    problem = f"{length} actions are more than safety.max_horizon {most}" if length > most else ""
+    findings.pass_or_fail("chunk length", problem, f"{length}")
     fps = card.get("fps")
     if fps is None:
-        findings.append(
-            Finding(
-                "checkpoint", "action rate", WARN, f"it does not say its rate; {contract.rates.actions:g} Hz assumed"
-            )
-        )
+        findings.add("action rate", WARN, f"it does not say its rate; {contract.rates.actions:g} Hz assumed")
     else:
         different = abs(float(fps) - contract.rates.actions) > 1e-6 * contract.rates.actions
         rate = f"trained at {fps:g} Hz, rates.actions of the contract is {contract.rates.actions:g}"
-        add("action rate", rate if different else "", f"{contract.rates.actions:g} Hz")
+        findings.pass_or_fail("action rate", rate if different else "", f"{contract.rates.actions:g} Hz")
     further = [key for key in policy.dims if key not in (STATE, ACTION)]
     if further:
         text = f"needs {', '.join(f'{key} ({policy.dims[key]})' for key in further)}: give the bridge a topic"
-        findings.append(Finding("checkpoint", "further inputs", WARN, text))
+        findings.add("further inputs", WARN, text)
     return findings
 
 
@@ -149,7 +156,7 @@ def _names_of(card: Mapping[str, object]) -> tuple[str, ...] | None:
         return None
 
 
-def policy_values(policy: LearnedPolicy, contract: RobotContract) -> dict[str, Values]:
+def policy_values(policy: SavedPolicy, contract: RobotContract) -> dict[str, Values]:
     """How a policy's actions and its ``observation.state`` become the contract's, by the names that its card has.
 
     A checkpoint that LeRobot wrote names nothing. It is in LeRobot's units where the contract says them, since LeRobot
@@ -166,7 +173,7 @@ def policy_values(policy: LearnedPolicy, contract: RobotContract) -> dict[str, V
     return found
 
 
-def unit_findings(policy: LearnedPolicy, contract: RobotContract, values: Mapping[str, Values]) -> list[Finding]:
+def unit_findings(policy: SavedPolicy, contract: RobotContract, values: Mapping[str, Values]) -> list[Finding]:
     """Whether the demonstrations of a policy, by the statistics beside its weights, were in the units that it is run
     in; nothing where there are no statistics and the units are the contract's."""
     ranges = recorded_ranges(policy.folder)
@@ -198,23 +205,24 @@ def reward_findings(model: RewardModel, contract: RobotContract) -> list[Finding
     """Contract, cameras, state and rate of a reward model against the contract."""
     cameras = dict.fromkeys(model.cameras)
     made_under = (model.provenance.get("contract_hash"), model.provenance.get("contract"))
-    findings = [contract_finding("reward model", contract, *made_under)]
+    findings = Findings("reward model")
+    findings.append(contract_finding("reward model", contract, *made_under))
     findings += camera_findings("reward model", cameras, contract)
     size = getattr(getattr(model, "description", None), "state_size", None)
     if model.state_key == STATE and size not in (None, len(contract.joints)):
         text = f"it reads {size} values of {STATE}, the contract has {len(contract.joints)} joints"
-        findings.append(Finding("reward model", "state", NO_GO, text))
+        findings.add("state", NO_GO, text)
     elif model.state_key == STATE:
         values = reward_values(model, contract)
         if values.problem:
-            findings.append(Finding("reward model", "state", NO_GO, values.problem))
+            findings.add("state", NO_GO, values.problem)
         elif values.units is not None:
             text = f"LeRobot's units, by the contract: {values.units.described()}"
-            findings.append(Finding("reward model", "units", GO if values.named else WARN, text))
+            findings.add("units", GO if values.named else WARN, text)
     fps = reward_rate(model)
     if fps is not None and fps > contract.rates.control:
         text = f"trained at {fps:g} frames/s, the control loop runs at {contract.rates.control:g} Hz"
-        findings.append(Finding("reward model", "frame rate", NO_GO, text))
+        findings.add("frame rate", NO_GO, text)
     return findings
 
 
@@ -227,13 +235,13 @@ def reward_rate(model: RewardModel) -> float | None:
 def camera_findings(part: str, cameras: Mapping[str, tuple[int, int] | None], contract: RobotContract) -> list[Finding]:
     """Whether the contract has each camera (key -> (height, width), or None for any size), in the same shape."""
     known = {IMAGES + camera.name: camera for camera in contract.cameras}
-    findings = []
+    findings = Findings(part)
     for key, size in cameras.items():
         check = f"camera {key.removeprefix(IMAGES)}"
         camera = known.get(key)
         if camera is None:
             named = ", ".join(camera.name for camera in contract.cameras) or "none"
-            findings.append(Finding(part, check, NO_GO, f"not in the contract, which has {named}"))
+            findings.add(check, NO_GO, f"not in the contract, which has {named}")
             continue
         detail, verdict = f"{camera.height}x{camera.width} at {camera.rate:g} Hz", GO
         if size is not None:
@@ -242,7 +250,7 @@ def camera_findings(part: str, cameras: Mapping[str, tuple[int, int] | None], co
                 detail, verdict = f"takes {height}x{width}, the contract gives {detail}: another shape", NO_GO
             elif height > camera.height:
                 detail, verdict = f"takes {height}x{width}, the contract gives only {detail}", WARN
-        findings.append(Finding(part, check, verdict, detail))
+        findings.add(check, verdict, detail)
     return findings
 
 

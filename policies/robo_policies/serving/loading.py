@@ -6,16 +6,20 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+import robo_policies
+import robo_rm
 from robo_core.errors import ConfigError
-from robo_hw import RobotContract
+from robo_hw import RobotContract, transport
 from robo_policies.serving.cartesian import CartesianActions, CartesianError, CartesianSettings
 from robo_policies.serving.fit import policy_findings, refuse, refuse_wider, reward_findings
 from robo_policies.serving.served import ServedLearnedPolicy, ServedRewardModel
-from robo_rm.monitor.limits import ProgressLimits
 from robo_rm.monitor.promise import MonitorCalibration, read_monitor
+from robo_rm.monitor.settings import Watch
 
 if TYPE_CHECKING:
-    from robo_policies.cloning.learned import LearnedPolicy
+    from robo_policies.cloning.learned import SavedPolicy
     from robo_rm.reward_models.protocol import RewardModel
 
 
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 class Loaded:
     """A policy, a reward model, or both."""
 
-    policy: LearnedPolicy | None
+    policy: SavedPolicy | None
     reward_model: RewardModel | None
     cartesian: CartesianSettings | None = None
     """What the policy's actions mean, where they are poses of the hand."""
@@ -43,9 +47,8 @@ class Loaded:
     def served(
         self,
         contract: RobotContract,
-        limits: ProgressLimits | None = None,
+        watch: Watch | None = None,
         confirm_wider_limits: bool = False,
-        false_alarm_rate: float = 0.05,
     ) -> tuple[ServedLearnedPolicy | None, ServedRewardModel | None]:
         """Both as the policy server takes them.
 
@@ -55,7 +58,8 @@ class Loaded:
             ConfigError: the monitor does not promise so few false alarms.
         """
         cartesian = self.actions(contract)
-        self._check_rate(false_alarm_rate)
+        watch = watch or Watch()
+        self._check_rate(watch.false_alarm_rate)
         if self.policy is not None:
             findings, what = policy_findings(self.policy, contract, cartesian), f"the policy in {self.policy.folder}"
             refuse(findings, what)
@@ -64,9 +68,7 @@ class Loaded:
             refuse(reward_findings(self.reward_model, contract), "the reward model")
         return (
             None if self.policy is None else ServedLearnedPolicy(self.policy, contract, cartesian),
-            None
-            if self.reward_model is None
-            else ServedRewardModel(self.reward_model, contract, limits, self.monitor, false_alarm_rate),
+            None if self.reward_model is None else ServedRewardModel(self.reward_model, contract, watch, self.monitor),
         )
 
     def _check_rate(self, rate: float) -> None:
@@ -91,12 +93,9 @@ def load(
     """
     if not policy and not reward_model:
         raise ConfigError("give policy=DIR, reward_model=DIR, or both")
-    from robo_policies import load_policy
-    from robo_rm import load_reward_model
-
     return Loaded(
-        load_policy(policy, device) if policy else None,
-        load_reward_model(reward_model, device) if reward_model else None,
+        robo_policies.load_policy(policy, device) if policy else None,
+        robo_rm.load_reward_model(reward_model, device) if reward_model else None,
         cartesian,
         read_monitor(reward_model) if reward_model else None,
     )
@@ -104,12 +103,8 @@ def load(
 
 def warm_up(policy: ServedLearnedPolicy, task: str = "") -> None:
     """Act once on nothing: the first call of a network is many times slower than the others."""
-    import numpy as np
-
-    from robo_hw.transport import Observation
-
     values = {
         key: np.zeros(shape, np.uint8 if len(shape) == 3 else np.float32) for key, shape in policy.info.needs.items()
     }
     with contextlib.suppress(CartesianError):  # a hand pose made from nothing need not be one
-        policy.start(task).act(Observation(0, 0.0, values, past=(values,) * (policy.info.history - 1)))
+        policy.start(task).act(transport.Observation(0, 0.0, values, past=(values,) * (policy.info.history - 1)))

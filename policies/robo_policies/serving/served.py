@@ -12,12 +12,13 @@ from robo_hw import RobotContract
 from robo_hw.transport import Observation, PolicyInfo, ProgressEstimate
 from robo_policies.serving.fit import ACTION, IMAGES, STATE, policy_values, reward_rate, reward_values
 from robo_policies.serving.values import Values
-from robo_rm.monitor.limits import LimitedRun, ProgressLimits
+from robo_rm.monitor.limits import LimitedRun
 from robo_rm.monitor.promise import MonitorCalibration
+from robo_rm.monitor.settings import Watch
 from robo_rm.monitor.watch import MonitoredRun
 
 if TYPE_CHECKING:
-    from robo_policies.cloning.learned import LearnedPolicy
+    from robo_policies.cloning.learned import SavedPolicy
     from robo_policies.serving.cartesian import CartesianActions
     from robo_rm.reward_models.protocol import RewardModel
 
@@ -50,9 +51,7 @@ class ServedLearnedPolicy:
     The caller has checked that it fits the contract (``policy_findings``).
     """
 
-    def __init__(
-        self, policy: LearnedPolicy, contract: RobotContract, cartesian: CartesianActions | None = None
-    ) -> None:
+    def __init__(self, policy: SavedPolicy, contract: RobotContract, cartesian: CartesianActions | None = None) -> None:
         self._policy, self._cartesian, self._noticed = policy, cartesian, ""
         values = policy_values(policy, contract)
         self._state, self._actions = values[STATE], values[ACTION]
@@ -116,21 +115,19 @@ class ServedRewardModel:
     Args:
         model: the reward model.
         contract: of the arm.
-        limits: what the monitor goes by without a calibration.
+        watch: when to ask for help.
         monitor: its calibration, from the model folder, or None.
-        rate: highest rate of false alarms that is accepted of a calibrated monitor.
     """
 
     def __init__(
         self,
         model: RewardModel,
         contract: RobotContract,
-        limits: ProgressLimits | None = None,
+        watch: Watch | None = None,
         monitor: MonitorCalibration | None = None,
-        rate: float = 0.05,
     ) -> None:
-        self._model, self._limits, self._monitor, self._false_alarms = model, limits or ProgressLimits(), monitor, rate
-        self._limits.validate()
+        self._model, self._watch, self._monitor = model, watch or Watch(), monitor
+        self._watch.validate()
         shapes = camera_shapes(contract)
         self.needs: Mapping[str, tuple[int, ...]] = {key: shapes[key] for key in model.cameras}
         if model.state_key == STATE:
@@ -141,7 +138,8 @@ class ServedRewardModel:
 
     def start(self, task: str) -> ProgressFollower:
         """Begin an episode."""
-        run = LimitedRun(self._limits) if self._monitor is None else MonitoredRun(self._monitor, self._false_alarms)
+        watch = self._watch
+        run = LimitedRun(watch) if self._monitor is None else MonitoredRun(self._monitor, watch.false_alarm_rate)
         return ProgressFollower(self._model, task, self.rate, run, self._state)
 
 

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 
 from robo_core.errors import ConfigError
+from robo_rm.reward_models.base import InputSpec
 from robo_rm.reward_models.baselines.episodes import demonstrations, every_episode
 from robo_rm.reward_models.baselines.network import (
     FrameData,
@@ -38,7 +39,6 @@ from robo_rm.reward_models.baselines.network import (
 )
 from robo_rm.reward_models.blocks import FRAMES_PER_BLOCK
 from robo_rm.reward_models.card import plain_card
-from robo_rm.reward_models.per_frame import InputSpec
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.settings import ConvSettings, ImageAugmentation
 from robo_rm.training.fit import Fit
@@ -78,7 +78,7 @@ class GoalDistanceDescription(FrameDescription):
 
     def network(self) -> GoalDistanceNetwork:
         """A network of this shape with fresh weights, its goal at 0."""
-        return GoalDistanceNetwork(self.input_spec, self.encoder, self.reward.width, self.reward.size)
+        return GoalDistanceNetwork(self, self.encoder, self.reward.width, self.reward.size)
 
 
 class GoalDistanceNetwork(FrameNetwork):

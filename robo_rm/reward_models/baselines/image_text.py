@@ -24,9 +24,10 @@ import torch
 
 from robo_core.errors import ConfigError, MissingPartError, ModelError
 from robo_rm.labels.split import store_split
+from robo_rm.reward_models.base import InputSpec
 from robo_rm.reward_models.baselines.episodes import every_episode
 from robo_rm.reward_models.card import plain_card
-from robo_rm.reward_models.per_frame import InputSpec, PerFrameModel
+from robo_rm.reward_models.per_frame import PerFrameModel
 from robo_rm.reward_models.placing import stages_and_priors
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.reward_models.saving import built, read_tensors

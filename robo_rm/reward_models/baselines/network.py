@@ -16,21 +16,21 @@ from torch import nn
 from robo_core.console import progress_bar
 from robo_core.errors import ConfigError
 from robo_rm.encoders.conv import ConvEncoder, StateEncoder
+from robo_rm.reward_models.base import InputSpec
 from robo_rm.reward_models.baselines.episodes import OneStage
 from robo_rm.reward_models.blocks import to_pixels
 from robo_rm.reward_models.frames import resize
-from robo_rm.reward_models.per_frame import InputSpec, PerFrameModel
+from robo_rm.reward_models.per_frame import PerFrameModel
 from robo_rm.reward_models.placing import stages_and_priors
 from robo_rm.reward_models.registry import FitRequest
 from robo_rm.reward_models.saving import built, fill_weights
 from robo_rm.settings import ConvSettings, ImageAugmentation
 from robo_rm.training.augment import augment_window
-from robo_rm.training.cameras import chosen_cameras
+from robo_rm.training.cameras import chosen_cameras, chosen_state
 from robo_rm.training.data import TrainingData
 from robo_rm.training.device import pick_device
 from robo_rm.training.objective import Network, RewardObjective
 
-STATE_KEY = "observation.state"
 # Images as they are stored.
 UNCHANGED = ImageAugmentation(0, 0, 0, 0, 0, 0, 0)
 
@@ -75,35 +75,20 @@ def look_at(request: FitRequest, train: Sequence[Any]) -> InputSpec:
     """
     if not isinstance(request.encoder, ConvSettings):
         raise ConfigError(f"reward={request.reward.name} trains its own images; use encoder=conv")
-    store = request.store
-    state_key = STATE_KEY if request.reward.use_state and STATE_KEY in store.features else None
-    size = int(store.features[state_key]["shape"][0]) if state_key else 0
-    stages, priors = stages_and_priors(store, train)
-    return InputSpec(stages, priors, chosen_cameras(request), state_key, size, float(store.fps))
+    stages, priors = stages_and_priors(request.store, train)
+    return InputSpec(stages, priors, chosen_cameras(request), *chosen_state(request), float(request.store.fps))
 
 
 @dataclass(frozen=True)
-class FrameDescription:
+class FrameDescription(InputSpec):
     """What, besides the weights, makes a trained model of single frames."""
 
-    stages: list[str]
-    priors: list[float]
-    cameras: dict[str, tuple[int, int]]
-    state_key: str | None
-    state_size: int
-    fps: float
     reward: Any
     encoder: ConvSettings
 
-    @property
-    def input_spec(self) -> InputSpec:
-        """What it reads."""
-        cameras = {key: (int(size[0]), int(size[1])) for key, size in self.cameras.items()}
-        return InputSpec(self.stages, self.priors, cameras, self.state_key, self.state_size, self.fps)
-
     def network(self) -> FrameNetwork:
         """A network of this shape with fresh weights."""
-        return FrameNetwork(self.input_spec, self.encoder, self.reward.width, 1)
+        return FrameNetwork(self, self.encoder, self.reward.width, 1)
 
 
 Description = TypeVar("Description", bound=FrameDescription)
@@ -116,7 +101,7 @@ class NetworkModel(PerFrameModel, Generic[Description, Network]):
     network: Network
 
     def __init__(self, network: Network, description: Description, provenance: Mapping[str, Any], device: str) -> None:
-        super().__init__(description.input_spec, provenance, device)
+        super().__init__(description, provenance, device)
         self.description = description
         self.network = network.to(device).eval().requires_grad_(False)
 
@@ -228,7 +213,7 @@ class FrameObjective(RewardObjective[Samples, Network], Generic[Description, Net
     def vectors(self, batch: Samples) -> torch.Tensor:
         """Vectors (B * S, D) of a batch, float32."""
         with self.half():
-            return run_network(self.network, self.description.input_spec, batch.images, batch.state, self.device)
+            return run_network(self.network, self.description, batch.images, batch.state, self.device)
 
     def still(
         self, model: PerFrameModel, episode: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]
@@ -252,7 +237,7 @@ class FramePlan:
         objective: Callable[[Description, FrameData, FitRequest, str], RewardObjective[Samples, Network]],
     ) -> None:
         self.input_spec = spec = look_at(request, train)
-        description = describe(**spec._asdict(), reward=request.reward, encoder=request.encoder)
+        description = describe(**vars(spec), reward=request.reward, encoder=request.encoder)
         self.objective = lambda device: objective(description, FrameData(request, train, spec), request, device)
         self.state_key = spec.state_key
         self.notes: list[str] = []

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from robo_rm.reward_models.base import InputSpec
 from robo_rm.reward_models.grm.network import HopNetwork
 from robo_rm.reward_models.grm.settings import HopSettings
 from robo_rm.settings import ConvSettings
 
 
 @dataclass(frozen=True)
-class HopDescription:
+class HopDescription(InputSpec):
     """What, besides the weights, makes a hop model.
 
     Attributes:
-        stages: names of the K stages.
-        priors: (K,) share of each in progress.
-        cameras: image key -> (height, width) at the encoder.
-        state_key: key of the state, or None.
-        state_size: its length, 0 without one.
-        fps: frames per second of the store; a stream expects the same.
         references: number of reference pairs of each task, in their order.
         reward: shape and training of the model.
         encoder: shape of the image encoder.
@@ -27,12 +22,6 @@ class HopDescription:
         instruction_groups: instructions that mean the same; they share the references of the first of their group.
     """
 
-    stages: list[str]
-    priors: list[float]
-    cameras: dict[str, tuple[int, int]]
-    state_key: str | None
-    state_size: int
-    fps: float
     references: dict[str, int]
     reward: HopSettings
     encoder: ConvSettings

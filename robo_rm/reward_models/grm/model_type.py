@@ -25,12 +25,11 @@ from robo_rm.reward_models.grm.trainer import HopObjective
 from robo_rm.reward_models.registry import FitRequest, FitResult, RewardKind
 from robo_rm.reward_models.saving import built, fill_weights, load_reward_model
 from robo_rm.settings import ConvSettings
-from robo_rm.training.cameras import chosen_cameras
+from robo_rm.training.cameras import chosen_cameras, chosen_state
 from robo_rm.training.data import TrainingData
 from robo_rm.training.device import pick_device
 from robo_rm.training.fit import Fit
 
-STATE_KEY = "observation.state"
 # What a task without named stages is called.
 ONE_STAGE = "the task"
 
@@ -44,7 +43,7 @@ class HopPlan:
         self.notes: list[str] = [] if by_time else check_repeats(train, list(request.store.stages), request.repeats)
         store, reward = request.store, request.reward
         cameras = chosen_cameras(request)
-        state_key = STATE_KEY if reward.use_state and STATE_KEY in store.features else None
+        state_key, state_size = chosen_state(request)
         groups = instruction_groups(store)
         known = Phrasings(groups)
         # Phrasings of one task share its references.
@@ -69,7 +68,7 @@ class HopPlan:
             priors=priors,
             cameras=cameras,
             state_key=state_key,
-            state_size=int(store.features[state_key]["shape"][0]) if state_key else 0,
+            state_size=state_size,
             fps=float(store.fps),
             references={task: len(places) for task, places in self.chosen.items()},
             reward=reward,

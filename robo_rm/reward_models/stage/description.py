@@ -12,22 +12,17 @@ from robo_datasets.store.instructions import Phrasings
 from robo_rm.encoders.conv import WORD_VECTOR
 from robo_rm.labels.plan import WindowShape
 from robo_rm.labels.progress import cumulative_priors
+from robo_rm.reward_models.base import InputSpec
 from robo_rm.reward_models.stage.network import StageNetwork
 from robo_rm.reward_models.stage.sparse import DENSE, SparseStages
 from robo_rm.settings import StageSettings
 
 
 @dataclass(frozen=True)
-class StageDescription:
+class StageDescription(InputSpec):
     """What, besides the weights, makes a stage-aware model.
 
     Attributes:
-        stages: names of the K stages.
-        priors: (K,) share of each, of the training split.
-        cameras: image key -> (height, width) at the encoder.
-        state_key: key of the state, or None.
-        state_size: its length, 0 without one.
-        fps: frames per second of the store; a stream expects the same.
         task: the instruction to assume where none is given.
         reward: shape and training of the model.
         encoder: shape of the image encoder, `ConvSettings` or `FrozenSettings`.
@@ -41,12 +36,6 @@ class StageDescription:
         instruction_groups: instructions that mean the same; each is read as the first of its group.
     """
 
-    stages: list[str]
-    priors: list[float]
-    cameras: dict[str, tuple[int, int]]
-    state_key: str | None
-    state_size: int
-    fps: float
     task: str
     reward: StageSettings
     encoder: Any

@@ -32,12 +32,10 @@ from robo_rm.reward_models.stage.sparse import (
 )
 from robo_rm.reward_models.stage.trainer import StageObjective
 from robo_rm.settings import ENCODERS, ConvSettings, FrozenSettings, OptimiserSettings, StageSettings
-from robo_rm.training.cameras import chosen_cameras
+from robo_rm.training.cameras import chosen_cameras, chosen_state
 from robo_rm.training.data import TrainingData, frame_labels
 from robo_rm.training.device import first_process_first, pick_device
 from robo_rm.training.fit import Fit
-
-STATE_KEY = "observation.state"
 
 
 class StagePlan:
@@ -217,7 +215,7 @@ def describe(
     groups = instruction_groups(store)
     if frozen is not None and request.encoder.text:
         text = int(frozen.encode_text([""]).shape[1])
-    state_key = STATE_KEY if request.reward.use_state and STATE_KEY in store.features else None
+    state_key, state_size = chosen_state(request)
     tasks = Counter(episode.task or "" for episode in train)
     sparse = request.reward.sparse
     return StageDescription(
@@ -225,7 +223,7 @@ def describe(
         priors=training_priors(train, len(store.stages)).tolist(),
         cameras=cameras,
         state_key=state_key,
-        state_size=int(store.features[state_key]["shape"][0]) if state_key else 0,
+        state_size=state_size,
         fps=float(store.fps),
         task=tasks.most_common(1)[0][0],
         reward=request.reward,

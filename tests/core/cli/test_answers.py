@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +95,16 @@ def test_every_command_has_its_place_in_the_help():
     from robo_core.cli.commands import ORDER
 
     assert sorted(ORDER) == sorted(find_commands())
+
+
+SAYS_WHAT_FOLLOWS = re.compile(r"\b(say_next|say_then|say_training|run_import|finish)\(")
+
+
+@pytest.mark.parametrize("command", find_commands().values(), ids=lambda command: command.words)
+def test_every_command_says_what_to_type_next(command):
+    spec = importlib.util.find_spec(command.entry_point.value)
+    assert spec is not None
+    assert SAYS_WHAT_FOLLOWS.search(Path(spec.origin).read_text())
 
 
 def test_an_answer_imports_nothing_heavy():

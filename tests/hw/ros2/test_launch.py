@@ -98,7 +98,7 @@ def test_launch_files_start_what_is_installed(file, monkeypatch):
     assert asked
     for words in asked:
         assert words["package"] == "robo_rm_bridge"
-        assert f"{words['executable']} = " in setup
+        assert f'"{words["executable"]}"' in setup
         assert effective(words)["contract"] == "tidy_drawer"
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from ros_environment import RosUnavailableError, colcon
+
+from robo_rm_bridge import entry_points
 
 ROOT = Path(__file__).resolve().parents[3]
 # Everything but these is refused, as on a robot's computer.
@@ -79,12 +79,12 @@ def test_colcon_installs_nodes_launch_files_parameters_and_the_marker(installed)
         assert {path.name for path in (share / "robo_rm_bridge" / folder).glob(pattern)} == names
 
 
-def test_every_command_of_the_package_has_its_function():
+def test_every_command_of_the_package_starts_a_node():
     text = (ROOT / "hw/ros2/robo_rm_bridge/setup.py").read_text()
-    commands = re.findall(r'"(\w+) = \{NAME\}\.(\w+):(\w+)"', text)
-    assert len(commands) == 4
-    for name, module, function in commands:
-        assert callable(getattr(importlib.import_module(f"robo_rm_bridge.{module}"), function)), name
+    for node in entry_points.NODES:
+        assert f'"{node}"' in text
+        assert (ROOT / f"hw/ros2/robo_rm_bridge/robo_rm_bridge/{node}.py").is_file()
+    assert callable(entry_points.main)
 
 
 def test_what_is_installed_runs_with_numpy_yaml_and_msgpack_alone(installed):

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from bridge_in_use import ARM, REST, connected, pictures, until
 from far_network import SERVER, FarNetwork, why_not
+from motion_limits import check_limits
 from policy_credentials import tls_credentials
 
 from robo_hw import RobotContract, SafetyCore, State, SteadyClock
@@ -185,16 +186,6 @@ class Arm:
             assert time.monotonic() < end, (self.core.state, self.client.status().message, self.refusals[-3:])
             self.tick()
 
-    def kept_its_limits(self) -> None:
-        t = np.array([command.time for command in self.commands])
-        q = np.stack([command.positions for command in self.commands])
-        low, high = self.contract.array("position").T
-        assert ((q >= low) & (q <= high)).all()
-        values = q
-        for order, limit in enumerate(("velocity", "acceleration", "jerk"), start=1):
-            values = order * np.diff(values, axis=0) / (t[order:] - t[:-order])[:, None]
-            assert np.abs(values / self.contract.array(limit)).max() <= 1 + 1e-6, limit
-
 
 @pytest.fixture
 def arm(network, contract_file, certificates, blind_server) -> Iterator[Arm]:
@@ -205,7 +196,7 @@ def arm(network, contract_file, certificates, blind_server) -> Iterator[Arm]:
         made.until(lambda: made.core.state is State.RUNNING and made.accepted >= 3)
         yield made
         assert made.core.fault is None
-        made.kept_its_limits()
+        check_limits(made.contract, made.commands)
     network.restore()
 
 

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from robo_core.errors import ModelError
@@ -29,6 +30,7 @@ from robo_policies.cloning.lerobot_versions import (
 from robo_policies.cloning.settings import ActSettings, DiffusionSettings
 
 ROOT = Path(__file__).resolve().parents[3]
+CHECKPOINTS = Path(__file__).with_name("checkpoints")
 DIMS = {"observation.state": 2, "action": 2}
 CAMERAS = {"observation.images.front": (32, 32), "observation.images.wrist": (32, 32)}
 
@@ -132,3 +134,12 @@ def test_a_setting_of_another_version_that_is_in_use_is_refused_with_the_version
         load_policy(tmp_path)
     with pytest.raises(ModelError, match=rf"written by LeRobot 0\.9\.0: its setting attention_kind='sparse' .* {here}"):
         read_configuration(tmp_path, "act", "0.9.0")
+
+
+@pytest.mark.parametrize("kind", ["act", "diffusion"])
+@pytest.mark.parametrize("written", sorted(CHECKPOINTS.glob("lerobot-*")), ids=lambda folder: folder.name)
+def test_a_checkpoint_of_each_version_gives_the_same_actions_on_this_one(written, kind):
+    """`checkpoints/make.py` wrote them, once on each version."""
+    told = json.loads((written / "actions.json").read_text())
+    seen = {key: np.array(value, np.float32) for key, value in told["observation"].items()}
+    np.testing.assert_allclose(load_policy(written / kind, "cpu").act(seen), told["actions"][kind], atol=1e-5)

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from robo_policies import demo
 from robo_policies.commands.demo import Config
 from robo_policies.demo import estimate
 from robo_policies.demo.steps import demo_steps
@@ -21,10 +22,10 @@ def test_the_time_follows_the_speed_of_the_machine_and_what_is_left(tmp_path, mo
     config = Config(out=str(tmp_path))
     parts = demo_steps(config, tmp_path)
     assert set(estimate.part_units(config)) == {part.name for part in parts}
-    monkeypatch.setattr(estimate, "step_seconds", lambda size: 0.11)
+    monkeypatch.setattr(demo, "step_seconds", lambda size: 0.11)
     idle = minutes(estimate.describe_time(config, parts))
     assert 5 <= idle <= 8, "what the README says of an idle machine with two cores"
-    monkeypatch.setattr(estimate, "step_seconds", lambda size: 0.44)
+    monkeypatch.setattr(demo, "step_seconds", lambda size: 0.44)
     assert minutes(estimate.describe_time(config, parts)) == pytest.approx(4 * idle, abs=3)
     assert minutes(estimate.describe_time(config, parts[-1:])) < idle
     assert estimate.describe_time(config, []) == ""
@@ -40,4 +41,4 @@ def test_the_default_trains_seven_passes_and_steps_can_be_given(tmp_path):
 
 
 def test_a_step_is_really_measured():
-    assert 0 < estimate.step_seconds(32) < 60
+    assert 0 < demo.step_seconds(32) < 60

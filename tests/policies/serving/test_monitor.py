@@ -12,6 +12,7 @@ from robo_hw.transport import Observation
 from robo_policies.serving.loading import Loaded
 from robo_policies.serving.served import ServedRewardModel
 from robo_rm.monitor.promise import MonitorCalibration
+from robo_rm.monitor.settings import Watch
 
 ARM = RobotContract.load("tidy_drawer")
 
@@ -24,7 +25,7 @@ def monitor(runs: int = 19, rates=(0.05,)) -> MonitorCalibration:
 
 
 def test_a_calibrated_monitor_answers_with_its_promise():
-    follower = ServedRewardModel(Reward(), ARM, monitor=monitor(), rate=0.05).start("")
+    follower = ServedRewardModel(Reward(), ARM, monitor=monitor()).start("")
     frame = {"observation.images.front": np.full((128, 128, 3), 7, np.uint8)}
     found = [follower.step(Observation(i, i * 0.05, frame)) for i in range(160)]
     first = next(i for i, estimate in enumerate(found) if estimate.alarm)
@@ -36,4 +37,4 @@ def test_a_calibrated_monitor_answers_with_its_promise():
 def test_a_rate_that_is_not_promised_is_refused():
     loaded = Loaded(None, Reward(), monitor=monitor())
     with pytest.raises(ConfigError, match=r"false_alarm_rate=0\.01: the monitor promises 0\.05"):
-        loaded.served(ARM, false_alarm_rate=0.01)
+        loaded.served(ARM, Watch(false_alarm_rate=0.01))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from robo_core.errors import ConfigError
-from robo_rm.monitor.limits import LimitedRun, ProgressLimits
+from robo_rm.monitor.limits import LimitedRun
+from robo_rm.monitor.settings import Watch
 from robo_rm.monitor.watch import Verdict
 
 
@@ -45,4 +46,4 @@ def test_a_drop_counts_when_it_lasts_and_one_odd_estimate_does_not():
 @pytest.mark.parametrize("change", [{"stall_after": 0.0}, {"drop": 1.5}, {"rise": float("nan")}])
 def test_limits_out_of_range_are_refused_by_name(change):
     with pytest.raises(ConfigError, match=next(iter(change))):
-        LimitedRun(ProgressLimits(**change))
+        LimitedRun(Watch(**change))

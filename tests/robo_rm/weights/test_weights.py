@@ -327,7 +327,7 @@ class TestReport:
         stages = {uuid: np.repeat([0, 1], [80, 40]) for uuid in progress}
         report = weight_report(store_weights(progress, 10), stages, ["reach", "grasp"])
         assert [warning for warning in report.warnings if "hardly learn" in warning] == [
-            next(warning for warning in report.warnings if warning.startswith("stage 2, 'grasp'"))
+            next(warning for warning in report.warnings if warning.startswith("stage 'grasp'"))
         ]
 
     def test_says_when_the_progress_does_not_follow_the_successes(self) -> None:

@@ -101,15 +101,12 @@ def _added_columns(store: DemoStore, episodes: list[Episode]) -> dict[str, Featu
     ends = [(episode.attributes.get(v3.TERMINATED), episode.attributes.get(v3.TRUNCATED)) for episode in episodes]
     if v3.DONE not in store.schema and all(isinstance(value, bool) for pair in ends for value in pair):
         added[v3.DONE] = {"dtype": "bool", "shape": [1], "names": None}
-    if v3.SOURCE_TIME not in store.schema and not all(_plain_times(episode, store.fps) for episode in episodes):
+    plain = (np.array_equal(e.timestamp, lerobot_times(e.length, store.fps).astype(np.float64)) for e in episodes)
+    if v3.SOURCE_TIME not in store.schema and not all(plain):
         added[v3.SOURCE_TIME] = {"dtype": "float64", "shape": [1], "names": None}
     if v3.RECEIVE_TIME not in store.schema and any(episode.receive_timestamp is not None for episode in episodes):
         added[v3.RECEIVE_TIME] = {"dtype": "float64", "shape": [1], "names": None}
     return added
-
-
-def _plain_times(episode: Episode, fps: float) -> bool:
-    return np.array_equal(episode.timestamp, lerobot_times(episode.length, fps).astype(np.float64))
 
 
 def lerobot_times(length: int, fps: float) -> np.ndarray:

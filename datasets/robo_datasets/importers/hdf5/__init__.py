@@ -1,1 +1,5 @@
 """HDF5 files of robomimic, ALOHA and others."""
+
+from robo_core.lazy import attach_stub
+
+__getattr__, __dir__, _ = attach_stub(__name__, __file__)

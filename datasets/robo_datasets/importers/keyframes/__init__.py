@@ -1,1 +1,5 @@
 """Folders of videos or images, with or without annotated keyframes."""
+
+from robo_core.lazy import attach_stub
+
+__getattr__, __dir__, _ = attach_stub(__name__, __file__)

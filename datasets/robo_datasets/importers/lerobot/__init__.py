@@ -1,1 +1,5 @@
 """LeRobot datasets, v2.0 to v3.0."""
+
+from robo_core.lazy import attach_stub
+
+__getattr__, __dir__, _ = attach_stub(__name__, __file__)

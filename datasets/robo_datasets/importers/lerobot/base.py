@@ -73,8 +73,8 @@ class LeRobotSource(Source):
         """The episode's rows."""
 
     @abstractmethod
-    def _columns_there(self, episode: SourceEpisode) -> tuple[Path, list[str]]:
-        """The file of the episode's rows, and its columns."""
+    def _data_file(self, episode: SourceEpisode) -> Path:
+        """The file of the episode's rows."""
 
     @abstractmethod
     def _video(self, episode: SourceEpisode, key: str) -> VideoPart:
@@ -101,8 +101,8 @@ class LeRobotSource(Source):
             self._readings[key] = self._read_camera(key, noted.get(key))
         self.features = {
             key: self._feature(key, noted.get(key))
-            for key in self._declared_order()
-            if key in self._readings or key in self._declared.rows
+            for key in self._declared.listed
+            if key in self._declared.keys and (key in self._readings or key in self._declared.rows)
         }
         if (
             (self._tasks_change or TASK_INDEX in noted)
@@ -113,9 +113,6 @@ class LeRobotSource(Source):
         self.optional = [TASK_INDEX]
         self.notes = [*self._first_notes(), *(reading.note for reading in self._readings.values() if reading.note)]
 
-    def _declared_order(self) -> list[str]:
-        return [key for key in self._declared.listed if key in self._declared.keys]
-
     def _first_notes(self) -> Iterator[str]:
         for key, reason in self._declared.left_out.items():
             yield f"{key} was left out: it {reason}"
@@ -123,15 +120,14 @@ class LeRobotSource(Source):
             yield f"{key} is text: it is kept in the attributes of every episode"
         readable = next((episode for episode in self.episodes if not episode.problem), None)
         try:
-            there = self._columns_there(readable)[1] if readable is not None else []
+            kinds = parquet_schema(self._data_file(readable)) if readable is not None else ()
         except ImportSourceError:
-            there = []
-        kinds = parquet_schema(self._columns_there_file(readable)) if readable is not None and there else ()
+            kinds = ()
         for column in kinds:
             declared = self._declared.rows[column.name]["dtype"] if column.name in self._declared.rows else ""
             if declared.startswith("float") and float_bits(column.type) > 8 * np.dtype(declared).itemsize:
                 yield f"{column.name} holds {column.type}, {declared} is declared: it is rounded to that"
-        undeclared = [name for name in there if name not in self._declared.listed]
+        undeclared = [column.name for column in kinds if column.name not in self._declared.listed]
         if undeclared:
             yield f"the columns {undeclared} of the data files are not declared in meta/info.json and were left out"
         if cameras := undeclared_cameras(self.path, self._declared.listed):
@@ -208,7 +204,8 @@ class LeRobotSource(Source):
 
     def check(self, episode: SourceEpisode) -> None:
         """Check that the episode's columns are there and that its videos have a frame for every row."""
-        path, names = self._columns_there(episode)
+        path = self._data_file(episode)
+        names = parquet_schema(path).names
         missing = [name for name in self._columns() if name not in names]
         if missing:
             hint = "" if "timestamp" in missing else f"; drop=[{','.join(missing)}] leaves them out"
@@ -318,17 +315,17 @@ class LeRobotSource(Source):
             )
 
     def _where(self, episode: SourceEpisode) -> str:
-        return f"{self._columns_there_file(episode)} (episode {episode.number})"
+        return f"{self._data_file(episode)} (episode {episode.number})"
 
     def _rows(self, episode: SourceEpisode) -> pa.Table:
         """All rows of the episode that are needed."""
         if self._last.number != episode.number or self._last.table is None:
-            names = self._columns_there(episode)[1]
+            names = parquet_schema(self._data_file(episode)).names
             more = [name for name in ("task_index", "episode_index") if name in names]
             table = self._table(episode, [*dict.fromkeys([*self._columns(), *more])])
             if table.num_rows != episode.length:
                 raise ImportSourceError(
-                    f"{self._columns_there_file(episode)} has {table.num_rows} frames, episode {episode.number} is "
+                    f"{self._data_file(episode)} has {table.num_rows} frames, episode {episode.number} is "
                     f"declared with {episode.length}"
                 )
             self._last = _Last(episode.number, table)
@@ -406,13 +403,9 @@ class LeRobotSource(Source):
     def files(self, episode: SourceEpisode) -> tuple[Path, ...]:
         """The episode's data file and videos."""
         return (
-            self._columns_there_file(episode),
+            self._data_file(episode),
             *(self._video(episode, key).path for key in self._videos()),
         )
-
-    @abstractmethod
-    def _columns_there_file(self, episode: SourceEpisode) -> Path:
-        """The file of the episode's rows."""
 
     def __getstate__(self) -> dict[str, object]:
         """Everything but what was read last."""

@@ -15,12 +15,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from robo_core.errors import ImportSourceError
-from robo_datasets.importers.columns import column_array, parquet_rows, parquet_schema, read_table
+from robo_datasets.importers.columns import column_array, parquet_rows, read_table
 from robo_datasets.importers.files import expand_pattern
 from robo_datasets.importers.lerobot.alignment import LeRobotReading, VideoPart
 from robo_datasets.importers.lerobot.base import LeRobotSource
 from robo_datasets.importers.lerobot.features import read_info
 from robo_datasets.importers.lerobot.text import episode_tasks
+from robo_datasets.importers.lerobot.v3_places import whole
 from robo_datasets.importers.lerobot_notes import SUCCESS_FEATURES, noted_attributes, noted_grade, noted_instruction
 from robo_datasets.importers.source import SourceEpisode
 
@@ -57,7 +58,7 @@ class LeRobotV2Source(LeRobotSource):
 
     def check(self, episode: SourceEpisode) -> None:
         """Check that the episode's files are there, readable, and as long as declared."""
-        path = self._data_path(episode)
+        path = self._data_file(episode)
         rows = parquet_rows(path)
         if rows != episode.length:
             raise ImportSourceError(
@@ -73,7 +74,7 @@ class LeRobotV2Source(LeRobotSource):
         """With whether the feature ``key`` was ever true, where the list of episodes does not say how it went."""
         if episode.success is not None:
             return episode
-        path = self._data_path(episode)
+        path = self._data_file(episode)
         where = f"{path} (episode {episode.number})"
         try:
             column = column_array(read_table(path, [key]), key, {"shape": (), "dtype": "float64"}, where)
@@ -82,14 +83,7 @@ class LeRobotV2Source(LeRobotSource):
         return replace(episode, success=bool((column > 0).any()))
 
     def _table(self, episode: SourceEpisode, columns: list[str]) -> pa.Table:
-        return read_table(self._data_path(episode), columns)
-
-    def _columns_there_file(self, episode: SourceEpisode) -> Path:
-        return self._data_path(episode)
-
-    def _columns_there(self, episode: SourceEpisode) -> tuple[Path, list[str]]:
-        path = self._data_path(episode)
-        return path, parquet_schema(path).names
+        return read_table(self._data_file(episode), columns)
 
     def _video(self, episode: SourceEpisode, key: str) -> VideoPart:
         return VideoPart(self._expand("video_path", episode, video_key=key))
@@ -101,7 +95,7 @@ class LeRobotV2Source(LeRobotSource):
             numbers = column_array(table, "task_index", {"shape": (), "dtype": "int64"}, where)
         return episode_tasks(numbers, self._tasks, self._listed[episode.number], episode.number)
 
-    def _data_path(self, episode: SourceEpisode) -> Path:
+    def _data_file(self, episode: SourceEpisode) -> Path:
         return self._expand("data_path", episode)
 
     def _expand(self, name: str, episode: SourceEpisode, **more: str) -> Path:
@@ -118,13 +112,13 @@ class LeRobotV2Source(LeRobotSource):
         path = self.path / "meta/tasks.jsonl"
         if not path.is_file():
             return {}  # the list of episodes names them too, and what is found nowhere is said
-        return {_index(line, "task_index", path): str(line.get("task", "")) for line in read_json_lines(path)}
+        return {whole(line, "task_index", path): str(line.get("task", "")) for line in read_json_lines(path)}
 
     def _read_episodes(self) -> list[SourceEpisode]:
         path = self.path / "meta/episodes.jsonl"
         episodes = []
         for line in read_json_lines(path):
-            number, length = _index(line, "episode_index", path), _index(line, "length", path)
+            number, length = whole(line, "episode_index", path), whole(line, "length", path)
             listed = line.get("tasks")
             listed = [listed] if isinstance(listed, str) else listed
             if listed is None and isinstance(line.get("task"), str):
@@ -175,13 +169,6 @@ def read_json_lines(path: Path) -> list[dict[str, object]]:
             raise ImportSourceError(f"{path}, line {number} must hold a JSON object")
         lines.append(value)
     return lines
-
-
-def _index(line: Mapping[str, object], key: str, path: Path) -> int:
-    value = line.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ImportSourceError(f"{path}: {key} is {value!r}, a whole number is needed")
-    return value
 
 
 def _number(info: Mapping[str, object], key: str, path: Path) -> float:

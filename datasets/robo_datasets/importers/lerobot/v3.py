@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from robo_core.errors import ImportSourceError
 from robo_datasets import lerobot_layout as v3
-from robo_datasets.importers.columns import ColumnSpec, column_array, parquet_schema, read_row_range
+from robo_datasets.importers.columns import ColumnSpec, column_array, read_row_range
 from robo_datasets.importers.files import expand_pattern
 from robo_datasets.importers.lerobot.alignment import LeRobotReading, VideoPart
 from robo_datasets.importers.lerobot.base import LeRobotSource
@@ -114,7 +114,8 @@ class LeRobotV3Source(LeRobotSource):
         place = self._places[episode.number]
         if place.problem:
             raise ImportSourceError(place.problem)
-        table = read_row_range(place.data, [*columns, *self._own_columns()], place.start, place.length)
+        clocks = [key for key in (v3.SOURCE_TIME, v3.RECEIVE_TIME) if key in self._added]
+        table = read_row_range(place.data, [*columns, *clocks], place.start, place.length)
         if "episode_index" in table.column_names:
             where = f"{place.data} (episode {episode.number})"
             numbers = column_array(table, "episode_index", {"shape": (), "dtype": "int64"}, where)
@@ -122,12 +123,8 @@ class LeRobotV3Source(LeRobotSource):
                 raise ImportSourceError(f"{where}: the rows that meta/episodes gives it belong to episode {numbers[0]}")
         return table
 
-    def _columns_there_file(self, episode: SourceEpisode) -> Path:
+    def _data_file(self, episode: SourceEpisode) -> Path:
         return self._places[episode.number].data
-
-    def _columns_there(self, episode: SourceEpisode) -> tuple[Path, list[str]]:
-        path = self._places[episode.number].data
-        return path, parquet_schema(path).names
 
     def _video(self, episode: SourceEpisode, key: str) -> VideoPart:
         where = f"{self.path / v3.INFO_FILE}: video_path"
@@ -160,9 +157,6 @@ class LeRobotV3Source(LeRobotSource):
                 total += length
             fillings[file] = min(found)[0], total, before
         return fillings
-
-    def _own_columns(self) -> list[str]:
-        return [key for key in (v3.SOURCE_TIME, v3.RECEIVE_TIME) if key in self._added]
 
     def _own_times(self, table: pa.Table, where: str) -> tuple[np.ndarray | None, np.ndarray | None]:
         times = received = None

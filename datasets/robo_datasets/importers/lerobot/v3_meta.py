@@ -15,12 +15,13 @@ from robo_core.errors import ImportSourceError
 from robo_datasets import lerobot_layout as v3
 from robo_datasets.importers.columns import column_array, parquet_schema, read_table
 from robo_datasets.importers.files import read_json
+from robo_datasets.importers.lerobot.v3_language import has_language, language_segments
 from robo_datasets.importers.lerobot.v3_places import EpisodePlace, number_of, whole
 from robo_datasets.importers.lerobot_notes import SUCCESS_FEATURES, noted_attributes, noted_grade
 from robo_datasets.importers.stage_files import Segment
 from robo_datasets.store.annotations import runs_of
 
-ANNOTATIONS = ("auto", "frames", "sparse", "dense", "none")
+ANNOTATIONS = ("auto", "frames", "sparse", "dense", "language", "none")
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ def subtask_segments(
         root: the dataset.
         rows: meta/episodes.
         places: where the episodes stand.
-        annotation: ``frames`` (subtask_index), ``sparse`` or ``dense`` (SARM's columns), ``none``, or ``auto``: the
-            first there is of frames, dense, sparse.
+        annotation: ``frames`` (subtask_index), ``sparse`` or ``dense`` (SARM's columns), ``language`` (LeRobot 0.6's
+            language columns), ``none``, or ``auto``: the first there is of frames, dense, sparse, language.
         known: stage names in order, where robo-rm noted them.
 
     Raises:
@@ -135,6 +136,7 @@ def subtask_segments(
         "frames": frames,
         "dense": f"dense_{v3.SARM_NAMES}" in columns,
         "sparse": f"sparse_{v3.SARM_NAMES}" in columns or v3.SARM_NAMES in columns,
+        "language": has_language(places),
     }
     if annotation == "auto":
         annotation = next((kind for kind, found in there.items() if found), "none")
@@ -142,6 +144,9 @@ def subtask_segments(
         raise ImportSourceError(f"{root} has no {annotation} annotation; it has {[k for k in there if there[k]]}")
     if annotation == "none":
         return Subtasks(names=list(known) if known else None)
+    if annotation == "language":
+        spoken, order = language_segments(places)
+        return Subtasks(spoken, list(known) if known else order)
     if annotation == "frames":
         return _from_frames(root, places, known)
     prefix = f"{annotation}_" if f"{annotation}_{v3.SARM_NAMES}" in columns else ""

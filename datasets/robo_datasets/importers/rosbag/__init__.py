@@ -1,1 +1,5 @@
 """ROS 1 and ROS 2 bags."""
+
+from robo_core.lazy import attach_stub
+
+__getattr__, __dir__, _ = attach_stub(__name__, __file__)

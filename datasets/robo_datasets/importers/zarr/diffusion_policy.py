@@ -169,8 +169,8 @@ class DiffusionPolicySource(Source):
         for feature, rule in self._rules.items():
             features[feature] = rule.feature
         for key, folder in self._videos.items():
-            shape = (*self._video_shape(key, folder), 3)
-            features[key] = {"dtype": "uint8", "shape": self._sized(shape), "names": _NAMES}
+            shape = (*(self._size or self._video_shape(key, folder)), 3)
+            features[key] = {"dtype": "uint8", "shape": shape, "names": _NAMES}
         if self._state:
             arrays = [self._buffer.arrays[key] for key in self._state]
             if len({array.dtype for array in arrays}) > 1:
@@ -199,9 +199,6 @@ class DiffusionPolicySource(Source):
     def _joined_state(self, number: int) -> np.ndarray:
         parts = [self._buffer.rows(key, number) for key in self._state]
         return np.concatenate([part.reshape(len(part), -1) for part in parts], 1)
-
-    def _sized(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape if self._size is None else (*self._size, shape[2])
 
     def _fit(self, frame: np.ndarray | PlanarFrame) -> np.ndarray | PlanarFrame:
         if self._size is None:

@@ -80,9 +80,7 @@ class UmiSource(DiffusionPolicySource):
     def _state_parts(self, state: Sequence[str] | None) -> Sequence[str] | None:
         if state is not None:
             return state
-        robots = sorted(
-            {match[0] for key in self._buffer.arrays if (match := re.match(r"robot[0-9]+(?=_eef_pos$)", key))}
-        )
+        robots = sorted({match[0] for key in self._buffer.arrays if (match := _ROBOT.match(key))})
         parts = [f"{robot}_{part}" for robot in robots for part in _PARTS]
         missing = [key for key in parts if key not in self._buffer.arrays]
         if not robots or missing:

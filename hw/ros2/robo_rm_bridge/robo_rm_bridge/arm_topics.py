@@ -10,6 +10,7 @@ from sensor_msgs.msg import JointState
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_rm_bridge.conversions import joint_state, qos
+from robo_rm_bridge.nodes import helper_node
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
@@ -38,13 +39,7 @@ class StrayPublisher:
     """Another node that says zeros where the arm speaks, such as a joint_state_publisher that was left running."""
 
     def __init__(self, node: Node, contract: RobotContract) -> None:
-        self._node = Node(
-            "stray_joint_state_publisher",
-            namespace=node.get_namespace(),
-            use_global_arguments=False,
-            enable_rosout=False,
-            start_parameter_services=False,
-        )
+        self._node = helper_node("stray_joint_state_publisher", node.get_namespace())
         topic = contract.joint_states[0]
         name = node.resolve_topic_name(topic.name)
         self._publisher = self._node.create_publisher(JointState, name, qos(topic))

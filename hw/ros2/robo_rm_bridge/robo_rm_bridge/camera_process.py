@@ -111,21 +111,15 @@ def main() -> None:
 def _serve(spec: Specification, notes: socket.socket) -> None:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
-    from rclpy.node import Node
     from rclpy.signals import SignalHandlerOptions
 
     from robo_rm_bridge.conversions import sensor_qos
     from robo_rm_bridge.images import image_type
+    from robo_rm_bridge.nodes import helper_node
 
     contract = RobotContract.from_dict(spec["contract"])
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    node = Node(
-        spec["node"],
-        namespace=spec["namespace"],
-        use_global_arguments=False,
-        enable_rosout=False,
-        start_parameter_services=False,
-    )
+    node = helper_node(spec["node"], spec["namespace"])
     receivers = []
     for index, topic in enumerate(spec["topics"]):
         receiver = CameraReceiver(contract, index, topic, notes)

@@ -7,30 +7,16 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 from robo_hw.errors import HardwareError
 
 NODES = ("policy_node", "recorder_node", "monitor_node", "mujoco_arm_node")
 
 
-def policy() -> None:
-    """The lifecycle node that runs a policy behind the safety core."""
-    sys.exit(run("policy_node"))
-
-
-def recorder() -> None:
-    """The node that records into a demo store and a bag."""
-    sys.exit(run("recorder_node"))
-
-
-def monitor() -> None:
-    """The node that publishes progress and stage while a task is done."""
-    sys.exit(run("monitor_node"))
-
-
-def mujoco_arm() -> None:
-    """The simulated arm of tidy_drawer, on the topics of a real one."""
-    sys.exit(run("mujoco_arm_node"))
+def main() -> None:
+    """Run the node that the command is named for."""
+    sys.exit(run(Path(sys.argv[0]).stem))
 
 
 def run(name: str) -> int:

@@ -11,8 +11,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -21,13 +19,14 @@ from std_srvs.srv import Trigger
 
 from robo_hw.contract.robot_contract import RobotContract
 from robo_hw.observation.states import State
-from robo_hw.safety.clock import Clock as CoreClock
+from robo_hw.safety.clock import Clock
 from robo_hw.safety.emergency_stops import EmergencyStops
 from robo_hw.safety.robot_stops import RobotStops
 from robo_hw.safety.safety_core import SafetyCore
 from robo_rm_bridge.attribution import Attribution, gid
 from robo_rm_bridge.conversions import latched_qos, quiet_events, sensor_qos
 from robo_rm_bridge.fields import getter, message_type
+from robo_rm_bridge.nodes import Request, answering, helper_node, steady_timer
 
 _LOOK_EVERY = 0.1
 """Seconds between two looks at who is there and who is silent."""
@@ -42,13 +41,19 @@ class _Witness:
     """
 
     def __init__(self, name: str, namespace: str, topics: Mapping[str, str]) -> None:
-        self._node = _helper_node(name, namespace)
+        self._node = helper_node(name, namespace)
         self._attribution = Attribution(self._node)
         self.possible = self._attribution.possible
         self._newest: dict[str, int] = {}
         qualities = (latched_qos(), QoSProfile(depth=100), sensor_qos(100)) if self.possible else ()
+        # What they hear is taken by hand.
         self._subscriptions = [
-            (name, self._node.create_subscription(Bool, topic, _ignore, quality, event_callbacks=quiet_events()))
+            (
+                name,
+                self._node.create_subscription(
+                    Bool, topic, lambda message: None, quality, event_callbacks=quiet_events()
+                ),
+            )
             for name, topic in topics.items()
             for quality in qualities
         ]
@@ -81,7 +86,7 @@ class Guard:
     """
 
     def __init__(
-        self, owner: Node, contract: RobotContract, core: SafetyCore, clock: CoreClock, wake: Callable[[], None]
+        self, owner: Node, contract: RobotContract, core: SafetyCore, clock: Clock, wake: Callable[[], None]
     ) -> None:
         self._core, self._clock, self._wake = core, clock, wake
         self._owner = owner
@@ -101,14 +106,14 @@ class Guard:
             value = getter(kind, signal.field, f"topics.stop[{index}].field")
             readers.append((owner.resolve_topic_name(signal.name), kind, self._stop_handler(labels[index], value)))
         name, namespace = owner.get_name(), owner.get_namespace()
-        self._node = _helper_node(f"{name}_guard", namespace)
+        self._node = helper_node(f"{name}_guard", namespace)
         self._witness = _Witness(f"{name}_witness", namespace, self._estop_topics)
         for name, topic in self._estop_topics.items():
             self._subscribe(Bool, topic, self._estop_handler(name))
         for topic, kind, handler in readers:
             self._subscribe(kind, topic, handler)
-        self._node.create_service(Trigger, owner.resolve_service_name("~/estop"), self._on_service)
-        self._node.create_timer(_LOOK_EVERY, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._node.create_service(Trigger, owner.resolve_service_name("~/estop"), answering(self._on_service))
+        steady_timer(self._node, _LOOK_EVERY, self._look)
         self._look()
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
@@ -156,8 +161,7 @@ class Guard:
     def _estop_handler(self, name: str) -> Callable[[Bool], None]:
         def on_message(message: Bool) -> None:
             if message.data:
-                self._core.estop(f"emergency stop on {name}")  # first of all
-                self._wake()
+                self._stop(f"emergency stop on {name}")  # first of all
             if self._witness.possible:
                 self.stops.alive(name, self._clock.now())
                 return
@@ -176,11 +180,9 @@ class Guard:
 
         return on_message
 
-    def _on_service(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._core.estop("emergency stop by service")
-        self._wake()
-        response.success, response.message = True, "a fault is latched; the arm brakes if it moves"
-        return response
+    def _on_service(self, _: Request) -> str:
+        self._stop("emergency stop by service")
+        return "a fault is latched; the arm brakes if it moves"
 
     def _look(self) -> None:
         """Who is there, who said what, and who has fallen silent."""
@@ -202,8 +204,7 @@ class Guard:
         now = self._clock.now()
         for reason in (self.stops.overdue(now), *new):
             if reason is not None:
-                self._core.estop(reason)
-                self._wake()
+                self._stop(reason)
         silent = self.robot.overdue(now)
         if silent is not None:
             self._core.robot_stop(silent)
@@ -212,8 +213,11 @@ class Guard:
     def _look_at(self, name: str) -> None:
         reason = self.stops.speakers(name, self._speakers(self._estop_topics[name]))
         if reason is not None:
-            self._core.estop(reason)
-            self._wake()
+            self._stop(reason)
+
+    def _stop(self, reason: str) -> None:
+        self._core.estop(reason)
+        self._wake()
 
     def _speakers(self, topic: str) -> dict[str, str]:
         """The publishers of a topic: id -> node."""
@@ -221,21 +225,6 @@ class Guard:
             gid(info): _node_name(info.node_namespace, info.node_name)
             for info in self._node.get_publishers_info_by_topic(topic)
         }
-
-
-def _helper_node(name: str, namespace: str) -> Node:
-    # The process's own name and namespace would be given to it, too; topics are resolved by the node it helps.
-    return Node(
-        name,
-        namespace=namespace,
-        use_global_arguments=False,
-        enable_rosout=False,
-        start_parameter_services=False,
-    )
-
-
-def _ignore(message: Bool) -> None:
-    pass  # taken by hand
 
 
 def _node_name(namespace: str, name: str) -> str:

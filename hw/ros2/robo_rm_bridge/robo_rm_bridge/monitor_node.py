@@ -8,8 +8,6 @@ on_unknown set to "stop" it calls the bridge's ~/disarm as a person would.
 from __future__ import annotations
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from std_msgs.msg import Float32, String
 from std_srvs.srv import Trigger
@@ -19,6 +17,7 @@ from robo_hw.observation.observation_buffer import parse_vectors, unmet_needs
 from robo_hw.transport import ClientState, PolicyClient, ProgressEstimate
 from robo_rm_bridge import reporting
 from robo_rm_bridge.listening import Listener
+from robo_rm_bridge.nodes import steady_timer
 from robo_rm_bridge.policy_access import ACCESS, credentials
 from robo_rm_bridge.settings import Setting, declare
 
@@ -65,9 +64,8 @@ class MonitorNode(Node):
         self._given = ""
         self._was_armed = False
         self._client.connect()
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0 / self.settings.rate, self._look, clock=steady)
-        self.create_timer(1.0, self._report, clock=steady)
+        steady_timer(self, 1.0 / self.settings.rate, self._look)
+        steady_timer(self, 1.0, self._report)
 
     def finish(self) -> bool:
         """Close the connection and the cameras."""

@@ -15,8 +15,6 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
@@ -32,6 +30,7 @@ from robo_rm_bridge.arm_topics import JointStateTopics, StrayPublisher
 from robo_rm_bridge.controller import CommandFollower
 from robo_rm_bridge.conversions import joint_state, latched_qos, qos, sensor_qos, time_message
 from robo_rm_bridge.images import image_type, message_from_rgb
+from robo_rm_bridge.nodes import Request, answering, steady_timer
 from robo_rm_bridge.settings import Setting, declare
 
 if TYPE_CHECKING:
@@ -88,14 +87,13 @@ class MujocoArmNode(Node):
             "forward_command": (Float64MultiArray, self._on_positions),
         }[contract.command_interface]
         self.create_subscription(kind, contract.command.name, take, qos(contract.command))
-        self.create_service(Trigger, "~/reset", self._reset)
+        self.create_service(Trigger, "~/reset", answering(self._reset))
         self._play(settings.fault)
         self.add_on_set_parameters_callback(self._on_parameters)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0 / contract.rates.joint_states, self._step, clock=steady)
+        steady_timer(self, 1.0 / contract.rates.joint_states, self._step)
         rate = max((camera.rate for camera in contract.cameras), default=contract.rates.actions)
-        self.create_timer(1.0 / rate, self._show, clock=steady)
-        self.create_timer(1.0, self._diagnose, clock=steady)
+        steady_timer(self, 1.0 / rate, self._show)
+        steady_timer(self, 1.0, self._diagnose)
 
     # Time and physics -----------------------------------------------------------------------------------------------
 
@@ -200,14 +198,12 @@ class MujocoArmNode(Node):
         if problem is not None:
             self.get_logger().error(f"command refused: {problem}", throttle_duration_sec=1.0)
 
-    def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _reset(self, _: Request) -> str:
         if not self._follower.silent:
-            response.success, response.message = False, "the arm is being commanded; disarm the bridge first"
-            return response
+            raise HardwareError("the arm is being commanded; disarm the bridge first")
         self._start_episode()
-        response.success, response.message = True, f"a new episode from seed {self._seed}"
         self._seed += 1
-        return response
+        return f"a new episode from seed {self._seed - 1}"
 
     def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         for parameter in parameters:

@@ -19,8 +19,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
@@ -37,6 +35,7 @@ from robo_hw.transport.sender import ObservationSender
 from robo_rm_bridge.conversions import joint_state, time_message_ns
 from robo_rm_bridge.guard import Guard
 from robo_rm_bridge.inputs import Inputs
+from robo_rm_bridge.nodes import Request, answering, steady_timer
 from robo_rm_bridge.outputs import make_outputs
 from robo_rm_bridge.policy_access import credentials
 from robo_rm_bridge.policy_settings import REMOVED, SETTINGS
@@ -57,7 +56,7 @@ class PolicyNode(LifecycleNode):
         self._active = False
         self._ready = False
         self._closers: list[Callable[[], object]] = []
-        self._starter = self.create_timer(0.2, self._start, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._starter = steady_timer(self, 0.2, self._start)
 
     def _start(self) -> None:
         """With ``autostart``: configure, then activate once; what people do by hand later is not undone."""
@@ -160,7 +159,6 @@ class PolicyNode(LifecycleNode):
         self._unanswered: float | None = None
         self._observed: float | None = None
         self._errors = 0
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
         # Closed in reverse order, also where one of them cannot be opened.
         time_from_start = settings.time_from_start or self._period
         self._outputs = make_outputs(self, contract, time_from_start, lambda: core.pose()[0], self._on_robot_stop)
@@ -185,7 +183,7 @@ class PolicyNode(LifecycleNode):
             "~/reset_fault": self._reset_fault,
         }
         for name, handler in services.items():
-            service = self.create_service(Trigger, name, handler)
+            service = self.create_service(Trigger, name, answering(handler, self._events.tell))
             self._closers.append(partial(self.destroy_service, service))
         wake = self.create_guard_condition(self._move)
         self._closers.append(lambda: self.destroy_guard_condition(wake))
@@ -193,7 +191,7 @@ class PolicyNode(LifecycleNode):
         self._closers.append(self._guard.close)
         self._client.connect()
         self._closers.append(self._client.close)
-        timer = self.create_timer(self._period, self._tick, clock=steady)
+        timer = steady_timer(self, self._period, self._tick)
         self._closers.append(lambda: self.destroy_timer(timer))
 
     def _close(self) -> None:
@@ -203,27 +201,21 @@ class PolicyNode(LifecycleNode):
 
     # What people ask ------------------------------------------------------------------------------------------------
 
-    def _arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        def arm() -> str:
-            self._require_safe()
-            self._poll_policy()  # that a server came back must not undo what is asked for now
-            missing = self._sender.problems() or self._lacking()
-            self._client.start_episode(self.settings.task)
-            self._unanswered = None
-            self.core.arm(missing=missing, start_poses=self._sender.start_poses())
-            self._guard.follow(self.core.state)
-            return "armed; the policy's next chunk starts the motion"
+    def _arm(self, _: Request) -> str:
+        self._require_safe()
+        self._poll_policy()  # that a server came back must not undo what is asked for now
+        missing = self._sender.problems() or self._lacking()
+        self._client.start_episode(self.settings.task)
+        self._unanswered = None
+        self.core.arm(missing=missing, start_poses=self._sender.start_poses())
+        self._guard.follow(self.core.state)
+        return "armed; the policy's next chunk starts the motion"
 
-        return self._answer(response, arm)
-
-    def _hold(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        def hold() -> str:
-            self._require_safe()
-            self.core.arm(hold_only=True)
-            self._guard.follow(self.core.state)
-            return "holding only; disarm, then ~/arm, for a motion"
-
-        return self._answer(response, hold)
+    def _hold(self, _: Request) -> str:
+        self._require_safe()
+        self.core.arm(hold_only=True)
+        self._guard.follow(self.core.state)
+        return "holding only; disarm, then ~/arm, for a motion"
 
     def _require_safe(self) -> None:
         if not self._active:
@@ -234,31 +226,17 @@ class PolicyNode(LifecycleNode):
         if problems:
             raise HardwareError("the arm cannot be armed: " + "; ".join(problems))
 
-    def _disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        def disarm() -> str:
-            self.core.disarm()
-            return self.core.state.value if self.core.fault is None else "braking; the fault stays latched"
+    def _disarm(self, _: Request) -> str:
+        self.core.disarm()
+        return self.core.state.value if self.core.fault is None else "braking; the fault stays latched"
 
-        return self._answer(response, disarm)
-
-    def _reset_fault(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        def reset() -> str:
-            pressed = self._guard.stops.pressed()
-            if pressed:
-                raise HardwareError("; ".join(pressed))
-            self.core.reset_fault()
-            self._inputs.forget()
-            return "reset; disarmed"
-
-        return self._answer(response, reset)
-
-    def _answer(self, response: Trigger.Response, action: Callable[[], str]) -> Trigger.Response:
-        try:
-            response.success, response.message = True, action()
-        except HardwareError as error:
-            response.success, response.message = False, str(error)
-        self._events.tell()
-        return response
+    def _reset_fault(self, _: Request) -> str:
+        pressed = self._guard.stops.pressed()
+        if pressed:
+            raise HardwareError("; ".join(pressed))
+        self.core.reset_fault()
+        self._inputs.forget()
+        return "reset; disarmed"
 
     # What the robot reports -------------------------------------------------------------------------------------------
 

@@ -11,13 +11,11 @@ controller as the action. Nothing is filled in: where something is older than ma
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray, String
@@ -31,6 +29,7 @@ from robo_hw.observation.observation_buffer import IMAGES, STATE, parse_vectors
 from robo_rm_bridge.conversions import latched_qos, qos, sensor_qos
 from robo_rm_bridge.images import image_type
 from robo_rm_bridge.listening import Listener
+from robo_rm_bridge.nodes import Request, answering, steady_timer
 from robo_rm_bridge.recording import Bag, RecordingError, begin_episode, open_store
 from robo_rm_bridge.settings import Setting, declare
 
@@ -56,8 +55,6 @@ SETTINGS = (
     Setting("vectors", [""], "further features, each observation.NAME=/topic (sensor_msgs/JointState)"),
     Setting("max_age", 0.3, "seconds that a sample may be old; an older one ends the episode", 0.01, 5.0),
 )
-
-ResponseT = TypeVar("ResponseT", Trigger.Response, SetBool.Response)
 
 
 class RecorderNode(Node):
@@ -98,12 +95,11 @@ class RecorderNode(Node):
             self.create_subscription(String, self.settings.stage_topic, self._on_stage, 10)
         if self.settings.success_topic:
             self.create_subscription(Bool, self.settings.success_topic, self._on_success, latched_qos())
-        self.create_service(Trigger, "~/start", self._start)
-        self.create_service(SetBool, "~/save", self._save)
-        self.create_service(Trigger, "~/discard", self._discard)
-        self.create_service(Trigger, "~/next_stage", self._next_stage)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0 / self.contract.rates.actions, self._frame, clock=steady)
+        self.create_service(Trigger, "~/start", answering(self._start))
+        self.create_service(SetBool, "~/save", answering(self._save))
+        self.create_service(Trigger, "~/discard", answering(self._discard))
+        self.create_service(Trigger, "~/next_stage", answering(self._next_stage))
+        steady_timer(self, 1.0 / self.contract.rates.actions, self._frame)
 
     def finish(self) -> bool:
         """An episode that is not saved is forgotten."""
@@ -202,45 +198,36 @@ class RecorderNode(Node):
 
     # What people ask ------------------------------------------------------------------------------------------------
 
-    def _start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        def start() -> str:
-            if self._recording:
-                raise HardwareError("an episode is being recorded; save or discard it first")
-            if self.settings.store:
-                missing = self._listener.buffer.missing(self._needs(), self._listener.clock.now())
-                if missing:
-                    raise HardwareError("nothing can be recorded yet: " + "; ".join(missing))
-                names = self._listener.buffer.vector_names
-                vectors = {vector.key: names[vector.key] for vector in self._vectors}
-                self._store = self._store or open_store(
-                    self.settings.store, self.contract, self.settings.stages, vectors
-                )
-                self._episode = begin_episode(self._store, self.settings.task)
-            if self.settings.bag:
-                self._bag = Bag(Path(self.settings.bag) / time.strftime("episode_%Y%m%d_%H%M%S"))
-            self._stage = 0 if self.settings.stages and not self.settings.stage_topic else -1
-            self._success, self._recording = None, True
-            return "recording"
+    def _start(self, _: Request) -> str:
+        if self._recording:
+            raise HardwareError("an episode is being recorded; save or discard it first")
+        if self.settings.store:
+            missing = self._listener.buffer.missing(self._needs(), self._listener.clock.now())
+            if missing:
+                raise HardwareError("nothing can be recorded yet: " + "; ".join(missing))
+            names = self._listener.buffer.vector_names
+            vectors = {vector.key: names[vector.key] for vector in self._vectors}
+            self._store = self._store or open_store(self.settings.store, self.contract, self.settings.stages, vectors)
+            self._episode = begin_episode(self._store, self.settings.task)
+        if self.settings.bag:
+            self._bag = Bag(Path(self.settings.bag) / time.strftime("episode_%Y%m%d_%H%M%S"))
+        self._stage = 0 if self.settings.stages and not self.settings.stage_topic else -1
+        self._success, self._recording = None, True
+        return "recording"
 
-        return _answer(response, start)
+    def _save(self, request: Request) -> str:
+        return self._end(keep=True, success=self._success if self.settings.success_topic else bool(request.data))
 
-    def _save(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        success = self._success if self.settings.success_topic else bool(request.data)
-        return _answer(response, lambda: self._end(keep=True, success=success))
+    def _discard(self, _: Request) -> str:
+        return self._end(keep=False)
 
-    def _discard(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return _answer(response, lambda: self._end(keep=False))
-
-    def _next_stage(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        def advance() -> str:
-            if not self._recording or self.settings.stage_topic or not self.settings.stages:
-                raise HardwareError("stages are marked while recording, with stages given and without a stage_topic")
-            if self._stage + 1 >= len(self.settings.stages):
-                raise HardwareError(f"{self.settings.stages[-1]!r} is the last stage")
-            self._stage += 1
-            return self.settings.stages[self._stage]
-
-        return _answer(response, advance)
+    def _next_stage(self, _: Request) -> str:
+        if not self._recording or self.settings.stage_topic or not self.settings.stages:
+            raise HardwareError("stages are marked while recording, with stages given and without a stage_topic")
+        if self._stage + 1 >= len(self.settings.stages):
+            raise HardwareError(f"{self.settings.stages[-1]!r} is the last stage")
+        self._stage += 1
+        return str(self.settings.stages[self._stage])
 
     def _end(self, keep: bool, success: bool | None = None, reason: str = "") -> str:
         if not self._recording:
@@ -264,14 +251,6 @@ def _named_positions(message: JointState | JointTrajectory) -> tuple[list[str], 
     if isinstance(message, JointState):
         return message.name, message.position
     return message.joint_names, message.points[0].positions if message.points else ()
-
-
-def _answer(response: ResponseT, action: Callable[[], str]) -> ResponseT:
-    try:
-        response.success, response.message = True, action()
-    except HardwareError as error:
-        response.success, response.message = False, str(error)
-    return response
 
 
 NODE = RecorderNode

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 _HUNG_AFTER = 1.0
 """Seconds without an answer to an observation, beyond the contract's deadline, after which a policy counts as hung."""
+_CLIENT = (
+    "server_epoch", "connections", "sent", "not_sent", "chunks", "stale", "errors", "round_trip", "inference", "uplink",
+    "downlink", "clock_offset", "busy",
+)  # fmt: skip
 _ERRORS, _WARNINGS = ("fault", "rejected"), ("stop", "degraded", "dropped", "stream", "warning")
 
 
@@ -118,19 +122,7 @@ def policy_entry(node: str, report: PolicyReport, patience: float) -> Diagnostic
         "state": status.state.value,
         "policy": server.policy.name if server and server.policy else "",
         "kind": server.policy.kind if server and server.policy else "",
-        "server_epoch": status.server_epoch,
-        "connections": status.connections,
-        "sent": status.sent,
-        "not_sent": status.not_sent,
-        "chunks": status.chunks,
-        "stale": status.stale,
-        "errors": status.errors,
-        "round_trip": status.round_trip,
-        "inference": status.inference,
-        "uplink": status.uplink,
-        "downlink": status.downlink,
-        "clock_offset": status.clock_offset,
-        "busy": status.busy,
+        **{name: getattr(status, name) for name in _CLIENT},
         "waiting": waiting,
     }
     name = f"{node}: policy"

@@ -25,12 +25,13 @@ from torch import nn
 
 from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.modules.actor_critic import CriticEnsemble, layer_norm_mlp
-from robo_policies.rl.modules.checkpoint import cpu_copies, optimizer_state, restore_optimizer, without_prefix
+from robo_policies.rl.modules.checkpoint import cpu_copies, optimizer_state, restore_optimizer
 from robo_policies.rl.modules.mlp_actor import ActorShape, MlpActor
 from robo_policies.rl.modules.normalization import MeanScale, Normalizer
 from robo_policies.rl.settings import IqlSettings
 from robo_policies.rl.storage.replay_buffer import Batch
 from robo_policies.rl.types import Floats
+from robo_rm.training.checkpoint import under
 
 MAX_WEIGHT = 100.0
 """Weights of actions are clipped here, as in the paper's own experiments, so that no action dominates a batch."""
@@ -148,7 +149,7 @@ class Iql:
         """
         try:
             for part, network in self._networks().items():
-                network.load_state_dict(without_prefix(tensors, f"{part}."))
+                network.load_state_dict(under(tensors, f"{part}."))
             restore_optimizer("optimizer", self._optimizer, tensors)
             self.updates, self._std = int(tensors["updates"]), float(tensors["std"])
         except (KeyError, RuntimeError, ValueError) as error:

@@ -25,10 +25,11 @@ from torch.nn import functional
 from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.algorithms.sac import Sac
 from robo_policies.rl.modules.actor_critic import layer_norm_mlp
-from robo_policies.rl.modules.checkpoint import cpu_copies, optimizer_state, restore_optimizer, without_prefix
+from robo_policies.rl.modules.checkpoint import cpu_copies, optimizer_state, restore_optimizer
 from robo_policies.rl.modules.normalization import MAX_INPUT, MeanScale
 from robo_policies.rl.storage.replay_buffer import Batch
 from robo_policies.rl.types import Floats
+from robo_rm.training.checkpoint import under
 
 MAX_LOG_RATIO = 5.0
 """d is clipped here: a discriminator that is certain must not make the reward meaningless."""
@@ -103,7 +104,7 @@ class ChiSquaredPenalty:
             ModelError: it has none.
         """
         try:
-            self.network.load_state_dict(without_prefix(tensors, "occupancy."))
+            self.network.load_state_dict(under(tensors, "occupancy."))
             restore_optimizer("occupancy_optimizer", self._optimizer, tensors)
             self.root, self.reward_std = tensors["occupancy_numbers"].tolist()
         except (KeyError, RuntimeError, ValueError) as error:

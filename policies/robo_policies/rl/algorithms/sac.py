@@ -18,12 +18,13 @@ from robo_core.errors import ModelError
 from robo_policies.rl.algorithms.compilation import compiled
 from robo_policies.rl.algorithms.sac_losses import actor_loss, critic_loss
 from robo_policies.rl.modules.actor_critic import CriticEnsemble, SquashedGaussianActor
-from robo_policies.rl.modules.checkpoint import cpu_copies, optimizer_state, restore_optimizer, without_prefix
+from robo_policies.rl.modules.checkpoint import cpu_copies, optimizer_state, restore_optimizer
 from robo_policies.rl.modules.flat_adam import FlatAdam, flatten
 from robo_policies.rl.modules.normalization import MeanScale, Normalizer
 from robo_policies.rl.settings import SacSettings
 from robo_policies.rl.storage.replay_buffer import Batch
 from robo_policies.rl.types import Floats
+from robo_rm.training.checkpoint import under
 
 TENSOR_FIELDS = ("observation", "action", "reward", "bootstrap", "next_observation", "next_prior_action")
 
@@ -205,7 +206,7 @@ class Sac:
         """
         try:
             for name, network in self._networks().items():
-                network.load_state_dict(without_prefix(tensors, f"{name}."))
+                network.load_state_dict(under(tensors, f"{name}."))
             for name, optimizer in self._optimizers().items():
                 restore_optimizer(name, optimizer, tensors)
             with torch.no_grad():

@@ -10,8 +10,6 @@ means depends on the environment:
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, cast
@@ -193,9 +191,6 @@ def make_macro_action_env(
         actions: how actions are carried out.
         cameras: keys of the images that are read; those that the observations lack are rendered.
     """
-    if multiprocessing.parent_process() is not None:
-        # Ctrl-C reaches the whole group of processes; the parent decides, and stops its workers.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
     env = make_env()
     assert isinstance(env.observation_space, spaces.Dict)
     observed = env.observation_space.spaces

@@ -1,7 +1,7 @@
 """N environments stepped together by macro-actions, with the potential, as the learners see them.
 
-`make_vector_env` builds Gymnasium's own vector of environments: `SyncVectorEnv` in this process, or `AsyncVectorEnv`
-with a process for each environment. `MacroActionVectorEnv` adds what a learner needs beside it: potentials scored in
+`make_vector_env` builds Gymnasium's vector of environments: `SyncVectorEnv` in this process, or `ProcessVectorEnv`
+in others. `MacroActionVectorEnv` adds what a learner needs beside it: potentials scored in
 one batch, the behaviour prior's actions, seeds that count on, early termination, and snapshots to resume from.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, TypedDict, cast
@@ -17,7 +16,7 @@ from typing import TypeAlias, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.envs.macro_action import (
@@ -29,11 +28,12 @@ from robo_policies.rl.envs.macro_action import (
     flatten,
     make_macro_action_env,
 )
+from robo_policies.rl.envs.process_vector_env import ProcessVectorEnv
 from robo_policies.rl.types import BehaviorPrior, Floats, TransitionColumns
 from robo_rm.shaping.potential import TRUE_PROGRESS, Potential
 from robo_rm.shaping.potential_based import check_discount, macro_action_reward
 
-Envs: TypeAlias = "SyncVectorEnv | AsyncVectorEnv"
+Envs: TypeAlias = "SyncVectorEnv | ProcessVectorEnv"
 
 MIN_PROGRESS = 0.01
 """Rise of the potential above its highest value in the episode that counts as progress."""
@@ -76,8 +76,8 @@ def make_vector_env(
         count: N.
         actions: how actions are carried out.
         potential: its cameras are rendered where the observations lack them.
-        processes: 0 steps the environments here, one after the other. Otherwise each has a process of its own and so
-            many of them are stepped at the same time.
+        processes: that share the environments, each stepping its part of them one after the other; 0 steps all of them
+            here.
 
     Raises:
         ConfigError: no environment, or more processes than environments.
@@ -89,23 +89,7 @@ def make_vector_env(
     make = functools.partial(make_macro_action_env, make_env, actions, tuple(potential.cameras))
     if not processes:
         return SyncVectorEnv([make] * count, autoreset_mode=AutoresetMode.DISABLED)
-    with _one_thread_each():
-        # A forked process would share this one's GL context and threads.
-        return AsyncVectorEnv(
-            [make] * count, context="spawn", autoreset_mode=AutoresetMode.DISABLED, max_concurrency=processes
-        )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started within compute on one thread."""
-    before = dict(os.environ)
-    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    return ProcessVectorEnv(make, count, processes)
 
 
 class MacroActionVectorEnv:
@@ -219,7 +203,7 @@ class MacroActionVectorEnv:
         self._pending = actions
         for index, action in enumerate(actions):
             self._actions_so_far[index].append(action.copy())
-        if isinstance(self.envs, AsyncVectorEnv):
+        if isinstance(self.envs, ProcessVectorEnv):
             with self._dead_processes_reported():
                 self.envs.step_async(actions)
 
@@ -234,7 +218,7 @@ class MacroActionVectorEnv:
         actions, self._pending = self._pending, None
         before, phi, seeds = self._flat, self._phi.copy(), self.seeds.copy()
         with self._dead_processes_reported():
-            step = self.envs.step_wait() if isinstance(self.envs, AsyncVectorEnv) else self.envs.step(actions)
+            step = self.envs.step_wait() if isinstance(self.envs, ProcessVectorEnv) else self.envs.step(actions)
         observed, _, terminated, truncated, infos = step
         self._observed = cast("dict[str, Array]", observed)
         flat = self._flat = self._flattened()
@@ -300,20 +284,7 @@ class MacroActionVectorEnv:
 
     def close(self) -> None:
         """Close the environments and stop their processes; safe to call again."""
-        if self.envs.closed:
-            return
-        if not isinstance(self.envs, AsyncVectorEnv):
-            self.envs.close()
-            return
-        # Its own close waits for a pending step, and raises where a process has died.
-        for process in self.envs.processes:
-            process.terminate()
-        for process in self.envs.processes:
-            process.join()
-        for pipe in self.envs.parent_pipes:
-            if pipe is not None:
-                pipe.close()
-        self.envs.closed = True
+        self.envs.close()
 
     def _flatten(self) -> None:
         self._flat = self._flattened()

@@ -14,10 +14,11 @@ from torch import nn
 from robo_core.errors import ConfigError, ModelError
 from robo_policies.rl.envs.macro_action import ENVIRONMENT_STATE, IMAGES, STATE, ActionMap
 from robo_policies.rl.modules.actor_critic import layer_norm_mlp
-from robo_policies.rl.modules.checkpoint import cpu_copies, without_prefix
+from robo_policies.rl.modules.checkpoint import cpu_copies
 from robo_policies.rl.modules.flat_adam import FlatAdam
 from robo_policies.rl.modules.normalization import Normalizer, mean_and_scale
 from robo_policies.rl.types import Floats
+from robo_rm.training.checkpoint import under
 
 BATCH_SIZE = 256
 """Transitions in a batch of cloning."""
@@ -154,7 +155,7 @@ class ClonedPrior:
             ModelError: it is of another behaviour prior.
         """
         try:
-            self.network.load_state_dict(without_prefix(tensors, "prior."))
+            self.network.load_state_dict(under(tensors, "prior."))
             self._normalized.set(tensors["prior_mean"], tensors["prior_scale"])
         except (KeyError, RuntimeError) as error:
             raise ModelError(f"the checkpoint has another behaviour prior or none ({error})") from error

@@ -1,1 +1,5 @@
 """What a run reports: progress, TensorBoard, curve, report, signs of reward hacking."""
+
+from robo_core.lazy import attach_stub
+
+__getattr__, __dir__, _ = attach_stub(__name__, __file__)

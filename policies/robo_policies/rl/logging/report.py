@@ -22,6 +22,9 @@ _EXPLAINED = {
 }
 
 
+_WATCHED = ("shaped", "success", "dwell", "stalled", "drift")
+
+
 def write_report(
     path: Path,
     runner: Runner,
@@ -29,6 +32,7 @@ def write_report(
     terms: Sequence[Sequence[str]],
     metrics: Mapping[str, float],
     curve: Figure,
+    following: str = "",
 ) -> None:
     """Write one HTML page, complete in itself.
 
@@ -39,11 +43,18 @@ def write_report(
         terms: rows (term, what it is) of the reward.
         metrics: of the run.
         curve: the learning curve.
+        following: the command to type next.
     """
-    page = Page("Reinforcement learning", f"{env}, {runner.state.steps} steps, {runner.state.seconds:.0f} s")
+    lead = f"{env}, {runner.state.steps} steps, {runner.state.seconds:.0f} s"
+    page = Page("Reinforcement learning", lead, "reinforcement.md", following)
     page.section("Results")
     page.prose(_results(metrics, runner.settings.evaluation_episodes))
-    page.image(curve, "Success in evaluations, always from the same initial states, and in the episodes learned from.")
+    page.image(
+        curve,
+        "Success in evaluations, always from the same initial states, and in the episodes learned from.",
+        alt=f"Success over control steps: {metrics['success']:.0%} in the last evaluation, "
+        f"{metrics['best_success']:.0%} in the best",
+    )
     page.section("The learning reward")
     page.table(["term", "what it is"], terms)
     fractions = runner.variance_fractions()
@@ -84,7 +95,8 @@ def _signs(page: Page, runner: Runner) -> None:
     )
     points = [point for point in runner.state.curve if "training_shaped" in point]
     if len(points) > 1:
-        page.image(_monitor_figure(points, monitor.reference_drift))
+        last = ", ".join(f"{name} {points[-1].get(f'training_{name}', float('nan')):.2f}" for name in _WATCHED)
+        page.image(_monitor_figure(points, monitor.reference_drift), alt=f"Four curves over the steps; last: {last}")
 
 
 def _monitor_figure(points: Sequence[Mapping[str, float]], reference: float) -> Figure:

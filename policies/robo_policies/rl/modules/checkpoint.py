@@ -6,15 +6,12 @@ from collections.abc import Mapping
 
 import torch
 
+from robo_rm.training.checkpoint import under
+
 
 def cpu_copies(tensors: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
     """Contiguous copies on the CPU, each name after the prefix."""
     return {f"{prefix}{name}": value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-
-
-def without_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """The tensors whose names start with the prefix, under the rest of their names."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def optimizer_state(name: str, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -34,7 +31,7 @@ def restore_optimizer(name: str, optimizer: torch.optim.Optimizer, tensors: Mapp
     """
     whole = optimizer.state_dict()
     whole["state"] = {}
-    for key, value in without_prefix(tensors, f"{name}.").items():
+    for key, value in under(tensors, f"{name}.").items():
         number, _, field = key.partition(".")
         whole["state"].setdefault(int(number), {})[field] = value
     optimizer.load_state_dict(whole)

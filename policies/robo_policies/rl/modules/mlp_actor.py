@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from robo_core.errors import ModelError
-from robo_policies.rl.modules.checkpoint import cpu_copies, without_prefix
+from robo_policies.rl.modules.checkpoint import cpu_copies
 from robo_policies.rl.modules.normalization import MeanScale, Normalizer
 from robo_policies.rl.settings import LearnerSettings
 from robo_policies.rl.types import Floats
+from robo_rm.training.checkpoint import under
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class MlpActor(nn.Module):
             ModelError: it is of another actor.
         """
         try:
-            self.body.load_state_dict(without_prefix(tensors, "actor."))
+            self.body.load_state_dict(under(tensors, "actor."))
             if "scaling_mean" in tensors:
                 self._normalized = Normalizer(self.shape.observation_size, self.device)
                 self._normalized.set(tensors["scaling_mean"], tensors["scaling_scale"])

@@ -2,6 +2,9 @@
 
 Run the same command again to resume a run that was killed: learner, replay buffer, random generators and the running
 episodes are all in the checkpoint, so it takes the actions that it would have taken.
+
+Learners are not trained by `robo_rm.training.engine`: it descends one loss with one optimizer on batches known before
+the run, while they alternate losses with an optimizer each, on transitions that their own actions lead to.
 """
 
 from __future__ import annotations

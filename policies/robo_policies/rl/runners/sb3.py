@@ -27,13 +27,14 @@ from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
 from robo_core.errors import ConfigError, ModelError
-from robo_policies.rl.modules.checkpoint import cpu_copies, optimizer_state, restore_optimizer, without_prefix
+from robo_policies.rl.modules.checkpoint import cpu_copies, optimizer_state, restore_optimizer
 from robo_policies.rl.modules.mlp_actor import ActorShape, MlpActor
 from robo_policies.rl.runners.runner import RunContext, Runner
 from robo_policies.rl.runners.sb3_vec_env import MacroActionVecEnv
 from robo_policies.rl.settings import LearnerSettings, LearningSettings, Sb3PpoSettings, Sb3SacSettings
 from robo_policies.rl.storage.replay_buffer import ReplayBuffer
 from robo_policies.rl.types import Floats
+from robo_rm.training.checkpoint import under
 
 REMEMBERED = 2000
 """Transitions remembered for the reward terms' variances in the log."""
@@ -176,7 +177,7 @@ class Sb3Algorithm:
         model = self.model
         try:
             numbers = json.loads(bytes(tensors["numbers"].numpy()))
-            model.policy.load_state_dict(without_prefix(tensors, "policy."))
+            model.policy.load_state_dict(under(tensors, "policy."))
             for name, optimizer in self._optimizers().items():
                 restore_optimizer(name, optimizer, tensors)
             if isinstance(model, SAC):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from robo_core.errors import ConfigError, StoreError
 from robo_datasets import Episode
+from robo_datasets.store.windows import inside, read_columns
 from robo_policies.rl.envs.macro_action import ENVIRONMENT_STATE, STATE, ActionMap
 from robo_policies.rl.types import BehaviorPrior, TransitionColumns
 from robo_rm.shaping.potential import TRUE_PROGRESS
@@ -105,13 +106,12 @@ def _transitions(
     potential: npt.NDArray[np.float64],
     prior: BehaviorPrior | None,
 ) -> TransitionColumns:
-    keys = [key for key in (STATE, ENVIRONMENT_STATE) if key in episode]
-    arrays = {key: np.asarray(episode[key][:], dtype=np.float32) for key in keys}
+    arrays = read_columns([episode], [key for key in (STATE, ENVIRONMENT_STATE) if key in episode]).arrays
     observed = np.concatenate(list(arrays.values()), axis=1)
-    commands = np.asarray(episode[ACTION][:], dtype=np.float32)
+    commands = read_columns([episode], [ACTION]).arrays[ACTION]
     last = _last_frame(episode)
     starts = np.arange(0, last, actions.action_repeat)
-    stops = np.minimum(starts + actions.action_repeat, last)
+    stops, _ = inside(starts + actions.action_repeat, 0, last)
     steps = stops - starts
     task_reward = np.zeros(len(starts))
     if episode.success:

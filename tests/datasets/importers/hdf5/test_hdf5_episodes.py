@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from small_demos import smooth_frames
 
-from robo_datasets import DemoStore
-
 ENV = '{"env_name": "Lift", "env_kwargs": {"control_freq": 20}}'
 
 
@@ -53,18 +51,6 @@ def aloha(path: Path, length: int, seed: int, how: str = "jpeg", attrs: Mapping[
         for key, value in (attrs or {}).items():
             file.attrs[key] = value
     return frames
-
-
-@pytest.fixture
-def bring_in(tmp_path: Path, run_command: Any) -> Any:
-    def run(source: Path, *more: str, name: str = "d.zarr") -> tuple[DemoStore | None, str]:
-        words = (f"source={source}", f"store={tmp_path / name}", "workers=0", "codec=lossless", *more)
-        code, out, err = run_command("import", "robomimic", *words)
-        assert code in (0, 2), out + err
-        assert code == 0 or not (tmp_path / name).exists()
-        return (DemoStore.open(tmp_path / name) if code == 0 else None), out + err
-
-    return run
 
 
 @pytest.mark.parametrize("how", ["pixels", "jpeg", "png", "lengths", "strings"])

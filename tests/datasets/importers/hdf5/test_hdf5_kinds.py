@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from small_demos import smooth_frames
 
-from robo_datasets import DemoStore
-
 LENGTHS = {"demo_0": 9, "demo_1": 6}
 ENV = {"env_name": "PnPCounterToCab", "type": 1, "env_kwargs": {"control_freq": 20, "robots": "PandaOmron"}}
 
@@ -49,17 +47,6 @@ def write(
             for key, value in (attrs or {}).get(name, {}).items():
                 group.attrs[key] = value
     return path
-
-
-@pytest.fixture
-def bring_in(tmp_path: Path, run_command: Any) -> Any:
-    def run(source: Path, *more: str, name: str = "d.zarr") -> tuple[DemoStore | None, str]:
-        words = (f"source={source}", f"store={tmp_path / name}", "workers=0", "codec=lossless", *more)
-        code, out, err = run_command("import", "robomimic", *words)
-        assert code in (0, 2), out + err
-        return (DemoStore.open(tmp_path / name) if code == 0 else None), out + err
-
-    return run
 
 
 def test_robocasa_says_the_instruction_with_each_demonstration(tmp_path, bring_in):

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from gymnasium.vector import AsyncVectorEnv
+from line_env import RefusingLine
 from rl_runs import vector_env
 
 from robo_core.errors import ConfigError, ModelError
 from robo_policies import make_env
 from robo_policies.rl.envs.macro_action import action_map
+from robo_policies.rl.envs.process_vector_env import ProcessVectorEnv
 from robo_policies.rl.envs.vector_env import MacroActionVectorEnv
 from robo_rm.shaping.potential import TrueProgress
 
@@ -68,10 +69,36 @@ def test_other_processes_do_what_this_one_does(drawers_in: Callable[[int, int], 
         np.testing.assert_allclose(envs.observations(), here.observations(), atol=1e-6)
 
 
+def test_some_environments_may_start_again_while_others_go_on(
+    drawers_in: Callable[[int, int], MacroActionVectorEnv],
+) -> None:
+    here, there = drawers_in(3, 0), drawers_in(3, 2)
+    for envs in (here, there):
+        envs.reset()
+        envs.step(np.zeros((3, 7), np.float32))
+        envs.reset(np.array([2]))
+    assert isinstance(there.envs, ProcessVectorEnv)
+    assert len(there.envs.processes) == 2
+    np.testing.assert_array_equal(here.observations(), there.observations())
+    assert here.snapshot() == there.snapshot()
+
+
+def test_what_an_environment_raises_reaches_the_learner(capfd: pytest.CaptureFixture[str]) -> None:
+    envs = vector_env(RefusingLine, 2, action_map(RefusingLine().action_space, 1), 1, processes=2)
+    try:
+        envs.reset()
+        envs.step(np.zeros((2, envs.action_size), np.float32))
+        with pytest.raises(ConfigError, match="this far and no further"):
+            envs.step(np.zeros((2, envs.action_size), np.float32))
+    finally:
+        envs.close()
+    assert "Traceback" in capfd.readouterr().err
+
+
 def test_a_process_that_dies_is_reported(drawers_in: Callable[[int, int], MacroActionVectorEnv]) -> None:
     envs = drawers_in(1, 1)
     envs.reset()
-    assert isinstance(envs.envs, AsyncVectorEnv)
+    assert isinstance(envs.envs, ProcessVectorEnv)
     os.kill(envs.envs.processes[0].pid or 0, signal.SIGKILL)
     with pytest.raises(ModelError, match="an environment's process died"):
         envs.step(np.zeros((1, 7), np.float32))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from moving_square import CAMERA, HEIGHT, STAGES, STATE, WIDTH, arrays
+from moving_square import CAMERA, HEIGHT, INPUTS, STATE, WIDTH, arrays
 
 from robo_core.errors import ConfigError, ModelError
 from robo_rm.reward_models.checker import check_reward_model
@@ -23,12 +23,7 @@ ENCODER = ConvSettings(image_size=24, channels=[8, 8, 16], stem=2, dropout=0.0)
 
 def description(**changes) -> HopDescription:
     values = {
-        "stages": STAGES,
-        "priors": [0.4, 0.6],
-        "cameras": {CAMERA: (HEIGHT, WIDTH)},
-        "state_key": STATE,
-        "state_size": 2,
-        "fps": 10.0,
+        **INPUTS,
         "references": {"move the square": 2},
         "reward": REWARD,
         "encoder": ENCODER,

@@ -1,0 +1,1 @@
+from robo_datasets.exporters.diffusion_policy.exporter import export_diffusion_policy as export_diffusion_policy

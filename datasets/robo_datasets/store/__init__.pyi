@@ -1,0 +1,12 @@
+from robo_datasets.store.frame_cache import FrameCache as FrameCache
+from robo_datasets.store.frame_cache import cameras_to_cache as cameras_to_cache
+from robo_datasets.store.frame_cache import check_space as check_space
+from robo_datasets.store.frame_cache import drop_cache as drop_cache
+from robo_datasets.store.instructions import Phrasings as Phrasings
+from robo_datasets.store.instructions import instruction_groups as instruction_groups
+from robo_datasets.store.instructions import set_instruction_groups as set_instruction_groups
+from robo_datasets.store.instructions import words_of as words_of
+from robo_datasets.store.layout import EPISODES as EPISODES
+from robo_datasets.store.layout import GROUP_FILE as GROUP_FILE
+from robo_datasets.store.layout import utc_now as utc_now
+from robo_datasets.store.summary import summarise as summarise

@@ -1,0 +1,1 @@
+from robo_hw.safety.schedule import MODES as MODES

@@ -1,0 +1,4 @@
+from robo_policies.cloning.contracts import check_policy_contract as check_policy_contract
+from robo_policies.cloning.contracts import check_store_contract as check_store_contract
+from robo_policies.cloning.learned import load_policy as load_policy
+from robo_policies.cloning.training import train_policy as train_policy

@@ -1,0 +1,10 @@
+from robo_policies.recording.bag_mapping import contract_mappings as contract_mappings
+from robo_policies.recording.contract import recorded_contract as recorded_contract
+from robo_policies.recording.probes import probe_plans as probe_plans
+from robo_policies.recording.recorder import Recorded as Recorded
+from robo_policies.recording.recorder import RecordingPlan as RecordingPlan
+from robo_policies.recording.recorder import creation_time as creation_time
+from robo_policies.recording.recorder import missing_indices as missing_indices
+from robo_policies.recording.recorder import record_episodes as record_episodes
+from robo_policies.recording.summary import print_summary as print_summary
+from robo_policies.recording.summary import summarise as summarise

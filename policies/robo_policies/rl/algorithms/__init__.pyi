@@ -1,0 +1,1 @@
+from robo_policies.rl.algorithms.compilation import decide_compiling as decide_compiling

@@ -1,0 +1,1 @@
+from robo_policies.rl.runners.experiment import Experiment as Experiment

@@ -1,0 +1,9 @@
+from robo_policies.serving import deploy_check as deploy_check
+from robo_policies.serving.certificates import make_certificates as make_certificates
+from robo_policies.serving.fit import WARN as WARN
+from robo_policies.serving.fit import policy_findings as policy_findings
+from robo_policies.serving.fit import recorded_contract as recorded_contract
+from robo_policies.serving.fit import refuse as refuse
+from robo_policies.serving.loading import load as load
+from robo_policies.serving.loading import warm_up as warm_up
+from robo_policies.serving.values import match_values as match_values

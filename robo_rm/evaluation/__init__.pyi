@@ -1,0 +1,16 @@
+from robo_rm.evaluation import advice as advice
+from robo_rm.evaluation import calibrate as calibrate
+from robo_rm.evaluation import probe_table as probe_table
+from robo_rm.evaluation.advice import KIND_COLUMNS as KIND_COLUMNS
+from robo_rm.evaluation.advice import METRIC_COLUMNS as METRIC_COLUMNS
+from robo_rm.evaluation.advice import advise as advise
+from robo_rm.evaluation.advice import kind_rows as kind_rows
+from robo_rm.evaluation.advice import metric_rows as metric_rows
+from robo_rm.evaluation.advice import missing_metrics as missing_metrics
+from robo_rm.evaluation.evaluate import evaluate_reward_model as evaluate_reward_model
+from robo_rm.evaluation.leaderboard import board_rows as board_rows
+from robo_rm.evaluation.leaderboard import compare as compare
+from robo_rm.evaluation.leaderboard import flat_board as flat_board
+from robo_rm.evaluation.leaderboard_report import verdicts as verdicts
+from robo_rm.evaluation.leaderboard_report import write_board as write_board
+from robo_rm.evaluation.report import write_report as write_report

@@ -1,0 +1,1 @@
+from robo_rm.labels.outcomes import HOW_TO_MARK as HOW_TO_MARK

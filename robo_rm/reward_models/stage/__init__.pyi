@@ -1,0 +1,1 @@
+from robo_rm.reward_models.stage.sparse import model_with_head as model_with_head

@@ -1,0 +1,1 @@
+from robo_rm.shaping.modes import describe_terms as describe_terms
