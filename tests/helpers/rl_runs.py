@@ -42,7 +42,7 @@ def line_envs(
 ) -> MacroActionVectorEnv:
     """``loop.num_envs`` points on lines."""
     actions = action_map(make().action_space, loop.action_repeat)
-    return vector_env(make, loop.num_envs, actions, seed, potential, loop.discount, prior)
+    return vector_env(make, loop.num_envs, actions, seed, potential, loop.discount, prior, processes=loop.processes)
 
 
 def line_context(

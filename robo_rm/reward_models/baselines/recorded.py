@@ -78,7 +78,7 @@ class RecordedModel(BaseRewardModel):
         """
         uuid = getattr(episode, "uuid", None)
         progress = self.recorded.get(str(uuid))
-        if progress is None or len(progress) != episode.length:
+        if progress is None or len(progress) != getattr(episode, "length", None):
             raise ModelError(
                 f"no progress was recorded for episode {uuid}: this model holds what another program predicted for "
                 f"{len(self.recorded)} episodes, and knows no others"

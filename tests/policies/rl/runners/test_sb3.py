@@ -160,3 +160,18 @@ def test_the_gymnasium_wrapper_is_what_it_expects_too() -> None:
     model = Theirs("MlpPolicy", flat, learning_starts=10, gamma=LOOP.discount**4, policy_kwargs={"net_arch": [8]})
     model.learn(40)
     assert model.num_timesteps == 40
+
+
+def test_environments_in_another_process_are_followed_alike(tmp_path: Path) -> None:
+    contexts = [line_context(tmp_path / str(processes), replace(LOOP, processes=processes)) for processes in (0, 1)]
+    try:
+        runs = [Sb3Runner(context, SAC) for context in contexts]
+        for run in runs:
+            run.run(80, nothing)
+        here, there = (run.replay for run in runs)
+        assert here is not None
+        assert there is not None
+        np.testing.assert_array_equal(here.floats("observation"), there.floats("observation"))
+    finally:
+        for context in contexts:
+            context.envs.close()
