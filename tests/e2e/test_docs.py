@@ -24,7 +24,10 @@ from robo_core.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = find_commands()
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+GENERATED = ("_build", "reference")  # folders of docs/ that a build of the site writes
+PAGES = sorted(
+    page for page in (ROOT / "docs").rglob("*.md") if page.relative_to(ROOT / "docs").parts[0] not in GENERATED
+)
 
 # Added behind a command so that it ends in seconds; sizes only.
 SMALLER = {
