@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from robo_core.console import progress_bar
 from robo_datasets.store.decoded_frames import DecodedFrames
 from robo_datasets.store.windows import read_columns
 from robo_rm.encoders.stored import CachedFeatures, StoredFeatures
@@ -44,7 +45,6 @@ class TrainingData:
         cameras: Mapping[str, Size],
         state_key: str | None,
         budget: float,
-        done: Callable[[int], None] = lambda frames: None,
         features: StoredFeatures | None = None,
         task_priors: Mapping[str, Sequence[float]] | None = None,
     ) -> TrainingData:
@@ -56,7 +56,6 @@ class TrainingData:
             cameras: key -> (height, width) of the encoder.
             state_key: key of the state, or None.
             budget: bytes of images, or features, to keep in memory.
-            done: called with the number of frames decoded, now and then.
             features: of the frozen encoder, made already; they are read instead of images.
             task_priors: (K,) by instruction, for tasks that have priors of their own.
         """
@@ -69,7 +68,9 @@ class TrainingData:
             reader: ImageReader = CachedFeatures(features, [episode.uuid for episode in episodes], budget)
         else:
             frames = DecodedFrames(episodes, cameras, budget)
-            frames.load(done)
+            total = sum(episode.length for episode in episodes) * len(cameras)
+            with progress_bar("read images", total, "frames") as bar:
+                frames.load(bar.advance)
             reader = frames
         return cls(labels, states, tasks, dict(cameras), reader, features)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from robo_hw.contract.reading import read_file
 from robo_hw.contract.urdf import MOST_TURNS
 from robo_hw.errors import ContractError
 
@@ -48,12 +49,9 @@ def read_joint_limits(path: Path, joints: Sequence[str], turning: Sequence[str] 
         ContractError: it cannot be read, has another form, names other joints, or has values that are not limits or
         are in degrees; one line with the joint and the key.
     """
+    content = read_file(path, "limits", "joint_limits.yaml", _MOST_BYTES)
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ContractError(f"limits {path}: more than {_MOST_BYTES} bytes; this is not a joint_limits.yaml")
-        data = yaml.load(path.read_text("utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ContractError(f"limits {path}: cannot be read ({error.strerror or error})") from None
+        data = yaml.load(content.decode("utf-8"), Loader=_Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ContractError(f"limits {path}: not valid YAML: {' '.join(str(error).split())}") from None
     entries = _entries(data)

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robo_hw.contract.parts import ENDS, UNIT_OF_KIND, ContractFields, Joint, LeRobotJoint, LeRobotSection, MotorRange
-from robo_hw.contract.reading import MAX_BYTES, Reader
+from robo_hw.contract.reading import Reader, read_file
 from robo_hw.errors import ContractError
 
 SHOWN = {
@@ -283,14 +283,9 @@ def with_calibration(data: object, folder: Path) -> object:
 
 
 def _read_json(path: Path) -> object:
+    content = read_file(path, "calibration", "calibration", fix="lerobot-calibrate writes it")
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ContractError(f"calibration {path}: more than {MAX_BYTES} bytes; this is not a calibration")
-        return json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ContractError(
-            f"calibration {path}: cannot be read ({error.strerror or error}); lerobot-calibrate writes it"
-        ) from None
+        return json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ContractError(f"calibration {path}: not valid JSON ({error})") from None
 

@@ -43,20 +43,28 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def read_file(path: Path, what: str, kind: str, most: int = MAX_BYTES, fix: str = "") -> bytes:
+    """The content of a file that a contract is made from.
+
+    Raises:
+        ContractError: it is missing or too long to be a ``kind``; names ``what`` it is and says the ``fix``.
+    """
+    try:
+        if path.stat().st_size > most:
+            raise ContractError(f"{what} {path}: more than {most} bytes; this is not a {kind}")
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ContractError(f"{what} {path}: cannot be read ({reason}){fix and '; ' + fix}") from None
+
+
 def load_yaml(path: Path) -> object:
     """The content of a YAML file, read with the safe loader.
 
     Raises:
         ContractError: the file is missing, too long, not text, or not YAML.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ContractError(
-            f"contract {path}: cannot be read ({error.strerror or error}); give the path of a YAML file"
-        ) from None
-    if len(data) > MAX_BYTES:
-        raise ContractError(f"contract {path}: {len(data)} bytes, more than {MAX_BYTES}; this is not a contract file")
+    data = read_file(path, "contract", "contract file", fix="give the path of a YAML file")
     try:
         # _UniqueKeyLoader is the safe loader, made stricter.
         return yaml.load(data.decode("utf-8"), Loader=_UniqueKeyLoader)

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from robo_hw.contract.reading import read_file
 from robo_hw.errors import ContractError
 
 _MOST_BYTES = 64 * 1024 * 1024
@@ -43,12 +44,7 @@ def read_urdf(path: Path) -> Urdf:
         ContractError: it is missing, not XML, xacro (says the command to run), another format, has no joint that
         moves, or has limits in degrees; one line, with the joint.
     """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ContractError(f"urdf {path}: more than {_MOST_BYTES} bytes; this is not a URDF")
-        text = path.read_bytes()
-    except OSError as error:
-        raise ContractError(f"urdf {path}: cannot be read ({error.strerror or error})") from None
+    text = read_file(path, "urdf", "URDF", _MOST_BYTES)
     if path.suffix == ".xacro" or b"xmlns:xacro" in text or b"<xacro:" in text:
         out = path.name.removesuffix(".xacro").removesuffix(".urdf") + ".urdf"
         out = out if out != path.name else f"expanded_{out}"

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from robo_core.console import progress_bar
 from robo_core.errors import ConfigError
 from robo_rm.encoders.conv import ConvEncoder, StateEncoder
 from robo_rm.reward_models.base import InputSpec
@@ -163,12 +162,9 @@ class FrameData:
     """Training episodes to draw frames from, whatever their labels."""
 
     def __init__(self, request: FitRequest, train: Sequence[Any], input_spec: InputSpec) -> None:
-        total = sum(episode.length for episode in train) * len(input_spec.cameras)
         whole = [OneStage(episode) for episode in train]
-        with progress_bar("read images", total, "frames") as bar:
-            self.data = TrainingData.load(
-                whole, [1.0], input_spec.cameras, input_spec.state_key, request.cache_gb * 1e9, bar.advance
-            )
+        cache = request.cache_gb * 1e9
+        self.data = TrainingData.load(whole, [1.0], input_spec.cameras, input_spec.state_key, cache)
         self.lengths = np.array([episode.length for episode in train])
         self.success = [episode.success for episode in train]
 

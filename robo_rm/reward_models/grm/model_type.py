@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from robo_core.console import progress_bar, say
+from robo_core.console import say
 from robo_core.errors import ConfigError, LabelError, ModelError, StoreError
 from robo_datasets.store.instructions import Phrasings, instruction_groups
 from robo_rm.labels.progress import training_priors
@@ -94,16 +94,9 @@ class HopPlan:
             say("no stage labels are used: progress is even over each episode, from 0 at its start to 1 at its end")
         if self.request.reward.start_near_goal == "warn" and self.distance < NEAR:
             say(f"warning: {_near_goal(self.distance)}")
-        frames = sum(episode.length for episode in self.train) * len(self.description.cameras)
-        with progress_bar("read images", frames, "frames") as bar:
-            data = TrainingData.load(
-                self.train,
-                self.description.priors,
-                self.description.cameras,
-                self.description.state_key,
-                self.request.cache_gb * 1e9,
-                bar.advance,
-            )
+        spec = self.description
+        cache = self.request.cache_gb * 1e9
+        data = TrainingData.load(self.train, spec.priors, spec.cameras, spec.state_key, cache)
         data.tasks = list(self.tasks)
         places = [place for episodes in self.chosen.values() for place in episodes]
         request = self.request

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from robo_core.console import progress_bar
 from robo_core.errors import ConfigError, ModelError
 from robo_datasets.store.instructions import instruction_groups
 from robo_rm.encoders.conv import WORD_VECTOR
@@ -79,18 +78,16 @@ class StagePlan:
             # Those held out too: they are evaluated by the same features.
             with first_process_first():
                 features.make(self._frozen, labelled_episodes(self.request.store))
-        frames = sum(episode.length for episode in self.train) * len(self.description.cameras)
-        with progress_bar("read images", frames, "frames") as bar:
-            data = TrainingData.load(
-                self.train,
-                self.description.priors,
-                self.description.cameras,
-                self.description.state_key,
-                self.request.cache_gb * 1e9,
-                bar.advance,
-                features,
-                self.description.task_priors,
-            )
+        spec = self.description
+        data = TrainingData.load(
+            self.train,
+            spec.priors,
+            spec.cameras,
+            spec.state_key,
+            self.request.cache_gb * 1e9,
+            features,
+            spec.task_priors,
+        )
         if self.description.sparse is not None:
             view = sparse_store(self.request.store, self.request.reward.sparse)
             sparse = self.description.sparse
