@@ -1,6 +1,8 @@
 from robo_core import __version__ as __version__
+from robo_rm import lerobot_files as lerobot_files
 from robo_rm import metrics as metrics
 from robo_rm import scoring as scoring
+from robo_rm import weights as weights
 from robo_rm.labels.progress import progress_labels as progress_labels
 from robo_rm.labels.progress import stage_priors as stage_priors
 from robo_rm.reward_models.checker import check_reward_model as check_reward_model

@@ -14,15 +14,15 @@ class PlanSettings:
     jitter: float = 0.3
     """Each single gap is then multiplied by a factor from [1 - jitter, 1 + jitter]."""
     rewind: float = 0.3
-    """Share of windows that turn back."""
+    """Fraction of windows that turn back."""
     rewind_frames: int = 4
-    """Most frames that a window goes back."""
+    """Maximum number of frames that a window goes back."""
     pause: float = 0.2
-    """Share of windows that stand still for some slots, half of them to their end."""
+    """Fraction of windows that stand still for some slots, half of them to their end."""
     hover: float = 0.1
-    """Share of windows that go to and fro at their end."""
+    """Fraction of windows that go back and forth at their end."""
     hold: float = 0.15
-    """Share of windows that reach the episode's last frame and stay there; few others show it."""
+    """Fraction of windows that reach the episode's last frame and stay there; few others show it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ImageAugmentation:
     gamma: float = 0.2
     """Gamma, log-uniform in [1 / (1 + gamma), 1 + gamma]."""
     shift: float = 0.06
-    """Shift in both directions, as a share of the side."""
+    """Shift in both directions, as a fraction of the side."""
     zoom: float = 0.06
     """Scale from [1 - zoom, 1 + zoom]."""
     rotation: float = 3.0
@@ -52,14 +52,14 @@ class LossSettings:
     stage: float = 1.0
     """Cross-entropy of the stage."""
     within: float = 2.0
-    """Squared error of the share within the true stage."""
+    """Squared error of the progress within the true stage."""
     progress: float = 10.0
     """Squared error of the composed progress."""
     unfinished: float = 0.0
-    """Weight of frames in segments that were not finished, held to where their stage begins; a finished one's frames
-    weigh 1. 0 teaches nothing there, as how far the stage had got is not known. Above 0 the share becomes what is seen
-    of the stage times how often it is finished from there: a value rather than a measurement, for a learner whose
-    failures look like progress."""
+    """Weight of frames in unfinished segments, whose target is the start of their stage; frames of finished ones have
+    weight 1. At 0 they teach nothing, because progress within them is unknown. Above 0 the progress within a stage is
+    multiplied by how often the stage is finished from there: a value rather than a measurement, for a learner whose
+    failures resemble progress."""
     lipschitz: float = 0.0
     """Penalty on slopes of the progress above `slope`, over the tokens between two training windows; 0 for none."""
     slope: float = 1.0
@@ -73,7 +73,7 @@ class ConvSettings:
     name: str = "conv"
     """Which encoder this is."""
     image_size: int = 96
-    """Length in pixels to which the shorter side of an image is brought; never enlarged."""
+    """Pixels to which the shorter side of an image is scaled; never enlarged."""
     channels: list[int] = field(default_factory=lambda: [32, 64, 128])
     """Channels of the convolutions; each but the first halves the image."""
     stem: int = 4
@@ -81,7 +81,7 @@ class ConvSettings:
     dropout: float = 0.1
     """Dropout of the last features, before they become a token."""
     change: bool = True
-    """Also show where the image differs from the episode's first one, whichever way things were moved."""
+    """Also input where the image differs from the episode's first one."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class FrozenSettings:
     dropout: float = 0.1
     """Dropout of the features, before they become a token."""
     change: bool = True
-    """Also show how far the features differ from those of the episode's first frame."""
+    """Also input how far the features differ from those of the episode's first frame."""
 
 
 ENCODERS: dict[str, type] = {
@@ -116,11 +116,11 @@ class StageSettings:
     name: str = "stage"
     """Which reward model this is."""
     history: int = 8
-    """Past frames in view, besides the newest and the episode's first."""
+    """Past frames in the input, in addition to the newest and the episode's first."""
     gap_seconds: float = 0.5
-    """Time between neighbouring frames in view."""
+    """Seconds between neighbouring frames of the input."""
     width: int = 128
-    """Length of a token."""
+    """Embedding dimension."""
     layers: int = 2
     """Transformer layers."""
     heads: int = 4
@@ -128,30 +128,30 @@ class StageSettings:
     dropout: float = 0.1
     """Dropout in the transformer."""
     sparse: list[list[int]] | None = None
-    """Coarser stages that a second pair of heads learns at the same time, made of the store's by their places:
-    [[0,1],[2,3]]; [[]] is the whole task. Read them with head=sparse."""
+    """Coarser stages that a second pair of heads learns at the same time, as groups of the store's stages:
+    [[0,1],[2,3]]; [[]] is the whole task. Use them with head=sparse."""
     composition: str = "expectation"
     """How stages make progress: expectation over stages, or argmax (the most probable stage alone)."""
     use_state: bool = True
-    """Read observation.state where the store has it."""
+    """Read observation.state if the store has it."""
     state_dropout: float = 0.2
-    """Share of training windows in which the state is hidden."""
+    """Fraction of training windows in which the state is hidden."""
     state_noise: float = 0.05
-    """Noise on the state in training, in units of its spread."""
+    """Noise on the state in training, in units of its standard deviation."""
     state_offset: float = 1.0
-    """Offset of each joint, drawn once per training window, in units of its spread."""
+    """Offset of each joint, drawn once per training window, in units of its standard deviation."""
     image_dropout: float = 0.3
-    """Share of training windows in which the images are hidden."""
+    """Fraction of training windows in which the images are hidden."""
     text: str = "words"
     """How instructions are read: `words` (hashed words, and characters where a script has no spaces), or a folder with
     a sentence encoder of transformers, which knows what words mean."""
     instruction_dropout: float = 0.1
-    """Share of training windows in which the instruction is hidden."""
+    """Fraction of training windows in which the instruction is hidden."""
     instruction_mismatch: float = 0.1
-    """Share of training windows that are given a wrong instruction, another task's or random words; their progress
-    is 0. Phrasings of one task (`robo-rm instructions`) are none."""
+    """Fraction of training windows with a wrong instruction, another task's or random words; their progress is 0.
+    Phrasings of the same task (`robo-rm instructions`) are not wrong."""
     teacher_forcing: float = 0.5
-    """Share of training windows in which the within-stage head is told the true stage."""
+    """Fraction of training windows in which the within-stage head gets the true stage (teacher forcing)."""
     plan: PlanSettings = field(default_factory=PlanSettings)
     """How training windows walk through an episode."""
     augmentation: ImageAugmentation = field(default_factory=ImageAugmentation)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -20,6 +23,28 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real recordings not found at {SHARED_DATA}; set ROBO_RM_SHARED_DATA to run this test")
     return SHARED_DATA
+
+
+class _Terminal:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def become_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, standard output says that it is a terminal of 80 columns."""
+
+    def begin() -> None:
+        monkeypatch.setattr(sys, "stdout", _Terminal(sys.stdout))
+        monkeypatch.setenv("COLUMNS", "80")
+
+    return begin
 
 
 @pytest.fixture

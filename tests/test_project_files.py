@@ -44,7 +44,8 @@ def test_the_address_of_the_repository_stands_in_one_place():
     assert all(url.startswith(owner) for url in PROJECT["urls"].values())
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     suffixes = (".md", ".py", ".toml", ".cff", ".yml", ".yaml", ".ipynb")
-    files = [ROOT / name for name in tracked if name.endswith(suffixes) and (ROOT / name).is_file()]
+    shipped = [name for name in tracked if name.endswith(suffixes) and not name.startswith("tests/")]
+    files = [ROOT / name for name in shipped if (ROOT / name).is_file()]
     assert [str(path) for path in files if owner in path.read_text()] in ([], [str(ROOT / "pyproject.toml")])
 
 

@@ -39,10 +39,10 @@ class Config:
     episodes: str = "unseen"
     """`unseen`: held out or never trained on; `all`: every episode, which flatters the model."""
     probes: int = 36
-    """From how many of the episodes that did not fail probe clips are made: paused, turned back, hovering, shuffled,
-    with a frozen camera, backwards. 36 without a fault are needed to trust that a tenth at most goes wrong; 0: none."""
+    """Number of episodes without failure to make probe clips from: paused, turned back, hovering, shuffled, with a
+    frozen camera, backwards. 36 without a fault are needed to trust that at most a tenth goes wrong; 0: none."""
     probe_store: str | None = None
-    """Store of episodes that were recorded to probe with, such as an empty scene."""
+    """Store of probe episodes (`robo-rm record-probes`), such as an empty scene."""
     resamples: int = 1000
     """Bootstrap draws of the intervals."""
     seed: int = 0

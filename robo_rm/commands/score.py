@@ -20,7 +20,7 @@ from robo_core.cli.following import beside_store, say_next
 from robo_core.console import print_table, say
 from robo_core.errors import ConfigError
 from robo_core.outputs import OutputFolder
-from robo_rm import labels, weights
+from robo_rm import labels
 from robo_rm import report as reports
 from robo_rm.weights.options import Advantage, Calibration, TopFraction
 
@@ -92,7 +92,7 @@ def run(config: Config) -> None:
         )
     store = robo_datasets.DemoStore.open(config.store)
     horizon = max(2, round(DEFAULT_SECONDS * store.fps)) if config.horizon is None else config.horizon
-    weights.check_settings(horizon, config.mode, config.kappa, config.calibration)
+    robo_rm.weights.check_settings(horizon, config.mode, config.kappa, config.calibration)
     config.top.check()
     config.advantage.check()
     _check_lerobot(config, store)
@@ -142,15 +142,14 @@ def run(config: Config) -> None:
 
 def _check_lerobot(config: Config, store: DemoStore) -> None:
     """Refuse a dataset of other episodes before anything is predicted."""
-    from robo_datasets.lerobot_progress import DatasetEpisodes
-    from robo_rm.weights.lerobot_form import check_chunk
-
     if config.lerobot_chunk is not None:
         if not config.lerobot:
             raise ConfigError("lerobot_chunk needs lerobot=DIR, the LeRobot dataset to write the weights into")
-        check_chunk(config.lerobot_chunk)
+        robo_rm.weights.check_chunk(config.lerobot_chunk)
     if config.lerobot:
-        DatasetEpisodes(Path(config.lerobot)).check([store.episode(uuid) for uuid in store.uuids])
+        robo_datasets.lerobot_progress.DatasetEpisodes(Path(config.lerobot)).check(
+            [store.episode(uuid) for uuid in store.uuids]
+        )
 
 
 def _write_lerobot(
@@ -159,17 +158,14 @@ def _write_lerobot(
     progress: Mapping[str, npt.NDArray[np.float32]],
     weights: Mapping[str, npt.NDArray[np.float32]],
 ) -> None:
-    from robo_rm.lerobot_files import write_lerobot_progress, write_lerobot_weights
-    from robo_rm.weights.lerobot_form import KAPPA
-
     root = Path(config.lerobot)
-    path = write_lerobot_progress(store, root, progress)
+    path = robo_rm.lerobot_files.write_lerobot_progress(store, root, progress)
     say(f"wrote {path}: lerobot-train --sample_weighting.type=rabc weights pi0, pi05 and SmolVLA by it")
     if config.lerobot_chunk is not None:
-        path = write_lerobot_weights(store, root, weights, config.lerobot_chunk, config.name)
+        path = robo_rm.lerobot_files.write_lerobot_weights(store, root, weights, config.lerobot_chunk, config.name)
         say(
             f"wrote {path}: for these weights add --sample_weighting.progress_path={path} "
-            f"--sample_weighting.kappa={KAPPA:g} and --policy.chunk_size={config.lerobot_chunk}"
+            f"--sample_weighting.kappa={robo_rm.weights.KAPPA:g} and --policy.chunk_size={config.lerobot_chunk}"
         )
 
 
@@ -189,8 +185,12 @@ def _print(scores: Scores) -> None:
             ["full weight", f"{report.full:.1%}", full.format(kappa=statistics.kappa)],
             ["part weight", f"{report.fractional:.1%}", "between nothing and full"],
             ["no weight", f"{report.nothing:.1%}", nothing],
-            ["mean, successes", _or_dash(report.mean_success), _successes(scores)],
-            ["mean, failures", _or_dash(report.mean_failure), "mean weight in episodes marked as failures"],
+            ["mean, successes", _or_dash(report.mean_success, "none known"), _successes(scores)],
+            [
+                "mean, failures",
+                _or_dash(report.mean_failure, "none known"),
+                "mean weight in episodes marked as failures",
+            ],
         ],
     )
     for warning in report.warnings:
@@ -230,8 +230,8 @@ def _unknown(scores: Scores) -> list[str]:
     return notes
 
 
-def _or_dash(value: float) -> str:
-    return "-" if value != value else f"{value:.2f}"
+def _or_dash(value: float, why_missing: str) -> str:
+    return f"- ({why_missing})" if value != value else f"{value:.2f}"
 
 
 def _write(

@@ -39,7 +39,7 @@ class Config:
     out: str = MISSING
     """Folder for the model, its metrics and its loss curve."""
     reward: Any = field(default_factory=StageSettings)
-    """Which kind of reward model and its shape."""
+    """Which reward model type, and its shape."""
     encoder: Any = field(default_factory=ConvSettings)
     """Which image encoder; encoder=conv is trained from scratch."""
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
@@ -48,38 +48,38 @@ class Config:
     """Labelled episodes held out of training, on which the model is evaluated at the end: a number, or a fraction such
     as 0.1. The same `seed` and `holdout` hold out the same episodes in train-policy."""
     stage_groups: list[list[int]] | None = None
-    """Coarser stages to train on, made of the store's by their places: [[0,1],[2,3]]; [[]] takes the whole task as one
-    stage, labelled or not."""
+    """Coarser stages to train on, as groups of the store's stages: [[0,1],[2,3]]; [[]] makes the whole task one stage,
+    labelled or not."""
     validation: int = 0
     """Episodes cut from the training split, failures among them, that decide when to stop: by auroc and hallucination,
     never by the error on demonstrations. 0: train to the end of the budget."""
     patience: int = 3
-    """With validation: looks (one every tenth of the budget) without a better figure before training ends."""
+    """With validation: checks (one per tenth of the budget) without a better metric before training ends."""
     passes: float | None = 7.0
-    """How often each training frame is supervised, on average, 300 steps at least; more learns single episodes
-    by heart. The same seed gives the same model, on a busy machine and on an idle one."""
+    """How often each training frame is supervised, on average, with at least 300 steps; more passes overfit to single
+    episodes. The same seed gives the same model, on a busy machine and on an idle one."""
     steps: int | None = None
     """Training steps, instead of passes."""
     minutes: float | None = None
-    """A cap: training that takes longer is cut off, which is said on the screen, in metrics.json and on the card; null
-    for none. Run the same command with a higher cap to resume."""
+    """Time limit. If it ends the run, the screen, metrics.json and the card report it; null for none. To resume, run
+    the same command with a higher limit."""
     repeats: str = "error"
-    """What to do where a stage comes again in most demonstrations of a task: error, or fall_back, where progress goes
-    back with it as after a drop."""
+    """What to do if a stage recurs in most demonstrations of a task: error, or fall_back, in which progress falls back
+    with it, as after a drop."""
     cameras: list[str] | None = None
-    """Cameras to look at, such as [front,wrist]; all of the store's if not given."""
+    """Cameras to use, such as [front,wrist]; all of the store's by default."""
     cache_gb: float = 2.0
     """Memory for decoded training images; what does not fit is decoded again each time."""
     threads: int = 2
     """Processor cores to use."""
     init: str | None = None
-    """Folder of a model of the same kind to start from, for kinds that can."""
+    """Folder of a model of the same type to start from, for types that support it."""
     seed: int = 0
     """Seed of the split, the weights and every random draw."""
     device: str = "auto"
     """auto, cpu or cuda."""
     overwrite: bool = False
-    """Train again where `out` holds a model of other settings."""
+    """Train again if `out` holds a model with other settings."""
 
 
 def config_groups() -> dict[str, Mapping[str, type]]:

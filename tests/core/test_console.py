@@ -68,27 +68,14 @@ def test_a_table_in_a_pipe_is_plain_columns_one_line_a_row(capfd):
     assert lines[3] == "longer    12  two lines"
 
 
-class Terminal:
-    """Stands for a terminal of 80 columns."""
-
-    def __init__(self, stream):
-        self._stream = stream
-
-    def __getattr__(self, name):
-        return getattr(self._stream, name)
-
-    def isatty(self):
-        return True
-
-
 @pytest.mark.parametrize("no_colour", [True, False])
-def test_a_table_on_a_terminal_fits_80_columns_and_is_plain_text_where_no_color_is_set(no_colour, capfd, monkeypatch):
-    import sys
-
-    monkeypatch.setattr(sys, "stdout", Terminal(sys.stdout))
+def test_a_table_on_a_terminal_fits_80_columns_and_is_plain_text_where_no_color_is_set(
+    no_colour, capfd, monkeypatch, become_terminal
+):
+    become_terminal()
     for name in ("FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in {"COLUMNS": "80", "TERM": "xterm-256color", **({"NO_COLOR": "1"} if no_colour else {})}.items():
+    for name, value in {"TERM": "xterm-256color", **({"NO_COLOR": "1"} if no_colour else {})}.items():
         monkeypatch.setenv(name, value)
     print_table("metrics", ["metric", "value", "what it is"], [("auroc", 0.5, "chance " * 30)])
     out = capfd.readouterr().out

@@ -19,7 +19,17 @@ def test_the_demo_goes_from_recording_to_a_page_that_needs_nothing_else(tmp_path
 
     page = (out / "report.html").read_text()
     assert len(re.findall(r'src="data:image/', page)) >= 4
-    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    assert not re.search(r'src="(?!data:)', page)
+    links = set(re.findall(r'href="([^"]+)"', page))
+    assert links >= {"reward_report/report.html", "evaluation_none/report.html", "evaluation_rabc/report.html"}
+    assert all((out / link).is_file() for link in links)
+    part = (out / "reward_report/report.html").read_text()
+    assert '<a href="../report.html">' in part
+    assert "robo-rm eval-reward" in part, "the command that made it"
+    # The steps do not say what follows them: the demo does.
+    assert re.findall(r"^next: .*", text, flags=re.MULTILINE) == [
+        "next: robo-rm import lerobot source=YOUR_DATASET store=demos.zarr"
+    ]
 
     metrics = json.loads((out / "metrics.json").read_text())
     assert {"bc_success_rate", "rabc_success_rate", "gain_points", "reward_auroc", "reward_mse"} <= metrics.keys()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import small_recordings
+from markdown_pages import written_pages
 
 from robo_core.cli.app import settings_of
 from robo_core.cli.commands import find_commands, pick_command
@@ -24,7 +25,7 @@ from robo_core.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = find_commands()
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [page for page in written_pages() if page.suffix == ".md" and page.is_relative_to(ROOT / "docs")]
 
 # Added behind a command so that it ends in seconds; sizes only.
 SMALLER = {

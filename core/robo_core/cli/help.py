@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import sys
 import textwrap
 import types
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,7 @@ def print_family(word: str, members: Sequence[Command]) -> None:
 
 def print_overview(commands: Mapping[str, Command]) -> None:
     """Print every command with its one-line summary, under headings."""
-    say(HEAD)
+    say(_wrapped(HEAD))
     rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
     for command in commands.values():
         try:
@@ -96,13 +97,13 @@ def print_command_help(command: Command, words: list[str]) -> None:
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(explain(error, command, options)) from error
     say(f"usage: robo-rm {command.words} key=value ...\n")
-    say(inspect.cleandoc(command.module.__doc__ or ""))
+    say(_wrapped(inspect.cleandoc(command.module.__doc__ or "")))
     say("\nsettings")
     for setting in composed.settings():
         name = setting.key.rpartition(".")[2]
         if dataclasses.is_dataclass(setting.kind):
             if setting.key in composed.groups:
-                say(f"  {setting.key}={'|'.join(composed.groups[setting.key])}")
+                _say_choices(setting.key, composed.groups[setting.key])
                 _say_indented(field_sentences(setting.owner).get(name, ""))
             continue
         given = "mandatory" if setting.value == "???" else f"default {_shown(setting.value)}"
@@ -110,8 +111,8 @@ def print_command_help(command: Command, words: list[str]) -> None:
         _say_indented(field_sentences(setting.owner).get(name, ""))
     for group, choices in composed.groups.items():
         if choices and group not in {setting.key for setting in composed.settings()}:
-            say(f"  {group}={'|'.join(choices)}")
-    say(f"\n{FLAGS}")
+            _say_choices(group, choices)
+    say(f"\n{_wrapped(FLAGS)}")
 
 
 @cache
@@ -148,6 +149,30 @@ def _shown(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + "}"
     return str(value).lower() if isinstance(value, bool) else (str(value) or "''")
+
+
+def _wrapped(text: str) -> str:
+    """Text whose paragraphs fit the window, where that is narrower than they are; indented lines stay as they are."""
+    width = text_width()
+    paragraphs = text.split("\n\n")
+    for place, paragraph in enumerate(paragraphs):
+        lines = paragraph.split("\n")
+        if max(map(len, lines)) > width and not any(line.startswith(" ") for line in lines):
+            paragraphs[place] = textwrap.fill(" ".join(lines), width)
+    return "\n\n".join(paragraphs)
+
+
+def _say_choices(key: str, choices: Sequence[str]) -> None:
+    """``key=a|b|c``, on a terminal over as many lines as it takes."""
+    line = f"  {key}="
+    indent = " " * len(line)
+    for number, choice in enumerate(choices):
+        word = choice + ("|" if number + 1 < len(choices) else "")
+        if sys.stdout.isatty() and line.strip() and len(line) + len(word) > text_width():
+            say(line)
+            line = indent
+        line += word
+    say(line)
 
 
 def _say_indented(text: str) -> None:

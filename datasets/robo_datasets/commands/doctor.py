@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
-from robo_core.cli.following import say_next
+from robo_core.cli.following import say_next, say_then
 from robo_core.console import print_table, say
 from robo_core.errors import ConfigError, StoreError
 from robo_core.outputs import OutputFolder, write_atomically
@@ -81,7 +81,9 @@ def run(config: Config) -> None:
         write_atomically(output.path("findings.json"), json.dumps(details, indent=1) + "\n")
         output.announce()
     if report.open_errors:
-        if not config.repair:
+        if config.repair:
+            say_then("restore what is left from a copy, or import those episodes again into a new store")
+        else:
             say_next("doctor", store=config.store, repair="true")
         raise SystemExit(1)
     say_training(config.store)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from robo_core.cli.following import beside_store, say_next
+from robo_datasets import store as stores
 
 
 def say_training(store: str) -> None:
     """Print the train-reward command for a store: with the type that needs no labels where it names no stages."""
-    from robo_datasets.store.description import read_description
-    from robo_datasets.store.remote import store_path
-
-    stages = read_description(store_path(store))["stages"]
+    stages = stores.read_description(stores.store_path(store))["stages"]
     say_next("train-reward", store=store, reward="" if stages else "hop", out=beside_store(store, "rm"))

@@ -1,3 +1,4 @@
+from robo_datasets.store.description import read_description as read_description
 from robo_datasets.store.frame_cache import FrameCache as FrameCache
 from robo_datasets.store.frame_cache import cameras_to_cache as cameras_to_cache
 from robo_datasets.store.frame_cache import check_space as check_space
@@ -9,4 +10,5 @@ from robo_datasets.store.instructions import words_of as words_of
 from robo_datasets.store.layout import EPISODES as EPISODES
 from robo_datasets.store.layout import GROUP_FILE as GROUP_FILE
 from robo_datasets.store.layout import utc_now as utc_now
+from robo_datasets.store.remote import store_path as store_path
 from robo_datasets.store.summary import summarise as summarise

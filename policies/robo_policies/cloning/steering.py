@@ -10,17 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from robo_core.errors import ConfigError, ModelError
 
-if TYPE_CHECKING:
-    import torch
-
-    Reward = Callable[[torch.Tensor, Mapping[str, np.ndarray]], torch.Tensor]
-
+Reward = Callable[[torch.Tensor, Mapping[str, np.ndarray]], torch.Tensor]
 
 REWARD_ERRORS = (ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
 """What a reward that is wrong about shapes, keys or names raises."""
@@ -95,8 +92,6 @@ def guided_sample(
     Raises:
         ModelError: the reward fails, has another shape than (B, K), is not finite, or does not depend on the actions.
     """
-    import torch
-
     config, scheduler, count = diffusion.config, diffusion.noise_scheduler, steering.particles
     environments = len(condition)
     shape = (environments * count, config.horizon, config.action_feature.shape[0])
@@ -159,8 +154,6 @@ def _moved(
     estimate: torch.Tensor, rewards: Callable[[torch.Tensor], torch.Tensor], steering: Steering
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The estimate (n, H, A) one step up the reward, and the reward (B, K) before the step."""
-    import torch
-
     with torch.enable_grad():
         free = estimate.detach().requires_grad_()
         value = rewards(free)
@@ -175,7 +168,5 @@ def _moved(
 
 def _resampled(gain: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
     """For each environment, which particles go on (B, K): drawn by exp(gain / temperature)."""
-    import torch
-
     chances = torch.softmax(gain / temperature, 1).to(generator.device)
     return torch.multinomial(chances, chances.shape[1], replacement=True, generator=generator)

@@ -149,7 +149,7 @@ def clone(
 @torch.no_grad()
 def _held_out(measure: Callable[[], float]) -> tuple[float, str]:
     loss = measure()
-    return loss, f"held out {loss:.3f}"
+    return loss, f"meanwhile, loss on held-out frames {loss:.3f}"
 
 
 def check_fingerprint(found: Mapping[str, object], wanted: Mapping[str, object], folder: Path) -> None:

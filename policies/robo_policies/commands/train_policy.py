@@ -99,7 +99,7 @@ def run(config: Config) -> None:
     lines = {"weighted loss": trained.losses}
     figure = training.curve_figure(steps, lines, "Training loss", trained.held_out, "held-out loss")
     report.save_image(figure, out.path("curve.png"))
-    print_metrics("Trained policy", trained.metrics, MEANINGS)
+    print_metrics("Trained policy, measured after training", trained.metrics, MEANINGS)
     out.announce()
     env = next((one.attributes.get("env") for one in store), None)
     if env:

@@ -88,7 +88,7 @@ def _success(page: Page, folder: Path, results: Mapping[str, Mapping[str, Any]])
     page.image(
         figure,
         "Bars: fraction of the episodes that succeeded. Lines: 95 % Wilson intervals. Both had the same starts.",
-        alt="Success: " + ", ".join(f"{name} {good} of {count}" for name, good, count in bars),
+        alt="Success: " + "; ".join(f"{name}: {good} of {count}" for name, good, count in bars),
     )
     page.prose(
         "Both policies are the same network (LeRobot's ACT on the state), trained for the same number of steps from "
@@ -151,7 +151,7 @@ def _weights(page: Page, folder: Path, demos: DemoStore) -> None:
     page.image(
         figure,
         "Frames from which the task advances count; pauses, steps back and failures do not.",
-        alt="Weights over time of a clean, a slow and a failed demonstration; mean weights: "
+        alt="Weights over time, one demonstration a row; mean weights of all by quality: "
         + ", ".join(f"{quality} {mean}" for quality, mean in means),
     )
     page.table(["quality", "mean weight of a frame"], means)

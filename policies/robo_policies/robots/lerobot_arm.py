@@ -45,7 +45,7 @@ class LeRobotSettings:
     """One of LeRobot's robots, as its own commands take it."""
 
     type: str = "so101_follower"
-    """LeRobot's name of the robot: so101_follower, koch_follower, or one of a plugin's (lerobot_robot_...)."""
+    """LeRobot's name of the robot: `so101_follower`, `koch_follower`, or one of a plugin's (`lerobot_robot_...`)."""
     port: str | None = None
     """Serial port, such as /dev/ttyACM0 (robo-rm asks nothing: lerobot-find-port finds it); null where it has none."""
     id: str | None = None

@@ -21,15 +21,15 @@ class HopPlan:
     gap_bins: int = 4
     """Bins of the time between the two moments, drawn evenly; each reaches three times as far as the one before."""
     zero: float = 0.05
-    """Share of hops from a frame to itself."""
+    """Fraction of hops from a frame to itself."""
     negatives: float = 0.15
-    """Share of hops that end where a failed episode stood still or gave up."""
+    """Fraction of hops that end where a failed episode stood still or gave up."""
     exchange: float = 0.75
-    """Share of hops whose start and goal images come from another episode of the same task."""
+    """Fraction of hops whose start and goal images come from another episode of the same task."""
     elsewhere: float = 0.0
-    """Share of hops whose episode is seen to begin at another frame than its first, as where a robot is followed from
-    midway on. A tenth lets clips be read that start anywhere or run backwards, and blurs what tells a task that is done
-    the other way round."""
+    """Fraction of hops whose episode begins at another frame than its first, as if it were followed from midway on.
+    At 0.1 the model can read clips that start anywhere or run backwards, but distinguishes a task from its reverse
+    less well."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class HopLoss:
     value: float = 10.0
     """Squared error of the expected hop."""
     stage: float = 1.0
-    """Cross-entropy of the stage, where there are stage labels; 0 leaves the stage to follow from progress."""
+    """Cross-entropy of the stage, if there are stage labels; with 0 the stage follows from progress."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class HopSettings:
     name: str = "hop"
     """Which reward model this is."""
     hops: int = 48
-    """Hops in a training step, which take the place of optimiser.batch; each is also seen backwards, and both its
-    moments from the start and from the goal."""
+    """Hops in a training step, instead of optimiser.batch; each is also learned backwards, and both its moments from
+    the start and from the goal."""
     gap_seconds: float = 0.5
-    """Time between the two moments of an incremental hop."""
+    """Seconds between the two moments of an incremental hop."""
     width: int = 128
-    """Length of a camera's or the state's token."""
+    """Embedding dimension of a camera or of the state."""
     hidden: int = 384
     """Width of the head that compares moments."""
     bins: int = 65
@@ -74,30 +74,30 @@ class HopSettings:
     dropout: float = 0.1
     """Dropout in the head."""
     use_state: bool = True
-    """Read observation.state where the store has it."""
+    """Read observation.state if the store has it."""
     state_dropout: float = 0.2
-    """Share of training hops in which the state is hidden."""
+    """Fraction of training hops in which the state is hidden."""
     state_noise: float = 0.05
-    """Noise on the state in training, in units of its spread."""
+    """Noise on the state in training, in units of its standard deviation."""
     state_offset: float = 0.3
-    """Offset of each joint, drawn once per training hop, in units of its spread."""
+    """Offset of each joint, drawn once per training hop, in units of its standard deviation."""
     image_dropout: float = 0.2
-    """Share of training hops in which the images are hidden."""
+    """Fraction of training hops in which the images are hidden."""
     references: int = 4
-    """Pairs of start and goal images kept with the model for each task; the estimates are averaged over them."""
+    """Pairs of start and goal images stored with the model for each task; estimates are averaged over them."""
     progress: str = "auto"
-    """What progress is made of: stages (each has its mean share of the time), keyframes (each stage the same share),
-    time (even over an episode, no labels needed), or auto: stages where there are labels, else time."""
+    """What defines progress: stages (each counts its mean fraction of the time), keyframes (all stages count alike),
+    time (even over an episode, no labels needed), or auto: stages if there are labels, else time."""
     fusion: str = "gated"
-    """How the perspectives make progress: incremental, forward or backward alone, their mean, or gated by how well
+    """How the perspectives are combined: incremental, forward or backward alone, their mean, or gated by how well
     forward and backward agree."""
     alpha: float = 2.0
     """Sharpness of the gate: its weight is exp(-alpha d^2) for a disagreement d."""
     epsilon: float = 0.1
-    """Added to the progress that the disagreement is divided by, so that little is not endlessly much at the start."""
+    """Added to the progress by which the disagreement is divided, so that it stays finite at the start."""
     start_near_goal: str = "warn"
-    """What to do where episodes end about where they began, which a goal image cannot tell apart: warn, refuse or
-    ignore."""
+    """What to do if episodes end about where they began, so that a goal image cannot distinguish the two: warn, refuse
+    or ignore."""
     plan: HopPlan = field(default_factory=HopPlan)
     """Which pairs of moments are trained on."""
     augmentation: ImageAugmentation = field(default_factory=ImageAugmentation)

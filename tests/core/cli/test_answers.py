@@ -97,6 +97,16 @@ def test_every_command_has_its_place_in_the_help():
     assert sorted(ORDER) == sorted(find_commands())
 
 
+@pytest.mark.parametrize("typed", ["help", "help train-reward", "help import", "help export lerobot"])
+def test_help_fits_a_terminal_of_80_columns(typed, run_command, become_terminal):
+    wide = run_command(*typed.split())[1]
+    become_terminal()
+    narrow = run_command(*typed.split())[1]
+    assert [line for line in narrow.splitlines() if len(line) > 80] == []
+    assert "".join(narrow.split()) == "".join(wide.split())
+    assert "\x1b" not in wide + narrow
+
+
 SAYS_WHAT_FOLLOWS = re.compile(r"\b(say_next|say_then|say_training|run_import|finish)\(")
 
 

@@ -379,8 +379,9 @@ def lerobot_checkpoint(kind: str, folder: Path) -> Path:
         from lerobot.policies.diffusion.processor_diffusion import make_diffusion_pre_post_processors as make
 
         config = DiffusionConfig(
-            **features, horizon=16, n_action_steps=8, down_dims=(32, 64), num_inference_steps=2, crop_shape=None
-        )
+            **features, horizon=16, n_action_steps=8, down_dims=(32, 64), num_inference_steps=2, crop_shape=None,
+            pretrained_backbone_weights=None,
+        )  # fmt: skip
         policy = DiffusionPolicy(config)
     statistics = {
         key: {

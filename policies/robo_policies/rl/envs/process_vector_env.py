@@ -51,7 +51,7 @@ class ProcessVectorEnv(VectorEnv[Observations, Array, Array]):
     def __init__(self, make_env: Callable[[], gymnasium.Env[Any, Any]], count: int, processes: int) -> None:
         bounds = np.linspace(0, count, processes + 1).round().astype(int).tolist()
         self._parts = [slice(first, last) for first, last in pairwise(bounds)]
-        self.num_envs = count
+        self.num_envs, self._stepping = count, False
         self._pipes: list[Connection] = []
         self.processes: list[multiprocessing.process.BaseProcess] = []
         # A forked process would share this one's GL context and threads.
@@ -89,7 +89,7 @@ class ProcessVectorEnv(VectorEnv[Observations, Array, Array]):
         asked = [part for part in self._parts if mask[part].any()]
         for part in asked:
             here = {"reset_mask": mask[part]} if "reset_mask" in (options or {}) else {}
-            self._pipe(part).send(("reset", {"seed": seeds[part], "options": {**(options or {}), **here}}))
+            self._pipe(part).send(("reset", (), {"seed": seeds[part], "options": {**(options or {}), **here}}))
         answers = dict(zip([part.start for part in asked], self._answers(asked), strict=True))
         infos = []
         for part in self._parts:
@@ -100,11 +100,13 @@ class ProcessVectorEnv(VectorEnv[Observations, Array, Array]):
 
     def step_async(self, actions: Array) -> None:
         """Start a step of every environment; the processes work from now on."""
+        self._stepping = True
         for part in self._parts:
-            self._pipe(part).send(("step", {"actions": actions[part]}))
+            self._pipe(part).send(("step", (actions[part],), {}))
 
     def step_wait(self) -> Stepped:
         """What the step started with `step_async` led to."""
+        self._stepping = False
         answers = self._answers(self._parts)
         for part, answer in zip(self._parts, answers, strict=True):
             self._note(part, answer[0])
@@ -115,6 +117,17 @@ class ProcessVectorEnv(VectorEnv[Observations, Array, Array]):
         """Step every environment."""
         self.step_async(actions)
         return self.step_wait()
+
+    def call(self, name: str, *args: object, **kwargs: object) -> tuple[object, ...]:
+        """What each environment's method returns, or its attribute of this name; not while a step is pending."""
+        assert not self._stepping
+        for part in self._parts:
+            self._pipe(part).send(("call", (name, *args), kwargs))
+        return tuple(value for answer in self._answers(self._parts) for value in answer)
+
+    def get_attr(self, name: str) -> tuple[object, ...]:
+        """An attribute of each environment."""
+        return self.call(name)
 
     def close_extras(self, **_options: object) -> None:
         """Stop the processes, whatever they are doing."""
@@ -174,8 +187,8 @@ def _serve(make_env: Callable[[], gymnasium.Env[Any, Any]], count: int, pipe: Co
         envs = SyncVectorEnv([make_env] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         pipe.send((None, (envs.single_observation_space, envs.single_action_space, envs.metadata)))
         while True:
-            name, given = pipe.recv()
-            pipe.send((None, getattr(envs, name)(**given)))
+            name, places, names = pipe.recv()
+            pipe.send((None, getattr(envs, name)(*places, **names)))
     except (EOFError, ConnectionError):
         return
     except Exception as error:  # noqa: BLE001 - whatever it is, the other process raises it

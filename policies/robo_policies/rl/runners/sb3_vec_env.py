@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from gymnasium.vector import SyncVectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
@@ -63,14 +62,8 @@ class MacroActionVecEnv(VecEnv):
         """The run closes its environments."""
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[object]:
-        """Attributes of the environments; nothing is rendered here.
-
-        Raises:
-            ConfigError: the environments are in other processes.
-        """
-        if attr_name == "render_mode":
-            return [None for _ in self._get_indices(indices)]
-        values = self._here(attr_name).get_attr(attr_name)
+        """Attributes of the environments."""
+        values = self._envs.envs.get_attr(attr_name)
         return [values[index] for index in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: object, indices: Indices = None) -> None:
@@ -78,18 +71,9 @@ class MacroActionVecEnv(VecEnv):
         raise ConfigError(f"{attr_name} of an environment cannot be set by the learner")
 
     def env_method(self, method_name: str, *args: object, indices: Indices = None, **kwargs: object) -> list[object]:
-        """Call a method of the environments.
-
-        Raises:
-            ConfigError: the environments are in other processes.
-        """
-        values = self._here(method_name).call(method_name, *args, **kwargs)
+        """Call a method of the environments."""
+        values = self._envs.envs.call(method_name, *args, **kwargs)
         return [values[index] for index in self._get_indices(indices)]
-
-    def _here(self, name: str) -> SyncVectorEnv[Any, Any]:
-        if not isinstance(self._envs.envs, SyncVectorEnv):
-            raise ConfigError(f"{name} of environments in other processes cannot be used; set learning.processes=0")
-        return self._envs.envs
 
     def env_is_wrapped(self, wrapper_class: type, indices: Indices = None) -> list[bool]:
         """No wrapper of Stable-Baselines3's is used."""

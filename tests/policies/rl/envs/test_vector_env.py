@@ -79,6 +79,7 @@ def test_some_environments_may_start_again_while_others_go_on(
         envs.reset(np.array([2]))
     assert isinstance(there.envs, ProcessVectorEnv)
     assert len(there.envs.processes) == 2
+    assert there.envs.get_attr("render_mode") == here.envs.get_attr("render_mode") == ("rgb_array",) * 3
     np.testing.assert_array_equal(here.observations(), there.observations())
     assert here.snapshot() == there.snapshot()
 
