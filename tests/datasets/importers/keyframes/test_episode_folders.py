@@ -257,7 +257,8 @@ def test_grades_and_instructions_that_change_are_told_and_relabelled(tmp_path, b
     assert first.attributes["folder"] == "e1"
     assert store.tasks == ["", "push the chair"][1:]
     _, said = bring_in(tmp_path / "s", "relabel=true")
-    assert "relabel" not in said
+    assert "were relabelled" not in said
+    assert "says otherwise" not in said
 
 
 def test_files_with_states_and_actions_beside_the_videos_are_named(tmp_path, bring_in):
@@ -274,7 +275,7 @@ def test_a_lerobot_data_set_is_not_taken_for_folders_of_videos(tmp_path, bring_i
     (tmp_path / "s/meta").mkdir()
     (tmp_path / "s/meta/info.json").write_text("{}")
     _, said = bring_in(tmp_path / "s")
-    assert "is a LeRobot dataset: robo-rm import lerobot reads it with states and actions" in said
+    assert f"s is a LeRobot dataset; type: robo-rm import lerobot source={tmp_path / 's'}" in said
 
 
 @pytest.mark.parametrize("place", ["", "episode_1", "episode_1/front"])
