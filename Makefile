@@ -45,6 +45,7 @@ test: $(STAMP)
 
 test-lerobot: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not alone" -n $(JOBS) --dist loadfile $(LEROBOT_TESTS)
+	$(BIN)/python -m pytest -m "not slow and alone" $(LEROBOT_TESTS)
 
 # The suite on every Python that is found here, each in an environment of its own (7 GB).
 test-matrix:

@@ -28,11 +28,7 @@ setup(
     maintainer_email="robo-rm@example.com",
     packages=[*find_packages(include=[NAME, f"{NAME}.*"]), *core_packages],
     package_dir={"robo_hw": HARDWARE, "robo_core": FOUNDATION},
-    package_data={
-        "robo_core": ["py.typed"],
-        "robo_hw": ["contracts/*.yaml", "py.typed", "*.pyi"],
-        "robo_hw.transport": ["*.pyi"],
-    },
+    package_data={"": ["py.typed", "*.pyi"], "robo_hw": ["contracts/*.yaml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
