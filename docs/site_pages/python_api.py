@@ -47,13 +47,15 @@ def write_python_api(folder: Path) -> None:
     rows = ["| page | names |", "|---|---|"]
     pages: list[str] = []
     described: dict[str, str] = {}
+    named = {*MODULES, *map(package_of, stubs())}  # what has a page of its own
     for stub in stubs():
         exports = list(exports_of(stub))
         package = package_of(stub)
         text = [f"# {package}\n\n```{{eval-rst}}\n.. automodule:: {package}\n```\n"]
         for one in exports:
             module = one.home.rpartition(".")[0]
-            page = module if module in MODULES else described.setdefault(one.home, package)
+            own = next((page for page in (one.home, module) if page in named), None)
+            page = own or described.setdefault(one.home, package)
             text.append(one.text if page == package else f"`{one.name}` is described in [`{page}`]({page}.md).\n")
         write(folder / f"{package}.md", "\n".join(text))
         rows.append(f"| [`{package}`]({package}.md) | {', '.join(f'`{one.name}`' for one in exports)} |")
