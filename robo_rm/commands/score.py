@@ -57,7 +57,7 @@ class Config:
     progress_key: str = ""
     """Instead of a model: a feature of the store that holds the true progress, such as `simulator.progress`."""
     mode: str = "calibrated"
-    """`calibrated`, or `paper` for SARM's equations 5-9 as they stand; to compare with: `success_only`, `top_fraction`,
+    """`calibrated`, or `paper` for SARM's equations 5-9 unmodified; for comparison `success_only`, `top_fraction`,
     `advantage`."""
     horizon: int | None = None
     """Frames to look ahead, best the part of an action chunk that the policy carries out. None: 0.6 seconds of them.

@@ -1,12 +1,12 @@
 """Say which instructions mean the same task, so that no phrasing counts as a wrong one.
 
-Without `groups` the store's instructions and its groups are shown. `groups=FILE` replaces the groups by those of a YAML
+Without `groups` it shows the store's instructions and its groups. `groups=FILE` replaces the groups by those of a YAML
 file, a list of lists:
 
     - [pick up the cube, lift the cube, take the cube]
     - [open the drawer, pull the drawer open]
 
-Phrasings that no episode has are welcome. train-reward reads the groups, and the trained model keeps them.
+A group may list phrasings that no episode has. train-reward reads the groups, and the trained model keeps them.
 """
 
 from __future__ import annotations

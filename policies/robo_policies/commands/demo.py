@@ -1,8 +1,8 @@
-"""Run the whole line on a simulated task and write a report: demonstrations in, a better policy out.
+"""Run the whole pipeline on a simulated task and write a report: demonstrations in, a better policy out.
 
 Records demonstrations of uneven quality, trains a stage-aware reward model on their video, evaluates it on episodes it
-has not seen, weighs the demonstrations, clones them with and without the weights, and evaluates both policies. Each
-part is a command that you can run on your own data; it is printed before it runs. Interrupt it when you like: run
+has not seen, weights the demonstrations, clones them with and without the weights, and evaluates both policies. Each
+step is a command that you can run on your own data; it is printed before it runs. Interrupt it when you like, and run
 the same command again to resume.
 """
 

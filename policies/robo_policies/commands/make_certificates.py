@@ -1,8 +1,8 @@
-"""Make the certificates with which a policy server on another computer and the arm's bridge know each other.
+"""Make the certificates by which a policy server on another computer and the arm's bridge authenticate each other.
 
 Writes a folder for each side: copy `server` to the computer that serves (`robo-rm serve-policy
-listen=tls://0.0.0.0:5555 certificates=server`), and `bridge` to the arm's (parameter `policy_certificates`), over a way
-that you trust, such as scp. Each takes exactly the other's certificate, and nobody else's. Keys are never overwritten:
+listen=tls://0.0.0.0:5555 certificates=server`), and `bridge` to the arm's (parameter `policy_certificates`), over a
+channel that you trust, such as scp. Each side accepts the other's certificate only. Keys are never overwritten:
 to renew them, make a new folder and replace both sides.
 """
 

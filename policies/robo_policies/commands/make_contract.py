@@ -1,8 +1,8 @@
 """Write a robot contract to complete, from a URDF, MoveIt's joint_limits.yaml and LeRobot's calibration.
 
-Joints, kinds and limits come from the files; where two say a limit, the narrower counts. What no file can say
+Joints, kinds and limits come from the files; where two give a limit, the narrower one counts. What no file can say
 (accelerations, cameras, rates, deadlines) is written as TODO, and loading the contract lists what is left. Degrees in a
-URDF and xacro are refused; continuous joints, and those that were left out (mimic, fixed), are said.
+URDF and xacro are refused. Continuous joints, and joints that were left out (mimic, fixed), are reported.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Record episodes in which nothing is being achieved, to probe a reward model with: eval-reward probe_store=STORE.
 
-An empty scene in which the arm goes through the motions, the wrong object in the cube's place, a hand that only hovers.
-Each frame carries the stage that is really true. Run it again to resume.
+There are three kinds: an empty scene in which the arm moves as usual, the wrong object in place of the cube, and a hand
+that hovers. Each frame carries its true stage. Run it again to resume.
 """
 
 from __future__ import annotations

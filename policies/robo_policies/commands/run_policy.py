@@ -1,12 +1,12 @@
 """Run a policy on an arm without ROS: LeRobot's robots, or the simulated arm, behind the same safety core.
 
 robot=lerobot drives a robot of LeRobot's (robot.type=so101_follower robot.port=/dev/ttyACM0 robot.id=my_arm), in the
-units that the contract's section lerobot says; robot=simulated is tidy_drawer in MuJoCo, with contract=tidy_drawer.
+units of the contract's section lerobot; robot=simulated is tidy_drawer in MuJoCo, with contract=tidy_drawer.
 The policy runs in this process (policy=DIR) or in robo-rm serve-policy (policy_address=unix:/path). Nothing moves until
 the key a is pressed; space is the emergency stop; ? shows every key. With record=STORE each run becomes an episode with
 its interventions and its outcome.
 
-This is software and not safety-rated: a switch that cuts the arm's power is required, within reach.
+This is software and not safety-rated. Keep a switch that cuts the arm's power within reach.
 """
 
 from __future__ import annotations

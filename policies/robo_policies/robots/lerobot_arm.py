@@ -47,7 +47,7 @@ class LeRobotSettings:
     type: str = "so101_follower"
     """LeRobot's name of the robot: `so101_follower`, `koch_follower`, or one of a plugin's (`lerobot_robot_...`)."""
     port: str | None = None
-    """Serial port, such as /dev/ttyACM0 (robo-rm asks nothing: lerobot-find-port finds it); null where it has none."""
+    """Serial port, such as /dev/ttyACM0 (lerobot-find-port finds it); null for robots without one."""
     id: str | None = None
     """The arm's name: its calibration file is the one of that name."""
     calibration_dir: str | None = None

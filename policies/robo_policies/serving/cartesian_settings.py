@@ -12,12 +12,12 @@ REFERENCES = ("absolute", "relative", "delta")
 
 @dataclass(frozen=True)
 class CartesianSettings:
-    """What a policy's Cartesian actions mean; nothing in a checkpoint says it."""
+    """What a policy's Cartesian actions mean; a checkpoint does not say."""
 
     model: str | None = None
     """URDF or MJCF of the arm; null: the policy's actions are joint positions."""
     frame: str = ""
-    """The link, body or site whose pose the actions are, such as gripper_frame_link."""
+    """The link, body or site whose pose the actions give, such as gripper_frame_link."""
     rotation: str = "rotvec"
     """rotvec (LeRobot), euler_xyz (DROID: fixed axes), quaternion_wxyz, quaternion_xyzw or rotation_6d (UMI)."""
     state: str = "joints"
@@ -30,9 +30,9 @@ class CartesianSettings:
     gripper_open: float = 100.0
     """And where it is open: 100 with LeRobot, 0 with DROID (then closed is 1), the width in m with UMI."""
     position_tolerance: float = 0.003
-    """m that the hand may miss a target."""
+    """Largest position error of the hand, m."""
     rotation_tolerance: float = 0.03
-    """rad that the hand may be turned away from a target; wide, for arms of five joints that cannot turn freely."""
+    """Largest orientation error of the hand, rad; wide, because arms of five joints cannot turn freely."""
 
 
 def check_settings(settings: CartesianSettings) -> None:
