@@ -32,7 +32,7 @@ class ShapingSettings:
     """How the learning reward is composed."""
 
     mode: str = "pbrs"
-    """How progress enters the reward: sparse (not at all), pbrs (policy-invariant), or another of the modes in the docs."""
+    """How progress enters the reward: sparse (not at all), pbrs (policy-invariant), or another mode of the docs."""
     scale: float = 1.0
     """Factor on the potential; the shaped reward itself is never clipped."""
     gate: float = 0.5
