@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from robo_rm.reward_models.prediction import Estimate, Prediction
 
@@ -134,3 +136,15 @@ def true_progress(kind: str, length: int) -> np.ndarray:
     if kind == "dazzle":
         return np.zeros(length)
     raise ValueError(kind)
+
+
+def load_it_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands load folders as this model: where they take the function, and where it stands."""
+    from robo_rm import reward_models
+    from robo_rm.reward_models import saving
+
+    def load(folder: str | os.PathLike[str], device: str = "auto") -> BrightnessModel:
+        return load_brightness_model(folder)
+
+    for place in (reward_models, saving):
+        monkeypatch.setattr(place, "load_reward_model", load)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from brightness_model import BrightnessModel, load_brightness_model, make_bright_store
+from brightness_model import BrightnessModel, load_it_everywhere, make_bright_store
 
 from robo_core.errors import ModelError, StoreError
 from robo_datasets import DemoStore
@@ -164,13 +164,7 @@ class TestCommand:
     def run(
         self, store: DemoStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Callable[..., Any]
     ) -> Callable[..., tuple[int, str, str]]:
-        import robo_rm.reward_models.saving
-
-        monkeypatch.setattr(
-            robo_rm.reward_models.saving,
-            "load_reward_model",
-            lambda folder, device="auto": load_brightness_model(folder),
-        )
+        load_it_everywhere(monkeypatch)
         BrightnessModel().save(tmp_path / "rm")
         return lambda *words: run_command("score", f"store={store.path}", *words)
 

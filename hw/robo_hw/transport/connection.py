@@ -34,7 +34,7 @@ class Connection:
         self._sending = threading.Lock()
         self._began = time.monotonic()
         self._heard = self._began
-        """When anything last came in or was last handed out, s."""
+        """When anything last came in, s."""
         self.descriptors: list[int] = []
         """File descriptors that came with the first frame; whoever takes them out closes them."""
 
@@ -72,7 +72,10 @@ class Connection:
             ConnectionLost: the other side is gone, silent for too long, stopped inside a frame, or speaks nonsense.
         """
         body = self._next()
-        until = time.monotonic() + timeout
+        start = time.monotonic()
+        until = start + timeout
+        # Who waits here was busy before, for as long as that took: it was not the other side that was silent then.
+        since = start if timeout > 0 else self._heard
         while body is None:
             now = time.monotonic()
             allowed = self._timeouts.send + self._reader.size / self._timeouts.slowest
@@ -83,20 +86,19 @@ class Connection:
                 data = self._piece(take_descriptors)
             if data is None:  # nothing, or a part of a TLS record
                 now = time.monotonic()
-                if now - self._heard > self._timeouts.silence:
+                if now - since > self._timeouts.silence:
                     raise ConnectionLost(f"nothing received for {self._timeouts.silence:g} s")
                 if now >= until:
                     return None
                 continue
             if not data:
                 raise ConnectionLost("it closed the connection")
-            self._heard = time.monotonic()
+            self._heard = since = time.monotonic()
             if not self._reader.partial:
-                self._began = self._heard
+                self._began = since
             self._reader.feed(data)
             body = self._next()
-        # What came with it may be worked off for longer than a silence: nobody was silent meanwhile.
-        self._began = self._heard = time.monotonic()
+        self._began = time.monotonic()
         try:
             return check(unpack(body), self._table)
         except FrameError as error:

@@ -85,9 +85,16 @@ class PolicyLearner(Learner):
         return self._divides_by_chunk
 
     def _masks_padding(self, batch: Mapping[str, torch.Tensor]) -> bool:
-        """Whether other actions in the padding leave the losses what they are."""
-        moved = {**batch, ACTION: batch[ACTION] + batch["action_is_pad"][..., None]}
-        return _alike(self._repeatable(batch), self._repeatable(moved))
+        """Whether actions that are padding have no loss: where all of them are, other ones then change nothing.
+
+        Where only some are padding, they change the losses of the others by the network's attention.
+        """
+        import torch
+
+        padding = {**batch, "action_is_pad": torch.ones_like(batch["action_is_pad"])}
+        moved = {**padding, ACTION: batch[ACTION] + 1}
+        # Nothing divided by nothing may be NaN.
+        return _alike(self._repeatable(padding).nan_to_num(), self._repeatable(moved).nan_to_num())
 
     def _divides_by_valid(self, batch: Mapping[str, torch.Tensor]) -> bool:
         """Whether the loss of two valid actions is the mean of the losses of each of them (else it is their sum)."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from brightness_model import BrightnessModel, load_brightness_model, make_bright_store
+from brightness_model import BrightnessModel, load_it_everywhere, make_bright_store
 
 from robo_core.cli.commands import find_commands, pick_command
 from robo_datasets import DemoStore
@@ -90,13 +90,7 @@ def test_the_check_sees_a_setting_that_is_not_there() -> None:
 class TestWhatCommandsSay:
     @pytest.fixture
     def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        import robo_rm.reward_models.saving
-
-        monkeypatch.setattr(
-            robo_rm.reward_models.saving,
-            "load_reward_model",
-            lambda folder, device="auto": load_brightness_model(folder),
-        )
+        load_it_everywhere(monkeypatch)
         return tmp_path
 
     def saved(self, folder: Path, **provenance) -> Path:

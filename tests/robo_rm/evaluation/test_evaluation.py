@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from brightness_model import FRONT, BrightnessModel, load_brightness_model, make_bright_store
+from brightness_model import FRONT, BrightnessModel, load_it_everywhere, make_bright_store
 
 from robo_core.errors import ConfigError, ModelError, StoreError
 from robo_datasets import DemoStore
@@ -248,13 +248,7 @@ def test_refuses_what_it_cannot_evaluate(store: DemoStore, tmp_path: Path) -> No
 class TestCommand:
     @pytest.fixture
     def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        import robo_rm.reward_models.saving
-
-        monkeypatch.setattr(
-            robo_rm.reward_models.saving,
-            "load_reward_model",
-            lambda folder, device="auto": load_brightness_model(folder),
-        )
+        load_it_everywhere(monkeypatch)
         _model().save(tmp_path / "rm")
         return tmp_path
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from brightness_model import BrightnessModel, load_brightness_model, make_bright_store
+from brightness_model import BrightnessModel, load_it_everywhere, make_bright_store
 
 from robo_core.errors import ConfigError, StoreError
 from robo_datasets import DemoStore
@@ -159,11 +159,7 @@ def test_names_tell_the_folders_apart():
 
 
 def test_the_verb_writes_page_and_numbers(many, probes, tmp_path, run_command, monkeypatch):
-    import robo_rm.reward_models.saving
-
-    monkeypatch.setattr(
-        robo_rm.reward_models.saving, "load_reward_model", lambda folder, device="auto": load_brightness_model(folder)
-    )
+    load_it_everywhere(monkeypatch)
     right().save(tmp_path / "right")
     dim().save(tmp_path / "dim")
     words = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from brightness_model import FRONT, BrightnessModel, load_brightness_model, make_bright_store
+from brightness_model import FRONT, BrightnessModel, load_it_everywhere, make_bright_store
 from scipy.stats import binomtest
 
 from robo_core.errors import StoreError
@@ -265,13 +265,7 @@ class TestStores:
     def test_one_outcome_alone_reports_and_says_what_is_missing(
         self, outcome: bool | None, tmp_path: Path, run_command, monkeypatch
     ) -> None:
-        import robo_rm.reward_models.saving
-
-        monkeypatch.setattr(
-            robo_rm.reward_models.saving,
-            "load_reward_model",
-            lambda folder, device="auto": load_brightness_model(folder),
-        )
+        load_it_everywhere(monkeypatch)
         self.model().save(tmp_path / "rm")
         store = make_bright_store(tmp_path / "s.zarr", ["clean", "pause", "partial"])
         for uuid in store.uuids:

@@ -41,7 +41,8 @@ def language_segments(places: Mapping[int, EpisodePlace]) -> tuple[dict[int, lis
             continue
         part = tables[place.data].slice(place.start, place.length)
         rows = part[COLUMN][0].as_py() or []
-        found = [row for row in rows if row.get("style") == "subtask"]
+        # Without a time a row describes the whole episode, and marks no stage.
+        found = [row for row in rows if row.get("style") == "subtask" and row.get("timestamp") is not None]
         if found:
             times = np.asarray(part["timestamp"].to_numpy(zero_copy_only=False), np.float64)
             segments[number] = _segments(found, times, f"{place.data}, episode {number}")
