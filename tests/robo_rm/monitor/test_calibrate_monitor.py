@@ -18,7 +18,8 @@ from robo_rm.reward_models.saving import load_reward_model
 from robo_rm.settings import OptimiserSettings
 from robo_rm.training.budget import Budget
 
-TRAINED, SUCCESSES, FAILURES = 6, 26, 8
+# Which episodes are held out is drawn by their random names: enough of them succeed (19 promise 5 %) in every draw.
+TRAINED, SUCCESSES, FAILURES = 6, 34, 8
 
 
 def add(store, number: int, success: bool) -> None:
@@ -75,11 +76,11 @@ def test_the_promise_and_the_measurement_stand_in_the_model_folder(run_command, 
     assert code == 0, err
     found = read_monitor(folder)
     assert found is not None
-    assert 19 <= len(found.runs) <= 27
     assert found.promised() == [0.05, 0.1]
     measured = found.measured
     unseen = choose_episodes(load_reward_model(folder, "cpu"), store)[0]
-    assert 30 <= len(unseen) <= 34
+    assert SUCCESSES <= len(unseen) + 4 <= SUCCESSES + FAILURES + 4  # some were watched in training
+    assert 19 <= len(found.runs) <= 0.8 * (TRAINED + SUCCESSES) + 1
     told = measured["successes"] + len(found.runs) + measured["failures"] + measured["failures_fitted"]
     assert told == len(unseen)
     assert measured["false_alarms_at_0.05_low"] <= measured["false_alarms_at_0.05"] <= 1
