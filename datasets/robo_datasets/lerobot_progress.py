@@ -75,7 +75,7 @@ class DatasetEpisodes:
         if len({place.number for place in found}) != len(self):
             raise StoreError(
                 f"{self.root} has {len(self)} episodes and the store has {len(found)} of them: LeRobot would give the "
-                "others full weight; export the store anew"
+                "others full weight; export the store again"
             )
         return found
 
@@ -99,7 +99,7 @@ class DatasetEpisodes:
         if found.length != episode.length:
             raise StoreError(
                 f"{self.root}: episode {found.number} has {found.length} frames, and {episode.uuid} in the store has "
-                f"{episode.length}; export the store anew"
+                f"{episode.length}; export the store again"
             )
         return found
 
